@@ -1,0 +1,123 @@
+"""What is persisted of a job: what was asked for (JobSpec) and where it is (Job). Plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+State = Literal["queued", "booting", "running", "terminating", "done", "failed"]
+Outcome = Literal["succeeded", "workflow_failed", "system_failed", "canceled"]
+
+LIVE_STATES: tuple[State, ...] = ("booting", "running", "terminating")
+ENDED_STATES: tuple[State, ...] = ("done", "failed")
+
+DEFAULT_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A validated job file: everything needed to run one workflow. Made by ``lando.jobfile``."""
+
+    git_clone: str
+    """Address or absolute path of the repository (or plain folder) to clone."""
+    cd: str
+    """Directory of the clone to work in; a leading component that is the clone's own name is the clone."""
+    input: Mapping[str, Any]
+    """The CWL input object. Relative file locations are relative to ``cd``."""
+    run_cwl: str
+    """The CWL document, relative to ``cd``; may end in ``#fragment``."""
+    name: str | None = None
+    git_ref: str | None = None
+    """Branch, tag or commit; the remote's default branch when absent."""
+    flavor: str | None = None
+    image: str | None = None
+    volume_size: int | None = None
+    """GB."""
+    attempts: int = DEFAULT_ATTEMPTS
+    """How often a job may fail for reasons that are not its own, the first run included."""
+    boot_timeout: float | None = None
+    """Seconds; the site's default when absent."""
+    run_timeout: float | None = None
+    """Seconds; the site's default when absent."""
+    priority: int = 0
+    """Higher goes first."""
+    cwl_args: tuple[str, ...] = ()
+    """Passed to the CWL runner before the document."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def as_body(self) -> dict[str, Any]:
+        """The JSON form: the body of a start_worker message, and what the store keeps."""
+        body = {key: value for key, value in asdict(self).items() if value is not None}
+        body["cwl_args"] = list(self.cwl_args)
+        return body
+
+
+RequestStatus = Literal["ordered", "sent", "adopted", "void"]
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """One create request to the cloud. Committed before it is sent; at most one of an attempt is adopted."""
+
+    mark: str
+    """Public and random: what the server carries, and how it is found again."""
+    token: str
+    """Secret: what the server's worker proves itself with. Void together with the request."""
+    status: RequestStatus = "ordered"
+    absent_since: float | None = None
+    """When a server list was first seen without the mark (epoch seconds)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a job is: the model of the state machine. All times are epoch seconds of the daemon's clock."""
+
+    id: str
+    state: State = "queued"
+    attempts: int = DEFAULT_ATTEMPTS
+    priority: int = 0
+    boot_timeout: float | None = None
+    run_timeout: float | None = None
+    runnable: bool = True
+    """False for a start_worker that cannot be run as it stands; such a job only ever fails."""
+
+    version: int = 0
+    """Compare-and-set: the store refuses a write that is not based on the newest version."""
+    outcome: Outcome | None = None
+    """How the job ended; None until it has."""
+    verdict: Outcome | None = None
+    """How the attempt ended, while its server is being deleted."""
+    reason: str = ""
+    """Why the job is where it is, as a sentence."""
+    attempt: int = 0
+    """Serial of the attempt; never reused."""
+    failures: int = 0
+    """System failures since the job was submitted or last retried by its user."""
+    not_before: float = 0.0
+    """Back-off: not admitted before this time."""
+    deadline_at: float | None = None
+    """When booting or running is given up."""
+
+    requests: tuple[CreateRequest, ...] = ()
+    """The create requests of this attempt, oldest first."""
+    server_name: str | None = None
+    server_id: str | None = None
+    server_ip: str | None = None
+
+    seq: int = 0
+    """Highest sequence number heard from this attempt's worker."""
+    heard_at: float | None = None
+    """When the worker was last heard."""
+    phase: str | None = None
+    step: int | None = None
+    steps: int | None = None
+    step_name: str | None = None
+    git_commit: str | None = None
+    exit_code: int | None = None
+    outputs: Mapping[str, Any] | None = None
+    log_tail: str = ""
+
+    submitted_at: float = 0.0
+    entered_at: float = 0.0
+    updated_at: float = 0.0

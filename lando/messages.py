@@ -1,0 +1,200 @@
+"""The wire: JSON messages from clients and workers, validated before anything looks at them.
+
+One UTF-8 object ``{id, type, version, sent_at, job, attempt, token, body}``, and ``seq`` from workers.
+Where a message came from (client or worker) is told by the queue, never by the message.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+VERSION = 1
+MAX_BYTES = 4 * 1024 * 1024
+
+Origin = Literal["client", "worker"]
+
+CLIENT_TYPES = ("start_worker", "cancel_job", "retry_job", "terminate_worker", "shutdown_server")
+WORKER_TYPES = ("worker_started", "worker_progress", "workflow_finished")
+ABOUT_A_JOB = ("start_worker", "cancel_job", "retry_job")
+
+REPORTED_OUTCOMES = ("succeeded", "workflow_failed", "system_failed")
+
+
+class Malformed(Exception):
+    """The bytes are no message of ours; the text says why, and goes with them to the dead letters."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A valid message. ``job``, ``attempt``, ``token`` and ``seq`` are None where the type has none."""
+
+    type: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+    job: str | None = None
+    attempt: int | None = None
+    token: str | None = None
+    seq: int | None = None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    sent_at: float = field(default_factory=time.time)
+    """The sender's clock, for people to read; never used for a verdict."""
+
+    @property
+    def origin(self) -> Origin:
+        """Who may send this type."""
+        return "worker" if self.type in WORKER_TYPES else "client"
+
+    def encode(self) -> bytes:
+        """The message as it goes over the wire."""
+        envelope: dict[str, Any] = {
+            "id": self.id,
+            "type": self.type,
+            "version": VERSION,
+            "sent_at": self.sent_at,
+            "job": self.job,
+            "attempt": self.attempt,
+            "token": self.token,
+            "body": dict(self.body),
+        }
+        if self.seq is not None:
+            envelope["seq"] = self.seq
+        return json.dumps(envelope, ensure_ascii=False, allow_nan=False).encode()
+
+
+def decode(raw: bytes, origin: Origin | None = None) -> Message:
+    """Read and validate one message.
+
+    Args:
+        raw: the bytes as they came from the queue.
+        origin: who could publish where this came from; None where the queue cannot tell.
+
+    Raises:
+        Malformed: with the reason, naming the key at fault.
+    """
+    if len(raw) > MAX_BYTES:
+        raise Malformed(f"{len(raw)} bytes; a message has at most {MAX_BYTES}")
+    envelope = _object(raw)
+    version = envelope.get("version")
+    if version != VERSION or isinstance(version, bool):
+        raise Malformed(f"version {version!r}; this daemon understands version {VERSION}")
+    kind = envelope.get("type")
+    if kind not in CLIENT_TYPES + WORKER_TYPES:
+        raise Malformed(f"unknown type {_short(kind)}")
+    message = Message(
+        type=kind,
+        id=_identifier(envelope, "id"),
+        sent_at=_number(envelope, "sent_at"),
+        job=envelope.get("job"),
+        attempt=envelope.get("attempt"),
+        token=envelope.get("token"),
+        seq=envelope.get("seq"),
+        body=_mapping(envelope, "body"),
+    )
+    unknown = set(envelope) - {"id", "type", "version", "sent_at", "job", "attempt", "token", "seq", "body"}
+    if unknown:
+        raise Malformed(f"unknown key {_short(sorted(unknown)[0])}")
+    if origin is not None and origin != message.origin:
+        raise Malformed(f"a {origin} may not send {kind}")
+    if message.origin == "worker":
+        _check_worker(message)
+    else:
+        _check_client(message)
+    return message
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        envelope = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not JSON: {error}") from None
+    if not isinstance(envelope, dict):
+        raise Malformed(f"a JSON {type(envelope).__name__}, not an object")
+    if "\\u0000" in json.dumps(envelope):
+        raise Malformed("holds a NUL character")
+    return envelope
+
+
+def _check_client(message: Message) -> None:
+    for key in ("attempt", "token", "seq"):
+        if getattr(message, key) is not None:
+            raise Malformed(f"{key} is a worker's; a {message.type} has none")
+    if message.type in ABOUT_A_JOB:
+        _uuid(message.job, "job")
+    elif message.job is not None:
+        raise Malformed(f"a {message.type} names no job")
+    if message.type == "terminate_worker" and not isinstance(message.body.get("vm_name"), str):
+        raise Malformed("body.vm_name: expected a string")
+
+
+def _check_worker(message: Message) -> None:
+    _uuid(message.job, "job")
+    if not _is_int(message.attempt, 1):
+        raise Malformed("attempt: expected an integer from 1")
+    if not isinstance(message.token, str) or not message.token or not message.token.isascii():
+        raise Malformed("token: expected an ASCII string")
+    if not _is_int(message.seq, 1):
+        raise Malformed("seq: expected an integer from 1")
+    _check_report(message.type, message.body)
+
+
+def _check_report(kind: str, body: Mapping[str, Any]) -> None:
+    for key in ("phase", "step_name", "git_commit", "log", "log_tail", "reason"):
+        if not isinstance(body.get(key), (str, type(None))):
+            raise Malformed(f"body.{key}: expected a string")
+    for key in ("step", "steps"):
+        if body.get(key) is not None and not _is_int(body[key], 0):
+            raise Malformed(f"body.{key}: expected an integer from 0")
+    if kind != "workflow_finished":
+        return
+    if body.get("outcome") not in REPORTED_OUTCOMES:
+        raise Malformed(f"body.outcome: expected one of {', '.join(REPORTED_OUTCOMES)}")
+    if body.get("exit_code") is not None and not _is_int(body["exit_code"], -(2**31)):
+        raise Malformed("body.exit_code: expected an integer")
+    if not isinstance(body.get("outputs"), (dict, type(None))):
+        raise Malformed("body.outputs: expected an object")
+
+
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
+
+
+def _identifier(envelope: Mapping[str, Any], key: str) -> str:
+    value = envelope.get(key)
+    if not isinstance(value, str) or not 1 <= len(value) <= 100:
+        raise Malformed(f"{key}: expected a string of 1 to 100 characters")
+    return value
+
+
+def _number(envelope: Mapping[str, Any], key: str) -> float:
+    value = envelope.get(key)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise Malformed(f"{key}: expected a number")
+    return float(value)
+
+
+def _mapping(envelope: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = envelope.get(key)
+    if not isinstance(value, dict):
+        raise Malformed(f"{key}: expected an object")
+    return value
+
+
+def _uuid(value: object, key: str) -> None:
+    try:
+        if not isinstance(value, str) or str(uuid.UUID(value)) != value:
+            raise ValueError
+    except ValueError:
+        raise Malformed(f"{key}: expected a UUID in its usual form, found {_short(value)}") from None
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
