@@ -1,1 +1,131 @@
-"""To be written."""
+"""The state machine of a job: the whole behaviour, one file a state, and pure.
+
+Nothing here touches a socket, a database, a cloud or a clock. ``fire`` takes the record of a job and an
+event, and answers with the new record and the effects that are ordered, as data; everything else of lando
+feeds it events and carries out what it orders. Begin with ``queued.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from transitions import Machine, Transition
+
+from lando.job import Job, State
+from lando.states import booting, done, failed, queued, running, terminating
+from lando.states.events import EVENTS, Event, ServerCreated
+from lando.states.table import Answer, EffectKind, Policy, Row, StateText
+
+__all__ = ["EVENTS", "MACHINE", "STATES", "TABLE", "Event", "Fired", "Order", "Policy", "Row", "fire"]
+
+_MODULES = (queued, booting, running, terminating, done, failed)
+
+STATES: dict[State, StateText] = {module.TEXT.name: module.TEXT for module in _MODULES}
+TABLE: dict[State, tuple[Row, ...]] = {module.TEXT.name: module.ROWS for module in _MODULES}
+
+
+@dataclass(frozen=True)
+class Order:
+    """An effect to carry out; ``servers`` names the ids that delete_twins is about."""
+
+    kind: EffectKind
+    servers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fired:
+    """What came of an event. For ignored and refused ones ``job`` is unchanged and nothing is ordered."""
+
+    job: Job
+    answer: Answer
+    why: str
+    orders: tuple[Order, ...] = ()
+
+
+class UnansweredEvent(AssertionError):
+    """The table has no answer for an event: a bug in a state file."""
+
+
+class _Firing:
+    """The short-lived model that a transition is triggered on."""
+
+    def __init__(self, job: Job, event: Event, policy: Policy) -> None:
+        self.state = job.state
+        self.job = job
+        self.event = event
+        self.policy = policy
+        self.row: Row | None = None
+
+
+class RowTransition(Transition):
+    """A transition that knows its row: what it orders and why, for the engine and the diagrams."""
+
+    def __init__(self, *args: Any, row: Row, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.row = row
+
+
+class JobMachine(Machine):
+    """``transitions`` with rows."""
+
+    transition_cls = RowTransition
+
+
+def build(table: dict[State, tuple[Row, ...]]) -> JobMachine:
+    """One machine for all jobs: it holds no model, so firing costs microseconds and keeps nothing."""
+    machine = JobMachine(model=None, states=list(table), initial="queued", auto_transitions=False)
+    for source, rows in table.items():
+        for row in rows:
+            machine.add_transition(
+                row.event,
+                source,
+                row.to,
+                conditions=partial(_permits, row),
+                before=partial(_record, row),
+                row=row,
+            )
+    return machine
+
+
+def _permits(row: Row, firing: _Firing) -> bool:
+    return row.when is None or row.when(firing.job, firing.event)
+
+
+def _record(row: Row, firing: _Firing) -> None:
+    firing.row = row
+    if row.does is not None:
+        firing.job = row.does(firing.job, firing.event, firing.policy)
+
+
+MACHINE = build(TABLE)
+
+
+def fire(job: Job, event: Event, policy: Policy, machine: JobMachine = MACHINE) -> Fired:
+    """Answer an event.
+
+    Args:
+        job: the record as it is persisted.
+        event: what happened.
+        policy: the site's time limits and back-offs.
+        machine: the table to run; another one only in tests that break it on purpose.
+
+    Raises:
+        UnansweredEvent: no row of the job's state answers the event.
+    """
+    firing = _Firing(job, event, policy)
+    answered = machine.events[event.name].trigger(firing, firing)
+    row = firing.row
+    if not answered or row is None:
+        raise UnansweredEvent(f"{event.name} in {job.state}")
+    if row.answer in ("ignored", "refused"):
+        return Fired(job, row.answer, row.why)
+    entered_at = event.at if firing.state != job.state else job.entered_at
+    after = replace(firing.job, state=firing.state, entered_at=entered_at, updated_at=event.at)
+    return Fired(after, row.answer, row.why, tuple(_order(kind, event) for kind in row.orders))
+
+
+def _order(kind: EffectKind, event: Event) -> Order:
+    twins = event.twins if kind == "delete_twins" and isinstance(event, ServerCreated) else ()
+    return Order(kind, twins)

@@ -1,0 +1,165 @@
+"""Booting: a server was ordered and may exist; its worker has not spoken yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lando.job import CreateRequest, Job
+from lando.states import changes, requests
+from lando.states.events import CreateAbsent, CreateRefused, CreateSent, ServerActive
+from lando.states.table import EffectKind, Policy, StateText, ignored, moves, refused, stays
+
+TEXT = StateText(
+    name="booting",
+    means="A server was ordered and may exist; its worker has not spoken yet.",
+    waits_for="the worker's first report",
+    deadline="boot_timeout",
+)
+
+STALE = "the report of another attempt, or of a server that was given up"
+ENDING: tuple[EffectKind, ...] = ("save_console_log", "delete_server")
+
+
+def send(job: Job, event: CreateSent, policy: Policy) -> Job:
+    """From this commit on a server may exist."""
+    return requests.set_status(job, event.mark, "sent")
+
+
+def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
+    """The lost request came to nothing: void it, and order a new one with a mark and token of its own."""
+    job = requests.set_status(job, event.mark, "void")
+    return replace(job, requests=(*job.requests, CreateRequest(event.new_mark, event.new_token)))
+
+
+def note_address(job: Job, event: ServerActive, policy: Policy) -> Job:
+    """The server is up."""
+    return replace(job, server_ip=event.address, reason="the server is up; waiting for its worker")
+
+
+def blames_job(job: Job, event: CreateRefused) -> bool:
+    """The cloud refuses what the job's own file names."""
+    return requests.is_open(job, event) and event.kind == "job"
+
+
+def fail_for_good(job: Job, event: CreateRefused, policy: Policy) -> Job:
+    """Asking again would be refused again."""
+    job = changes.nothing_exists(job, event, policy)
+    return replace(
+        job,
+        outcome="workflow_failed",
+        deadline_at=None,
+        reason=f"the cloud refuses what the job asks for: {event.words}",
+    )
+
+
+WAITS = {
+    "quota": "the project's quota is used up",
+    "rate_limit": "the cloud asks for fewer calls",
+    "capacity": "the cloud has no room just now",
+    "unreachable": "the cloud cannot be reached",
+    "site": "admission is held, landoconfig.yml names what the cloud refuses",
+}
+
+
+def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
+    """Not the job's fault: it keeps its place, and no failure is counted."""
+    job = changes.nothing_exists(job, event, policy)
+    wait = policy.hold if event.retry_after is None else event.retry_after
+    return replace(
+        job,
+        not_before=event.at + wait,
+        deadline_at=None,
+        server_name=None,
+        reason=f"{WAITS[event.kind]}: {event.words}",
+    )
+
+
+ROWS = (
+    stays("create_sent", does=send, when=requests.is_unsent, why="from here on a server may exist"),
+    ignored("create_sent", why="sent before, and the answer was lost: it is looked for, not sent again"),
+    stays(
+        "server_created",
+        does=changes.adopt_server,
+        when=changes.has_twins,
+        orders=("delete_twins",),
+        why="one of several servers of the request is kept, the others deleted",
+    ),
+    stays("server_created", does=changes.adopt_server, when=requests.is_open, why="the server is adopted"),
+    refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
+    stays("server_active", does=note_address, when=changes.of_its_server, why="the server is up"),
+    ignored("server_active", why="an observation of another server"),
+    moves(
+        "create_refused", "failed", does=fail_for_good, when=blames_job, why="the job names what is refused"
+    ),
+    moves(
+        "create_refused",
+        "queued",
+        does=back_to_the_queue,
+        when=requests.is_open,
+        why="nothing exists; the job waits, its place kept, and no failure is counted",
+    ),
+    refused("create_refused", why="its request was resolved before"),
+    stays(
+        "create_absent",
+        does=ask_again,
+        when=requests.is_absent_for_good,
+        why="the request came to nothing: a new one, with its own mark and token",
+    ),
+    stays("create_absent", does=changes.look_again, when=requests.is_open, why="not listed yet: look again"),
+    refused("create_absent", why="its request was resolved before"),
+    moves(
+        "worker_started", "running", does=changes.start_running, when=requests.speaks, why="the worker is up"
+    ),
+    ignored("worker_started", why=STALE),
+    moves(
+        "worker_progress",
+        "running",
+        does=changes.start_running,
+        when=requests.speaks,
+        why="a lost or late worker_started does not matter",
+    ),
+    ignored("worker_progress", why=STALE),
+    moves(
+        "workflow_finished",
+        "terminating",
+        does=changes.finish,
+        when=requests.speaks,
+        orders=("delete_server",),
+        why="a lost or late worker_started does not matter",
+    ),
+    ignored("workflow_finished", why=STALE),
+    moves(
+        "boot_failed",
+        "terminating",
+        does=changes.boot_failed,
+        when=changes.of_its_server,
+        orders=ENDING,
+        why="the cloud could not build the server",
+    ),
+    ignored("boot_failed", why="an observation of another server"),
+    moves(
+        "server_lost",
+        "terminating",
+        does=changes.server_lost,
+        when=changes.of_its_server,
+        orders=ENDING,
+        why="the server went away",
+    ),
+    ignored("server_lost", why="an observation of another server"),
+    moves(
+        "boot_timeout",
+        "terminating",
+        does=changes.give_up_booting,
+        orders=ENDING,
+        why="the worker did not report in time",
+    ),
+    moves(
+        "cancel", "terminating", does=changes.cancel, orders=("delete_server",), why="somebody asked for it"
+    ),
+    ignored("run_timeout", why="the workflow has not begun"),
+    ignored("worker_lost", why="the worker has not spoken yet; boot_timeout watches over that"),
+    refused("admitted", why="the job was admitted before"),
+    refused("rejected", why="the job was found runnable before"),
+    refused("retry", why="only a failed job can be retried; this one is booting"),
+    refused("server_gone", why="nothing was ordered to be deleted"),
+)

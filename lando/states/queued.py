@@ -1,0 +1,77 @@
+"""Queued: durably taken, owns no server, waits for its turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lando.job import CreateRequest, Job
+from lando.states.events import Admitted, Cancel, Rejected
+from lando.states.table import Policy, StateText, ignored, moves, refused
+
+TEXT = StateText(
+    name="queued",
+    means="The job is durably taken and owns no server.",
+    waits_for="its turn: a free place, room in the cloud, and the end of its back-off",
+    deadline="none: it keeps its place until it is admitted or canceled",
+)
+
+
+def begin_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
+    """A new attempt with a create request of its own; nothing of the last attempt is left to confuse it."""
+    boot_timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
+    return replace(
+        job,
+        attempt=job.attempt + 1,
+        requests=(CreateRequest(mark=event.mark, token=event.token),),
+        server_name=event.server_name,
+        server_id=None,
+        server_ip=None,
+        verdict=None,
+        seq=0,
+        heard_at=None,
+        phase=None,
+        step=None,
+        steps=None,
+        step_name=None,
+        git_commit=None,
+        exit_code=None,
+        outputs=None,
+        log_tail="",
+        deadline_at=event.at + boot_timeout,
+        reason="a server is being created",
+    )
+
+
+def reject(job: Job, event: Rejected, policy: Policy) -> Job:
+    """The job's own fault, final, and no retry can help."""
+    return replace(job, runnable=False, outcome="workflow_failed", reason=event.words)
+
+
+def cancel_unstarted(job: Job, event: Cancel, policy: Policy) -> Job:
+    """There is nothing to take down."""
+    return replace(job, outcome="canceled", reason="canceled")
+
+
+STALE = "a report of an attempt that has ended; its token is void"
+NO_SERVER = "a queued job owns no server: the create of its last attempt was resolved before it came here"
+
+ROWS = (
+    moves("admitted", "booting", does=begin_attempt, orders=("create_server",), why="its turn has come"),
+    moves("rejected", "failed", does=reject, why="the message cannot be run as it stands"),
+    moves("cancel", "failed", does=cancel_unstarted, why="nothing was started"),
+    refused("retry", why="only a failed job can be retried; this one is queued already"),
+    refused("create_sent", why=NO_SERVER),
+    refused("server_created", why=NO_SERVER),
+    refused("create_refused", why=NO_SERVER),
+    refused("create_absent", why=NO_SERVER),
+    refused("server_gone", why=NO_SERVER),
+    ignored("server_active", why="an observation of the last attempt's server"),
+    ignored("boot_failed", why="an observation of the last attempt's server"),
+    ignored("server_lost", why="an observation of the last attempt's server"),
+    ignored("boot_timeout", why="the attempt that this deadline belonged to has ended"),
+    ignored("run_timeout", why="the attempt that this deadline belonged to has ended"),
+    ignored("worker_lost", why="the attempt that this deadline belonged to has ended"),
+    ignored("worker_started", why=STALE),
+    ignored("worker_progress", why=STALE),
+    ignored("workflow_finished", why=STALE),
+)

@@ -1,0 +1,101 @@
+"""Running: the worker in the VM has spoken; the workflow is being cloned or run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lando.job import Job
+from lando.states import changes, requests
+from lando.states.events import ServerActive
+from lando.states.table import EffectKind, Policy, StateText, ignored, moves, refused, stays
+
+TEXT = StateText(
+    name="running",
+    means="The worker in the VM has spoken; it clones the repository and runs the workflow.",
+    waits_for="the workflow's result",
+    deadline="worker silence, run_timeout",
+)
+
+STALE = "the report of another attempt, or of a server that was given up"
+ENDING: tuple[EffectKind, ...] = ("save_console_log", "delete_server")
+
+
+def note_address(job: Job, event: ServerActive, policy: Policy) -> Job:
+    """Seen late; the worker was faster."""
+    return replace(job, server_ip=event.address)
+
+
+ROWS = (
+    stays("worker_started", does=changes.heard, when=requests.speaks, why="the worker lives"),
+    ignored("worker_started", why=STALE),
+    stays("worker_progress", does=changes.heard, when=requests.speaks, why="the worker lives"),
+    ignored("worker_progress", why=STALE),
+    moves(
+        "workflow_finished",
+        "terminating",
+        does=changes.finish,
+        when=requests.speaks,
+        orders=("delete_server",),
+        why="the workflow has ended",
+    ),
+    ignored("workflow_finished", why=STALE),
+    moves(
+        "worker_lost",
+        "terminating",
+        does=changes.worker_lost,
+        orders=ENDING,
+        why="silent too long, while we listened",
+    ),
+    moves(
+        "server_lost",
+        "terminating",
+        does=changes.server_lost,
+        when=changes.of_its_server,
+        orders=ENDING,
+        why="the server went away",
+    ),
+    ignored("server_lost", why="an observation of another server"),
+    moves(
+        "boot_failed",
+        "terminating",
+        does=changes.boot_failed,
+        when=changes.of_its_server,
+        orders=ENDING,
+        why="the cloud gave the server up after all",
+    ),
+    ignored("boot_failed", why="an observation of another server"),
+    moves(
+        "run_timeout",
+        "terminating",
+        does=changes.give_up_running,
+        orders=ENDING,
+        why="the workflow ran longer than it may",
+    ),
+    moves(
+        "cancel", "terminating", does=changes.cancel, orders=("delete_server",), why="somebody asked for it"
+    ),
+    ignored("create_sent", why="the worker spoke before the create was answered: it is looked for, not sent"),
+    stays(
+        "server_created",
+        does=changes.adopt_server,
+        when=changes.has_twins,
+        orders=("delete_twins",),
+        why="one of several servers of the request is kept, the others deleted",
+    ),
+    stays(
+        "server_created",
+        does=changes.adopt_server,
+        when=requests.is_open,
+        why="the worker was faster than the answer to the create",
+    ),
+    refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
+    ignored("create_refused", why="the worker has spoken, so the server exists whatever the answer says"),
+    ignored("create_absent", why="the worker has spoken, so the server exists: look again"),
+    stays("server_active", does=note_address, when=changes.of_its_server, why="the worker was faster"),
+    ignored("server_active", why="an observation of another server"),
+    ignored("boot_timeout", why="the worker has reported"),
+    refused("admitted", why="the job was admitted before"),
+    refused("rejected", why="the job was found runnable before"),
+    refused("retry", why="only a failed job can be retried; this one is running"),
+    refused("server_gone", why="nothing was ordered to be deleted"),
+)

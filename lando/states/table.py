@@ -1,0 +1,92 @@
+"""The vocabulary of the state files: what a row of the transition table says.
+
+A row answers one event in one state: the job *moves*, *stays* (something is recorded), or the event is
+*ignored* or *refused*, with the reason. Rows of one event are tried in the order they stand; the last has
+no guard, so that every event has an answer in every state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lando.job import Job, State
+
+Answer = Literal["moves", "stays", "ignored", "refused"]
+EffectKind = Literal["create_server", "delete_server", "delete_twins", "save_console_log"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The numbers the machine reckons with; all in seconds."""
+
+    boot_timeout: float = 20 * 60
+    run_timeout: float | None = None
+    retry_first: float = 10.0
+    """Back-off after the first system failure; doubled with each further one."""
+    retry_longest: float = 600.0
+    hold: float = 30.0
+    """Back-off after a refused create, unless the cloud names another."""
+
+
+Guard = Callable[[Job, Any], bool]
+Change = Callable[[Job, Any, Policy], Job]
+
+
+@dataclass(frozen=True)
+class StateText:
+    """What a state means, in words for people."""
+
+    name: State
+    means: str
+    waits_for: str
+    deadline: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; made by ``moves``, ``stays``, ``ignored`` and ``refused``."""
+
+    event: str
+    answer: Answer
+    why: str
+    to: State | None = None
+    when: Guard | None = None
+    does: Change | None = None
+    orders: tuple[EffectKind, ...] = ()
+
+
+def moves(
+    event: str,
+    to: State,
+    *,
+    why: str,
+    does: Change,
+    when: Guard | None = None,
+    orders: tuple[EffectKind, ...] = (),
+) -> Row:
+    """The job goes to another state, and orders these effects, in this order."""
+    return Row(event, "moves", why, to, when, does, orders)
+
+
+def stays(
+    event: str,
+    *,
+    why: str,
+    does: Change,
+    when: Guard | None = None,
+    orders: tuple[EffectKind, ...] = (),
+) -> Row:
+    """The job stays, and something about it is recorded."""
+    return Row(event, "stays", why, None, when, does, orders)
+
+
+def ignored(event: str, *, why: str, when: Guard | None = None) -> Row:
+    """Nothing changes, and that is right: such an event may come here."""
+    return Row(event, "ignored", why, None, when)
+
+
+def refused(event: str, *, why: str, when: Guard | None = None) -> Row:
+    """Nothing changes, and whoever asked is told; if the daemon itself asked, it is a bug."""
+    return Row(event, "refused", why, None, when)
