@@ -1,0 +1,375 @@
+"""The rules between the machine and the world: what a message, a timer or an effect's result does.
+
+Every rule runs inside one transaction that its caller commits, and touches nothing but that transaction:
+
+    message / timer / observation  -> fire -> new record + history + effects, one commit -> ack
+    effect due                     -> begin -> a task for the cloud -> conclude with its result, one commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from lando.errors import UsageError
+from lando.job import Job, JobSpec
+from lando.ledger import Change, Effect, Ledger
+from lando.messages import Message
+from lando.states import MACHINE, Event, Fired, JobMachine, Policy, fire, requests
+from lando.states.events import (
+    Admitted,
+    BootTimeout,
+    Cancel,
+    CreateAbsent,
+    CreateRefused,
+    CreateSent,
+    Rejected,
+    Report,
+    Retry,
+    RunTimeout,
+    ServerCreated,
+    ServerGone,
+    WorkerLost,
+    WorkerProgress,
+    WorkerStarted,
+    WorkflowFinished,
+)
+from lando.tasks import (
+    AnswerLost,
+    Console,
+    Created,
+    CreateWasRefused,
+    DeleteServers,
+    FetchConsole,
+    FindServers,
+    Listed,
+    Result,
+    SendCreate,
+    StillThere,
+    Task,
+    Trouble,
+)
+
+CONSOLE_TRIES = 3
+"""How often a console log is asked for before the deletion goes on without it."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the engine waits; all in seconds."""
+
+    poll: float = 2.0
+    """Between two looks at a server that is being deleted."""
+    first: float = 1.0
+    """Back-off after an effect's first failed try; doubled with each further one."""
+    longest: float = 60.0
+    settle: float = 30.0
+    """How long a created server may take to surface in a server list."""
+    silence: float = 600.0
+    """A worker that was silent for so long is lost."""
+    heartbeat: float = 30.0
+    """Between two reports of a worker."""
+
+    def back_off(self, tries: int) -> float:
+        """Seconds to wait after this many failed tries."""
+        return min(self.longest, self.first * 2.0 ** min(tries, 30))
+
+
+Disposition = Literal["taken", "duplicate", "ignored", "refused", "shutdown"]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of a message; ``words`` say more."""
+
+    disposition: Disposition
+    words: str = ""
+    job_id: str | None = None
+
+
+class Engine:
+    """The rules, with the site's numbers.
+
+    Args:
+        policy: what the machine reckons with.
+        pace: what the engine waits.
+        accept: makes a spec of a start_worker body, or raises UsageError with what is wrong.
+        new_secret: a fresh random string, for marks and tokens.
+        machine: the table to run; another one only in tests that break it on purpose.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        pace: Pace,
+        accept: Callable[[Mapping[str, Any]], JobSpec],
+        new_secret: Callable[[], str],
+        machine: JobMachine = MACHINE,
+    ) -> None:
+        self.policy = policy
+        self.pace = pace
+        self._accept = accept
+        self._new_secret = new_secret
+        self._machine = machine
+
+    def fire(self, ledger: Ledger, job: Job, event: Event) -> Fired:
+        """Answer an event: new record, history and effects, all in the caller's transaction."""
+        fired = fire(job, event, self.policy, self._machine)
+        if fired.answer in ("ignored", "refused"):
+            return fired
+        after = ledger.save_job(fired.job)
+        if after.state != job.state:
+            ledger.append_change(
+                Change(job.id, event.at, event.name, job.state, after.state, after.reason, after.attempt)
+            )
+        for order in fired.orders:
+            ledger.add_effect(job.id, order.kind, order.servers, event.at)
+        return replace(fired, job=after)
+
+    # messages
+
+    def take(self, ledger: Ledger, message: Message, now: float, sender: str | None = None) -> Taken:
+        """Give a message its effect, once.
+
+        Args:
+            message: a valid message.
+            now: the daemon's clock; the sender's is never used.
+            sender: the account that the queue vouches for.
+        """
+        if ledger.is_processed(message.id):
+            return Taken("duplicate", job_id=message.job)
+        ledger.mark_processed(message.id, now)
+        if message.type == "start_worker":
+            return self._start(ledger, message, now, sender)
+        if message.type == "shutdown_server":
+            return Taken("shutdown")
+        if message.type == "terminate_worker":
+            job = ledger.job_of_server(message.body["vm_name"])
+            if job is None:
+                return Taken("ignored", f"no job has a server named {message.body['vm_name']!r}")
+            return _taken(self.fire(ledger, job, Cancel(now)))
+        return self._about_a_job(ledger, message, now)
+
+    def _about_a_job(self, ledger: Ledger, message: Message, now: float) -> Taken:
+        assert message.job is not None
+        job = ledger.job(message.job)
+        if job is None and message.type == "cancel_job":
+            ledger.remember_cancel(message.job, now)
+            return Taken("taken", "the cancel came before its job; it is remembered", message.job)
+        if job is None:
+            return Taken("ignored", f"no such job: {message.job}", message.job)
+        if message.type == "cancel_job":
+            return _taken(self.fire(ledger, job, Cancel(now)))
+        if message.type == "retry_job":
+            return _taken(self.fire(ledger, job, Retry(now)))
+        return self._report(ledger, job, message, now)
+
+    def _start(self, ledger: Ledger, message: Message, now: float, sender: str | None) -> Taken:
+        assert message.job is not None
+        if ledger.job(message.job) is not None:
+            return Taken("duplicate", "the job is known already", message.job)
+        problem = None
+        job = Job(message.job, reason="submitted", submitted_at=now, entered_at=now, updated_at=now)
+        try:
+            spec = self._accept(message.body)
+        except UsageError as error:
+            problem = str(error)
+        else:
+            job = replace(
+                job,
+                attempts=spec.attempts,
+                priority=spec.priority,
+                boot_timeout=spec.boot_timeout,
+                run_timeout=spec.run_timeout,
+            )
+        ledger.insert_job(job, message.body, sender)
+        ledger.append_change(Change(job.id, now, "start_worker", None, "queued", job.reason, 0))
+        if problem is not None:
+            self.fire(ledger, job, Rejected(now, problem))
+            return Taken("refused", problem, job.id)
+        if ledger.was_canceled(job.id):
+            self.fire(ledger, job, Cancel(now))
+        return Taken("taken", job_id=job.id)
+
+    def _report(self, ledger: Ledger, job: Job, message: Message, now: float) -> Taken:
+        event = report_event(message, now)
+        text = message.body.get("log")
+        if text and requests.speaks(job, event):
+            ledger.append_log(job.id, event.attempt, event.seq, text)
+        return _taken(self.fire(ledger, job, event))
+
+    # admission
+
+    def admit(self, ledger: Ledger, now: float, places: int) -> list[Job]:
+        """Admit queued jobs, by priority and then first come first served, while there are places.
+
+        Args:
+            now: the daemon's clock.
+            places: how many jobs may own a server at the same time.
+        """
+        admitted: list[Job] = []
+        if ledger.admission_held(now):
+            return admitted
+        for _ in range(places - ledger.count_live()):
+            job = ledger.next_queued(now)
+            if job is None:
+                break
+            name = server_name(job.id, job.attempt + 1)
+            event = Admitted(now, mark=self._new_secret(), token=self._new_secret(), server_name=name)
+            admitted.append(self.fire(ledger, job, event).job)
+        return admitted
+
+    # deadlines
+
+    def overdue(self, jobs: Iterable[Job], now: float, listening_since: float) -> list[tuple[Job, Event]]:
+        """The deadlines that have passed, of jobs that are booting or running.
+
+        Silence counts only while the daemon listened: it starts again in full after every reconnect.
+
+        Args:
+            jobs: the jobs to look at.
+            now: the daemon's clock.
+            listening_since: when the daemon had read the queue up to date, after it last connected.
+        """
+        found = ((job, self._overdue(job, now, listening_since)) for job in jobs)
+        return [(job, event) for job, event in found if event is not None]
+
+    def _overdue(self, job: Job, now: float, listening_since: float) -> Event | None:
+        if job.state == "booting":
+            timeout = self.policy.boot_timeout if job.boot_timeout is None else job.boot_timeout
+            waited = now - max(job.entered_at, listening_since)
+            return BootTimeout(now) if waited >= timeout else None
+        if job.state != "running":
+            return None
+        # The result of a workflow that ended while we were away may still be on its way.
+        courtesy = 0.0 if listening_since <= job.entered_at else 2 * self.pace.heartbeat
+        if job.deadline_at is not None and now >= max(job.deadline_at, listening_since + courtesy):
+            return RunTimeout(now)
+        silence = now - max(job.heard_at or job.entered_at, listening_since)
+        return WorkerLost(now, silence) if silence >= self.pace.silence else None
+
+    # effects
+
+    def begin(self, ledger: Ledger, effect: Effect, now: float) -> Task | None:
+        """Turn a due effect into a task for the cloud; None when there is nothing to carry out.
+
+        The caller commits before it carries the task out: a create that may have been sent is known as sent.
+        """
+        job = ledger.job(effect.job_id)
+        assert job is not None
+        task = self._task(ledger, job, effect, now)
+        if task is None:
+            ledger.remove_effect(effect)
+        return task
+
+    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Task | None:
+        if effect.kind == "create_server":
+            request = requests.open_request(job)
+            if request is None:
+                return None
+            fired = self.fire(ledger, job, CreateSent(now, request.mark))
+            if fired.answer == "stays":
+                return SendCreate(fired.job, request.mark, request.token)
+            return FindServers(request.mark)
+        if effect.kind == "delete_twins":
+            return DeleteServers(effect.servers)
+        if effect.kind == "save_console_log":
+            return FetchConsole(job.server_id) if job.server_id is not None else None
+        if job.server_id is not None:
+            return DeleteServers((job.server_id,))
+        self.fire(ledger, job, ServerGone(now, None))
+        return None
+
+    def conclude(self, ledger: Ledger, effect: Effect, task: Task, result: Result, now: float) -> None:
+        """Take the result of an effect: the events that follow, and whether it is done or tried again."""
+        job = ledger.job(effect.job_id)
+        assert job is not None
+        if isinstance(result, Trouble):
+            self._try_again(ledger, effect, result, now)
+        elif effect.kind == "create_server":
+            assert isinstance(task, (SendCreate, FindServers))
+            self._conclude_create(ledger, job, effect, task.mark, result, now)
+        elif isinstance(result, StillThere):
+            ledger.postpone_effect(effect, now + self.pace.poll, effect.tries, "the deletion is under way")
+        else:
+            ledger.remove_effect(effect)
+            if isinstance(result, Console):
+                ledger.save_console(job.id, job.attempt, result.text)
+            elif effect.kind == "delete_server":
+                self.fire(ledger, job, ServerGone(now, job.server_id))
+
+    def _try_again(self, ledger: Ledger, effect: Effect, trouble: Trouble, now: float) -> None:
+        if effect.kind == "save_console_log" and effect.tries + 1 >= CONSOLE_TRIES:
+            ledger.remove_effect(effect)
+            return
+        wait = self.pace.back_off(effect.tries) if trouble.retry_after is None else trouble.retry_after
+        ledger.postpone_effect(effect, now + wait, effect.tries + 1, trouble.words)
+
+    def _conclude_create(
+        self, ledger: Ledger, job: Job, effect: Effect, mark: str, result: Result, now: float
+    ) -> None:
+        event = self._create_event(mark, result, now)
+        fired = self.fire(ledger, job, event) if event is not None else None
+        after = fired.job if fired is not None else job
+        if isinstance(result, CreateWasRefused) and result.kind in ("quota", "rate_limit", "site"):
+            ledger.hold_admission(max(after.not_before, now), after.reason)
+        request = requests.open_request(after)
+        if request is None:
+            ledger.remove_effect(effect)
+        elif isinstance(result, Listed) and request.status != "ordered":
+            wait = max(self.pace.settle, self.pace.back_off(effect.tries))
+            ledger.postpone_effect(effect, now + wait, effect.tries + 1, "the server is not listed (yet)")
+        else:
+            words = result.words if isinstance(result, AnswerLost) else "asking again"
+            ledger.postpone_effect(effect, now, effect.tries, words)
+
+    def _create_event(self, mark: str, result: Result, now: float) -> Event | None:
+        if isinstance(result, Created):
+            return ServerCreated(now, mark, result.server_id)
+        if isinstance(result, CreateWasRefused):
+            return CreateRefused(now, mark, result.kind, result.words, result.retry_after)
+        if isinstance(result, Listed) and result.servers:
+            first, *twins = sorted(result.servers)
+            return ServerCreated(now, mark, first, tuple(twins))
+        if isinstance(result, Listed):
+            return CreateAbsent(now, mark, self.pace.settle, self._new_secret(), self._new_secret())
+        return None
+
+
+def report_event(message: Message, now: float) -> Report:
+    """The event that a worker's message is."""
+    assert message.attempt is not None and message.token is not None and message.seq is not None
+    body = message.body
+    common: dict[str, Any] = {
+        "at": now,
+        "attempt": message.attempt,
+        "token": message.token,
+        "seq": message.seq,
+        **{key: body.get(key) for key in ("phase", "step", "steps", "step_name", "git_commit")},
+    }
+    if message.type == "worker_started":
+        return WorkerStarted(**common)
+    if message.type == "worker_progress":
+        return WorkerProgress(**common)
+    return WorkflowFinished(
+        **common,
+        outcome=body["outcome"],
+        exit_code=body.get("exit_code"),
+        outputs=body.get("outputs"),
+        log_tail=body.get("log_tail") or "",
+        words=body.get("reason") or "",
+    )
+
+
+def server_name(job_id: str, attempt: int) -> str:
+    """The name of an attempt's server: for people, and a valid host name. Marks identify, names do not."""
+    return f"lando-{job_id[:13]}-{attempt}"
+
+
+def _taken(fired: Fired) -> Taken:
+    if fired.answer == "ignored":
+        return Taken("ignored", fired.why, fired.job.id)
+    if fired.answer == "refused":
+        return Taken("refused", fired.why, fired.job.id)
+    return Taken("taken", job_id=fired.job.id)

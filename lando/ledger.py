@@ -1,0 +1,119 @@
+"""What the engine reads and writes: one transaction over all that is persisted, as an interface.
+
+The store implements it over SQL, and the model exploration in the tests over memory, so that what is
+explored is what runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lando.job import Job, State
+from lando.states.table import EffectKind
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A row of the outbox. Effects of a job run singly, in order, and its server's deletion goes last."""
+
+    id: int
+    job_id: str
+    kind: EffectKind
+    servers: tuple[str, ...] = ()
+    due_at: float = 0.0
+    tries: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row of a job's history; the first has no ``source``."""
+
+    job_id: str
+    at: float
+    event: str
+    source: State | None
+    target: State
+    reason: str
+    attempt: int
+
+
+class Ledger(Protocol):
+    """One transaction over all that is persisted."""
+
+    def job(self, job_id: str) -> Job | None:
+        """The job's record."""
+        ...
+
+    def job_of_server(self, name: str) -> Job | None:
+        """The live job whose server has this name."""
+        ...
+
+    def insert_job(self, job: Job, body: Mapping[str, Any], submitted_by: str | None) -> None:
+        """A new job, last in the order of its priority."""
+        ...
+
+    def save_job(self, job: Job) -> Job:
+        """Replace the record that has this version; the answer has the next."""
+        ...
+
+    def append_change(self, change: Change) -> None:
+        """One more line of history."""
+        ...
+
+    def add_effect(self, job_id: str, kind: EffectKind, servers: tuple[str, ...], due_at: float) -> None:
+        """One more row of the outbox."""
+        ...
+
+    def remove_effect(self, effect: Effect) -> None:
+        """The effect is carried out, or there is nothing to carry out."""
+        ...
+
+    def postpone_effect(self, effect: Effect, due_at: float, tries: int, words: str) -> None:
+        """Carry it out later; ``words`` say why."""
+        ...
+
+    def is_processed(self, message_id: str) -> bool:
+        """The message had its effect before."""
+        ...
+
+    def mark_processed(self, message_id: str, at: float) -> None:
+        """From now on the message has had its effect."""
+        ...
+
+    def remember_cancel(self, job_id: str, at: float) -> None:
+        """A cancel came before its job."""
+        ...
+
+    def was_canceled(self, job_id: str) -> bool:
+        """A cancel for this job came before it."""
+        ...
+
+    def append_log(self, job_id: str, attempt: int, seq: int, text: str) -> None:
+        """A piece of the workflow's log; again for the same (job, attempt, seq) changes nothing."""
+        ...
+
+    def save_console(self, job_id: str, attempt: int, text: str) -> None:
+        """The console output of an attempt's server."""
+        ...
+
+    def count_live(self) -> int:
+        """How many jobs may own a server."""
+        ...
+
+    def next_queued(self, now: float) -> Job | None:
+        """The first in the admission order whose back-off has ended."""
+        ...
+
+    def jobs_in(self, states: Sequence[State]) -> list[Job]:
+        """All jobs in these states."""
+        ...
+
+    def hold_admission(self, until: float, words: str) -> None:
+        """Admit nobody before ``until``."""
+        ...
+
+    def admission_held(self, now: float) -> bool:
+        """Nobody is admitted just now."""
+        ...

@@ -1,0 +1,99 @@
+"""What an effect asks of the cloud (a task), and what came of it (a result). Plain records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lando.job import Job
+from lando.states.events import RefusalKind
+
+
+@dataclass(frozen=True)
+class SendCreate:
+    """Send the create request of this job."""
+
+    job: Job
+    mark: str
+    token: str
+
+
+@dataclass(frozen=True)
+class FindServers:
+    """List all servers and tell which carry the mark."""
+
+    mark: str
+
+
+@dataclass(frozen=True)
+class DeleteServers:
+    """Delete these and tell whether they are gone."""
+
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FetchConsole:
+    """Fetch the end of the server's console output."""
+
+    server_id: str
+
+
+Task = SendCreate | FindServers | DeleteServers | FetchConsole
+
+
+@dataclass(frozen=True)
+class Created:
+    """The cloud answered: this is the server."""
+
+    server_id: str
+
+
+@dataclass(frozen=True)
+class CreateWasRefused:
+    """The cloud answered: nothing was created."""
+
+    kind: RefusalKind
+    words: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True)
+class AnswerLost:
+    """Nobody knows whether a server was created."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The servers that carry the mark; none may mean not yet."""
+
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gone:
+    """All are absent."""
+
+
+@dataclass(frozen=True)
+class StillThere:
+    """The deletion is under way."""
+
+
+@dataclass(frozen=True)
+class Console:
+    """The console output."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The call failed and changed nothing that we know of; worth trying again."""
+
+    words: str
+    retry_after: float | None = None
+
+
+Result = Created | CreateWasRefused | AnswerLost | Listed | Gone | StillThere | Console | Trouble
