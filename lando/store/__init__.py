@@ -1,1 +1,75 @@
-"""To be written."""
+"""All that is persisted: jobs, their history, the outbox of effects, processed messages, logs."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from lando.store.database import HEAD, StoreUnavailable, connect, errors
+from lando.store.queries import EffectView, JobView, Queries
+from lando.store.transaction import StaleRecord, Transaction
+
+__all__ = [
+    "HEAD",
+    "EffectView",
+    "JobView",
+    "Queries",
+    "StaleRecord",
+    "Store",
+    "StoreUnavailable",
+    "Transaction",
+]
+
+DEPLOYMENT = "deployment"
+
+
+class Store:
+    """The database, opened and up to date.
+
+    Args:
+        url: SQLAlchemy's form, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+
+    Raises:
+        UsageError: the schema is newer than this program.
+        StoreUnavailable: the database cannot be opened.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = sa.make_url(url)
+        self._path = Path(parsed.database) if parsed.drivername == "sqlite" and parsed.database else None
+        self._engine = connect(url)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction that writes: committed at the end, rolled back by any exception.
+
+        Raises:
+            StoreUnavailable: nothing was written.
+        """
+        with errors(self._path), self._engine.begin() as connection:
+            yield Transaction(connection)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Queries]:
+        """A consistent snapshot to read from; keeps nobody from writing."""
+        with errors(self._path), self._engine.connect().execution_options(reading=True) as connection:
+            yield Queries(connection)
+
+    def deployment(self, configured: str | None) -> str:
+        """The mark of our servers: the configured one, else a random one born with the database."""
+        if configured is not None:
+            return configured
+        with self.transaction() as transaction:
+            born = transaction.fact(DEPLOYMENT)
+            if born is None:
+                born = uuid.uuid4().hex[:12]
+                transaction.set_fact(DEPLOYMENT, born)
+        return str(born)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._engine.dispose()

@@ -1,1 +1,1 @@
-"""To be written."""
+"""Alembic migrations, oldest first in ``versions``."""

@@ -1,0 +1,124 @@
+"""What the commands read: jobs with everything a person may ask about them, history, logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from lando.job import LIVE_STATES, Job
+from lando.ledger import Change
+from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
+from lando.store.transaction import HOLD, JOB_COLUMNS, to_job
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as the commands show it."""
+
+    number: int
+    job: Job
+    name: str
+    submitted_by: str | None
+    body: dict[str, Any]
+    effect: EffectView | None
+    """The effect whose turn it is."""
+
+
+@dataclass(frozen=True)
+class EffectView:
+    """What the daemon is about to do for a job; ``words`` say why the last try failed."""
+
+    kind: str
+    due_at: float
+    tries: int
+    words: str
+
+
+class Queries:
+    """Reads over one consistent snapshot."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[JobView]:
+        """All jobs in order of arrival, or those in some states, or those with these ids."""
+        query = sa.select(JOBS.c.number, JOBS.c.name, JOBS.c.submitted_by, JOBS.c.body, *JOB_COLUMNS)
+        if states:
+            query = query.where(JOBS.c.state.in_(states))
+        if ids:
+            query = query.where(JOBS.c.id.in_(ids))
+        effects = self._effects()
+        return [
+            JobView(
+                row.number,
+                to_job(row),
+                row.name,
+                row.submitted_by,
+                json.loads(row.body),
+                effects.get(row.id),
+            )
+            for row in self._connection.execute(query.order_by(JOBS.c.number))
+        ]
+
+    def _effects(self) -> dict[str, EffectView]:
+        query = sa.select(EFFECTS).order_by(EFFECTS.c.rank.desc(), EFFECTS.c.id.desc())
+        return {
+            row.job_id: EffectView(row.kind, row.due_at, row.tries, row.words)
+            for row in self._connection.execute(query)
+        }
+
+    def ids_like(self, prefix: str) -> list[str]:
+        """The ids that begin with ``prefix``, at most ten."""
+        query = sa.select(JOBS.c.id).where(JOBS.c.id.startswith(prefix, autoescape=True)).limit(10)
+        return list(self._connection.execute(query.order_by(JOBS.c.number)).scalars())
+
+    def queue_position(self, view: JobView) -> int:
+        """How many queued jobs go before this one, plus one."""
+        before = sa.or_(
+            JOBS.c.priority > view.job.priority,
+            sa.and_(JOBS.c.priority == view.job.priority, JOBS.c.number < view.number),
+        )
+        query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state == "queued", before)
+        return int(self._connection.execute(query).scalar_one()) + 1
+
+    def count_live(self) -> int:
+        """How many jobs may own a server."""
+        query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(LIVE_STATES))
+        return int(self._connection.execute(query).scalar_one())
+
+    def history(self, job_id: str) -> list[Change]:
+        """Every change of state, oldest first."""
+        query = sa.select(HISTORY).where(HISTORY.c.job_id == job_id).order_by(HISTORY.c.id)
+        return [
+            Change(row.job_id, row.at, row.event, row.source, row.target, row.reason, row.attempt)
+            for row in self._connection.execute(query)
+        ]
+
+    def log(self, job_id: str, after: tuple[int, int] = (0, 0)) -> list[tuple[int, int, str]]:
+        """Pieces of the workflow's log as (attempt, seq, text), those after (attempt, seq)."""
+        attempt, seq = after
+        later = sa.or_(LOGS.c.attempt > attempt, sa.and_(LOGS.c.attempt == attempt, LOGS.c.seq > seq))
+        query = sa.select(LOGS.c.attempt, LOGS.c.seq, LOGS.c.text).where(LOGS.c.job_id == job_id, later)
+        rows = self._connection.execute(query.order_by(LOGS.c.attempt, LOGS.c.seq))
+        return [(row.attempt, row.seq, row.text) for row in rows]
+
+    def console(self, job_id: str) -> str | None:
+        """The console output of the last server whose output was saved."""
+        query = sa.select(CONSOLES.c.text).where(CONSOLES.c.job_id == job_id)
+        text = self._connection.execute(query.order_by(CONSOLES.c.attempt.desc())).scalar()
+        return None if text is None else str(text)
+
+    def fact(self, name: str) -> Any:
+        """A fact of the whole deployment, or None."""
+        text = self._connection.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
+        return None if text is None else json.loads(text)
+
+    def admission_hold(self, now: float) -> str | None:
+        """Why nobody is admitted just now, or None."""
+        hold = self.fact(HOLD)
+        return str(hold["words"]) if hold is not None and hold["until"] > now else None

@@ -1,0 +1,131 @@
+"""The tables. Times are epoch seconds; nested records are JSON text. Nothing here only SQLite can do."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData()
+
+JOBS = Table(
+    "jobs",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),  # the order of arrival
+    Column("id", String(36), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("body", Text, nullable=False),  # the start_worker body, JSON
+    Column("submitted_by", Text),
+    Column("state", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("boot_timeout", Float(53)),
+    Column("run_timeout", Float(53)),
+    Column("runnable", Boolean, nullable=False),
+    Column("outcome", String(16)),
+    Column("verdict", String(16)),
+    Column("reason", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("not_before", Float(53), nullable=False),
+    Column("deadline_at", Float(53)),
+    Column("requests", Text, nullable=False),  # JSON
+    Column("server_name", Text),
+    Column("server_id", Text),
+    Column("server_ip", Text),
+    Column("seq", Integer, nullable=False),
+    Column("heard_at", Float(53)),
+    Column("phase", Text),
+    Column("step", Integer),
+    Column("steps", Integer),
+    Column("step_name", Text),
+    Column("git_commit", Text),
+    Column("exit_code", Integer),
+    Column("outputs", Text),  # JSON
+    Column("log_tail", Text, nullable=False),
+    Column("submitted_at", Float(53), nullable=False),
+    Column("entered_at", Float(53), nullable=False),
+    Column("updated_at", Float(53), nullable=False),
+    Index("jobs_in_order", "state", "priority", "number"),
+    Index("jobs_by_server", "server_name"),
+    sqlite_autoincrement=True,
+)
+
+HISTORY = Table(
+    "history",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("at", Float(53), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("source", String(16)),
+    Column("target", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+)
+
+EFFECTS = Table(
+    "effects",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("rank", Integer, nullable=False),  # 1 for what goes last
+    Column("servers", Text, nullable=False),  # JSON
+    Column("due_at", Float(53), nullable=False, index=True),
+    Column("tries", Integer, nullable=False),
+    Column("words", Text, nullable=False),  # why it was postponed
+    Index("effects_in_order", "job_id", "rank", "id"),
+    sqlite_autoincrement=True,
+)
+
+PROCESSED = Table(
+    "processed_messages",
+    METADATA,
+    Column("id", String(100), primary_key=True),
+    Column("at", Float(53), nullable=False, index=True),
+)
+
+EARLY_CANCELS = Table(
+    "early_cancels",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("at", Float(53), nullable=False),
+)
+
+FACTS = Table(
+    "facts",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),  # JSON
+)
+
+LOGS = Table(
+    "logs",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("job_id", "attempt", "seq"),
+)
+
+CONSOLES = Table(
+    "consoles",
+    METADATA,
+    Column("job_id", String(36), ForeignKey("jobs.id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+)

@@ -1,0 +1,247 @@
+"""The engine's ledger over SQL: one transaction, committed by the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from lando.job import LIVE_STATES, CreateRequest, Job, State
+from lando.ledger import Change, Effect
+from lando.states.table import EffectKind
+from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, HISTORY, JOBS, LOGS, PROCESSED
+
+JOB_FIELDS = tuple(field.name for field in fields(Job))
+JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
+MAX_LOG = 1024 * 1024
+"""Characters of workflow log kept of a job: the newest."""
+
+HOLD = "admission_hold"
+
+
+class StaleRecord(Exception):
+    """The record was changed by somebody else in the meantime: load it again, fire again."""
+
+
+def to_job(row: Row[Any]) -> Job:
+    """The record of a row that has ``JOB_COLUMNS``."""
+    values = dict(row._mapping)
+    values["requests"] = tuple(CreateRequest(**request) for request in json.loads(values["requests"]))
+    values["outputs"] = None if values["outputs"] is None else json.loads(values["outputs"])
+    return Job(**{name: values[name] for name in JOB_FIELDS})
+
+
+def _values(job: Job) -> dict[str, Any]:
+    values = {name: getattr(job, name) for name in JOB_FIELDS}
+    values["requests"] = json.dumps([asdict(request) for request in job.requests])
+    values["outputs"] = None if job.outputs is None else json.dumps(job.outputs)
+    return values
+
+
+class Transaction:
+    """See ``lando.ledger.Ledger``; besides, what the daemon reads and writes beyond the rules."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    # jobs
+
+    def job(self, job_id: str) -> Job | None:
+        """See ``Ledger.job``."""
+        return self._one_job(sa.select(*JOB_COLUMNS).where(JOBS.c.id == job_id))
+
+    def job_of_server(self, name: str) -> Job | None:
+        """See ``Ledger.job_of_server``."""
+        return self._one_job(
+            sa.select(*JOB_COLUMNS).where(JOBS.c.server_name == name, JOBS.c.state.in_(LIVE_STATES))
+        )
+
+    def body(self, job_id: str) -> dict[str, Any]:
+        """The start_worker body of a job."""
+        text = self._connection.execute(sa.select(JOBS.c.body).where(JOBS.c.id == job_id)).scalar_one()
+        body: dict[str, Any] = json.loads(text)
+        return body
+
+    def insert_job(self, job: Job, body: Mapping[str, Any], submitted_by: str | None) -> None:
+        """See ``Ledger.insert_job``."""
+        name = body.get("name") or display_name(body)
+        self._connection.execute(
+            sa.insert(JOBS).values(
+                name=name,
+                body=json.dumps(body, ensure_ascii=False),
+                submitted_by=submitted_by,
+                **_values(job),
+            )
+        )
+
+    def save_job(self, job: Job) -> Job:
+        """See ``Ledger.save_job``.
+
+        Raises:
+            StaleRecord: the stored record has another version.
+        """
+        saved = replace(job, version=job.version + 1)
+        result = self._connection.execute(
+            sa.update(JOBS).where(JOBS.c.id == job.id, JOBS.c.version == job.version).values(_values(saved))
+        )
+        if result.rowcount != 1:
+            raise StaleRecord(f"job {job.id}, version {job.version}")
+        return saved
+
+    def jobs_in(self, states: Sequence[State]) -> list[Job]:
+        """See ``Ledger.jobs_in``."""
+        query = sa.select(*JOB_COLUMNS).where(JOBS.c.state.in_(states)).order_by(JOBS.c.number)
+        return [to_job(row) for row in self._connection.execute(query)]
+
+    def count_live(self) -> int:
+        """See ``Ledger.count_live``."""
+        query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(LIVE_STATES))
+        return int(self._connection.execute(query).scalar_one())
+
+    def next_queued(self, now: float) -> Job | None:
+        """See ``Ledger.next_queued``."""
+        return self._one_job(
+            sa.select(*JOB_COLUMNS)
+            .where(JOBS.c.state == "queued", JOBS.c.not_before <= now)
+            .order_by(JOBS.c.priority.desc(), JOBS.c.number)
+            .limit(1)
+        )
+
+    def _one_job(self, query: sa.Select[Any]) -> Job | None:
+        row = self._connection.execute(query).first()
+        return None if row is None else to_job(row)
+
+    def append_change(self, change: Change) -> None:
+        """See ``Ledger.append_change``."""
+        self._connection.execute(sa.insert(HISTORY).values(asdict(change)))
+
+    # the outbox
+
+    def add_effect(self, job_id: str, kind: EffectKind, servers: tuple[str, ...], due_at: float) -> None:
+        """See ``Ledger.add_effect``."""
+        self._connection.execute(
+            sa.insert(EFFECTS).values(
+                job_id=job_id,
+                kind=kind,
+                rank=1 if kind == "delete_server" else 0,
+                servers=json.dumps(servers),
+                due_at=due_at,
+                tries=0,
+                words="",
+            )
+        )
+
+    def remove_effect(self, effect: Effect) -> None:
+        """See ``Ledger.remove_effect``."""
+        self._connection.execute(sa.delete(EFFECTS).where(EFFECTS.c.id == effect.id))
+
+    def postpone_effect(self, effect: Effect, due_at: float, tries: int, words: str) -> None:
+        """See ``Ledger.postpone_effect``."""
+        self._connection.execute(
+            sa.update(EFFECTS)
+            .where(EFFECTS.c.id == effect.id)
+            .values(due_at=due_at, tries=tries, words=words[:2000])
+        )
+
+    def next_effects(self) -> list[Effect]:
+        """The effect of each job whose turn it is, the most overdue first; due or not."""
+        earlier = EFFECTS.alias("earlier")
+        in_the_way = sa.exists().where(
+            earlier.c.job_id == EFFECTS.c.job_id,
+            sa.or_(
+                earlier.c.rank < EFFECTS.c.rank,
+                sa.and_(earlier.c.rank == EFFECTS.c.rank, earlier.c.id < EFFECTS.c.id),
+            ),
+        )
+        query = sa.select(EFFECTS).where(~in_the_way).order_by(EFFECTS.c.due_at, EFFECTS.c.id)
+        return [
+            Effect(row.id, row.job_id, row.kind, tuple(json.loads(row.servers)), row.due_at, row.tries)
+            for row in self._connection.execute(query)
+        ]
+
+    # messages
+
+    def is_processed(self, message_id: str) -> bool:
+        """See ``Ledger.is_processed``."""
+        query = sa.select(PROCESSED.c.id).where(PROCESSED.c.id == message_id)
+        return self._connection.execute(query).first() is not None
+
+    def mark_processed(self, message_id: str, at: float) -> None:
+        """See ``Ledger.mark_processed``."""
+        self._connection.execute(sa.insert(PROCESSED).values(id=message_id, at=at))
+
+    def forget_processed(self, before: float) -> None:
+        """Forget messages and early cancels of before this time (epoch seconds)."""
+        self._connection.execute(sa.delete(PROCESSED).where(PROCESSED.c.at < before))
+        self._connection.execute(sa.delete(EARLY_CANCELS).where(EARLY_CANCELS.c.at < before))
+
+    def remember_cancel(self, job_id: str, at: float) -> None:
+        """See ``Ledger.remember_cancel``."""
+        if not self.was_canceled(job_id):
+            self._connection.execute(sa.insert(EARLY_CANCELS).values(job_id=job_id, at=at))
+
+    def was_canceled(self, job_id: str) -> bool:
+        """See ``Ledger.was_canceled``."""
+        query = sa.select(EARLY_CANCELS.c.job_id).where(EARLY_CANCELS.c.job_id == job_id)
+        return self._connection.execute(query).first() is not None
+
+    # logs
+
+    def append_log(self, job_id: str, attempt: int, seq: int, text: str) -> None:
+        """See ``Ledger.append_log``."""
+        same = sa.select(LOGS.c.id).where(
+            LOGS.c.job_id == job_id, LOGS.c.attempt == attempt, LOGS.c.seq == seq
+        )
+        if self._connection.execute(same).first() is None:
+            self._connection.execute(
+                sa.insert(LOGS).values(job_id=job_id, attempt=attempt, seq=seq, text=text[-MAX_LOG:])
+            )
+            self._drop_oldest_logs(job_id)
+
+    def _drop_oldest_logs(self, job_id: str) -> None:
+        query = sa.select(LOGS.c.id, sa.func.length(LOGS.c.text)).where(LOGS.c.job_id == job_id)
+        kept = 0
+        for row_id, length in self._connection.execute(
+            query.order_by(LOGS.c.attempt.desc(), LOGS.c.seq.desc())
+        ).all():
+            kept += length
+            if kept > MAX_LOG:
+                self._connection.execute(sa.delete(LOGS).where(LOGS.c.id == row_id))
+
+    def save_console(self, job_id: str, attempt: int, text: str) -> None:
+        """See ``Ledger.save_console``."""
+        key = (CONSOLES.c.job_id == job_id, CONSOLES.c.attempt == attempt)
+        self._connection.execute(sa.delete(CONSOLES).where(*key))
+        self._connection.execute(sa.insert(CONSOLES).values(job_id=job_id, attempt=attempt, text=text))
+
+    # facts: small things that are true of the whole deployment
+
+    def fact(self, name: str) -> Any:
+        """The value last set, or None."""
+        text = self._connection.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
+        return None if text is None else json.loads(text)
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Remember a JSON value."""
+        self._connection.execute(sa.delete(FACTS).where(FACTS.c.name == name))
+        self._connection.execute(sa.insert(FACTS).values(name=name, value=json.dumps(value)))
+
+    def hold_admission(self, until: float, words: str) -> None:
+        """See ``Ledger.hold_admission``."""
+        self.set_fact(HOLD, {"until": until, "words": words})
+
+    def admission_held(self, now: float) -> bool:
+        """See ``Ledger.admission_held``."""
+        hold = self.fact(HOLD)
+        return hold is not None and hold["until"] > now
+
+
+def display_name(body: Mapping[str, Any]) -> str:
+    """What a job without a name is called: its document, as in ``toyworkflow/count``."""
+    clone = str(body.get("git_clone", "?")).rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
+    document = str(body.get("run_cwl", "?")).rsplit("/", 1)[-1].split("#")[0].removesuffix(".cwl")
+    return f"{clone}/{document}"
