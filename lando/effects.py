@@ -1,0 +1,136 @@
+"""Carries out the tasks of the outbox against the cloud: one try each, its outcome as data.
+
+What can be repeated harmlessly (list, delete, get, console) is repeated a little within the try; a create
+never is, since its answer may have been lost on the way back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from lando.cloud import (
+    Ambiguous,
+    Cloud,
+    CloudError,
+    NoCapacity,
+    QuotaExceeded,
+    RateLimited,
+    Refused,
+    ServerRequest,
+    Unreachable,
+)
+from lando.crashpoints import reach
+from lando.errors import UsageError
+from lando.states.events import RefusalKind
+from lando.tasks import (
+    AnswerLost,
+    Console,
+    Created,
+    CreateWasRefused,
+    DeleteServers,
+    FetchConsole,
+    FindServers,
+    Gone,
+    Listed,
+    Result,
+    SendCreate,
+    StillThere,
+    Task,
+    Trouble,
+)
+
+log = logging.getLogger("lando.effects")
+
+T = TypeVar("T")
+
+_REFUSALS: tuple[tuple[type[CloudError], RefusalKind], ...] = (
+    (QuotaExceeded, "quota"),
+    (RateLimited, "rate_limit"),
+    (NoCapacity, "capacity"),
+    (Unreachable, "unreachable"),
+)
+
+
+class Effects:
+    """The handlers, one for each kind of task. Safe to call from several threads.
+
+    Args:
+        cloud: the driver.
+        deployment: the mark that all our servers carry.
+        request: makes the create request of a job; may raise UsageError when the job cannot be started.
+    """
+
+    def __init__(
+        self, cloud: Cloud, deployment: str, request: Callable[[SendCreate, str], ServerRequest]
+    ) -> None:
+        self._cloud = cloud
+        self._deployment = deployment
+        self._request = request
+        self._repeat = Retrying(
+            retry=retry_if_exception_type((Unreachable, Ambiguous)),
+            stop=stop_after_attempt(3),
+            wait=wait_random_exponential(multiplier=0.1, max=1.0),
+            reraise=True,
+        )
+
+    def carry_out(self, task: Task) -> Result:
+        """Do it, once; whatever goes wrong is a result."""
+        try:
+            if isinstance(task, SendCreate):
+                return self._create(task)
+            if isinstance(task, FindServers):
+                return self._find(task.mark)
+            if isinstance(task, DeleteServers):
+                return self._delete(task.servers)
+            return self._console(task)
+        except CloudError as error:
+            return Trouble(str(error), error.retry_after)
+        except Exception as error:
+            log.exception("a driver raised what it may not")
+            return Trouble(f"{type(error).__name__}: {error}")
+
+    def _create(self, task: SendCreate) -> Result:
+        try:
+            request = self._request(task, self._deployment)
+        except UsageError as error:
+            return CreateWasRefused("job", str(error))
+        try:
+            server = self._cloud.create(request)
+        except Refused as error:
+            return CreateWasRefused(error.names, str(error))
+        except Exception as error:
+            for refusal, kind in _REFUSALS:
+                if isinstance(error, refusal):
+                    return CreateWasRefused(kind, str(error), error.retry_after)
+            log.warning("server %s: the answer to its create was lost: %s", request.name, error)
+            return AnswerLost(str(error))
+        reach("create-answered")
+        return Created(server.id)
+
+    def _find(self, mark: str) -> Result:
+        servers = self._calmly(self._cloud.servers)
+        return Listed(
+            tuple(
+                server.id
+                for server in servers
+                if server.mark == mark and server.deployment == self._deployment
+            )
+        )
+
+    def _delete(self, servers: tuple[str, ...]) -> Result:
+        for server in servers:
+            self._calmly(partial(self._cloud.delete, server))
+        reach("deleted")
+        left = [server for server in servers if self._calmly(partial(self._cloud.get, server)) is not None]
+        return StillThere() if left else Gone()
+
+    def _console(self, task: FetchConsole) -> Result:
+        return Console(self._calmly(partial(self._cloud.console_log, task.server_id)))
+
+    def _calmly(self, call: Callable[[], T]) -> T:
+        return self._repeat.copy()(call)
