@@ -71,6 +71,10 @@ class WorkQueue(Protocol):
         """Move a message that cannot be understood to the dead letters, durably, and forget it here."""
         ...
 
+    def rewind(self) -> None:
+        """Receive again what was received and not acked: after a transaction that failed."""
+        ...
+
     def wake(self) -> None:
         """End a waiting ``receive`` now."""
         ...

@@ -178,7 +178,7 @@ class EmbeddedQueue:
             self._connection.execute("DELETE FROM queue_messages WHERE id = ?", (delivery.tag,))
 
     def rewind(self) -> None:
-        """Receive again what was received and not acked: after a transaction that failed as a whole."""
+        """See ``WorkQueue.rewind``."""
         self._received = 0
 
     def wake(self) -> None:

@@ -123,6 +123,8 @@ def errors(path: Path | None = None) -> Iterator[None]:
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
         raise StoreUnavailable(f"{where}{error.orig}{_advice(str(error.orig))}") from error
     except sa.exc.DatabaseError as error:
+        if type(error) is not sa.exc.DatabaseError:
+            raise  # a value or a statement at fault, not the database
         raise StoreUnavailable(f"{where}{error.orig}") from error
 
 

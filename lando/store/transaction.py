@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 from lando.job import LIVE_STATES, CreateRequest, Job, State
 from lando.ledger import Change, Effect
 from lando.states.table import EffectKind
+from lando.store.database import errors
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, HISTORY, JOBS, LOGS, PROCESSED
 
 JOB_FIELDS = tuple(field.name for field in fields(Job))
@@ -47,6 +49,8 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.changes: list[Change] = []
+        """What happened in this transaction, for the log."""
 
     # jobs
 
@@ -118,6 +122,7 @@ class Transaction:
     def append_change(self, change: Change) -> None:
         """See ``Ledger.append_change``."""
         self._connection.execute(sa.insert(HISTORY).values(asdict(change)))
+        self.changes.append(change)
 
     # the outbox
 
@@ -217,6 +222,17 @@ class Transaction:
         key = (CONSOLES.c.job_id == job_id, CONSOLES.c.attempt == attempt)
         self._connection.execute(sa.delete(CONSOLES).where(*key))
         self._connection.execute(sa.insert(CONSOLES).values(job_id=job_id, attempt=attempt, text=text))
+
+    @contextlib.contextmanager
+    def part(self) -> Iterator[None]:
+        """A part that is rolled back alone when it raises."""
+        before = len(self.changes)
+        try:
+            with errors(), self._connection.begin_nested():
+                yield
+        except BaseException:
+            del self.changes[before:]
+            raise
 
     # facts: small things that are true of the whole deployment
 

@@ -1,0 +1,376 @@
+"""The daemon: takes messages, fires, commits, acks; begins due effects and concludes them.
+
+One thread decides and writes, turn after turn; a small pool does what waits for the cloud, and hands its
+results back to the next turn. Nothing but rows survives a turn, so a daemon that dies is continued by the
+next one.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from lando import observer
+from lando.cloud import Cloud, CloudError, Server
+from lando.crashpoints import reach
+from lando.effects import Effects
+from lando.engine import Engine, Taken
+from lando.errors import LandoError
+from lando.job import LIVE_STATES
+from lando.ledger import Change, Effect
+from lando.messages import Malformed, Message, decode
+from lando.observer import Sighting, Sweeper
+from lando.pool import Pool
+from lando.queue import Delivery, QueueUnavailable, WorkQueue
+from lando.store import Store, StoreUnavailable, Transaction
+from lando.tasks import Result, Task
+
+log = logging.getLogger("lando")
+
+BATCH = 200
+"""Messages a transaction."""
+POOL = 8
+"""Effects under way at the same time."""
+TICK = 1.0
+"""Seconds between looks at the deadlines."""
+PAUSE = 30.0
+"""Seconds without a turn after which the daemon must have been suspended: nothing was heard meanwhile."""
+LAST_MOMENTS = 3.0
+"""Seconds that effects under way are waited for when the daemon ends."""
+REMEMBERED = 30 * 86400.0
+"""Seconds for which processed messages are remembered."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An effect that the pool has carried out."""
+
+    effect: Effect
+    task: Task
+    result: Result
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How much and how often; times in seconds."""
+
+    max_workers: int
+    observe: float
+
+
+class Daemon:
+    """One daemon over its parts, all made by ``lando.site``.
+
+    Args:
+        store: where everything is.
+        queue: where messages come from.
+        cloud: where servers are.
+        engine: the rules.
+        effects: the handlers.
+        sweeper: finds leaked servers.
+        numbers: how much and how often.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: WorkQueue,
+        cloud: Cloud,
+        engine: Engine,
+        effects: Effects,
+        sweeper: Sweeper,
+        numbers: Numbers,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._cloud = cloud
+        self._engine = engine
+        self._effects = effects
+        self._sweeper = sweeper
+        self._numbers = numbers
+        self._pool = Pool(POOL)
+        self._finished: collections.deque[Finished] = collections.deque()
+        self._sightings: collections.deque[Sighting] = collections.deque()
+        self._under_way: set[int] = set()
+        self._looking = False
+        self._sweeping: set[str] = set()
+        self._next_look = 0.0
+        self._next_tick = 0.0
+        self._last_turn = time.time()
+        self._listening_since: float | None = None
+        self._stopping = False
+        self._wait = 0.0
+
+    # life
+
+    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Work until ``stop`` is called or a shutdown_server comes; then finish what is in hand.
+
+        Args:
+            ready: called once, when the queue has been read up to date for the first time.
+        """
+        self._begin_life()
+        trouble = 0
+        told = False
+        while not self._stopping:
+            try:
+                self._turn()
+                trouble = 0
+            except (QueueUnavailable, StoreUnavailable) as error:
+                trouble += 1
+                self._go_blind(error, min(30.0, 0.5 * 2.0 ** min(trouble, 10)))
+            if self._listening_since is not None and not told:
+                told = True
+                ready()
+        self._end_life()
+
+    def stop(self) -> None:
+        """End soon. May be called from a signal handler or another thread."""
+        self._stopping = True
+        self._queue.wake()
+
+    def _begin_life(self) -> None:
+        with self._store.transaction() as transaction:
+            transaction.set_fact(
+                "daemon", {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()}
+            )
+            transaction.forget_processed(time.time() - REMEMBERED)
+
+    def _end_life(self) -> None:
+        deadline = time.monotonic() + LAST_MOMENTS
+        with contextlib.suppress(QueueUnavailable, StoreUnavailable):
+            while self._under_way and time.monotonic() < deadline:
+                self._queue.receive(0, 0.1)
+                with self._store.transaction() as transaction:
+                    self._conclude(transaction)
+                self._log(transaction.changes)
+        if self._under_way:
+            log.info("%d effects are still under way; the next daemon takes them up", len(self._under_way))
+        self._queue.close()
+
+    def _go_blind(self, error: LandoError, wait: float) -> None:
+        log.error("%s; trying again in %.1f s, nothing is lost", error, wait)
+        self._listening_since = None
+        self._queue.rewind()
+        deadline = time.monotonic() + wait
+        while not self._stopping and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    # a turn
+
+    def _turn(self) -> None:
+        deliveries = self._queue.receive(BATCH, 0.0 if self._listening_since is None else self._wait)
+        self._notice_suspension()
+        if deliveries:
+            self._take_all(deliveries)
+        elif self._listening_since is None:
+            self._listening_since = time.time()
+        self._work()
+
+    def _notice_suspension(self) -> None:
+        now = time.time()
+        if abs(now - self._last_turn) > PAUSE and self._listening_since is not None:
+            log.warning("no turn for %.0f s (suspended?): silence counts anew", now - self._last_turn)
+            self._listening_since = None
+        self._last_turn = now
+
+    # messages
+
+    def _take_all(self, deliveries: Sequence[Delivery]) -> None:
+        messages = self._decode(deliveries)
+        try:
+            self._take_together(messages)
+        except (QueueUnavailable, StoreUnavailable):
+            raise
+        except Exception:
+            log.exception("a batch of %d messages failed; each is tried alone", len(messages))
+            for delivery, message in messages:
+                self._take_alone(delivery, message)
+
+    def _decode(self, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Message]]:
+        messages = []
+        for delivery in deliveries:
+            try:
+                messages.append((delivery, decode(delivery.raw, delivery.origin)))
+            except Malformed as error:
+                self._bury(delivery, str(error))
+        return messages
+
+    def _bury(self, delivery: Delivery, reason: str) -> None:
+        log.warning("a message went to the dead letters: %s", reason)
+        self._queue.dead_letter(delivery, reason)
+
+    def _take_together(self, messages: Sequence[tuple[Delivery, Message]]) -> None:
+        with self._store.transaction() as transaction:
+            taken = [(message, self._take(transaction, delivery, message)) for delivery, message in messages]
+            reach("before-take-commit")
+        reach("before-ack")
+        self._queue.ack([delivery for delivery, _ in messages])
+        reach("after-ack")
+        self._log(transaction.changes)
+        for message, what in taken:
+            self._tell(message, what)
+
+    def _take_alone(self, delivery: Delivery, message: Message) -> None:
+        try:
+            self._take_together([(delivery, message)])
+        except (QueueUnavailable, StoreUnavailable):
+            raise
+        except Exception as error:
+            log.exception("message %s could not be taken", message.id)
+            self._bury(delivery, f"{type(error).__name__}: {error}")
+
+    def _take(self, transaction: Transaction, delivery: Delivery, message: Message) -> Taken:
+        return self._engine.take(transaction, message, time.time(), delivery.sender)
+
+    def _tell(self, message: Message, taken: Taken) -> None:
+        if taken.disposition == "shutdown":
+            if self._listening_since is None:
+                log.info("a shutdown_server from before this daemon's start is ignored")
+            else:
+                log.info("shutdown_server: ending")
+                self._stopping = True
+        elif taken.disposition != "taken":
+            log.info("%s %s %s: %s", message.type, taken.job_id or "", taken.disposition, taken.words)
+
+    # everything else
+
+    def _work(self) -> None:
+        now = time.time()
+        tasks: list[tuple[Effect, Task]] = []
+        with self._store.transaction() as transaction:
+            self._conclude(transaction)
+            leaked = self._take_sightings(transaction, now)
+            if now >= self._next_tick:
+                self._next_tick = now + TICK
+                self._check_deadlines(transaction, now)
+            with transaction.part():
+                self._engine.admit(transaction, now, self._numbers.max_workers)
+            self._begin(transaction, tasks, time.time())
+            known = self._servers_to_look_for(transaction, now)
+            reach("before-work-commit")
+        reach("after-work-commit")
+        self._log(transaction.changes)
+        for effect, task in tasks:
+            self._under_way.add(effect.id)
+            self._pool.submit(partial(self._carry_out, effect, task))
+        if known is not None:
+            self._looking = True
+            self._pool.submit(partial(self._look, known))
+        for server in leaked:
+            self._sweep(server)
+
+    def _conclude(self, transaction: Transaction) -> None:
+        while self._finished:
+            finished = self._finished.popleft()
+            try:
+                with transaction.part():
+                    self._engine.conclude(
+                        transaction, finished.effect, finished.task, finished.result, time.time()
+                    )
+            except StoreUnavailable:
+                self._finished.appendleft(finished)
+                raise
+            except Exception as error:
+                log.exception("%s of job %s", finished.effect.kind, finished.effect.job_id)
+                self._postpone(transaction, finished.effect, error)
+            self._under_way.discard(finished.effect.id)
+        reach("before-conclude-commit")
+
+    def _postpone(self, transaction: Transaction, effect: Effect, error: Exception) -> None:
+        wait = self._engine.pace.back_off(effect.tries)
+        words = f"{type(error).__name__}: {error}"
+        transaction.postpone_effect(effect, time.time() + wait, effect.tries + 1, words)
+
+    def _begin(self, transaction: Transaction, tasks: list[tuple[Effect, Task]], now: float) -> None:
+        self._wait = TICK
+        for effect in transaction.next_effects():
+            if effect.id in self._under_way:
+                continue
+            if effect.due_at > now:
+                self._wait = min(self._wait, effect.due_at - now)
+                break
+            try:
+                with transaction.part():
+                    task = self._engine.begin(transaction, effect, now)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                log.exception("%s of job %s", effect.kind, effect.job_id)
+                self._postpone(transaction, effect, error)
+                continue
+            if task is None:
+                self._wait = 0.0  # the job's next effect may be due
+            else:
+                tasks.append((effect, task))
+
+    def _carry_out(self, effect: Effect, task: Task) -> None:
+        reach("before-effect")
+        result = self._effects.carry_out(task)
+        reach("after-effect")
+        self._finished.append(Finished(effect, task, result))
+        self._queue.wake()
+
+    def _check_deadlines(self, transaction: Transaction, now: float) -> None:
+        if self._listening_since is None:
+            return
+        jobs = transaction.jobs_in(("booting", "running"))
+        for job, event in self._engine.overdue(jobs, now, self._listening_since):
+            self._engine.fire(transaction, job, event)
+
+    # observation
+
+    def _servers_to_look_for(self, transaction: Transaction, now: float) -> tuple[str, ...] | None:
+        if self._looking or now < self._next_look:
+            return None
+        self._next_look = now + self._numbers.observe
+        jobs = transaction.jobs_in(("booting", "running"))
+        return tuple(job.server_id for job in jobs if job.server_id is not None)
+
+    def _look(self, known: tuple[str, ...]) -> None:
+        try:
+            self._sightings.append(observer.look(self._cloud, known))
+            self._queue.wake()
+        except CloudError as error:
+            log.warning("the cloud could not be asked for its servers: %s", error)
+        except Exception:
+            log.exception("the cloud could not be asked for its servers")
+        finally:
+            self._looking = False
+
+    def _take_sightings(self, transaction: Transaction, now: float) -> list[Server]:
+        leaked: list[Server] = []
+        while self._sightings:
+            sighting = self._sightings.popleft()
+            jobs = transaction.jobs_in(LIVE_STATES)
+            leaked = self._sweeper.leaked(sighting, jobs, now)
+            for job, event in observer.events(sighting, jobs, now):
+                self._engine.fire(transaction, job, event)
+        return leaked
+
+    def _sweep(self, server: Server) -> None:
+        if server.id not in self._sweeping:
+            self._sweeping.add(server.id)
+            log.warning("server %s (%s) belongs to no job; it is deleted", server.name, server.id)
+            self._pool.submit(partial(self._delete_leaked, server))
+
+    def _delete_leaked(self, server: Server) -> None:
+        try:
+            self._cloud.delete(server.id)
+        except Exception as error:
+            log.warning("leaked server %s could not be deleted (yet): %s", server.name, error)
+        finally:
+            self._sweeping.discard(server.id)
+
+    def _log(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            log.info(
+                "job %s  %s → %s  %s", change.job_id[:8], change.source or "new", change.target, change.reason
+            )
