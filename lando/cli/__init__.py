@@ -1,1 +1,116 @@
-"""To be written."""
+"""The command lando-fsm: one module a command, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lando import __version__
+from lando.errors import LandoError
+
+COMMANDS = {
+    "run": "run",
+    "daemon": "daemon",
+    "submit": "submit",
+    "status": "status",
+    "history": "history",
+    "logs": "logs",
+    "outputs": "outputs",
+    "cancel": "cancel",
+    "retry": "retry",
+    "dead-letters": "dead_letters",
+    "diagram": "diagram",
+    "check": "check",
+    "completion": "completion",
+}
+"""Command names in the order of ``--help``, and the modules they live in."""
+
+
+class Commands(click.Group):
+    """Loads a command's module when the command is called, so that none waits for what another needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"lando.cli.{COMMANDS[cmd_name]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but suggest the nearest name."""
+        import difflib  # noqa: PLC0415 - for a mistyped command only
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="landoconfig.yml; else LANDO_CONFIG, ./landoconfig.yml, or no file: everything on this machine.",
+)
+@click.version_option(__version__, prog_name="lando-fsm")
+@click.pass_context
+def lando_fsm(ctx: click.Context, config: Path | None) -> None:
+    """Run CWL workflows, each on a VM of its own.
+
+    \b
+    Try it, on this machine, with no server at all:
+        lando-fsm run JOB.yml              run one job and print its output object
+    \b
+    Or as a service:
+        lando-fsm daemon                   take jobs and run them
+        lando-fsm submit JOB.yml --wait    queue a job and watch it
+        lando-fsm status --watch           where every job is, and why
+    """
+    ctx.obj = config
+
+
+def main() -> None:
+    """The entry point of ``lando-fsm``."""
+    run(lando_fsm, "lando-fsm")
+
+
+def run(command: click.Command, name: str) -> None:
+    """Run a command; a person sees a sentence, never a traceback, for what is not a bug."""
+    sys.exit(_exit_code(lambda: command.main(prog_name=name, standalone_mode=False), name))
+
+
+def _exit_code(call: Callable[[], Any], name: str) -> int:
+    try:
+        result = call()
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LandoError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return result if isinstance(result, int) else 0

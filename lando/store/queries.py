@@ -77,6 +77,10 @@ class Queries:
         query = sa.select(JOBS.c.id).where(JOBS.c.id.startswith(prefix, autoescape=True)).limit(10)
         return list(self._connection.execute(query.order_by(JOBS.c.number)).scalars())
 
+    def jobs_known(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that are jobs here."""
+        return list(self._connection.execute(sa.select(JOBS.c.id).where(JOBS.c.id.in_(ids))).scalars())
+
     def queue_position(self, view: JobView) -> int:
         """How many queued jobs go before this one, plus one."""
         before = sa.or_(

@@ -1,0 +1,151 @@
+"""``lando-fsm check``: is everything there that a job needs?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from lando import bootscript, daemonlock
+from lando.cli.common import site
+from lando.config import refuse_network_filesystem
+from lando.errors import LandoError
+from lando.queue.embedded import dead_letters, waiting
+from lando.site import Site
+from lando.store import HEAD, Store
+
+ENGINE_PATIENCE = 10.0
+"""Seconds that docker or podman may take to answer."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, how it is, and in words."""
+
+    what: str
+    verdict: Literal["ok", "warning", "wrong"]
+    words: str
+
+
+@click.command("check")
+@click.pass_context
+def command(ctx: click.Context) -> int:
+    """Look whether everything is there that a job needs; a line each. Creates nothing.
+
+    Exit code 1 if something is wrong; warnings do not count.
+    """
+    colors = {"ok": "green", "warning": "yellow", "wrong": "red"}
+    here = site(ctx)
+    worst = 0
+    for finding in _findings(here):
+        worst = max(worst, 1 if finding.verdict == "wrong" else 0)
+        click.echo(
+            f"{finding.what:<16} {click.style(f'{finding.verdict:<8}', fg=colors[finding.verdict])} {finding.words}",
+            color=False if "NO_COLOR" in os.environ else None,
+        )
+    return worst
+
+
+def _findings(here: Site) -> Iterator[Finding]:
+    yield Finding("configuration", "ok", here.config.source)
+    for what, look in (
+        ("state directory", _state_directory),
+        ("database", _database),
+        ("queue", _queue),
+        ("daemon", _daemon),
+        ("cloud", _cloud),
+        ("worker", _worker),
+        ("git", _git),
+        ("containers", _containers),
+    ):
+        yield _finding(here, what, look)
+
+
+def _finding(here: Site, what: str, look: Callable[[Site], tuple[Literal["ok", "warning"], str]]) -> Finding:
+    try:
+        verdict, words = look(here)
+    except LandoError as error:
+        return Finding(what, "wrong", str(error))
+    return Finding(what, verdict, words)
+
+
+def _state_directory(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    directory = here.config.state_dir
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    refuse_network_filesystem(existing)
+    if not os.access(existing, os.W_OK):
+        raise LandoError(f"{existing} is not writable; name another directory by LANDO_STATE_DIR")
+    free = shutil.disk_usage(existing).free
+    words = f"{directory}, {free / 2**30:.1f} GiB free"
+    if existing != directory:
+        return "ok", f"{words}; not there yet, made when first needed"
+    return ("warning", f"{words}: little") if free < 2**30 else ("ok", words)
+
+
+def _database(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    path = here.config.database_path
+    if path is not None and not path.exists():
+        return "ok", f"{path}: not there yet, made when first needed"
+    Store(here.config.database_url).close()
+    return "ok", f"{path or 'reachable'}, schema {HEAD}"
+
+
+def _queue(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    letters = len(dead_letters(here.database))
+    words = f"embedded, {len(waiting(here.database))} messages not taken yet, {letters} dead letters"
+    return ("warning", f"{words}; see `lando-fsm dead-letters`") if letters else ("ok", words)
+
+
+def _daemon(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    pid = daemonlock.running(here.config.state_dir)
+    if pid is None:
+        return "warning", "none is running; `lando-fsm daemon` starts one (`lando-fsm run` needs none)"
+    return "ok", f"running, pid {pid}"
+
+
+def _cloud(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    if here.config.cloud != "local":
+        raise LandoError("this version has only the local cloud; say `cloud: local`")
+    places = here.config.max_workers
+    return "ok", f"local: VMs are processes of this machine, at most {places} at a time"
+
+
+def _worker(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    command = here.config.worker.command or bootscript.installed_command()
+    if not os.access(command, os.X_OK):
+        raise LandoError(f"{command} is not there or not executable; see worker.command")
+    return "ok", command
+
+
+def _git(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    git = shutil.which("git")
+    if git is None:
+        return "warning", "git is not installed: only plain folders can be cloned (apt-get install git)"
+    version = subprocess.run([git, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return "ok", f"{version}, {git}"
+
+
+def _containers(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    for engine in ("docker", "podman"):
+        path = shutil.which(engine)
+        if path is not None and _answers(path):
+            return "ok", f"{engine}, {path}"
+    return (
+        "warning",
+        "neither docker nor podman answers: tools run without containers, and one that requires a container "
+        "fails (apt-get install podman)",
+    )
+
+
+def _answers(engine: str | Path) -> bool:
+    try:
+        found = subprocess.run([engine, "info"], capture_output=True, timeout=ENGINE_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return found.returncode == 0

@@ -1,0 +1,66 @@
+"""``lando-client CONFIG start_worker JOB.yml | terminate_worker NAME | shutdown_server``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lando.cli import run
+from lando.cli.common import note, send, tell_if_no_daemon
+from lando.cli.submit import publish, start_message
+from lando.config import load
+from lando.messages import Message
+from lando.site import Site
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("config", type=click.Path(path_type=Path))
+@click.pass_context
+def lando_client(ctx: click.Context, config: Path) -> None:
+    """Send commands to the daemon through the queue that CONFIG (landoconfig.yml) names."""
+    ctx.obj = config
+
+
+def _site(ctx: click.Context) -> Site:
+    path = ctx.find_root().obj
+    assert isinstance(path, Path)
+    return Site(load(path))
+
+
+@lando_client.command("start_worker")
+@click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
+@click.option("--id", "job_id", metavar="UUID", help="The job's id; the same id again changes nothing.")
+@click.pass_context
+def start_worker(ctx: click.Context, job_file: Path, job_id: str | None) -> None:
+    """Queue a job and print its id."""
+    here = _site(ctx)
+    message = start_message(here, job_file, job_id)
+    publish(here, message)
+    print(message.job)
+    tell_if_no_daemon(here)
+
+
+@lando_client.command("terminate_worker")
+@click.argument("name")
+@click.pass_context
+def terminate_worker(ctx: click.Context, name: str) -> None:
+    """Cancel the job whose VM has this name."""
+    here = _site(ctx)
+    send(here, Message("terminate_worker", {"vm_name": name}))
+    note(f"the job of {name} will be canceled")
+    tell_if_no_daemon(here)
+
+
+@lando_client.command("shutdown_server")
+@click.pass_context
+def shutdown_server(ctx: click.Context) -> None:
+    """End the daemon; jobs go on, and the next daemon takes them up."""
+    here = _site(ctx)
+    send(here, Message("shutdown_server"))
+    tell_if_no_daemon(here)
+
+
+def main() -> None:
+    """The entry point of ``lando-client``."""
+    run(lando_client, "lando-client")

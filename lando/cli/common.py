@@ -1,0 +1,89 @@
+"""What several commands need: the site, job arguments, and sending a command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lando.config import find_config
+from lando.messages import Message
+from lando.site import Site
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from lando.views import Views
+
+    _TextParam = click.ParamType[str]
+else:
+    _TextParam = click.ParamType
+
+
+def site(ctx: click.Context) -> Site:
+    """The site that the command line, the environment or the directory names."""
+    config = ctx.find_root().obj
+    found = find_config(config if isinstance(config, Path) else None)
+    for warning in found.warnings:
+        print(f"lando-fsm: warning: {warning}", file=sys.stderr)
+    return Site(found)
+
+
+def views(ctx: click.Context) -> Views:
+    """What there is to see of the site's jobs."""
+    from lando.views import Views  # noqa: PLC0415 - loads the database library
+
+    return Views(site(ctx))
+
+
+class JobId(_TextParam):
+    """A job's id or an unambiguous prefix; completed by the shell."""
+
+    name = "job"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The ids that begin so, with state and name."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+        return [
+            CompletionItem(shown.job.id, help=f"{shown.state_text} {shown.name}")
+            for shown in views(ctx).jobs()
+            if shown.job.id.startswith(incomplete)
+        ]
+
+
+def send(here: Site, message: Message) -> None:
+    """Queue one command durably.
+
+    Raises:
+        QueueUnavailable: it may or may not be queued.
+    """
+    publisher = here.publisher()
+    try:
+        publisher.publish(message.encode())
+    finally:
+        publisher.close()
+
+
+def note(text: str) -> None:
+    """Say something beside the result, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def dump(value: Any) -> None:
+    """Print a value as JSON, alone, on stdout."""
+    import json  # noqa: PLC0415
+
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def tell_if_no_daemon(here: Site) -> None:
+    """Say that nobody will take up a command just now."""
+    from lando import daemonlock  # noqa: PLC0415
+
+    if daemonlock.running(here.config.state_dir) is None:
+        note("no daemon is running here; start one with `lando-fsm daemon`")

@@ -1,0 +1,50 @@
+"""``lando-fsm daemon``: take jobs and run them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+import click
+
+from lando.cli.common import site
+from lando.service import Service, notify_ready
+
+
+@click.command("daemon")
+@click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
+@click.pass_context
+def command(ctx: click.Context, quiet: bool) -> None:
+    """Take jobs from the queue and run each on a VM of its own, until told to end.
+
+    Ctrl-C, SIGTERM and `lando-client CONFIG shutdown_server` end it within seconds; jobs go on, and the next
+    daemon takes them up. Only one daemon serves a state directory: a second one exits with 2.
+    """
+    log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    here = site(ctx)
+    print(f"configuration: {here.config.source}", file=sys.stderr)
+    print(f"state:         {here.config.state_dir}", file=sys.stderr, flush=True)
+    service = Service(here)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda *_: service.daemon.stop())
+    try:
+        service.run(_tell_ready)
+    finally:
+        service.close()
+    print("ended; jobs go on, and the next daemon takes them up", file=sys.stderr)
+
+
+def _tell_ready() -> None:
+    notify_ready()
+    print(f"lando-fsm daemon is ready (pid {os.getpid()})", flush=True)
+
+
+def log_to_stderr(level: int) -> None:
+    """One line an event, with the time."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("lando")
+    root.addHandler(handler)
+    root.setLevel(level)

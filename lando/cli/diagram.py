@@ -1,0 +1,48 @@
+"""``lando-fsm diagram``: the machine as a picture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from lando import diagrams
+from lando.cli.common import JobId, views
+from lando.errors import LandoError
+
+
+@click.command("diagram")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mermaid", "dot", "svg", "png"]),
+    default="mermaid",
+    show_default=True,
+    help="mermaid and dot are text; svg and png need graphviz.",
+)
+@click.option("--job", type=JobId(), metavar="JOB", help="Highlight this job's path through it, with times.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
+@click.pass_context
+def command(
+    ctx: click.Context, form: Literal["mermaid", "dot", "svg", "png"], job: str | None, output: Path | None
+) -> None:
+    """Draw the state machine, from the table that runs."""
+    path = None
+    if job is not None:
+        seen = views(ctx)
+        path = seen.history(seen.resolve(job))
+    if form == "mermaid":
+        drawn = diagrams.mermaid(path).encode()
+    elif form == "dot":
+        drawn = diagrams.dot(path).encode()
+    else:
+        drawn = diagrams.render(diagrams.dot(path), form)
+    if output is None:
+        sys.stdout.buffer.write(drawn)
+        return
+    try:
+        output.write_bytes(drawn)
+    except OSError as error:
+        raise LandoError(f"{output}: {error.strerror}") from error

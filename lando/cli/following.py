@@ -1,0 +1,70 @@
+"""Following one job to its end: a live line on a terminal, a line per change elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from lando.cli import show
+from lando.errors import LandoError
+from lando.views import Shown, Views
+
+LOOK = 0.1
+"""Seconds between looks at the database, which is on this machine."""
+
+
+def follow(views: Views, job_id: str) -> Shown:
+    """Show the job until it has ended; the answer is how.
+
+    Raises:
+        LandoError: the job is not to be found (any more).
+        KeyboardInterrupt: the person has seen enough; the job goes on.
+    """
+    with _display() as display:
+        while True:
+            shown = views.job(job_id)
+            if shown is None:
+                raise LandoError(f"job {job_id} is not to be found any more")
+            display(shown)
+            if shown.ended:
+                return shown
+            time.sleep(LOOK)
+
+
+@contextlib.contextmanager
+def _display() -> Iterator[Callable[[Shown], None]]:
+    if not sys.stderr.isatty():
+        yield _Plain().show
+        return
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(console=show.console(sys.stderr), refresh_per_second=10) as live:
+        yield lambda shown: live.update(show.live_line(shown))
+
+
+class _Plain:
+    """A line whenever something changed."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def show(self, shown: Shown) -> None:
+        step = f"  step {shown.step_text}" if shown.step_text else ""
+        line = f"{shown.job.id[:8]}  {shown.state_text}{step}  {show.one_line(shown.why)}"
+        if line != self._last:
+            self._last = line
+            print(line, file=sys.stderr, flush=True)
+
+
+def verdict(shown: Shown) -> int:
+    """Say on stderr how the job failed; the exit code: 0 only for done."""
+    if shown.job.state == "done":
+        return 0
+    show_tail = shown.job.log_tail.rstrip().splitlines()[-20:]
+    code = f", exit code {shown.job.exit_code}" if shown.job.exit_code is not None else ""
+    print(f"job {shown.job.id} failed ({shown.job.outcome}{code}): {shown.job.reason}", file=sys.stderr)
+    for line in show_tail:
+        print(f"    {line}", file=sys.stderr)
+    return 1

@@ -1,0 +1,70 @@
+"""``lando-fsm outputs``: what a job's workflow made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from lando.cli.common import JobId, dump, note, views
+from lando.errors import LandoError
+
+
+@click.command("outputs")
+@click.argument("job", type=JobId())
+@click.option("--json", "as_json", is_flag=True, help="The CWL output object.")
+@click.pass_context
+def command(ctx: click.Context, job: str, as_json: bool) -> None:
+    """Show what a job's workflow made, and where it is. Exit code 1 where there is no result."""
+    seen = views(ctx)
+    job_id = seen.resolve(job)
+    shown = seen.job(job_id)
+    if shown is None or shown.job.outputs is None:
+        raise LandoError(f"job {job_id} has no outputs: it is {shown.state_text if shown else 'gone'}")
+    if as_json:
+        dump(shown.job.outputs)
+    else:
+        for name, value in shown.job.outputs.items():
+            print(f"{name}: {_text(value)}")
+    missing = [file for file in files(shown.job.outputs) if not _is_here(file)]
+    if missing:
+        note(f"{len(missing)} of its files are not on this machine; what was left on a VM is gone with it:")
+        for file in missing:
+            note(f"    {file.get('location') or file.get('path')}")
+
+
+def files(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every File and Directory of a CWL output object, nested ones too."""
+    if isinstance(value, Mapping):
+        if value.get("class") in ("File", "Directory"):
+            yield value
+        for inner in value.values():
+            yield from files(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from files(inner)
+
+
+def local_path(file: Mapping[str, Any]) -> Path | None:
+    """Where a File or Directory is on this machine, if its location says so."""
+    location = file.get("location")
+    if isinstance(location, str) and location.startswith("file://"):
+        return Path(unquote(urlsplit(location).path))
+    path = file.get("path")
+    return Path(path) if isinstance(path, str) else None
+
+
+def _is_here(file: Mapping[str, Any]) -> bool:
+    path = local_path(file)
+    return "contents" in file or "listing" in file or (path is not None and path.exists())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return "".join(f"\n    {_text(item)}" for item in value) or "none"
+    if isinstance(value, Mapping) and value.get("class") in ("File", "Directory"):
+        return str(local_path(value) or value.get("location"))
+    return str(value)

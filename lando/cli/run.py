@@ -1,0 +1,133 @@
+"""``lando-fsm run``: one job from file to output object, in one command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lando.cli.common import dump, note, send, site
+from lando.cli.following import follow, verdict
+from lando.cli.outputs import files, local_path
+from lando.cli.submit import publish, start_message
+from lando.daemonlock import DaemonRunning
+from lando.errors import LandoError
+from lando.messages import Message
+from lando.service import Service
+from lando.site import Site
+from lando.views import Shown, Views
+
+
+@click.command("run")
+@click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
+@click.option(
+    "--outdir", type=click.Path(path_type=Path, file_okay=False), help="Copy the output files there."
+)
+@click.pass_context
+def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
+    """Run one job to its end and print its CWL output object, as JSON, alone, on stdout.
+
+    Queue, daemon and VM are all here: this process is the daemon, unless one is running already. Progress
+    goes to stderr. Ctrl-C cancels the job and waits until nothing of it is left.
+    """
+    here = site(ctx)
+    message = start_message(here, job_file, None)
+    assert message.job is not None
+    if outdir is not None:
+        _make(outdir)
+    with _some_daemon(here):
+        publish(here, message)
+        shown = _follow_or_cancel(here, message.job)
+    if shown.job.state == "done":
+        dump(shown.job.outputs if outdir is None else copied(shown.job.outputs or {}, outdir))
+    _mention_others(here)
+    return verdict(shown)
+
+
+def _make(outdir: Path) -> None:
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LandoError(f"--outdir {outdir}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _some_daemon(here: Site) -> Iterator[None]:
+    """The daemon that serves the site already, else one in this process for as long as this lasts."""
+    try:
+        service = Service(here)
+    except DaemonRunning:
+        yield
+        return
+    thread = threading.Thread(target=service.run, name="daemon")
+    thread.start()
+    try:
+        yield
+    finally:
+        service.daemon.stop()
+        thread.join()
+        service.close()
+
+
+def _follow_or_cancel(here: Site, job_id: str) -> Shown:
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    seen = Views(here)
+    canceled = False
+    while True:
+        try:
+            return follow(seen, job_id)
+        except KeyboardInterrupt:
+            if not canceled:
+                note("canceling; waiting until nothing of the job is left")
+                send(here, Message("cancel_job", job=job_id))
+                canceled = True
+
+
+def _mention_others(here: Site) -> None:
+    seen = Views(here)
+    others = [shown for shown in seen.jobs() if not shown.ended]
+    if others and seen.daemon() is None:
+        note(f"{len(others)} other jobs are in progress; `lando-fsm daemon` takes them up")
+
+
+def copied(outputs: Mapping[str, Any], outdir: Path) -> dict[str, Any]:
+    """Copy the output files into ``outdir``; the answer is the output object with their new locations.
+
+    Raises:
+        LandoError: a file cannot be copied.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(outputs))
+    root = outdir.absolute()
+    tops = [path for file in files(result) if (path := local_path(file)) is not None]
+    base = _outputs_directory(tops)
+    for file in files(result):
+        source = local_path(file)
+        if source is None:
+            continue
+        target = root / (source.relative_to(base) if base in source.parents else source.name)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            else:
+                shutil.copy2(source, target)
+        except OSError as error:
+            raise LandoError(f"{source} could not be copied to {target}: {error.strerror}") from error
+        assert isinstance(file, dict)
+        file["location"], file["path"] = target.as_uri(), str(target)
+    return result
+
+
+def _outputs_directory(paths: list[Path]) -> Path:
+    for path in paths:
+        for parent in path.parents:
+            if parent.name == "outputs":
+                return parent
+    return Path("/")

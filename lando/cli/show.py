@@ -1,0 +1,185 @@
+"""How jobs look: tables and live views for a terminal, plain text for anything else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from lando.views import Shown, rfc3339
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+COLORS = {
+    "queued": "yellow",
+    "booting": "cyan",
+    "running": "bold blue",
+    "terminating": "magenta",
+    "done": "bold green",
+    "failed": "bold red",
+}
+HEADINGS = ("JOB", "NAME", "STATE", "STEP", "TRY", "SINCE", "WHY")
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A rich console; NO_COLOR and a stream that is no terminal are respected."""
+    from rich.console import Console  # noqa: PLC0415 - a tenth of a second, only where something is drawn
+
+    return Console(file=stream or sys.stdout, highlight=False, soft_wrap=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``4.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    seconds = max(0.0, seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def since(shown: Shown) -> str:
+    """How long the job has been where it is."""
+    return duration(time.time() - shown.job.entered_at)
+
+
+def _cells(shown: Shown) -> tuple[str, ...]:
+    job = shown.job
+    tries = f"{job.failures + (0 if shown.ended else 1)}/{job.attempts}" if job.failures else ""
+    return (
+        job.id[:8],
+        shown.name,
+        shown.state_text,
+        shown.step_text,
+        tries,
+        since(shown),
+        one_line(shown.why),
+    )
+
+
+def one_line(text: str) -> str:
+    """The first line of a text of several."""
+    first, *rest = text.strip().splitlines() or [""]
+    return f"{first} …" if rest else first
+
+
+def table(jobs: Sequence[Shown]) -> Table:
+    """The jobs as a rich table."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in HEADINGS:
+        result.add_column(heading, no_wrap=heading in ("JOB", "STEP", "TRY", "SINCE"), overflow="fold")
+    for shown in jobs:
+        job_id, name, state, *rest = _cells(shown)
+        color = "yellow" if shown.job.outcome == "canceled" else COLORS[shown.job.state]
+        why = Text(rest[-1], style="bold red" if shown.leaking else "")
+        result.add_row(Text(job_id), Text(name), Text(state, style=color), *map(Text, rest[:-1]), why)
+    return result
+
+
+def plain_table(jobs: Sequence[Shown]) -> str:
+    """The jobs as aligned text, nothing shortened."""
+    rows = [HEADINGS, *(_cells(shown) for shown in jobs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def summary(jobs: Sequence[Shown]) -> str:
+    """How many jobs are in which state."""
+    counts = {state: sum(shown.job.state == state for shown in jobs) for state in COLORS}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no jobs"
+
+
+def print_table(jobs: Sequence[Shown]) -> None:
+    """Print the jobs: a coloured table, paged where it is longer than the terminal; or plain text."""
+    if not sys.stdout.isatty():
+        print(plain_table(jobs))
+        return
+    terminal = console()
+    with terminal.capture() as captured:
+        terminal.print(table(jobs))
+    text = captured.get()
+    if text.count("\n") < shutil.get_terminal_size().lines:
+        print(text, end="")
+    else:
+        os.environ.setdefault("LESS", "-RFX")
+        click.echo_via_pager(text, color=not terminal.no_color)
+
+
+def detail(shown: Shown, log_tail: str) -> list[tuple[str, str]]:
+    """One job in detail, as label and text."""
+    job = shown.job
+    vm = ", ".join(part for part in (job.server_name, job.server_id, job.server_ip) if part)
+    outcome = job.outcome.replace("_", " ") if job.outcome else None
+    lines: list[tuple[str, str | None]] = [
+        ("job", job.id),
+        ("name", shown.name),
+        ("state", shown.state_text),
+        ("outcome", f"{outcome} ({job.outcome})" if outcome else None),
+        ("why", shown.why),
+        ("since", f"{rfc3339(job.entered_at)} ({since(shown)})"),
+        ("submitted", f"{rfc3339(job.submitted_at)} by {shown.submitted_by or 'somebody unknown'}"),
+        ("next deadline", _deadline(job.deadline_at)),
+        ("attempt", f"{job.attempt} ({job.failures} of {job.attempts} allowed failures)"),
+        ("VM", vm or None),
+        ("phase", job.phase if not shown.ended else None),
+        ("step", f"{shown.step_text} {job.step_name or ''}" if job.step is not None else None),
+        ("commit", job.git_commit),
+        ("exit code", None if job.exit_code is None else str(job.exit_code)),
+        ("labels", ", ".join(f"{key}={value}" for key, value in shown.labels.items()) or None),
+        ("last lines", log_tail.rstrip() or None),
+    ]
+    return [(label, text) for label, text in lines if text]
+
+
+def _deadline(at: float | None) -> str | None:
+    return None if at is None else f"{rfc3339(at)} (in {duration(at - time.time())})"
+
+
+def print_detail(shown: Shown, log_tail: str) -> None:
+    """Print one job in detail."""
+    for label, text in detail(shown, log_tail):
+        if "\n" in text:
+            print(f"{click.style(label + ':', bold=True) if _colored() else label + ':'}")
+            print("\n".join(f"    {line}" for line in text.splitlines()))
+        else:
+            padded = f"{label + ':':<15}"
+            print(f"{click.style(padded, bold=True) if _colored() else padded}{text}")
+
+
+def _colored() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def live_line(shown: Shown) -> RenderableType:
+    """The one line of ``--wait`` and ``run``: state, step k of n, elapsed time, why."""
+    from rich.spinner import Spinner  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    job = shown.job
+    text = Text.assemble(
+        (job.id[:8], "dim"),
+        "  ",
+        (shown.state_text, COLORS[job.state]),
+        f"  step {shown.step_text}" if shown.step_text else "",
+        f"  {duration(time.time() - job.submitted_at)}",
+        (f"  {one_line(shown.why)}", "dim"),
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+    return text if shown.ended else Spinner("dots", text)

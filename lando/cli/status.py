@@ -1,0 +1,99 @@
+"""``lando-fsm status``: where every job is, and why."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from lando.cli import show
+from lando.cli.common import JobId, dump, note, views
+from lando.job import State
+from lando.views import Shown, Views
+
+STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
+REFRESH = 0.5
+"""Seconds between looks of --watch."""
+
+
+@click.command("status")
+@click.argument("jobs", nargs=-1, type=JobId(), metavar="[JOB]...")
+@click.option(
+    "--state", multiple=True, type=click.Choice(STATES), help="Only jobs in this state; may be repeated."
+)
+@click.option("--json", "as_json", is_flag=True, help="Everything, as a stable JSON list.")
+@click.option("--watch", is_flag=True, help="Keep showing until Ctrl-C.")
+@click.pass_context
+def command(
+    ctx: click.Context, jobs: tuple[str, ...], state: tuple[str, ...], as_json: bool, watch: bool
+) -> None:
+    """Show all jobs, or those named (by id or the beginning of one); a single one in detail.
+
+    Works without a daemon. Exit code 0 whatever the states.
+    """
+    seen = views(ctx)
+    ids = [seen.resolve(prefix) for prefix in jobs]
+    if as_json:
+        dump([shown.as_json() for shown in seen.jobs(state, ids)])
+    elif watch:
+        _watch(seen, state, ids)
+    elif len(ids) == 1 and not state:
+        _detail(seen, ids[0])
+    else:
+        _table(seen, state, ids)
+
+
+def _detail(seen: Views, job_id: str) -> None:
+    shown = seen.job(job_id)
+    assert shown is not None
+    tail = shown.job.log_tail or "".join(text for _, _, text in seen.log(job_id))
+    show.print_detail(shown, "\n".join(tail.splitlines()[-20:]))
+
+
+def _table(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
+    found = seen.jobs(state, ids)
+    if found:
+        show.print_table(found)
+    else:
+        note("no jobs" + (f" in state {', '.join(state)}" if state else ""))
+    if sys.stderr.isatty() or not found:
+        note(_daemon_line(seen, found))
+
+
+def _daemon_line(seen: Views, found: list[Shown]) -> str:
+    pid = seen.daemon()
+    daemon = (
+        f"daemon: pid {pid}" if pid is not None else "no daemon is running; `lando-fsm daemon` starts one"
+    )
+    return f"{show.summary(found)}; {daemon}"
+
+
+def _watch(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
+    if not sys.stdout.isatty():
+        _watch_plain(seen, state, ids)
+        return
+    from rich.console import Group  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(console=show.console(), screen=True, auto_refresh=False) as live:
+        while True:
+            found = seen.jobs(state, ids)
+            room = max(1, live.console.size.height - 3)
+            live.update(
+                Group(show.table(found[-room:]), Text(""), Text(_daemon_line(seen, found), style="dim")),
+                refresh=True,
+            )
+            time.sleep(REFRESH)
+
+
+def _watch_plain(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
+    last = ""
+    while True:
+        found = seen.jobs(state, ids)
+        text = show.summary(found)
+        if text != last:
+            last = text
+            print(text, flush=True)
+        time.sleep(REFRESH)

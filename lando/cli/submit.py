@@ -1,0 +1,108 @@
+"""``lando-fsm submit``: put a job on the queue."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+
+import click
+
+from lando import jobfile
+from lando.cli.common import dump, note, site, tell_if_no_daemon
+from lando.errors import LandoError, UsageError
+from lando.messages import Message
+from lando.queue import Publisher, QueueUnavailable
+from lando.site import Site
+
+PATIENCE = 60.0
+"""Seconds for which a message is repeated until the queue confirms it."""
+
+
+def start_message(here: Site, path: Path, job_id: str | None) -> Message:
+    """The start_worker message of a job file. Repeating it is harmless: its id follows from the job's.
+
+    Raises:
+        UsageError: the job file, or the id, is not valid.
+    """
+    spec = jobfile.read(path)
+    try:
+        here.check(spec)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    job = str(uuid.uuid4()) if job_id is None else _valid_id(job_id)
+    return Message("start_worker", spec.as_body(), job=job, id=f"start-{job}")
+
+
+def _valid_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise UsageError(
+            f"--id {text!r} is not a UUID, such as {uuid.uuid4()}; make one with `uuidgen`"
+        ) from None
+
+
+def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
+    """Repeat the message until the queue confirms it.
+
+    Raises:
+        LandoError: not confirmed in time; the text names the --id that makes repeating harmless.
+    """
+    deadline = time.monotonic() + patience
+    publisher: Publisher | None = None
+    wait = 0.2
+    while True:
+        try:
+            publisher = publisher or here.publisher()
+            publisher.publish(message.encode())
+            return
+        except QueueUnavailable as error:
+            if time.monotonic() + wait > deadline:
+                raise LandoError(
+                    f"the queue has not confirmed the job: {error}; submit it again with --id {message.job}, "
+                    "which cannot make it run twice"
+                ) from error
+            time.sleep(wait)
+            wait = min(5.0, wait * 2)
+        finally:
+            if publisher is not None:
+                publisher.close()
+                publisher = None
+
+
+@click.command("submit")
+@click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
+@click.option(
+    "--id", "job_id", metavar="UUID", help="The job's id; submitting the same id again changes nothing."
+)
+@click.option("--wait", is_flag=True, help="Watch the job to its end; exit 0 only if it is done.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object with the id.")
+@click.pass_context
+def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, as_json: bool) -> int:
+    """Queue a job and print its id.
+
+    Returns as soon as the job is durably queued; it needs no daemon to be running. Exit codes: 0 queued
+    (with --wait: done), 1 not queued (with --wait: failed), 2 the job file is not valid.
+    """
+    here = site(ctx)
+    message = start_message(here, job_file, job_id)
+    publish(here, message)
+    assert message.job is not None
+    if as_json:
+        dump({"id": message.job})
+    else:
+        print(message.job, flush=True)
+    tell_if_no_daemon(here)
+    return _wait(here, message.job) if wait else 0
+
+
+def _wait(here: Site, job_id: str) -> int:
+    from lando.cli.following import follow, verdict  # noqa: PLC0415 - loads the database library
+    from lando.views import Views  # noqa: PLC0415
+
+    try:
+        return verdict(follow(Views(here), job_id))
+    except KeyboardInterrupt:
+        note(f"the job goes on: `lando-fsm status {job_id[:8]}`; to end it: `lando-fsm cancel {job_id[:8]}`")
+        return 130

@@ -1,0 +1,92 @@
+"""A daemon made from a site: its parts, its lock, and what it says about itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+
+from lando.cloud import ServerRequest
+from lando.daemon import Daemon, Numbers
+from lando.daemonlock import DaemonLock
+from lando.effects import Effects
+from lando.engine import Engine, Pace
+from lando.observer import Sweeper
+from lando.site import Site, new_secret
+from lando.states import Policy
+from lando.store import Store
+from lando.tasks import SendCreate
+
+
+class Service:
+    """Holds the state directory's daemon lock until ``close``.
+
+    Raises:
+        DaemonRunning: another daemon serves the state directory.
+        LandoError: a part cannot be had.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        site.prepare_state_dir()
+        self._lock = DaemonLock(site.config.state_dir)
+        try:
+            self._store = Store(site.config.database_url)
+            self.daemon = self._make_daemon()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _make_daemon(self) -> Daemon:
+        config = self._site.config
+        times = config.timeouts
+        cloud = self._site.cloud
+        deployment = self._store.deployment(config.deployment)
+        engine = Engine(
+            Policy(
+                boot_timeout=times.boot,
+                run_timeout=times.run,
+                retry_first=times.retry_first,
+                retry_longest=times.retry_longest,
+            ),
+            Pace(
+                poll=times.observe,
+                settle=cloud.settle_time,
+                silence=times.silence,
+                heartbeat=times.heartbeat,
+            ),
+            accept=self._site.accept,
+            new_secret=new_secret,
+        )
+        return Daemon(
+            self._store,
+            self._site.queue(),
+            cloud,
+            engine,
+            Effects(cloud, deployment, self._server_request),
+            Sweeper(deployment, times.grace),
+            Numbers(max_workers=config.max_workers or 1_000_000, observe=times.observe),
+        )
+
+    def _server_request(self, task: SendCreate, deployment: str) -> ServerRequest:
+        with self._store.reading() as queries:
+            body = queries.jobs(ids=[task.job.id])[0].body
+        return self._site.server_request(task, body, deployment)
+
+    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until stopped; see ``Daemon.run``."""
+        self.daemon.run(ready)
+
+    def close(self) -> None:
+        """Let go of everything; the next daemon may begin."""
+        self._store.close()
+        self._lock.release()
+
+
+def notify_ready() -> None:
+    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(b"READY=1", address.replace("@", "\0", 1) if address[0] == "@" else address)

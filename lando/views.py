@@ -1,0 +1,262 @@
+"""What the commands show of jobs, as data: the objects of ``status --json`` and ``history --json``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from lando import daemonlock
+from lando.errors import UsageError
+from lando.job import ENDED_STATES, Job
+from lando.ledger import Change
+from lando.messages import Malformed, Message, decode
+from lando.queue.embedded import waiting
+from lando.site import Site
+from lando.store import JobView, Queries, Store
+from lando.store.transaction import display_name
+
+LEAKING_TRIES = 5
+"""After so many failed deletions a server is shown as leaking."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A job and what a person wants to know of it."""
+
+    job: Job
+    name: str
+    submitted_by: str | None
+    why: str
+    """Why it is where it is, as a sentence."""
+    labels: dict[str, Any]
+    leaking: bool = False
+    taken: bool = True
+    """False while its start_worker is still in the queue."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will happen by itself."""
+        return self.job.state in ENDED_STATES
+
+    @property
+    def state_text(self) -> str:
+        """The state as people read it."""
+        return "failed (canceled)" if self.job.outcome == "canceled" else self.job.state
+
+    @property
+    def step_text(self) -> str:
+        """Step k of n, as far as known."""
+        if self.job.step is None:
+            return ""
+        return f"{self.job.step}/{self.job.steps}" if self.job.steps else str(self.job.step)
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable object of ``status --json``; unknown values are null, times RFC 3339."""
+        job = self.job
+        return {
+            "id": job.id,
+            "name": self.name,
+            "state": job.state,
+            "outcome": job.outcome,
+            "reason": self.why,
+            "attempt": job.attempt,
+            "attempts": job.attempts,
+            "failures": job.failures,
+            "priority": job.priority,
+            "phase": job.phase,
+            "step": job.step,
+            "steps": job.steps,
+            "step_name": job.step_name,
+            "vm": {"name": job.server_name, "id": job.server_id, "ip": job.server_ip},
+            "leaking": self.leaking,
+            "submitted_by": self.submitted_by,
+            "submitted_at": rfc3339(job.submitted_at),
+            "entered_at": rfc3339(job.entered_at),
+            "updated_at": rfc3339(job.updated_at),
+            "deadline_at": rfc3339(job.deadline_at),
+            "not_before": rfc3339(job.not_before if job.state == "queued" and job.not_before else None),
+            "git_commit": job.git_commit,
+            "exit_code": job.exit_code,
+            "labels": self.labels,
+        }
+
+
+def rfc3339(at: float | None) -> str | None:
+    """Epoch seconds as RFC 3339 in UTC, to the millisecond."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def change_as_json(change: Change) -> dict[str, Any]:
+    """The stable object of ``history --json``."""
+    return {
+        "at": rfc3339(change.at),
+        "event": change.event,
+        "from": change.source,
+        "to": change.target,
+        "reason": change.reason,
+        "attempt": change.attempt,
+    }
+
+
+class Views:
+    """Reads a site's jobs: those in the store, and those whose start_worker is still in the queue.
+
+    Args:
+        site: whose jobs; its state directory need not exist.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        path = site.config.database_path
+        self._store = Store(site.config.database_url) if path is None or path.exists() else None
+
+    def daemon(self) -> int | None:
+        """The pid of the daemon that serves this site, or None."""
+        return daemonlock.running(self._site.config.state_dir)
+
+    def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[Shown]:
+        """All jobs in order of arrival; those in some states, or with some ids."""
+        pending = self._pending()
+        shown: list[Shown] = []
+        if self._store is not None:
+            with self._store.reading() as queries:
+                places = self._site.config.max_workers
+                known = queries.jobs(states, ids)
+                shown = [_shown(view, queries, places, self.daemon()) for view in known]
+                taken = set(queries.jobs_known([message.job or "" for message, _ in pending]))
+                pending = [(message, sender) for message, sender in pending if message.job not in taken]
+        for message, sender in pending:
+            if (not states or "queued" in states) and (not ids or message.job in ids):
+                shown.append(_untaken(message, sender, self.daemon()))
+        return shown
+
+    def job(self, job_id: str) -> Shown | None:
+        """One job."""
+        found = self.jobs(ids=[job_id])
+        return found[0] if found else None
+
+    def resolve(self, prefix: str) -> str:
+        """The id of the job that ``prefix`` names.
+
+        Raises:
+            UsageError: none, or several, begin so.
+        """
+        ids = {message.job for message, _ in self._pending() if (message.job or "").startswith(prefix)}
+        if self._store is not None:
+            with self._store.reading() as queries:
+                ids.update(queries.ids_like(prefix))
+        if len(ids) == 1 and prefix:
+            return str(ids.pop())
+        if not ids or not prefix:
+            raise UsageError(f"no job {prefix!r}; `lando-fsm status` lists them all")
+        several = ", ".join(sorted(str(id_) for id_ in ids)[:5])
+        raise UsageError(f"job {prefix!r} is ambiguous: {several}; give more of its id")
+
+    def history(self, job_id: str) -> list[Change]:
+        """Every change of state of a job, oldest first."""
+        if self._store is None:
+            return []
+        with self._store.reading() as queries:
+            return queries.history(job_id)
+
+    def log(self, job_id: str, after: tuple[int, int] = (0, 0)) -> list[tuple[int, int, str]]:
+        """Pieces of its log as (attempt, seq, text), those after (attempt, seq)."""
+        if self._store is None:
+            return []
+        with self._store.reading() as queries:
+            return queries.log(job_id, after)
+
+    def console(self, job_id: str) -> str | None:
+        """The console output of its last server that failed."""
+        if self._store is None:
+            return None
+        with self._store.reading() as queries:
+            return queries.console(job_id)
+
+    def _pending(self) -> list[tuple[Message, str | None]]:
+        found = []
+        for delivery in waiting(self._site.database):
+            try:
+                message = decode(delivery.raw, delivery.origin)
+            except Malformed:
+                continue
+            if message.type == "start_worker":
+                found.append((message, delivery.sender))
+        return found
+
+
+def _shown(view: JobView, queries: Queries, places: int | None, daemon: int | None) -> Shown:
+    effect = view.effect
+    leaking = (
+        view.job.state == "terminating"
+        and effect is not None
+        and effect.kind == "delete_server"
+        and effect.tries >= LEAKING_TRIES
+    )
+    labels = view.body.get("labels")
+    return Shown(
+        view.job,
+        view.name,
+        view.submitted_by,
+        _why(view, queries, places, daemon, leaking),
+        labels if isinstance(labels, dict) else {},
+        leaking,
+    )
+
+
+def _why(view: JobView, queries: Queries, places: int | None, daemon: int | None, leaking: bool) -> str:
+    job, now = view.job, time.time()
+    if job.state == "queued":
+        why = _why_queued(view, queries, places, now)
+    elif job.state == "running":
+        why = _why_running(job)
+    elif leaking and view.effect is not None:
+        why = f"LEAKING: {view.effect.tries} tries to delete its server failed: {view.effect.words}"
+    elif job.state == "terminating":
+        why = f"{job.reason}; its server is being deleted"
+    else:
+        why = job.reason
+    return why if daemon is not None or job.state in ENDED_STATES else f"{why} (no daemon is running)"
+
+
+def _why_queued(view: JobView, queries: Queries, places: int | None, now: float) -> str:
+    job = view.job
+    position = queries.queue_position(view)
+    if job.not_before > now:
+        return f"{job.reason}; not before {job.not_before - now:.0f} s from now, position {position}"
+    held = queries.admission_hold(now)
+    if held is not None:
+        return f"nobody is admitted just now: {held}; position {position}"
+    live = queries.count_live()
+    if places is not None and live >= places:
+        return f"waits for a free place ({live} of {places} taken); position {position}"
+    return f"waits for its turn; position {position}"
+
+
+def _why_running(job: Job) -> str:
+    if job.phase and job.phase != "running":
+        return job.phase
+    if job.step_name:
+        return f"step {job.step_name}"
+    return job.reason
+
+
+def _untaken(message: Message, sender: str | None, daemon: int | None) -> Shown:
+    assert message.job is not None
+    attempts = message.body.get("attempts")
+    job = Job(
+        message.job,
+        attempts=attempts if isinstance(attempts, int) else 3,
+        submitted_at=message.sent_at,
+        entered_at=message.sent_at,
+        updated_at=message.sent_at,
+    )
+    why = "in the queue, not taken yet" + ("" if daemon is not None else " (no daemon is running)")
+    labels = message.body.get("labels")
+    name = message.body.get("name") or display_name(message.body)
+    return Shown(job, str(name), sender, why, labels if isinstance(labels, dict) else {}, taken=False)
