@@ -239,11 +239,9 @@ def _why_queued(view: JobView, queries: Queries, places: int | None, now: float)
 
 
 def _why_running(job: Job) -> str:
-    if job.phase and job.phase != "running":
-        return job.phase
-    if job.step_name:
-        return f"step {job.step_name}"
-    return job.reason
+    if job.phase == "running" and job.step_name:
+        return f"running {job.step_name}"
+    return job.phase or job.reason
 
 
 def _untaken(message: Message, sender: str | None, daemon: int | None) -> Shown:

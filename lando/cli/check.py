@@ -45,10 +45,9 @@ def command(ctx: click.Context) -> int:
     worst = 0
     for finding in _findings(here):
         worst = max(worst, 1 if finding.verdict == "wrong" else 0)
-        click.echo(
-            f"{finding.what:<16} {click.style(f'{finding.verdict:<8}', fg=colors[finding.verdict])} {finding.words}",
-            color=False if "NO_COLOR" in os.environ else None,
-        )
+        verdict = click.style(f"{finding.verdict:<8}", fg=colors[finding.verdict])
+        plain = False if "NO_COLOR" in os.environ else None
+        click.echo(f"{finding.what:<16} {verdict} {finding.words}", color=plain)
     return worst
 
 

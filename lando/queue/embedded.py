@@ -1,7 +1,7 @@
 """The embedded queue: two tables in the SQLite file of the state directory, and a doorbell beside it.
 
 Publishers commit a row and ring the doorbell (a named pipe), which wakes the reader at once; the reader
-polls the table only as a safety net, for file systems that have no pipes.
+polls the table only as a safety net, for file systems that have no named pipes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def connect(database: Path, create: bool = True) -> sqlite3.Connection:
     Raises:
         QueueUnavailable: the file cannot be opened or written.
     """
-    try:
+    with _errors(database), contextlib.ExitStack() as undo:
         if create and not database.exists():
             os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
         mode = "rwc" if create else "rw"
@@ -53,13 +54,40 @@ def connect(database: Path, create: bool = True) -> sqlite3.Connection:
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.execute("PRAGMA journal_mode=WAL")
+        undo.callback(connection.close)
+        use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=FULL")
         if create and not _has_tables(connection):
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        undo.pop_all()
+        return connection
+
+
+@contextlib.contextmanager
+def _errors(database: Path) -> Iterator[None]:
+    try:
+        yield
     except (sqlite3.Error, OSError) as error:
         raise QueueUnavailable(f"{database}: {error}") from error
-    return connection
+
+
+def use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Turn WAL on, waiting for whoever does the same to a new file at the same instant.
+
+    SQLite's own busy timeout does not hold here: it would have to wait for a lock while holding one.
+
+    Raises:
+        sqlite3.Error: the file cannot be written, is no database, or stays locked for BUSY_TIMEOUT.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
@@ -101,13 +129,11 @@ class EmbeddedPublisher:
 
     def publish(self, raw: bytes) -> None:
         """Return once the message is committed with fsync; see ``Publisher.publish``."""
-        try:
+        with _errors(self._database):
             self._connection.execute(
                 "INSERT INTO queue_messages (origin, sender, raw, at) VALUES (?, ?, ?, ?)",
                 (self._origin, self._sender, raw, time.time()),
             )
-        except sqlite3.Error as error:
-            raise QueueUnavailable(f"{self._database}: {error}") from error
         ring(self._database)
 
     def close(self) -> None:
@@ -126,32 +152,30 @@ class EmbeddedQueue:
         self._database = database
         self._connection = connect(database)
         self._received = 0
-        path = doorbell_path(database)
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(path, 0o600)
-        # Read-write, so that the pipe never reports end-of-file between two publishers.
-        self._bell = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self._bell, self._clapper = _open_doorbell(doorbell_path(database))
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         """See ``WorkQueue.receive``."""
         deadline = time.monotonic() + timeout
         while True:
-            self._silence_bell()
+            rung = self._silence_bell()
             deliveries = self._unreceived(limit)
             remaining = deadline - time.monotonic()
-            if deliveries or remaining <= 0:
+            # A bell that brings nothing may have been rung by ``wake``, even before this call.
+            if deliveries or rung or remaining <= 0:
                 return deliveries
-            rung, _, _ = select.select([self._bell], [], [], min(remaining, SAFETY_POLL))
-            if rung:
-                deadline = time.monotonic()
+            select.select([self._bell], [], [], min(remaining, SAFETY_POLL))
 
-    def _silence_bell(self) -> None:
+    def _silence_bell(self) -> bool:
+        """Whether it was rung since the last time."""
+        rung = False
         with contextlib.suppress(BlockingIOError):
             while os.read(self._bell, 65536):
-                pass
+                rung = True
+        return rung
 
     def _unreceived(self, limit: int) -> list[Delivery]:
-        with self._errors():
+        with _errors(self._database):
             rows = self._connection.execute(
                 "SELECT id, raw, origin, sender FROM queue_messages WHERE id > ? ORDER BY id LIMIT ?",
                 (self._received, limit),
@@ -163,14 +187,14 @@ class EmbeddedQueue:
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """See ``WorkQueue.ack``."""
         if deliveries:
-            with self._errors(), self._transaction():
+            with _errors(self._database), self._transaction():
                 self._connection.executemany(
                     "DELETE FROM queue_messages WHERE id = ?", [(delivery.tag,) for delivery in deliveries]
                 )
 
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """See ``WorkQueue.dead_letter``."""
-        with self._errors(), self._transaction():
+        with _errors(self._database), self._transaction():
             self._connection.execute(
                 "INSERT INTO queue_dead_letters (reason, raw, at) VALUES (?, ?, ?)",
                 (reason, delivery.raw, time.time()),
@@ -183,30 +207,42 @@ class EmbeddedQueue:
 
     def wake(self) -> None:
         """See ``WorkQueue.wake``."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._bell, b"!")
+        with contextlib.suppress(OSError):  # rung often enough already, or closed
+            os.write(self._clapper, b"!")
 
     def close(self) -> None:
         """See ``WorkQueue.close``."""
         self._connection.close()
-        os.close(self._bell)
+        ends, self._bell, self._clapper = {self._bell, self._clapper}, -1, -1
+        for end in ends - {-1}:
+            os.close(end)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise QueueUnavailable(f"{self._database}: {error}") from error
+
+def _open_doorbell(path: Path) -> tuple[int, int]:
+    """The ends to listen at and to ring; a pipe that only this process knows where there can be no other."""
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        # Read-write, so that the pipe never reports end-of-file between two publishers.
+        bell = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        if stat.S_ISFIFO(os.fstat(bell).st_mode):
+            return bell, bell
+        os.close(bell)
+    listen, ring_end = os.pipe()
+    os.set_blocking(listen, False)
+    os.set_blocking(ring_end, False)
+    return listen, ring_end
 
 
 def waiting(database: Path) -> list[Delivery]:
@@ -226,10 +262,8 @@ def dead_letters(database: Path) -> list[DeadLetter]:
 
 
 def _select(database: Path, query: str) -> list[Any]:
-    if not database.exists():
-        return []
-    connection = connect(database, create=False)
-    try:
-        return connection.execute(query).fetchall() if _has_tables(connection) else []
-    finally:
-        connection.close()
+    with _errors(database):
+        if not database.exists():
+            return []
+        with contextlib.closing(connect(database, create=False)) as connection:
+            return connection.execute(query).fetchall() if _has_tables(connection) else []

@@ -1,0 +1,68 @@
+"""Summarizes a FASTQ file as JSON: reads, bases, the mean Phred quality of a base, and GC content in percent.
+
+The format: Cock et al., "The Sanger FASTQ file format", https://doi.org/10.1093/nar/gkp1137
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+PHRED_ZERO = ord("!")
+GZIP = b"\x1f\x8b"
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    try:
+        with opened(path) as file:
+            summary = summarize(file)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        sys.exit(f"summarize: {path.name}: {error}")
+    print(json.dumps(summary, indent=2))
+
+
+def opened(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        compressed = file.read(len(GZIP)) == GZIP
+    return gzip.open(path) if compressed else path.open("rb")
+
+
+def summarize(file: BinaryIO) -> dict[str, int | float]:
+    reads = bases = gc = called = quality = 0
+    for sequence, qualities in records(file):
+        letters = sequence.upper()
+        reads += 1
+        bases += len(letters)
+        gc += letters.count(b"G") + letters.count(b"C")
+        called += len(letters) - letters.count(b"N")
+        quality += sum(qualities) - PHRED_ZERO * len(qualities)
+    if not bases:
+        raise ValueError("holds no reads")
+    return {
+        "reads": reads,
+        "bases": bases,
+        "mean_quality": round(quality / bases, 2),
+        # Of the bases that were read at all: N says that one was not.
+        "gc_percent": round(100 * gc / called, 2) if called else 0.0,
+    }
+
+
+def records(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """The sequence and qualities of every read."""
+    number = 0
+    while header := file.readline():
+        number += 1
+        sequence, plus, qualities = (file.readline().rstrip(b"\r\n") for _ in range(3))
+        if not header.startswith(b"@") or not plus.startswith(b"+") or len(sequence) != len(qualities):
+            raise ValueError(f"line {4 * number - 3}: no FASTQ record begins here")
+        yield sequence, qualities
+
+
+if __name__ == "__main__":
+    main()

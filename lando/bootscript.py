@@ -1,0 +1,151 @@
+"""The start-up script (user data): writes the worker's two files and starts lando_worker.sh.
+
+Nothing of the job is ever interpreted by a shell: every value is base64 or quoted, and the body below is
+the same for every job. The script is ASCII, whatever the job holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lando_worker.inputs import yaml_safe_json
+
+from lando.errors import UsageError
+from lando.job import JobSpec
+from lando.secrets import strip_url
+
+MAX_BASE64 = 65_535
+"""Characters of base64 that Nova takes: https://docs.openstack.org/api-ref/compute/#create-server"""
+
+BODY = r"""
+set -euo pipefail
+umask 077
+unset CDPATH
+directory=${LANDO_VM_DIR:-/var/lib/lando}
+step='start' words=''
+
+report() {
+    trap - EXIT
+    # 143: somebody ends this VM, and knows it.
+    if [ "$1" -eq 0 ] || [ "$1" -eq 143 ]; then exit "$1"; fi
+    reason="The VM could not $step (exit status $1): $words"
+    echo "lando: $reason" >&2
+    printf '%s' "$config" | base64 -d | "$worker" --failed "$reason" "$directory" /dev/stdin ||
+        echo "lando: this could not be reported. Is $worker there, and does it run?" >&2
+    exit "$1"
+}
+trap 'report $?' EXIT
+trap 'trap - EXIT; exit 143' TERM
+
+step="make the directory $directory"
+words=$(mkdir -p -- "$directory" 2>&1)
+step="enter the directory $directory"
+cd -- "$directory"
+step='remove what an earlier start left behind'
+words=$(rm -f worker.json parameters.yml 2>&1)
+step='write the worker configuration file'
+words=$(printf '%s' "$config" | base64 -d 2>&1 >worker.json)
+step='write the CWL parameter file'
+words=$(printf '%s' "$parameters" | base64 -d 2>&1 >parameters.yml)
+step="run $worker to its end"
+words='the worker ended before it had reported everything'
+"$worker" "$git" "$cd" "$run_cwl" "$PWD/parameters.yml" "$PWD/worker.json" "$server"
+"""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a site says about its workers, the same for every job."""
+
+    command: str
+    """Path of lando_worker.sh where the worker runs."""
+    queue: Mapping[str, Any]
+    """How to publish: ``{"kind": "embedded", "database": "/abs/path/lando.db"}``."""
+    user: str | None = None
+    """Account that workflows run as; None: the account that runs the start-up script."""
+    heartbeat: float = 10.0
+    """Seconds between signs of life."""
+    cwl_base_command: tuple[str, ...] | None = None
+    """The site's own CWL runner; None: cwltool, in the worker's own process."""
+    outputs: str | None = None
+    """Directory for final outputs; None: inside the VM."""
+
+
+def installed_command() -> str:
+    """Path of this installation's own lando_worker.sh."""
+    package = find_spec("lando_worker")
+    if package is None or package.origin is None:
+        raise UsageError("lando_worker is not installed beside lando: reinstall lando-fsm, it holds both")
+    return str(Path(package.origin).with_name("lando_worker.sh"))
+
+
+def render(
+    spec: JobSpec, *, job_id: str, attempt: int, token: str, server_name: str, settings: WorkerSettings
+) -> bytes:
+    """The start-up script of one create request.
+
+    Args:
+        spec: the job.
+        job_id: its id; ``attempt`` and ``token`` are what its worker proves itself with.
+        server_name: for people to read.
+        settings: the site's.
+
+    Raises:
+        UsageError: the script would be larger than a cloud takes.
+    """
+    url, user, password = strip_url(spec.git_clone)
+    config = {
+        "job": job_id,
+        "attempt": attempt,
+        "token": token,
+        "queue": dict(settings.queue),
+        "heartbeat": settings.heartbeat,
+        "user": settings.user,
+        "git": {"ref": spec.git_ref, "user": user, "password": password},
+        "cwl_base_command": settings.cwl_base_command,
+        "cwl_args": spec.cwl_args,
+        "outputs": settings.outputs,
+    }
+    values = {
+        "worker": settings.command,
+        "git": url,
+        "cd": spec.cd,
+        "run_cwl": spec.run_cwl,
+        "server": server_name,
+        "config": _base64(json.dumps(config)),
+        "parameters": _base64(yaml_safe_json(spec.input)),
+    }
+    assignments = "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
+    script = f"#!/bin/bash\n# The start-up script of a lando-fsm job.\n{assignments}{BODY}".encode("ascii")
+    _check_size(script, spec)
+    return script
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _quoted(value: str) -> str:
+    """``value`` as one word of bash, in ASCII."""
+    if value.isascii() and value.isprintable():
+        return shlex.quote(value)
+    return "$'" + "".join(f"\\x{byte:02x}" for byte in value.encode()) + "'"
+
+
+def _check_size(script: bytes, spec: JobSpec) -> None:
+    size = 4 * -(-len(script) // 3)
+    if size <= MAX_BASE64:
+        return
+    input_size = len(yaml_safe_json(spec.input).encode())
+    raise UsageError(
+        f"input: {input_size:,} bytes of JSON make a start-up script of {size:,} base64 characters, and a"
+        f" cloud takes at most {MAX_BASE64:,}; put large values into a file of the repository, or where it"
+        " can be downloaded, and name that file in input"
+    )

@@ -1,0 +1,525 @@
+"""The local cloud: a "VM" is a detached process group on this machine, with a directory named by its mark.
+
+    ROOT/vms/MARK/       a VM: user_data, server.json, record.json, lock, console.log, and what it makes
+    ROOT/limbo/new-*     being built; a VM from the moment that it is renamed to vms/MARK
+    ROOT/limbo/old-*     deleted; waste
+    ROOT/deleted/MARK    remembered, so that a create that was under way cannot bring the VM back
+
+The ``lock`` tells the truth about a VM. It is taken before the directory becomes a VM, and handed to the
+launcher, which holds it until it dies and records itself before it runs anything:
+
+    lock   record   the VM
+    held   none     BUILD: its launcher is coming up
+    held   there    ACTIVE
+    free   there    SHUTOFF: its launcher died
+    free   none     ERROR: nothing of it ever ran, nor will
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lando.cloud import (
+    Ambiguous,
+    CloudError,
+    Limits,
+    NoCapacity,
+    Refused,
+    Server,
+    ServerRequest,
+    ServerStatus,
+    Unreachable,
+    containers,
+    launcher,
+    processes,
+)
+from lando.crashpoints import reach
+
+CREATE_STEPS = ("local-create-begun", "local-create-built", "local-create-placed", "local-create-started")
+"""The crash points of ``create``, in order."""
+
+CONTAINER_IDS = "containers"
+"""Directory of the VM where the CWL runner leaves the ids of its containers."""
+
+SERVER = "server.json"
+LOCK = "lock"
+CONSOLE_BYTES = 64 * 1024
+
+_QUICK_SECONDS = 0.25
+_START_SECONDS = 30.0
+_KILL_SECONDS = 30.0
+_LOCK_POLL_SECONDS = 0.02
+_REMEMBERED_SECONDS = 7 * 24 * 3600.0
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+_NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NOT_FOR_VMS = ("LANDO_CRASH_AT", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a launcher wrote about itself."""
+
+    pid: int
+    started: int
+    boot_id: str
+
+    def process(self) -> processes.Process | None:
+        """The launcher itself, if it lives; never another process that has its pid by now."""
+        found = processes.look_up(self.pid) if self.boot_id == launcher.boot_id() else None
+        return found if found is not None and found.started == self.started else None
+
+
+class LocalCloud:
+    """Runs each "VM" as processes of this machine, detached from whoever created it; Linux only.
+
+    Args:
+        root: directory that holds everything; made when it is missing.
+        term_grace: seconds between SIGTERM and SIGKILL when a VM is deleted.
+        gone_check: seconds between a VM's looks whether its directory still exists.
+    """
+
+    settle_time = 0.0
+
+    def __init__(self, root: Path, term_grace: float = 5.0, gone_check: float = 30.0) -> None:
+        root = root.absolute()
+        self._root = root
+        self._vms = root / "vms"
+        self._limbo = root / "limbo"
+        self._deleted = root / "deleted"
+        self._term_grace = term_grace
+        self._gone_check = gone_check
+        self._endings: dict[str, Future[None]] = {}
+        self._endings_lock = threading.Lock()
+        self._sweeping: threading.Thread | None = None
+
+    def create(self, request: ServerRequest) -> Server:
+        """Start a VM; see ``Cloud.create``. Repeated with the same mark, it finds the VM and starts nothing.
+
+        Raises:
+            NoCapacity: the disk is full, or the machine has no room for another process.
+            Refused: the directory cannot be written.
+            Unreachable: not started for another reason, or its mark was deleted.
+            Ambiguous: it was started, and then could not be looked at.
+        """
+        directory = self._directory(request.mark)
+        with _errors(f"cannot create a VM in {self._root}"):
+            reach(CREATE_STEPS[0])
+            lock = self._claim(request, directory)
+            if lock is not None:
+                try:
+                    self._start(directory, lock)
+                finally:
+                    os.close(lock)
+        reach(CREATE_STEPS[3])
+        try:
+            server = self._server(request.mark)
+        except OSError as error:
+            raise Ambiguous(f"{directory}: {error.strerror}") from error
+        if server is None:
+            raise Unreachable(f"{directory} was deleted while it was being created")
+        return server
+
+    def get(self, server_id: str) -> Server | None:
+        """See ``Cloud.get``."""
+        with _errors(f"cannot read {self._vms}"):
+            return self._server(server_id)
+
+    def servers(self) -> list[Server]:
+        """See ``Cloud.servers``. The first call also begins to remove what interrupted calls left behind."""
+        self._sweep_once()
+        with _errors(f"cannot read {self._vms}"):
+            if not self._vms.is_dir():
+                return []
+            found = (self._server(path.name) for path in sorted(self._vms.iterdir()))
+            return [server for server in found if server is not None]
+
+    def delete(self, server_id: str) -> None:
+        """See ``Cloud.delete``. Returns soon; the VM's end goes on in the background, if it takes longer.
+
+        Call it again until ``get`` answers None: a deletion that was cut short by the death of this
+        process goes on, and one that failed since the last call is told.
+
+        Raises:
+            CloudError: processes or containers could not be stopped, or files not be touched.
+        """
+        if not _is_mark(server_id):
+            return
+        with _errors(f"cannot delete {self._vms / server_id}"):
+            if not self._remember_deleted(server_id):
+                return
+            with self._endings_lock:
+                ending = self._endings.get(server_id) or self._begin_ending(server_id)
+            wait([ending], timeout=_QUICK_SECONDS)
+            if ending.done():
+                self._forget_ending(server_id, ending)
+                ending.result()
+
+    def console_log(self, server_id: str) -> str:
+        """See ``Cloud.console_log``; "" for a VM that does not exist."""
+        with _errors(f"cannot read the console log of {server_id}"):
+            try:
+                with (self._directory(server_id) / launcher.CONSOLE).open("rb") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(max(0, size - CONSOLE_BYTES))
+                    return file.read(CONSOLE_BYTES).decode("utf-8", errors="replace")
+            except FileNotFoundError:
+                return ""
+
+    def limits(self) -> Limits:
+        """See ``Cloud.limits``: this machine sets none."""
+        return Limits(None)
+
+    def _directory(self, mark: str) -> Path:
+        if not _is_mark(mark):
+            raise ValueError(f"not a mark: {mark!r}")
+        return self._vms / mark
+
+    # create
+
+    def _claim(self, request: ServerRequest, directory: Path) -> int | None:
+        """The lock of a VM that is ours to start; None when the VM needs no starting."""
+        if directory.exists():
+            return self._claim_unstarted(directory)
+        building, lock = self._build(request)
+        try:
+            reach(CREATE_STEPS[1])
+            self._vms.mkdir(mode=0o700, exist_ok=True)
+            building.rename(directory)  # fails when the VM exists, for its directory is never empty
+        except OSError as error:
+            shutil.rmtree(building, ignore_errors=True)
+            os.close(lock)
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return self._claim_unstarted(directory)
+            raise
+        reach(CREATE_STEPS[2])
+        return lock
+
+    def _claim_unstarted(self, directory: Path) -> int | None:
+        """Take over from a creator that died before it started anything: the lock shows that it did."""
+        if _record(directory) is not None:
+            return None
+        lock = _try_lock(directory)
+        if lock is not None and _record(directory) is not None:
+            os.close(lock)
+            return None
+        return lock
+
+    def _build(self, request: ServerRequest) -> tuple[Path, int]:
+        building, lock = self._locked_directory()
+        try:
+            marks = asdict(request)
+            _write(building / launcher.USER_DATA, marks.pop("user_data"))
+            _write(building / SERVER, json.dumps(marks).encode())
+            _write(building / launcher.CONSOLE, b"")
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            os.close(lock)
+            raise
+        return building, lock
+
+    def _locked_directory(self) -> tuple[Path, int]:
+        self._limbo.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            path = Path(tempfile.mkdtemp(prefix="new-", dir=self._limbo))
+            with suppress(FileNotFoundError, FileExistsError):
+                _write(path / LOCK, b"")
+                lock = _try_lock(path)
+                if lock is not None:
+                    return path, lock
+            # It was taken for waste in the instant before it was locked; what remains of it is waste.
+
+    def _start(self, directory: Path, lock: int) -> None:
+        """Start the launcher of a VM that never ran; if that fails, nothing of the VM is left.
+
+        Raises:
+            OSError: nothing was run, and the VM is gone.
+        """
+        try:
+            if self._is_deleted(directory.name):
+                raise Unreachable(f"the VM {directory.name} was deleted; it is not started again")
+            failure = self._launch(directory, lock)
+            if failure:
+                raise OSError(failure, os.strerror(failure), str(directory))
+        except (OSError, Unreachable):
+            self._discard(directory)
+            raise
+
+    def _launch(self, directory: Path, lock: int) -> int:
+        """Answers the errno for which the launcher could not record itself, 0 when it has, or may have."""
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_VMS}
+        environment |= {processes.MARK_VARIABLE: directory.name, "LANDO_VM_DIR": str(directory)}
+        with (directory / launcher.CONSOLE).open("ab") as console:
+            starter = subprocess.Popen(
+                [sys.executable, "-I", "-S", launcher.__file__, str(lock), str(self._gone_check)],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=console,
+                pass_fds=[lock],
+                start_new_session=True,
+            )
+        try:
+            report, _ = starter.communicate(timeout=_START_SECONDS)
+        except subprocess.TimeoutExpired:
+            return 0
+        return int(report) if report.isdigit() else 0
+
+    # status
+
+    def _server(self, mark: str) -> Server | None:
+        directory = self._vms / mark
+        if not _is_mark(mark) or not directory.is_dir():
+            return None
+        # The lock before the record: once it is free, no record will come.
+        held = _is_locked(directory)
+        status, fault = _status(held, _record(directory))
+        marks = _marks(directory)
+        if marks is None and not directory.exists():
+            return None
+        marks = marks or {"name": mark}
+        return Server(
+            id=mark,
+            name=marks["name"],
+            status=status,
+            mark=mark,
+            deployment=marks.get("deployment"),
+            job_id=marks.get("job_id"),
+            attempt=marks.get("attempt"),
+            address="127.0.0.1" if status == "ACTIVE" else None,
+            fault=fault,
+        )
+
+    # delete
+
+    def _remember_deleted(self, mark: str) -> bool:
+        """First remember, then look: a create places its VM first and then looks here. Is there a VM?"""
+        with suppress(OSError):  # a full disk must not keep a VM alive
+            self._deleted.mkdir(mode=0o700, exist_ok=True)
+            (self._deleted / mark).touch(mode=0o600)
+        return (self._vms / mark).exists()
+
+    def _is_deleted(self, mark: str) -> bool:
+        return (self._deleted / mark).exists()
+
+    def _begin_ending(self, mark: str) -> Future[None]:
+        ending: Future[None] = Future()
+        self._endings[mark] = ending
+
+        def carry_out() -> None:
+            try:
+                with _errors(f"cannot delete {self._vms / mark}"):
+                    self._end(self._vms / mark)
+            except BaseException as error:
+                ending.set_exception(error)
+            else:
+                self._forget_ending(mark, ending)
+                ending.set_result(None)
+
+        # A daemon thread: who ends this process need not wait for it; the next delete goes on.
+        threading.Thread(target=carry_out, name=f"end-{mark}", daemon=True).start()
+        return ending
+
+    def _forget_ending(self, mark: str, ending: Future[None]) -> None:
+        with self._endings_lock:
+            if self._endings.get(mark) is ending:
+                del self._endings[mark]
+
+    def _end(self, directory: Path) -> None:
+        try:
+            lock = self._end_processes(directory)
+        except FileNotFoundError:
+            if directory.exists():
+                raise
+            return  # another process deleted it
+        try:
+            containers.remove(directory / CONTAINER_IDS)
+            self._discard(directory)
+        except containers.NotStopped as error:
+            raise CloudError(f"cannot delete {directory}: {error}") from error
+        finally:
+            os.close(lock)
+
+    def _end_processes(self, directory: Path) -> int:
+        """End everything that runs; answers the VM's lock, with which nothing can run any more."""
+        deadline = time.monotonic() + _KILL_SECONDS
+        while True:
+            # Taken before the search: what is not found then cannot be about to start either.
+            lock = _try_lock(directory, os.O_CREAT)
+            try:
+                self._end_visible(directory)
+            except BaseException:
+                if lock is not None:
+                    os.close(lock)
+                raise
+            if lock is not None:
+                return lock
+            if time.monotonic() > deadline + self._term_grace:
+                raise CloudError(
+                    f"cannot delete {directory}: its lock is held, but by no process that can be seen here; "
+                    "was it created in another container?"
+                )
+            time.sleep(_LOCK_POLL_SECONDS)
+
+    def _end_visible(self, directory: Path) -> None:
+        record = _record(directory)
+        init = record.process() if record is not None else None
+        try:
+            processes.end(directory.name, init, self._term_grace, _KILL_SECONDS)
+        except processes.StillRunning as error:
+            raise CloudError(f"cannot delete {directory}: processes are {error}") from error
+
+    def _discard(self, directory: Path) -> None:
+        """The VM is gone at once, and its files as far and as soon as they can be removed."""
+        # Renamed into a directory that was made by the first create: this must work on a full disk.
+        self._limbo.mkdir(mode=0o700, exist_ok=True)
+        waste = self._limbo / f"old-{directory.name}-{os.urandom(4).hex()}"
+        with suppress(FileNotFoundError):
+            directory.rename(waste)
+        _remove_tree(waste)
+
+    # what was left behind
+
+    def _sweep_once(self) -> None:
+        if self._sweeping is None:
+            self._sweeping = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+            self._sweeping.start()
+
+    def _sweep(self) -> None:
+        with suppress(OSError):
+            for path in list(self._limbo.glob("old-*")):
+                _remove_tree(path)
+        with suppress(OSError):
+            for path in list(self._limbo.glob("new-*")):
+                _remove_unlocked(path)
+        with suppress(OSError):
+            for path in list(self._deleted.iterdir()):
+                if path.stat().st_mtime < time.time() - _REMEMBERED_SECONDS:
+                    path.unlink()
+
+
+def _is_mark(text: str) -> bool:
+    """Whether it can be a directory's name, and the value of an environment variable."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", text) is not None
+
+
+def _status(held: bool, record: _Record | None) -> tuple[ServerStatus, str | None]:
+    if record is None:
+        return ("BUILD", None) if held else ("ERROR", "it was never started")
+    if held:
+        if record.process() is not None:
+            return "ACTIVE", None
+        return "UNKNOWN", f"its launcher (process {record.pid}) cannot be seen from here"
+    if record.boot_id != launcher.boot_id():
+        return "SHUTOFF", "the machine was restarted"
+    return "SHUTOFF", f"its launcher (process {record.pid}) died"
+
+
+def _record(directory: Path) -> _Record | None:
+    try:
+        return _Record(**json.loads((directory / launcher.RECORD).read_text("ascii")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return _Record(pid=0, started=0, boot_id="")  # it did run, and nobody can tell as what
+
+
+def _marks(directory: Path) -> dict[str, Any] | None:
+    """What the VM was created as; None when that cannot be read (any more)."""
+    try:
+        marks = json.loads((directory / SERVER).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return marks if isinstance(marks, dict) and "name" in marks else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner reads. After a power failure no VM runs: nothing to sync."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+
+
+def _try_lock(directory: Path, flags: int = 0) -> int | None:
+    """The directory's lock, exclusively; None when somebody has it. Closing the descriptor frees it."""
+    file = os.open(directory / LOCK, os.O_RDWR | flags, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
+
+
+def _is_locked(directory: Path) -> bool:
+    try:
+        file = os.open(directory / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove what can be removed, also from directories that a workflow made read-only."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        for directory, _, _ in os.walk(path):
+            with suppress(OSError):
+                os.chmod(directory, 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        _log.warning("%s is no longer needed, but not all of it can be removed; please do", path)
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Remove a directory whose builder died. One that has no lock yet is removed only if it is empty."""
+    try:
+        lock = _try_lock(path)
+    except FileNotFoundError:
+        with suppress(OSError):
+            path.rmdir()
+        return
+    if lock is not None:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def _errors(doing: str) -> Iterator[None]:
+    """Say in a sentence what the operating system refused, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        words = f"{doing}: {error.strerror or error}"
+        if error.filename:
+            words += f" ({error.filename})"
+        if error.errno in _NO_ROOM:
+            raise NoCapacity(f"{words}; free some space or processes") from error
+        if error.errno in _NO_RIGHT:
+            raise Refused(f"{words}; choose a directory that the daemon may write", names="site") from error
+        raise Unreachable(words) from error

@@ -1,0 +1,489 @@
+"""The configuration, landoconfig.yml: what there is to connect to, and every number a site may change."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from lando import yamlfile
+from lando.errors import UsageError
+from lando.yamlfile import Section
+
+CONFIG_NAME = "landoconfig.yml"
+EMBEDDED_SOURCE = "embedded, no configuration file"
+DATABASE_NAME = "lando.db"
+WORKER_COMMAND = "/lando/lando_worker.sh"
+DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
+NETWORK_FILE_SYSTEMS = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "ceph", "ceph-fuse", "glusterfs", "sshfs")
+)
+
+CloudKind = Literal["local", "openstack"]
+T = TypeVar("T")
+
+
+class Secret:
+    """Text that no repr, log or error shows; ``reveal`` is the only way to it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text, for the one call that needs it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@dataclass(frozen=True)
+class WorkQueueConfig:
+    """The message broker."""
+
+    host: str
+    username: str
+    password: Secret
+    worker_username: str
+    worker_password: Secret
+    queue_name: str = "lando"
+    port: int = 5672
+    virtual_host: str = "/"
+    tls: bool = False
+    worker_host: str = ""
+    """The broker as VMs see it; the same as ``host`` unless given."""
+
+
+@dataclass(frozen=True)
+class VmSettings:
+    """What servers are made of, where a job file does not say otherwise."""
+
+    worker_image_name: str = "lando_worker"
+    default_flavor_name: str = "m1.small"
+    ssh_key_name: str | None = None
+    network_name: str | None = None
+    floating_ip_pool_name: str | None = None
+    """Servers get no floating IP unless given."""
+
+
+@dataclass(frozen=True)
+class CloudSettings:
+    """The OpenStack account, for Keystone's v3 password method."""
+
+    auth_url: str
+    username: str
+    password: Secret
+    project_name: str
+    user_domain_name: str = "Default"
+    project_domain_name: str = "Default"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """All in seconds."""
+
+    boot: float = 20 * 60.0
+    """From admission to the worker's first report, unless the job file says otherwise."""
+    run: float | None = None
+    """From the worker's first report to its last; no limit unless given."""
+    silence: float = 10 * 60.0
+    """A worker that was not heard for this long is lost."""
+    heartbeat: float = 30.0
+    """Between two reports of a worker."""
+    retry_first: float = 10.0
+    """Back-off after a job's first system failure; doubled by each further one."""
+    retry_longest: float = 10 * 60.0
+    """Where the back-off stops growing."""
+    observe: float = 10.0
+    """Between two lists of the cloud's servers."""
+    grace: float = 60.0
+    """A server that belongs to no job is deleted when it is still there after this long."""
+
+
+LOCAL_TIMEOUTS = Timeouts(boot=60.0, observe=1.0)
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What runs inside a VM."""
+
+    command: str | None = None
+    """The start-up script's last call; None on the local cloud: this installation's own."""
+    user: str = "lando"
+    """The account that workflows run as on a VM; must exist in the image. Unused on the local cloud."""
+    cwl_base_command: tuple[str, ...] | None = None
+    """The site's own CWL runner; None for cwltool."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything landoconfig.yml says, with its defaults filled in."""
+
+    source: str
+    """The file's path, or that there is none."""
+    state_dir: Path
+    """Absolute; may not exist yet."""
+    database_url: str = field(repr=False)
+    """SQLAlchemy's form; may hold a password. ``database`` is the form to show."""
+    database_path: Path | None
+    """The file of an SQLite database, absolute."""
+    cloud: CloudKind = "local"
+    max_workers: int | None = None
+    """VMs at once; None: as many as the cloud allows."""
+    deployment: str | None = None
+    """Marks this installation's servers; None: a random one, kept in the database."""
+    work_queue: WorkQueueConfig | None = None
+    """None: the embedded queue, in the SQLite database."""
+    vm_settings: VmSettings = VmSettings()
+    cloud_settings: CloudSettings | None = None
+    timeouts: Timeouts = LOCAL_TIMEOUTS
+    worker: WorkerConfig = WorkerConfig()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def database(self) -> str:
+        """The database as it may be shown: a path, or the address without its account and options."""
+        if self.database_path:
+            return str(self.database_path)
+        url = urlsplit(self.database_url)
+        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+
+def _names(record: type[Any]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(record))
+
+
+FAVOR_ALIAS = "default_favor_name"
+"""The spelling of ``default_flavor_name`` in the first releases' configuration files."""
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "": (
+        *("work_queue", "vm_settings", "cloud_settings", "database", "cloud", "deployment"),
+        *("max_workers", "state_dir", "timeouts", "worker"),
+    ),
+    "work_queue": _names(WorkQueueConfig),
+    "vm_settings": (*_names(VmSettings), FAVOR_ALIAS),
+    "cloud_settings": _names(CloudSettings),
+    "database": ("url",),
+    "timeouts": _names(Timeouts),
+    "worker": _names(WorkerConfig),
+}
+"""Every key, by section; the top level is ""."""
+
+
+def find_config(explicit: Path | None = None) -> Config:
+    """The configuration that is in force.
+
+    It is the first of: ``explicit`` (``-c``), the file named by LANDO_CONFIG, ./landoconfig.yml, else
+    embedded, with its state under LANDO_STATE_DIR or the user's state directory.
+
+    Raises:
+        UsageError: the file cannot be read or is wrong.
+    """
+    if explicit is not None:
+        return load(explicit)
+    named = os.environ.get("LANDO_CONFIG")
+    if named:
+        return _load_named_by_environment(Path(named))
+    here = Path(CONFIG_NAME)
+    return load(here) if os.path.lexists(here) else embedded()
+
+
+def _load_named_by_environment(path: Path) -> Config:
+    if not path.exists():
+        raise UsageError(f"{path}: no such file; correct or unset LANDO_CONFIG, which names it")
+    return load(path)
+
+
+def embedded(state_dir: Path | None = None) -> Config:
+    """The configuration without a file: queue, database and VMs on this machine.
+
+    Args:
+        state_dir: where everything is kept; LANDO_STATE_DIR or the user's state directory if None.
+    """
+    directory = (state_dir or _default_state_dir()).absolute()
+    return Config(
+        source=EMBEDDED_SOURCE,
+        state_dir=directory,
+        database_url=_sqlite_url(directory / DATABASE_NAME),
+        database_path=directory / DATABASE_NAME,
+        max_workers=_processors(),
+    )
+
+
+def load(path: Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        UsageError: with every mistake of the file, one a line, as ``FILE:LINE: KEY: what is wrong``.
+    """
+    document = yamlfile.load(path)
+    if document.value is None:
+        document.value = {}
+    top = Section(document, KEYS[""])
+    cloud = _cloud(top)
+    state_dir = _state_dir(top, path)
+    work_queue = _work_queue(top)
+    database_url, database_path = _database(top, state_dir, path)
+    config = Config(
+        source=str(path),
+        state_dir=state_dir,
+        database_url=database_url,
+        database_path=database_path,
+        cloud=cloud,
+        max_workers=_or(top.integer("max_workers", 1), _processors() if cloud == "local" else None),
+        deployment=_deployment(top),
+        work_queue=work_queue,
+        vm_settings=_vm_settings(top),
+        cloud_settings=_cloud_settings(top),
+        timeouts=_timeouts(top, LOCAL_TIMEOUTS if cloud == "local" else Timeouts()),
+        worker=_worker(top, None if cloud == "local" else WORKER_COMMAND),
+    )
+    _complain_if_queue_is_out_of_reach(top, config)
+    document.check()
+    return replace(config, warnings=_warnings(config, path))
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _default_state_dir() -> Path:
+    named = os.environ.get("LANDO_STATE_DIR")
+    return Path(named) if named else Path(platformdirs.user_state_dir("lando-fsm"))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _sqlite_url(database: Path) -> str:
+    if "?" in str(database):
+        raise UsageError(f"{database}: the path of a database may not hold a question mark")
+    return f"sqlite:///{database}"
+
+
+def _beside(path: Path, written: str) -> Path:
+    """A path that a configuration file names, relative to the file's own directory."""
+    return Path(os.path.abspath(path.parent / Path(written).expanduser()))
+
+
+def _state_dir(top: Section, path: Path) -> Path:
+    written = top.text("state_dir")
+    if written and not os.environ.get("LANDO_STATE_DIR"):
+        return _beside(path, written)
+    return _default_state_dir().absolute()
+
+
+def _cloud(top: Section) -> CloudKind:
+    cloud = top.text("cloud")
+    given = top.get("cloud_settings") is not None
+    if cloud not in (None, "local", "openstack"):
+        top.complain("cloud", "expected local or openstack")
+    if cloud == "openstack" and not given:
+        top.complain("cloud", "openstack needs the section cloud_settings")
+    return "openstack" if cloud == "openstack" or (cloud is None and given) else "local"
+
+
+def _deployment(top: Section) -> str | None:
+    """A tag of Nova's (at most 60 characters, no / or comma), with room for what is put before it."""
+    deployment = top.text("deployment")
+    if deployment and not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", deployment):
+        top.complain("deployment", "expected at most 40 letters, digits, dots, dashes or underscores")
+    return deployment
+
+
+def _subsection(top: Section, key: str) -> Section | None:
+    return top.section(key, KEYS[key])
+
+
+def _secret(section: Section, key: str, what: str) -> Secret:
+    return Secret(section.required_text(key, what))
+
+
+def _work_queue(top: Section) -> WorkQueueConfig | None:
+    section = _subsection(top, "work_queue")
+    if section is None:
+        if top.holds("work_queue"):
+            top.complain("work_queue", "has no host; name the broker, or remove it for the embedded queue")
+        return None
+    tls = section.flag("tls") or False
+    section.require("host", "the broker's host name or address")
+    host = _host(section, "host") or ""
+    return WorkQueueConfig(
+        host=host,
+        username=section.required_text("username", "the daemon's and clients' account on the broker"),
+        password=_secret(section, "password", "the password of username"),
+        worker_username=section.required_text("worker_username", "the account of the VMs on the broker"),
+        worker_password=_secret(section, "worker_password", "the password of worker_username"),
+        queue_name=_or(section.text("queue_name"), WorkQueueConfig.queue_name),
+        port=_or(section.integer("port", 1, 65535), 5671 if tls else 5672),
+        virtual_host=_or(section.text("virtual_host"), WorkQueueConfig.virtual_host),
+        tls=tls,
+        worker_host=_host(section, "worker_host") or host,
+    )
+
+
+def _host(section: Section, key: str) -> str | None:
+    host = section.text(key)
+    if host and re.search(r"[/@\s]", host):
+        section.complain(key, "expected a host name or address alone; port and account are keys of their own")
+    return host
+
+
+def _vm_settings(top: Section) -> VmSettings:
+    section = _subsection(top, "vm_settings")
+    if section is None:
+        return VmSettings()
+    if section.get("default_flavor_name") is not None and section.get(FAVOR_ALIAS) is not None:
+        section.complain(FAVOR_ALIAS, "is another spelling of default_flavor_name, also given; keep one")
+    flavor = section.text("default_flavor_name") or section.text(FAVOR_ALIAS)
+    return VmSettings(
+        worker_image_name=_or(section.text("worker_image_name"), VmSettings.worker_image_name),
+        default_flavor_name=_or(flavor, VmSettings.default_flavor_name),
+        ssh_key_name=section.text("ssh_key_name"),
+        network_name=section.text("network_name"),
+        floating_ip_pool_name=section.text("floating_ip_pool_name"),
+    )
+
+
+def _cloud_settings(top: Section) -> CloudSettings | None:
+    section = _subsection(top, "cloud_settings")
+    if section is None:
+        return None
+    return CloudSettings(
+        auth_url=section.required_text("auth_url", "Keystone's address, such as https://cloud:5000/v3"),
+        username=section.required_text("username", "the OpenStack account"),
+        password=_secret(section, "password", "the password of username"),
+        project_name=section.required_text("project_name", "the OpenStack project"),
+        user_domain_name=_or(section.text("user_domain_name"), CloudSettings.user_domain_name),
+        project_domain_name=_or(section.text("project_domain_name"), CloudSettings.project_domain_name),
+    )
+
+
+def _timeouts(top: Section, defaults: Timeouts) -> Timeouts:
+    section = _subsection(top, "timeouts")
+    if section is None:
+        return defaults
+    given = {name: section.duration(name) for name in KEYS["timeouts"]}
+    timeouts = Timeouts(**{name: _or(given[name], getattr(defaults, name)) for name in KEYS["timeouts"]})
+    if timeouts.silence < 2 * timeouts.heartbeat:
+        key = "silence" if given["silence"] else "heartbeat"
+        section.complain(key, "silence must be at least twice heartbeat, or live workers are believed lost")
+    if timeouts.retry_longest < timeouts.retry_first:
+        key = "retry_longest" if given["retry_longest"] else "retry_first"
+        section.complain(key, "retry_longest must not be less than retry_first")
+    return timeouts
+
+
+def _worker(top: Section, command: str | None) -> WorkerConfig:
+    section = _subsection(top, "worker")
+    if section is None:
+        return WorkerConfig(command=command)
+    return WorkerConfig(
+        command=_or(section.text("command"), command),
+        user=_or(section.text("user"), WorkerConfig.user),
+        cwl_base_command=_cwl_base_command(section),
+    )
+
+
+def _cwl_base_command(section: Section) -> tuple[str, ...] | None:
+    if not isinstance(section.get("cwl_base_command"), str):
+        return section.texts("cwl_base_command") or None
+    try:
+        return tuple(shlex.split(section.text("cwl_base_command") or "")) or None
+    except ValueError:
+        section.complain("cwl_base_command", "has a quote that is not closed; or write it as a list")
+        return None
+
+
+def _database(top: Section, state_dir: Path, path: Path) -> tuple[str, Path | None]:
+    """The database's URL, and its file if it is SQLite."""
+    default = state_dir / DATABASE_NAME
+    section = _subsection(top, "database")
+    url = section.text("url") if section else None
+    if section is None or url is None:
+        return _sqlite_url(default), default
+    scheme, _, rest = url.partition("://")
+    if scheme not in DATABASES or not rest.strip("/"):
+        section.complain("url", "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+        return url, None
+    if scheme != "sqlite":
+        return url, None
+    if not rest.startswith("/") or "?" in rest or rest == "/:memory:":
+        section.complain("url", "expected sqlite:///PATH, a file, without options")
+        return url, None
+    file = _beside(path, rest[1:])
+    return _sqlite_url(file), file
+
+
+def _complain_if_queue_is_out_of_reach(top: Section, config: Config) -> None:
+    if config.work_queue is not None or top.get("work_queue") is not None:
+        return
+    if config.cloud == "openstack":
+        top.complain("work_queue", "missing; VMs of OpenStack need a broker that they can reach")
+    elif config.database_path is None and not top.document.problems:
+        top.complain("work_queue", "missing; the embedded queue needs an SQLite database")
+
+
+def _warnings(config: Config, path: Path) -> tuple[str, ...]:
+    holds_passwords = bool(config.work_queue or config.cloud_settings or "@" in config.database_url)
+    mode = path.stat().st_mode
+    if not holds_passwords or not mode & (stat.S_IRGRP | stat.S_IROTH):
+        return ()
+    return (f"{path}: holds passwords and others may read it; run: chmod 600 {shlex.quote(str(path))}",)
+
+
+def refuse_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
+    """Refuse a directory where SQLite's write-ahead log is unsafe: it needs memory shared by its processes.
+
+    Args:
+        path: the state directory; need not exist yet.
+        mountinfo: the mounts of this process, as in proc_pid_mountinfo(5).
+
+    Raises:
+        UsageError: the directory is on a network file system.
+
+    Source: https://sqlite.org/wal.html ("WAL does not work over a network filesystem").
+    """
+    file_system = _file_system_of(Path(os.path.realpath(path)), mountinfo)
+    if file_system.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS:
+        raise UsageError(
+            f"{path}: is on a network file system ({file_system}), where SQLite cannot keep its promises; "
+            "set state_dir to a local directory, or database.url to a PostgreSQL server"
+        )
+
+
+def _file_system_of(path: Path, mountinfo: Path) -> str:
+    """The type of the file system a path is on, or "" where there is no telling."""
+    try:
+        lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    found, longest = "", -1
+    for line in lines:
+        mount, _, source = line.partition(" - ")
+        point = Path(_unescape(mount.split(" ")[4]))
+        # Of two mounts at one point the later hides the earlier.
+        if path.is_relative_to(point) and len(point.parts) >= longest:
+            found, longest = source.split(" ")[0], len(point.parts)
+    return found
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)

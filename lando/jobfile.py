@@ -1,0 +1,239 @@
+"""The job file: what a person may ask for, checked before anything is queued and again by the daemon."""
+
+from __future__ import annotations
+
+import json
+import os.path
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lando import yamlfile
+from lando.job import DEFAULT_ATTEMPTS, JobSpec
+from lando.messages import MAX_BYTES
+from lando.yamlfile import Document, Section
+
+KEYS = tuple(field.name for field in fields(JobSpec))
+SCHEMES = ("https", "http", "ssh", "git", "file")
+MAX_ATTEMPTS = 1000
+MAX_NAME = 200
+"""Characters."""
+ENVELOPE_BYTES = 4096
+"""Room in a message for what is not the job."""
+
+_WHAT_GIT_CLONE_TAKES = f"{', '.join(SCHEMES)} and user@host:path addresses, and paths"
+
+
+def read(path: Path) -> JobSpec:
+    """Read a job file.
+
+    Args:
+        path: the file; a relative ``git_clone`` path in it starts from its directory.
+
+    Raises:
+        UsageError: with every mistake of the file, one a line, as ``FILE:LINE: KEY: what is wrong``.
+    """
+    return _spec(yamlfile.load(path), path.parent)
+
+
+def from_body(body: Mapping[str, Any]) -> JobSpec:
+    """Check the body of a start_worker message, which is ``JobSpec.as_body()``, by the job file's rules.
+
+    Raises:
+        UsageError: as for ``read``; a relative ``git_clone`` path is a mistake here.
+    """
+    return _spec(yamlfile.given(body, "start_worker message"), None)
+
+
+def display_name(spec: JobSpec) -> str:
+    """What to call the job: its own name, else ``clone/document``, such as ``toyworkflow/wordcount``."""
+    document = run_cwl_path(spec.run_cwl)
+    return spec.name or f"{clone_name(spec.git_clone)}/{PurePosixPath(document).stem}"
+
+
+def clone_name(git_clone: str) -> str:
+    """The directory that ``git clone`` makes: ``toyworkflow`` for ``https://…/toyworkflow.git``.
+
+    Follows git-clone(1): "The 'humanish' part of the source repository".
+    """
+    path = git_clone.rstrip("/").removesuffix("/.git").rstrip("/")
+    return re.split("[/:]", path)[-1].removesuffix(".git")
+
+
+def working_directory(git_clone: str, cd: str) -> PurePosixPath:
+    """Where ``cd`` leads, relative to the clone's root.
+
+    A leading component that is the clone's own name is the clone itself, so for a clone ``toyworkflow``
+    both ``toyworkflow`` and ``.`` are its root, and ``toyworkflow/toyworkflow`` is a directory in it.
+    """
+    parts = PurePosixPath(posixpath.normpath(cd)).parts
+    begins_with_clone = parts[:1] == (clone_name(git_clone),)
+    return PurePosixPath(*parts[1:]) if begins_with_clone else PurePosixPath(*parts)
+
+
+def run_cwl_path(run_cwl: str) -> str:
+    """The file of a CWL document reference, without its ``#fragment``."""
+    return run_cwl.partition("#")[0]
+
+
+def _spec(document: Document, base: Path | None) -> JobSpec:
+    job = Section(document, KEYS)
+    git_clone = _git_clone(job, base)
+    cd, run_cwl = _places(job, git_clone)
+    spec = JobSpec(
+        git_clone=git_clone,
+        cd=cd,
+        input=_input(job),
+        run_cwl=run_cwl,
+        name=_name(job),
+        git_ref=_git_ref(job),
+        flavor=job.text("flavor"),
+        image=job.text("image"),
+        volume_size=job.integer("volume_size", 1),
+        attempts=_or(job.integer("attempts", 1, MAX_ATTEMPTS), DEFAULT_ATTEMPTS),
+        boot_timeout=job.duration("boot_timeout"),
+        run_timeout=job.duration("run_timeout"),
+        priority=_or(job.integer("priority", -(2**31)), 0),
+        cwl_args=job.texts("cwl_args"),
+        labels=job.lines("labels"),
+    )
+    document.check()
+    _check_size(job, spec)
+    return spec
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _git_clone(job: Section, base: Path | None) -> str:
+    address = job.required_text("git_clone", "the address or path of the repository")
+    if not address:
+        return ""
+    wrong = _wrong_with_address(address)
+    if wrong is None and _is_path(address):
+        address, wrong = _absolute(address, base)
+    if wrong is None and clone_name(address) in ("", ".", ".."):
+        wrong = "names no repository"
+    if wrong:
+        job.complain("git_clone", wrong)
+    return address
+
+
+def _is_path(address: str) -> bool:
+    """As git tells paths from ``host:path``: no colon before the first slash (git-clone(1), "GIT URLS")."""
+    return ":" not in address.partition("/")[0]
+
+
+def _wrong_with_address(address: str) -> str | None:
+    """Why git should not see this address; the address itself may hold credentials and is not shown."""
+    if address.startswith("-"):
+        return "may not begin with -, which git would take for an option"
+    if "::" in re.sub(r"\[[0-9A-Fa-f:.]+\]", "", address):
+        return f":: makes git run a program; it takes {_WHAT_GIT_CLONE_TAKES}"
+    scheme, is_url, rest = address.partition("://")
+    if is_url:
+        return _wrong_with_url(scheme, rest)
+    host, _, path = address.partition(":")
+    if not _is_path(address) and (path.startswith("-") or _is_option(host) or not path.strip("/")):
+        return "expected user@host:path, no part of it beginning with -"
+    return None
+
+
+def _wrong_with_url(scheme: str, rest: str) -> str | None:
+    if scheme not in SCHEMES:
+        # What comes before :// is shown only if it looks like a scheme.
+        named = f"{scheme}:// " if re.fullmatch("[A-Za-z][A-Za-z0-9+.-]{0,20}", scheme) else "this "
+        return f"{named}is not taken; it takes {_WHAT_GIT_CLONE_TAKES}"
+    host, _, path = rest.partition("/")
+    if scheme == "file":
+        return "write file:///absolute/path" if host or not path else None
+    if not host.rpartition("@")[2] or not path.strip("/"):
+        return f"expected {scheme}://host/path"
+    return "no part of it may begin with -" if _is_option(host) or path.startswith("-") else None
+
+
+def _is_option(host: str) -> bool:
+    """ssh takes a host or user that begins with ``-`` for an option."""
+    return any(part.startswith("-") for part in host.split("@"))
+
+
+def _absolute(path: str, base: Path | None) -> tuple[str, str | None]:
+    """The path made absolute from ``base``, and what is wrong with it."""
+    if base is None:
+        return path, None if os.path.isabs(path) else "a path must be absolute in a message"
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        return path, "names the home of an account that is not there"
+    return os.path.normpath(base.resolve() / expanded), None
+
+
+def _places(job: Section, git_clone: str) -> tuple[str, str]:
+    """``cd`` and ``run_cwl``, neither of which may lead out of the clone."""
+    cd = job.required_text("cd", "the directory of the repository to work in; . is its root")
+    run_cwl = job.required_text("run_cwl", "the CWL document to run, relative to cd")
+    cd_is_right = bool(cd) and _complain_unless_inside(job, "cd", cd, posixpath.normpath(cd))
+    if run_cwl:
+        document = run_cwl_path(run_cwl)
+        start = working_directory(git_clone, cd) if cd_is_right else "."
+        reached = posixpath.normpath(posixpath.join(start, document))
+        _complain_unless_inside(job, "run_cwl", document, reached)
+    return cd, run_cwl
+
+
+def _complain_unless_inside(job: Section, key: str, path: str, reached: str) -> bool:
+    if path.startswith("/") or "://" in path:
+        what = "may not be absolute; it is a path within the repository"
+    elif path.startswith("-") or reached.startswith("-"):
+        what = "may not begin with -"
+    elif reached == ".." or reached.startswith("../"):
+        what = "leads out of the repository"
+    elif key == "run_cwl" and "." in (reached, posixpath.normpath(path)):
+        what = "names no file; write the CWL document, then its #fragment if it has one"
+    else:
+        return True
+    job.complain(key, what)
+    return False
+
+
+def _input(job: Section) -> Mapping[str, Any]:
+    hint = "the workflow's parameters as keys and values (a mapping); {} if there are none"
+    value = job.require("input", hint)
+    if isinstance(value, str):
+        mistakes = len(job.document.problems)
+        value = job.document.embedded(("input",), value)
+        if len(job.document.problems) > mistakes:
+            return {}
+    elif value is None:
+        return {}
+    if isinstance(value, dict):
+        return value
+    job.complain("input", f"expected {hint}, found {yamlfile.kind(value)}")
+    return {}
+
+
+def _name(job: Section) -> str | None:
+    name = job.text("name")
+    if name and len(name) > MAX_NAME:
+        job.complain("name", f"must be at most {MAX_NAME} characters")
+    return name
+
+
+def _git_ref(job: Section) -> str | None:
+    """A name by git-check-ref-format(1), or a commit; not an expression such as ``HEAD~1``."""
+    ref = job.text("git_ref")
+    if ref and ref.startswith("-"):
+        job.complain("git_ref", "may not begin with -, which git would take for an option")
+    elif ref and re.search(r"[\s~^:?*\[\\]|\.\.|@\{|^\+", ref):
+        job.complain("git_ref", "is no name of a branch, tag or commit")
+    return ref
+
+
+def _check_size(job: Section, spec: JobSpec) -> None:
+    size = len(json.dumps(spec.as_body(), ensure_ascii=False).encode())
+    if size > MAX_BYTES - ENVELOPE_BYTES:
+        job.complain("input", f"makes a message of {size} bytes; the most is {MAX_BYTES - ENVELOPE_BYTES}")
+        job.document.check()

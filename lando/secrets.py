@@ -1,0 +1,134 @@
+"""What must not be shown: finds credentials in a job's input and address, and masks them in text."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+MASK = "***"
+
+CREDENTIAL = re.compile(
+    r"password|passwd|passphrase"  # wherever it stands; of the others, only whole words
+    r"|(?:^|_)(?:passcode|pwd|secrets?|(?:auth|access)?tokens?|credentials?|authorization"
+    r"|(?:api|access|secret|private|signing|encryption|auth)_?keys?)(?:_|$)"
+)
+FILE_KEYS = frozenset(("class", "location", "path", "basename", "format", "checksum"))
+"""What names a CWL File rather than being in it: https://www.commonwl.org/v1.2/CommandLineTool.html#File"""
+
+SHORT = 4
+"""Values shorter than this are masked only where they stand alone, and numbers not at all."""
+
+_URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@:]*:([^/?#\s]+)@", re.IGNORECASE)
+
+
+def looks_secret(key: str) -> bool:
+    """Whether a value under ``key`` is taken for a credential: ``db_password``, ``apiKey2``."""
+    snake_case = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", key)
+    words = re.sub(r"[\W\d_]+", "_", snake_case.lower()).strip("_")
+    return CREDENTIAL.search(words) is not None
+
+
+def secret_values(input: Mapping[str, Any]) -> list[str]:
+    """The values of a CWL input object that its keys call credentials, and passwords inside addresses.
+
+    Nested ones too; of a value of several lines also each line, since logs are masked line by line.
+    """
+    found: dict[str, None] = {}
+    for value in _secrets_in(input, secret=False):
+        found[value] = None
+        found.update(dict.fromkeys(line.strip() for line in value.splitlines()))
+    return [value for value in found if value]
+
+
+def _secrets_in(value: object, secret: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        is_file = value.get("class") in ("File", "Directory")
+        for key, inner in value.items():
+            names_file = is_file and key in FILE_KEYS
+            yield from _secrets_in(inner, not names_file and (secret or looks_secret(str(key))))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for inner in value:
+            yield from _secrets_in(inner, secret)
+    elif isinstance(value, str):
+        yield from [value] if secret else _URL_PASSWORD.findall(value)
+    elif secret and isinstance(value, (int, float)) and len(str(value)) >= SHORT and value not in (0, 1):
+        yield str(value)
+
+
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """``text`` with every secret, as it is or as JSON, a shell or an address would write it, as ``***``."""
+    pattern = _pattern(tuple(secrets))
+    return pattern.sub(MASK, text) if pattern else text
+
+
+@lru_cache(maxsize=8)
+def _pattern(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
+    # Longest first: a secret may begin with another one.
+    spellings = sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True)
+    return re.compile("|".join(_standing_alone(form) for form in spellings)) if spellings else None
+
+
+def _spellings(secret: str) -> set[str]:
+    forms = {
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
+        shlex.quote(secret),
+    }
+    return forms - {""}
+
+
+def _standing_alone(form: str) -> str:
+    escaped = re.escape(form)
+    return escaped if len(form) >= SHORT else rf"(?<!\w){escaped}(?!\w)"
+
+
+def strip_url(url: str) -> tuple[str, str | None, str | None]:
+    """Split an address into ``(address without credentials, user, password)``, the latter two decoded.
+
+    The user of an ssh address stays in it: it is needed to connect and is no secret. Paths and scp-like
+    addresses are returned as they are.
+    """
+    parts = _authority(url)
+    if parts is None:
+        return url, None, None
+    head, userinfo, tail = parts
+    user, colon, password = userinfo.partition(":")
+    if head.lower().startswith(("ssh://", "git+ssh://", "ssh+git://")):
+        return f"{head}{user}@{tail}" if user else head + tail, None, unquote(password) if colon else None
+    return head + tail, unquote(user) or None, unquote(password) if colon else None
+
+
+def url_secrets(url: str) -> list[str]:
+    """What must not be shown of an address: its password, or the user where a token stands in its place."""
+    parts = _authority(url)
+    if parts is None:
+        return []
+    _, user, password = strip_url(url)
+    secrets = [password, parts[1].partition(":")[2]]
+    if password in (None, "", "x-oauth-basic"):
+        secrets += [user, parts[1].partition(":")[0] if user else None]
+    return list(dict.fromkeys(secret for secret in secrets if secret))
+
+
+def _authority(url: str) -> tuple[str, str, str] | None:
+    """``(scheme://, userinfo, the rest)`` of an address that has user information, else None."""
+    if "://" not in url:
+        return None
+    try:
+        authority = urlsplit(url).netloc
+    except ValueError:
+        authority = re.split(r"[/?#]", url.partition("://")[2])[0]
+    userinfo, at, _ = authority.rpartition("@")
+    if not at:
+        return None
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://", userinfo, rest[len(userinfo) + 1 :]

@@ -1,0 +1,582 @@
+"""Strict YAML that people write: loaded with line numbers, read key by key, all its mistakes told at once.
+
+Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), as CWL runners
+do: ``on`` and ``2020-01-01`` are text. Values are never quoted in an error, since they may be secrets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lando.errors import UsageError
+
+MAX_SIZE = 4 * 1024 * 1024
+"""Bytes of a file; characters of what its aliases expand to."""
+MAX_DEPTH = 100
+MAX_DURATION = 3650 * 86400.0
+"""Seconds."""
+
+KeyPath = tuple[str | int, ...]
+"""Where a value is in a document: ("work_queue", "port")."""
+
+_TAG = "tag:yaml.org,2002:"
+_DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s?)?")
+_SCALARS = {
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+_HINTS = {
+    "mapping values are not allowed": 'text that holds ": " needs quotes, and keys of one level line up',
+    "cannot start any token": "indent with spaces, not tabs; text that begins with @, ` or % needs quotes",
+    "undefined alias": "text that begins with * needs quotes",
+    "another document": "keep one document, without a second ---",
+}
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Composes nodes; their values are built here, not by PyYAML."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own way to say it)
+
+
+for _name, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+_Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"\Z"), [""])
+
+
+@dataclass
+class Document:
+    """Plain JSON values, where each was written, and what is wrong with them.
+
+    ``lines`` has the line of every key; ``blocks`` the first line of every literal block (``key: |``).
+    """
+
+    source: str
+    value: Any
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    blocks: dict[KeyPath, int] = field(default_factory=dict)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    _wrong: set[KeyPath] = field(default_factory=set)
+
+    def where(self, path: KeyPath) -> tuple[int, str]:
+        """The line of a key, or of the nearest key around it, and ``FILE:LINE`` (no line if unknown)."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        line = self.lines.get(path, 0)
+        return line, f"{self.source}:{line}" if line else self.source
+
+    def complain(self, path: KeyPath, what: str) -> None:
+        """Note a mistake at ``path``, unless one is noted already; ``check`` raises what was noted."""
+        if path in self._wrong:
+            return
+        self._wrong.add(path)
+        line, place = self.where(path)
+        self.problems.append((line, f"{place}: {_dotted(path)}: {what}" if path else f"{place}: {what}"))
+
+    def check(self) -> None:
+        """Raise UsageError with every mistake that was noted, one a line, in the order of the file."""
+        if self.problems:
+            ordered = sorted(self.problems, key=lambda problem: problem[0])
+            raise UsageError("\n".join(dict.fromkeys(text for _, text in ordered)))
+
+    def embedded(self, path: KeyPath, text: str) -> Any:
+        """The value of YAML that is written as the text at ``path``; None when it is no YAML."""
+        line = self.blocks.get(path) or self.where(path)[0] or 1
+        try:
+            inner = parse(text, self.source, line, path)
+        except UsageError as error:
+            self.problems.append((line, str(error)))
+            return None
+        self.problems += inner.problems
+        return inner.value
+
+
+def load(path: Path) -> Document:
+    """Read one YAML file of UTF-8 text.
+
+    Raises:
+        UsageError: it cannot be read, is larger than MAX_SIZE, or is not YAML.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SIZE + 1)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a directory; name the file in it") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
+    if len(raw) > MAX_SIZE:
+        raise UsageError(f"{path}: is larger than {MAX_SIZE} bytes; put data beside it, not into it")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UsageError(f"{path}:{line}: is not UTF-8 text; save it as UTF-8") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str, first_line: int = 1, within: KeyPath = ()) -> Document:
+    """Read one YAML document.
+
+    Args:
+        text: the document.
+        source: what errors call it: a file's name.
+        first_line: the line of ``source`` that the text begins on.
+        within: the key of ``source`` whose value the text is.
+
+    Returns:
+        A document whose problems, such as duplicate keys, are noted but not raised yet.
+
+    Raises:
+        UsageError: it is not YAML, refers to itself, or its aliases expand beyond MAX_SIZE.
+    """
+    document = Document(source, None, {within: first_line})
+    text = _join_surrogates(text) if text.lstrip().startswith("{") else text
+    _refuse_control_characters(text, document, within)
+    try:
+        _refuse_deep_nesting(text)
+        node = yaml.compose(text, _Loader)
+        if node is not None:
+            _measure(node, {})
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        last = text.rstrip().count("\n")  # libyaml finds what is not closed on the line after
+        document.lines[within] = first_line + (min(mark.line, last) if mark else 0)
+        document.complain(within, _explain(error))
+        document.check()
+    else:
+        value = None if node is None else _Builder(document, first_line).build(node, within)
+        document.value = _plain(document, within, value)
+    return document
+
+
+def given(value: object, source: str) -> Document:
+    """A document that was not read from a file: the same checks, without lines."""
+    document = Document(source, None)
+    document.value = _plain(document, (), value)
+    return document
+
+
+def _join_surrogates(text: str) -> str:
+    """JSON writes what is beyond U+FFFF as two escapes (RFC 8259, section 7), YAML as one."""
+    pair = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+    return pair.sub(_join_pair, text)
+
+
+def _join_pair(match: re.Match[str]) -> str:
+    high, low = int(match.group(2), 16), int(match.group(3), 16)
+    return f"{match.group(1)}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
+
+
+class _TooLarge(yaml.MarkedYAMLError):
+    """Well-formed, and more than we care to hold."""
+
+
+def _refuse_control_characters(text: str, document: Document, within: KeyPath) -> None:
+    match = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if match:
+        document.lines[within] += text.count("\n", 0, match.start())
+        document.complain(within, f"holds {_character(match.group())}, which no YAML file may")
+        document.check()
+
+
+def _refuse_deep_nesting(text: str) -> None:
+    """Before the nodes are composed, which libyaml does recursively."""
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _too_large(f"is nested more than {MAX_DEPTH} levels deep", event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int] | None]) -> tuple[int, int]:
+    """Characters and levels of a node with its aliases expanded."""
+    if node in known:
+        measured = known[node]
+        if measured is None:
+            raise _too_large("refers to itself", node)
+        return measured
+    known[node] = None
+    size, depth = (len(node.value) + 4, 0) if isinstance(node, yaml.ScalarNode) else (4, 0)
+    for child in _children(node):
+        child_size, child_depth = _measure(child, known)
+        size, depth = size + child_size, max(depth, child_depth + 1)
+    if depth > MAX_DEPTH:
+        raise _too_large(f"is nested more than {MAX_DEPTH} levels deep by its aliases", node)
+    if size > MAX_SIZE:
+        raise _too_large(f"is larger than {MAX_SIZE} characters once its aliases are expanded", node)
+    known[node] = size, depth
+    return size, depth
+
+
+def _children(node: yaml.Node) -> Iterable[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return (part for pair in node.value for part in pair)
+    return node.value if isinstance(node, yaml.SequenceNode) else ()
+
+
+def _too_large(what: str, at: Any) -> _TooLarge:
+    """``at``: the node or event that shows it."""
+    return _TooLarge(problem=what, problem_mark=at.start_mark)
+
+
+def _explain(error: yaml.MarkedYAMLError) -> str:
+    # The text of an alias or a tag may be half of somebody's password.
+    problem = re.sub(r" ['\"][^'\"]*\w[^'\"]*['\"]", "", error.problem or "unreadable")
+    if isinstance(error, _TooLarge):
+        return problem
+    hint = next((hint for known, hint in _HINTS.items() if known in problem), None)
+    what = f"{error.context}, {problem}" if error.context else problem
+    return f"is not YAML: {what}" + (f"; {hint}" if hint else "")
+
+
+@dataclass
+class _Builder:
+    """Turns nodes into plain values, noting the line of every key."""
+
+    document: Document
+    first_line: int
+
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        self._refuse_tag(path)
+        return None
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + self.first_line
+            if _is_merge(key_node):
+                merged = {**self._merge(value_node, path), **merged}
+                continue
+            key = self._key(key_node, path, line)
+            if key is None:
+                continue
+            at = (*path, key)
+            if key in own:
+                first = self.document.lines[at]
+                self._complain_at(line, at, f"given twice, first on line {first}; keep one")
+                continue
+            self.document.lines[at] = line
+            if getattr(value_node, "style", None) == "|":
+                self.document.blocks[at] = value_node.start_mark.line + self.first_line + 1
+            own[key] = self.build(value_node, at)
+        return {**merged, **own}
+
+    def _key(self, node: yaml.Node, path: KeyPath, line: int) -> str | None:
+        if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str":
+            return str(node.value)
+        self._complain_at(line, path, "a key must be text; put it in quotes")
+        return None
+
+    def _complain_at(self, line: int, path: KeyPath, what: str) -> None:
+        name = f"{_dotted(path)}: " if path else ""
+        self.document.problems.append((line, f"{self.document.source}:{line}: {name}{what}"))
+
+    def _merge(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
+        """What ``<<: *anchor`` brings; of several, the first wins (https://yaml.org/type/merge.html)."""
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        merged: dict[str, Any] = {}
+        for source in sources:
+            value = self.build(source, path)
+            if not isinstance(value, dict):
+                self.document.complain(path, "<< takes a mapping, or a list of them")
+                return {}
+            merged = {**value, **merged}
+        return merged
+
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        kind, text = node.tag.removeprefix(_TAG), node.value
+        try:
+            if kind in ("str", "timestamp"):
+                return text
+            if kind == "null":
+                return None
+            if kind == "bool":
+                return text.lower() == "true"
+            if kind == "int":
+                return _integer(text)
+            if kind == "float":
+                return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()).replace("_", ""))
+        except ValueError:
+            self.document.complain(path, "is not a number that can be read; put it in quotes if it is text")
+            return None
+        self._refuse_tag(path)
+        return None
+
+    def _refuse_tag(self, path: KeyPath) -> None:
+        self.document.complain(path, "has a tag (!…), which is not known here; text needs quotes")
+
+
+def _is_merge(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.value == "<<" and not node.style
+
+
+def _integer(text: str) -> int:
+    digits = text.replace("_", "")
+    prefixed = digits.lstrip("+-")[:2] in ("0b", "0o", "0x")
+    return int(digits, 0 if prefixed else 10)
+
+
+def _plain(document: Document, path: KeyPath, value: object) -> Any:
+    """``value`` as JSON can carry it (RFC 8259); what it cannot is noted."""
+    if isinstance(value, (Mapping, list, tuple)) and len(path) >= MAX_DEPTH:
+        document.complain(path[:1], f"is nested more than {MAX_DEPTH} levels deep")
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(document, (*path, key), item) for key, item in _items(document, path, value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(document, (*path, index), item) for index, item in enumerate(value)]
+    if isinstance(value, date):
+        return value.isoformat()
+    odd = _not_json(value)
+    if odd:
+        document.complain(path, odd)
+    return None if odd else value
+
+
+def _items(document: Document, path: KeyPath, value: Mapping[Any, object]) -> Iterable[tuple[str, object]]:
+    for key, item in value.items():
+        odd = _not_json(key) if isinstance(key, str) else "a key must be text; put it in quotes"
+        if odd:
+            document.complain(path, odd)
+        else:
+            yield key, item
+
+
+def _not_json(value: object) -> str | None:
+    if isinstance(value, str):
+        odd = re.search("[\0\ud800-\udfff]", value)
+        return f"holds {_character(odd.group())}; remove it" if odd else None
+    if isinstance(value, float) and not math.isfinite(value):
+        return "is infinite or not a number, which JSON cannot say"
+    if value is None or isinstance(value, (bool, int, float)):
+        return None
+    return f"is a {type(value).__name__}, which JSON cannot say"
+
+
+def _character(character: str) -> str:
+    return "a NUL character" if character == "\0" else f"the character U+{ord(character):04X}"
+
+
+def _dotted(path: KeyPath) -> str:
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in path)
+    return dotted.removeprefix(".")
+
+
+def _shown(key: str) -> str:
+    shown = key if key.isprintable() and key else ascii(key)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def nearest(word: str, known: Collection[str]) -> str | None:
+    """The known name that was probably meant."""
+    folded = word.lower().replace("-", "_").replace(" ", "_")
+    return next(iter(difflib.get_close_matches(folded, known, n=1)), None)
+
+
+class Section:
+    """One mapping of a document, read key by key; mistakes are noted in the document.
+
+    A key whose value is null counts as not given. A getter answers None (or a placeholder, if the key is
+    required) for what is absent or wrong; ``Document.check`` must come before anything is believed.
+
+    Args:
+        document: what the section is in.
+        known: every key it may have.
+        path: where it is; the whole document if empty.
+    """
+
+    def __init__(self, document: Document, known: Sequence[str], path: KeyPath = ()) -> None:
+        self.document = document
+        self.path = path
+        self._known = known
+        self._values = self._at(path)
+        self._misspelt: set[str] = set()
+        self._complain_of_unknown_keys()
+
+    def _at(self, path: KeyPath) -> Mapping[str, Any]:
+        value = self.document.value
+        for part in path:
+            value = value[part]
+        if isinstance(value, dict):
+            return value
+        empty = "is empty" if not path else "has nothing in it"
+        found = f"expected keys and values (a mapping), found {kind(value)}"
+        self.document.complain(path, empty if value is None else found)
+        if not path:
+            self.document.check()
+        return {}
+
+    def _complain_of_unknown_keys(self) -> None:
+        for key in self._values:
+            if key in self._known:
+                continue
+            meant = nearest(key, self._known)
+            if meant:
+                self._misspelt.add(meant)  # so that its absence is not told, too
+            hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(self._known)}"
+            self.complain(key, f"unknown key; {hint}")
+
+    def complain(self, key: str, what: str) -> None:
+        """Note a mistake in the value of ``key``."""
+        self.document.complain((*self.path, key), what)
+
+    def get(self, key: str) -> Any:
+        """The value as it was written; None when there is none."""
+        assert key in self._known, key
+        return self._values.get(key)
+
+    def holds(self, key: str) -> bool:
+        """Whether the key is written, be it without a value."""
+        return key in self._values
+
+    def require(self, key: str, what: str) -> Any:
+        """The value of a key that must be there; ``what`` says what to write."""
+        value = self.get(key)
+        if value is None and self.holds(key):
+            self.complain(key, f"has no value; {what}")
+        elif value is None and key not in self._misspelt:
+            self.complain(key, f"missing; {what}")
+        return value
+
+    def text(self, key: str) -> str | None:
+        """One line of text, not empty."""
+        value = self.get(key)
+        return None if value is None else self._line((*self.path, key), value)
+
+    def required_text(self, key: str, what: str) -> str:
+        """One line of text that must be there; ``what`` says what to write."""
+        self.require(key, what)
+        return self.text(key) or ""
+
+    def _line(self, path: KeyPath, value: object) -> str | None:
+        if not isinstance(value, str):
+            self.document.complain(path, _expected_text(value))
+        elif not value.strip():
+            self.document.complain(path, "is empty; give it a value or remove the key")
+        elif any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value):
+            self.document.complain(path, "expected one line without control characters")
+        else:
+            return value
+        return None
+
+    def integer(self, key: str, least: int, most: int = 2**31 - 1) -> int | None:
+        """A whole number from ``least`` to ``most``."""
+        value = self.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.complain(key, f"expected a whole number, found {kind(value)}")
+        elif not least <= value <= most:
+            self.complain(key, f"must be {least} or more" if value < least else f"must be {most} or less")
+        else:
+            return value
+        return None
+
+    def flag(self, key: str) -> bool | None:
+        """``true`` or ``false``."""
+        value = self.get(key)
+        if value is None or isinstance(value, bool):
+            return value
+        self.complain(key, f"expected true or false, found {kind(value)}")
+        return None
+
+    def duration(self, key: str) -> float | None:
+        """Seconds, more than zero: written as a number, or as ``90m``, ``2h``, ``1d``, ``1h30m``."""
+        value = self.get(key)
+        if value is None:
+            return None
+        seconds = _seconds(value)
+        if seconds is None:
+            self.complain(key, "expected seconds, or a time such as 90m, 2h, 1d or 1h30m")
+        elif not 0 < seconds <= MAX_DURATION:
+            self.complain(key, "must be more than 0" if seconds <= 0 else "must be at most 3650d")
+        else:
+            return seconds
+        return None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts, each passed on as it is."""
+        value = self.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            self.complain(key, f"expected a list of texts, found {kind(value)}")
+            return ()
+        for index, item in enumerate(value):
+            if not isinstance(item, str):
+                self.document.complain((*self.path, key, index), _expected_text(item))
+        return tuple(value)
+
+    def lines(self, key: str) -> dict[str, str]:
+        """A mapping whose values are one line of text each."""
+        value = self.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.complain(key, f"expected keys and values (a mapping), found {kind(value)}")
+            return {}
+        return {name: self._line((*self.path, key, name), item) or "" for name, item in value.items()}
+
+    def section(self, key: str, known: Sequence[str]) -> Section | None:
+        """The section under ``key``; None when it is absent or empty."""
+        return None if self.get(key) is None else Section(self.document, known, (*self.path, key))
+
+
+def kind(value: object) -> str:
+    """What a value is, in words a person who writes YAML would use; never the value itself."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, str):
+        return "text" if value else "empty text"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+def _expected_text(value: object) -> str:
+    hint = "; put it in quotes" if isinstance(value, (bool, int, float)) else ""
+    return f"expected text, found {kind(value)}{hint}"
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return float(min(value, 2**53))
+    if isinstance(value, float):
+        return value
+    match = _DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
+    if match is None or not any(match.groups()):
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(days * 86400 + hours * 3600 + minutes * 60 + seconds)

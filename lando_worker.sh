@@ -1,0 +1,1 @@
+worker/lando_worker/lando_worker.sh

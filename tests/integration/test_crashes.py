@@ -1,0 +1,115 @@
+"""The daemon is killed, at random moments and at every durable step: no job is lost, none runs twice."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lando.cloud.local import CREATE_STEPS
+from tests.localsite import CONFIG, LocalSite, wait_for, workflow
+
+STEPS = (
+    "before-take-commit",
+    "before-ack",
+    "after-ack",
+    "before-work-commit",
+    "after-work-commit",
+    "before-effect",
+    *CREATE_STEPS,
+    "create-answered",
+    "deleted",
+    "after-effect",
+    "before-conclude-commit",
+)
+"""Every ``reach()`` of the daemon's life; ``test_every_step_is_listed`` keeps this complete."""
+
+
+def counting_job(root: Path) -> tuple[Path, Path]:
+    """A job that appends a line to a file, once a run, and takes a moment."""
+    tally = root / "tally"
+    return workflow(root, f'echo "$PWD" >> {tally}\nsleep 0.3\n'), tally
+
+
+RUNNER = """
+worker:
+  cwl_base_command: [bash, -c, 'bash script.sh >&2 && echo "{{}}"']
+"""
+"""A site's own CWL runner that costs no second of start-up for each of many runs."""
+
+
+def test_every_step_is_listed() -> None:
+    sources = (Path(__file__).parents[2] / "lando").rglob("*.py")
+    found = {
+        line.split('reach("')[1].split('"')[0]
+        for source in sources
+        for line in source.read_text().splitlines()
+        if 'reach("' in line
+    }
+    assert found | set(CREATE_STEPS) == set(STEPS)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("occurrence", [1, 3])
+def test_killed_at_a_step(tmp_path: Path, step: str, occurrence: int) -> None:
+    site = LocalSite(tmp_path, max_workers=3, config=CONFIG + RUNNER)
+    try:
+        job, tally = counting_job(tmp_path)
+        jobs = [site.submit(job) for _ in range(3)]
+        dying = site.start_daemon(ready=False, LANDO_CRASH_AT=f"{step}:{occurrence}")
+        died = wait_for(lambda: dying.poll() is not None or all_ended(site, jobs), f"the crash at {step}")
+        assert died
+        if dying.poll() is None:
+            assert (step, occurrence) in RARE, f"{step} was not reached {occurrence} times"
+            return
+        assert dying.returncode == -9
+        site.start_daemon()
+        ended = site.wait_all_ended(jobs)
+        assert [found["state"] for found in ended] == ["done"] * 3, site.daemon_log()
+        assert len(tally.read_text().splitlines()) == 3
+        nothing_is_left(site)
+    finally:
+        site.close()
+
+
+RARE = {("before-take-commit", 3), ("before-ack", 3), ("after-ack", 3)}
+"""Steps that so few jobs need not reach so often, since messages come in batches."""
+
+
+def all_ended(site: LocalSite, jobs: list[str]) -> bool:
+    return all(found["state"] in ("done", "failed") for found in site.look())
+
+
+def nothing_is_left(site: LocalSite) -> None:
+    wait_for(lambda: not site.vm_processes(), "every process of every VM to be gone")
+    wait_for(lambda: not site.vms(), "every VM's directory to be gone")
+    assert site.command("dead-letters").stdout == ""
+
+
+def test_killed_at_random_moments_with_20_jobs_in_flight(tmp_path: Path) -> None:
+    site = LocalSite(tmp_path, max_workers=20)
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    try:
+        job, tally = counting_job(tmp_path)
+        jobs = [site.submit(job) for _ in range(20)]
+        for _ in range(6):
+            dying = site.start_daemon()
+            kill_after(dying, chance.uniform(0.0, 2.5))
+        site.start_daemon()
+        ended = site.wait_all_ended(jobs)
+        assert {found["state"] for found in ended} == {"done"}, f"seed {seed}: {ended}"
+        assert len(ended) == 20
+        assert len(tally.read_text().splitlines()) == 20, f"seed {seed}"
+        nothing_is_left(site)
+    finally:
+        site.close()
+
+
+def kill_after(daemon: subprocess.Popen[str], seconds: float) -> None:
+    time.sleep(seconds)  # the moment itself is what is tested
+    daemon.kill()
+    daemon.wait()

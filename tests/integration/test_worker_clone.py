@@ -1,0 +1,145 @@
+"""Cloning over HTTP: credentials, retries, and servers that cannot do shallow clones."""
+
+import base64
+import subprocess
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from lando_worker import clone
+from lando_worker.clone import Source, fetch
+from lando_worker.containers import Engine
+from lando_worker.result import WorkflowFailure
+
+PASSWORD = "hunter22 %/@"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Files of a repository, for who knows the password; fails the first times if the server says so."""
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        expected = "Basic " + base64.b64encode(f"alice:{PASSWORD}".encode()).decode()
+        if self.server.failures:
+            self.server.failures -= 1
+            self.send_error(503)
+        elif self.headers.get("Authorization") != expected:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            super().do_GET()
+
+    def log_message(self, format, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "w.cwl").write_text("x")
+    git = ["git", "-c", "user.name=T", "-c", "user.email=t@example.org"]
+    served = tmp_path / "served"
+    served.mkdir()
+    for command in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["commit", "--quiet", "--message", "x"],
+        ["clone", "--quiet", "--bare", str(work), str(served / "toy.git")],
+        ["--git-dir", str(served / "toy.git"), "update-server-info"],
+    ):
+        subprocess.run([*git, *command], cwd=work, check=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(served)))
+    server.failures = 0
+    server.requests = []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def source(server, **changes):
+    address = f"http://127.0.0.1:{server.server_port}/toy.git"
+    return Source(**{"address": address, "user": "alice", "password": PASSWORD, **changes})
+
+
+@pytest.fixture
+def parent(tmp_path):
+    (tmp_path / "clone").mkdir()
+    return tmp_path / "clone"
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The command lines that were run."""
+    commands = []
+    run = subprocess.run
+
+    def spy(command, **options):
+        commands.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", spy)
+    return commands
+
+
+def test_credentials_reach_git_but_no_command_line(server, parent, commands):
+    folder, commit = fetch(source(server), parent)
+    assert (folder / "w.cwl").read_text() == "x"
+    assert len(commit) == 40
+    assert commands
+    assert "hunter22" not in str(commands)
+    assert not any(b"hunter22" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_wrong_password_is_gits_words_at_once(server, parent, commands):
+    with pytest.raises(WorkflowFailure, match=r"git clone http://127.* failed: fatal: Authentication failed"):
+        fetch(source(server, password="wrong"), parent)
+    assert len(commands) == 1
+
+
+def test_without_credentials_nobody_is_asked(server, parent):
+    with pytest.raises(WorkflowFailure, match="terminal prompts disabled"):
+        fetch(source(server, user=None, password=None), parent)
+
+
+def test_a_server_that_recovers_is_tried_again(server, parent):
+    server.failures = 2
+    folder, _ = fetch(source(server), parent, first_wait=0.001)
+    assert (folder / "w.cwl").exists()
+    assert server.failures == 0
+
+
+@pytest.mark.parametrize("ref", [None, "main", "a" * 40])
+def test_a_server_that_does_not_recover_is_given_up(server, parent, ref):
+    server.failures = 1000
+    with pytest.raises(WorkflowFailure, match=r"failed after 4 tries: fatal: .* error: 503"):
+        fetch(source(server, ref=ref), parent, first_wait=0.001)
+    assert len(server.requests) == clone.TRIES
+
+
+def test_a_missing_repository_is_not_tried_again(server, parent):
+    with pytest.raises(WorkflowFailure, match=r"failed: fatal: repository '.*' not found"):
+        fetch(source(server, address=f"http://127.0.0.1:{server.server_port}/no.git"), parent)
+
+
+@pytest.mark.parametrize(
+    ("docker", "podman", "options"),
+    [
+        (0, 0, ["--record-container-id", "--cidfile-dir", "{cids}"]),
+        (1, 0, ["--podman", "--record-container-id", "--cidfile-dir", "{cids}"]),
+        (1, 1, ["--no-container"]),
+    ],
+)
+def test_engines_count_if_they_answer(tmp_path, monkeypatch, docker, podman, options):
+    for name, status in (("docker", docker), ("podman", podman)):
+        (tmp_path / name).write_text(f'#!/bin/sh\ntest "$1" = info && exit {status}\nexit 2\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    engine = Engine()
+    assert engine.options(tmp_path / "cids") == [option.format(cids=tmp_path / "cids") for option in options]

@@ -1,0 +1,215 @@
+"""A site of a test's own: state directory, configuration with short times, real daemon processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lando.config import load
+from lando.site import Site
+from lando.views import Views
+
+BIN = Path(sys.executable).parent
+PATIENCE = 90.0
+"""Seconds after which a test gives up waiting; never waited for when all is well."""
+
+CONFIG = """
+max_workers: {max_workers}
+timeouts:
+  boot: 60
+  silence: 60
+  heartbeat: 1
+  retry_first: 0.05
+  retry_longest: 0.2
+  observe: 0.2
+  grace: 0.5
+"""
+
+
+def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Ask until the answer is true; the answer."""
+    deadline = time.monotonic() + patience
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"waited {patience:g} s in vain for {what}"
+        time.sleep(0.05)
+
+
+class LocalSite:
+    """Commands run as a person would run them, in a directory of their own."""
+
+    def __init__(self, root: Path, max_workers: int = 4, config: str = CONFIG) -> None:
+        self.root = root
+        self.state = root / "state"
+        self.config = root / "landoconfig.yml"
+        self.config.write_text(config.format(max_workers=max_workers))
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("LANDO_")},
+            "LANDO_STATE_DIR": str(self.state),
+            "LANDO_CONFIG": str(self.config),
+            "NO_COLOR": "1",
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+        self.daemons: list[subprocess.Popen[str]] = []
+        self.logs = 0
+
+    # commands
+
+    def command(
+        self, *arguments: str | Path, check: bool = True, program: str = "lando-fsm", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        result = subprocess.run(
+            [BIN / program, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**self.environment, **environment},
+            cwd=self.root,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert not check or result.returncode == 0, (arguments, result.stdout, result.stderr)
+        assert "Traceback" not in result.stderr, result.stderr
+        return result
+
+    def submit(self, job: Path, *arguments: str) -> str:
+        """Submit a job; its id."""
+        return self.command("submit", job, *arguments).stdout.strip()
+
+    def status(self, *jobs: str) -> list[dict[str, Any]]:
+        """What ``status --json`` says."""
+        found: list[dict[str, Any]] = json.loads(self.command("status", "--json", *jobs).stdout)
+        return found
+
+    def look(self, *jobs: str) -> list[dict[str, Any]]:
+        """The same as ``status``, without the cost of a process: for waiting."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LANDO_STATE_DIR", str(self.state))
+            views = Views(Site(load(self.config)))
+        return [shown.as_json() for shown in views.jobs(ids=jobs)]
+
+    def job(self, job: str) -> dict[str, Any]:
+        """What ``status --json`` says of one job."""
+        return self.look(job)[0]
+
+    def path(self, job: str) -> list[str]:
+        """The states that a job went through."""
+        return [change["to"] for change in json.loads(self.command("history", "--json", job).stdout)]
+
+    def wait(self, job: str, *states: str) -> dict[str, Any]:
+        """Wait until the job is in one of these states."""
+        found: dict[str, Any] = wait_for(
+            lambda: (seen := self.job(job))["state"] in states and seen, f"job {job} in {states}"
+        )
+        return found
+
+    def wait_all_ended(self, jobs: Iterable[str]) -> list[dict[str, Any]]:
+        """Wait until all have ended."""
+        wanted = set(jobs)
+
+        def ended() -> list[dict[str, Any]]:
+            seen = self.look(*wanted)
+            return (
+                seen
+                if len(seen) == len(wanted) and all(job["state"] in ("done", "failed") for job in seen)
+                else []
+            )
+
+        found: list[dict[str, Any]] = wait_for(ended, f"{len(wanted)} jobs to end")
+        return found
+
+    # daemons
+
+    def start_daemon(self, ready: bool = True, **environment: str) -> subprocess.Popen[str]:
+        """Start a daemon; wait until it says that it is ready."""
+        self.logs += 1
+        with (self.root / f"daemon-{self.logs}.log").open("w") as log:
+            daemon = subprocess.Popen(
+                [BIN / "lando-fsm", "daemon"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**self.environment, **environment},
+                cwd=self.root,
+            )
+        self.daemons.append(daemon)
+        if ready:
+            assert daemon.stdout is not None
+            line = daemon.stdout.readline()
+            assert "ready" in line, (line, self.daemon_log())
+        return daemon
+
+    def daemon_log(self) -> str:
+        """What the last daemon wrote."""
+        return (self.root / f"daemon-{self.logs}.log").read_text()
+
+    def close(self) -> None:
+        """End daemons and what is left of VMs."""
+        for daemon in self.daemons:
+            if daemon.poll() is None:
+                daemon.send_signal(signal.SIGKILL)
+            daemon.wait()
+            if daemon.stdout is not None:
+                daemon.stdout.close()
+        for pid in self.vm_processes():
+            os.kill(pid, signal.SIGKILL)
+
+    # VMs
+
+    def vm_processes(self) -> list[int]:
+        """Every process that belongs to a local VM of this site."""
+        vms = f"{self.state}/vms/".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                except OSError:
+                    continue
+                if vms in words:
+                    found.append(int(entry.name))
+        return found
+
+    def vms(self) -> list[str]:
+        """The directories of local VMs."""
+        directory = self.state / "vms"
+        return sorted(entry.name for entry in directory.iterdir()) if directory.exists() else []
+
+
+def workflow(root: Path, script: str, name: str = "wf") -> Path:
+    """A job file, beside it a folder with a one-step workflow that runs a shell script; its output is ``out``."""
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "script.sh").write_text(script)
+    (folder / "tool.cwl").write_text(
+        json.dumps(
+            {
+                "cwlVersion": "v1.2",
+                "class": "CommandLineTool",
+                "baseCommand": ["bash"],
+                "inputs": {
+                    "script": {
+                        "type": "File",
+                        "inputBinding": {"position": 1},
+                        "default": {"class": "File", "location": "script.sh"},
+                    }
+                },
+                "outputs": {"out": {"type": "stdout"}},
+                "stdout": "out.txt",
+            }
+        )
+    )
+    job = root / f"{name}.yml"
+    job.write_text(f"git_clone: {name}\ncd: .\ninput: {{}}\nrun_cwl: tool.cwl\n")
+    return job

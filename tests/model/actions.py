@@ -1,0 +1,386 @@
+"""What can happen next in a world. Each action is one step; its label is what a story says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar, get_args
+
+from lando.engine import server_name
+from lando.ledger import Effect
+from lando.states import requests
+from lando.states.events import RefusalKind
+from lando.tasks import (
+    AnswerLost,
+    Console,
+    Created,
+    CreateWasRefused,
+    DeleteServers,
+    FetchConsole,
+    FindServers,
+    Gone,
+    Listed,
+    Result,
+    SendCreate,
+    StillThere,
+    Task,
+    Trouble,
+)
+
+from . import invariants
+from .rules import TIMERS, Broken, Rules, Step, is_valid
+from .world import (
+    Ghost,
+    InFlight,
+    Letter,
+    Machine,
+    Scenario,
+    Seen,
+    World,
+    free_mark,
+    free_server,
+    in_order,
+    job_of,
+    told,
+)
+
+REFUSALS: tuple[RefusalKind, ...] = get_args(RefusalKind)
+
+
+class Action(NamedTuple):
+    """One step: its words (formatted only when a story is told), the world after it, what it broke."""
+
+    words: tuple[object, ...]
+    world: World
+    broken: Broken | None = None
+
+
+class Actions:
+    """Everything that can happen.
+
+    Args:
+        rules: what the daemon does.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.scenario: Scenario = rules.scenario
+
+    def of(self, world: World) -> Iterator[Action]:
+        """Every next step."""
+        yield from self._deliveries(world)
+        yield from self._admission(world)
+        yield from self._effects(world)
+        yield from self._timers(world)
+        yield from self._servers(world)
+        yield from self._looks(world)
+        if world.faults and (world.tasks or world.sighting or world.suspected):
+            yield Action(("the daemon dies and is started again",), _died(_fault(world)))
+
+    # messages
+
+    def _deliveries(self, world: World) -> Iterator[Action]:
+        for letter in in_order(world.queue):
+            yield from self._delivery(world, letter)
+        if world.asks:
+            for letter in self._asked(world):
+                sent = world._replace(queue=world.queue | {letter}, asks=world.asks - 1)
+                yield from self._delivery(sent, letter)
+
+    def _asked(self, world: World) -> Iterator[Letter]:
+        """What clients may ask for. It arrives at once: when it was sent makes no difference."""
+        for job_id in self.scenario.jobs:
+            job = job_of(world, job_id)
+            yield Letter("cancel_job", job_id, copy=world.asks)
+            yield Letter("start_worker", job_id, copy=world.asks)
+            if job is not None:
+                yield Letter("retry_job", job_id, copy=world.asks)
+            if job is not None and job.attempt:
+                name = server_name(job_id, job.attempt)
+                yield Letter("terminate_worker", vm_name=name, copy=world.asks)
+
+    def _delivery(self, world: World, letter: Letter) -> Iterator[Action]:
+        step = self.rules.take(world.books, letter, letter in world.processed)
+        taken, broken = self._taken(world, letter, step)
+        yield Action(("taken and acked:", letter), _acked(taken, letter), broken)
+        if not world.faults:
+            return
+        yield Action(("taken, and a duplicate arrives later:", letter), _fault(taken), broken)
+        if self.rules.variant.acks_first:
+            yield Action(
+                ("acked, and the daemon dies before it commits:", letter), _died(_fault(_acked(world, letter)))
+            )
+        else:
+            words = ("taken, and the daemon dies between commit and ack:", letter)
+            yield Action(words, _died(_fault(taken)), broken)
+
+    def _taken(self, world: World, letter: Letter, step: Step) -> tuple[World, Broken | None]:
+        """The message has its effect, and is still in the queue."""
+        again = letter in world.taken
+        broken = step.broken or (invariants.taken_once(world.books, step.books, letter) if again else None)
+        promises = world.promises
+        if not again:
+            promises = tuple(
+                invariants.promised(world.books, letter, promise, job_id)
+                for promise, job_id in zip(promises, self.scenario.jobs, strict=True)
+            )
+        taken = self._after(
+            world._replace(
+                taken=world.taken | {letter},
+                processed=world.processed | {letter} if step.processed else world.processed,
+                promises=promises,
+                machines=_heard(world, letter),
+            ),
+            step,
+        )
+        return taken, broken
+
+    def _admission(self, world: World) -> Iterator[Action]:
+        if any(job.state == "queued" for job in world.books.jobs):
+            step = self.rules.admit(world.books, free_mark(world))
+            if step.books is not world.books:
+                yield Action(("admitted",), self._after(world, step), step.broken)
+
+    def _timers(self, world: World) -> Iterator[Action]:
+        for job in world.books.jobs:
+            for event in TIMERS.get(job.state, ()):
+                step = self.rules.time_out(world.books, job, event)
+                yield Action((event.name, "of job", job.id), self._after(world, step), step.broken)
+
+    # effects
+
+    def _effects(self, world: World) -> Iterator[Action]:
+        under_way = {flight.effect.id for flight in world.tasks}
+        for effect in self.rules.turns(world.books):
+            if effect.id not in under_way:
+                yield from self._begun(world, effect)
+        for flight in world.tasks:
+            if flight.result is None:
+                yield from self._carried_out(world, flight)
+            else:
+                yield self._concluded(world, flight, flight.result)
+
+    def _begun(self, world: World, effect: Effect) -> Iterator[Action]:
+        step = self.rules.begin(world.books, effect)
+        task: Task | None = step.answer
+        broken = step.broken
+        if isinstance(task, SendCreate):
+            job = job_of(world, effect.job_id)
+            assert job is not None
+            broken = broken or invariants.create_may_be_sent(world, job)
+        after = self._after(world, step)
+        if task is not None:
+            flight = InFlight(step.effects[effect.id], task)
+            after = after._replace(tasks=tuple(sorted((*after.tasks, flight), key=_by_job)))
+        what = type(task).__name__ if task is not None else "nothing to do"
+        yield Action(("begun:", effect.kind, "of job", effect.job_id, f"({what})"), after, broken)
+        if self.rules.variant.sends_first and isinstance(task, SendCreate) and world.faults:
+            sent = _fault(world)._replace(ghosts=world.ghosts | {_ghost(task)})
+            yield Action(("sent, and the daemon dies before it commits that:", effect.kind), _died(sent))
+
+    def _carried_out(self, world: World, flight: InFlight) -> Iterator[Action]:
+        for result, after, note in _answers(world, flight.task):
+            tasks = tuple(flight._replace(result=result) if f is flight else f for f in after.tasks)
+            words = ("the cloud answers", type(flight.task).__name__, "of job", flight.effect.job_id + ":")
+            yield Action((*words, told(result), note), after._replace(tasks=tasks))
+
+    def _concluded(self, world: World, flight: InFlight, result: Result) -> Action:
+        free = free_mark(world) if isinstance(result, Listed) else ""
+        step = self.rules.conclude(world.books, flight.effect, flight.task, result, free)
+        rest = world._replace(tasks=tuple(f for f in world.tasks if f is not flight))
+        words = ("concluded:", flight.effect.kind, "of job", flight.effect.job_id, f"({told(result)})")
+        return Action(words, self._after(rest, step), step.broken)
+
+    # the cloud
+
+    def _servers(self, world: World) -> Iterator[Action]:
+        for ghost in sorted(world.ghosts):
+            machine = ghost.machine(free_server(world))
+            born = world._replace(ghosts=world.ghosts - {ghost})
+            yield Action(("a lost create is carried out, unlisted so far:", machine.id), _with(born, machine))
+        for machine in world.machines:
+            if not machine.listed:
+                yield Action((machine.id, "is listed"), _with(world, _surfaced(machine)))
+            yield from self._worker(world, machine)
+            if not world.faults:
+                continue
+            yield Action((machine.id, "vanishes"), _without(_fault(world), machine.id))
+            if machine.phase != "ERROR":
+                yield Action((machine.id, "is in ERROR"), _with(_fault(world), machine._replace(phase="ERROR")))
+
+    def _worker(self, world: World, machine: Machine) -> Iterator[Action]:
+        """The worker in a server speaks. A server that is so far is listed from then on."""
+        about = (machine.job, machine.attempt, machine.mark)
+        if machine.phase == "BUILD":
+            up = _with(world, _surfaced(machine)._replace(phase="up"))
+            for report in self.scenario.reports:
+                letter = Letter(report, *about)
+                yield Action(("the worker in", machine.id, "sends", report), _mailed(up, letter))
+        elif machine.phase == "up":
+            finished = _with(world, machine._replace(phase="finished"))
+            for outcome in ("succeeded", "workflow_failed", "system_failed"):
+                letter = Letter("workflow_finished", *about, outcome)  # type: ignore[arg-type]
+                words = ("the worker in", machine.id, "sends workflow_finished", outcome)
+                yield Action(words, _mailed(finished, letter))
+
+    def _looks(self, world: World) -> Iterator[Action]:
+        if world.sighting is not None:
+            held = world._replace(sighting=None)
+            yield self._observed(held, world.sighting, "an old look at the cloud is applied")
+        seen = _look(world)
+        if seen.machines or seen.gone or world.suspected:
+            yield self._observed(world, seen, "the cloud is looked at")
+            if world.faults and world.sighting is None:
+                yield Action(("the cloud is looked at, and that is applied later",), _fault(world)._replace(sighting=seen))
+
+    def _observed(self, world: World, seen: Seen, words: str) -> Action:
+        step = self.rules.observe(world.books, seen, world.suspected)
+        leaked, suspected = step.answer
+        swept = [machine for machine in world.machines if machine.id in leaked]
+        broken = step.broken or next(filter(None, (invariants.may_be_swept(world, m) for m in swept)), None)
+        after = self._after(world._replace(suspected=suspected - leaked), step)
+        for machine in swept:
+            after = _without(after, machine.id)
+        label = (words,) if not swept else (words, "and the sweeper deletes", *(m.id for m in swept))
+        return Action(label, after, broken)
+
+    def _after(self, world: World, step: Step) -> World:
+        """The world with the books as the step left them."""
+        tasks = world.tasks
+        if tasks:
+            tasks = tuple(
+                flight._replace(effect=step.effects.get(flight.effect.id, flight.effect)) for flight in tasks
+            )
+        return world._replace(books=step.books, tasks=tasks, machines=_recorded(world, step))
+
+
+def _answers(world: World, task: Task) -> Iterator[tuple[Result, World, str]]:
+    """Every answer that the cloud may give, and what it does."""
+    if isinstance(task, SendCreate):
+        yield from _create_answers(world, task)
+    elif isinstance(task, FindServers):
+        found = (machine.id for machine in world.machines if machine.listed and machine.mark == task.mark)
+        yield Listed(tuple(found)), _missed(world, task.mark), ""
+        yield Trouble("no list"), world, ""
+    elif isinstance(task, DeleteServers):
+        rest = _without(world, *task.servers)
+        yield Gone(), rest, ""
+        if rest is not world:
+            yield StillThere(), world, ""
+            yield Trouble("no answer"), rest, "(they are gone all the same)"
+        yield Trouble("no answer"), world, ""
+    elif isinstance(task, FetchConsole):
+        yield Console(""), world, ""
+        yield Trouble("no console"), world, ""
+
+
+def _create_answers(world: World, task: SendCreate) -> Iterator[tuple[Result, World, str]]:
+    server = Machine(free_server(world), *_ghost(task)[:3])
+    one = _with(world, server)
+    yield Created(server.id), one, ""
+    if not world.faults:
+        return
+    ghost = _fault(world)._replace(ghosts=world.ghosts | {_ghost(task)})
+    denied = _fault(world)._replace(ghosts=world.ghosts | {_ghost(task)._replace(denied=True)})
+    for kind in REFUSALS:
+        yield CreateWasRefused(kind, ""), _fault(world), ""
+    yield CreateWasRefused("capacity", ""), denied, "(a server may surface all the same)"
+    yield AnswerLost(""), ghost, "(a server may surface later)"
+    yield AnswerLost(""), _fault(one), f"({server.id} exists)"
+    twin = Machine(free_server(one), *_ghost(task)[:3], stray=True)
+    yield Created(server.id), _fault(_with(one, twin)), f"({twin.id} too)"
+    yield AnswerLost(""), _fault(_with(one, twin)), f"({server.id} and {twin.id} exist)"
+
+
+def _ghost(task: SendCreate) -> Ghost:
+    return Ghost(task.mark, task.job.id, task.job.attempt)
+
+
+def _look(world: World) -> Seen:
+    """What the cloud shows to ``observer.look``: the list, and which known servers are absent."""
+    known = {job.server_id for job in world.books.jobs if job.state in ("booting", "running")}
+    exist = {machine.id for machine in world.machines}
+    listed = (machine._replace(believed=False, stray=False) for machine in world.machines if machine.listed)
+    return Seen(tuple(listed), frozenset(id_ for id_ in known if id_ is not None and id_ not in exist))
+
+
+# changes of a world
+
+
+def _fault(world: World) -> World:
+    return world._replace(faults=world.faults - 1)
+
+
+def _died(world: World) -> World:
+    """All that was in memory is lost; what was begun may still reach the cloud, late."""
+    sent = (flight.task for flight in world.tasks if flight.result is None)
+    ghosts = world.ghosts | {_ghost(task) for task in sent if isinstance(task, SendCreate)}
+    return world._replace(tasks=(), sighting=None, suspected=frozenset(), ghosts=ghosts)
+
+
+def _acked(world: World, letter: Letter) -> World:
+    only = {letter}
+    return world._replace(
+        queue=world.queue - only, taken=world.taken - only, processed=world.processed - only
+    )
+
+
+def _mailed(world: World, letter: Letter) -> World:
+    return world._replace(queue=world.queue | {letter})
+
+
+def _with(world: World, machine: Machine) -> World:
+    others = (other for other in world.machines if other.id != machine.id)
+    return world._replace(machines=tuple(sorted((*others, machine))))
+
+
+def _without(world: World, *servers: str) -> World:
+    rest = tuple(machine for machine in world.machines if machine.id not in servers)
+    return world if len(rest) == len(world.machines) else world._replace(machines=rest)
+
+
+def _surfaced(machine: Machine) -> Machine:
+    """The server is listed from now on."""
+    return machine._replace(listed=True, stray=machine.stray or machine.missed == 2, missed=0)
+
+
+def _missed(world: World, mark: str) -> World:
+    """A look has missed what exists, or will exist, of this request."""
+    return world._replace(
+        machines=tuple(_counted(m) if m.mark == mark and not m.listed else m for m in world.machines),
+        ghosts=frozenset(_counted(ghost) if ghost.mark == mark else ghost for ghost in world.ghosts),
+    )
+
+
+T = TypeVar("T", Machine, Ghost)
+
+
+def _counted(thing: T) -> T:
+    return thing._replace(missed=min(2, thing.missed + 1))
+
+
+def _heard(world: World, letter: Letter) -> tuple[Machine, ...]:
+    """The servers, the one believed whose worker is heard before its id is known.
+
+    Twins share their token and cannot be told apart: of those, only recorded ids are believed.
+    """
+    job = job_of(world, letter.job) if letter.job is not None else None
+    if job is None or job.server_id is not None or letter.mark is None or not is_valid(world.books, letter):
+        return world.machines
+    speakers = [machine for machine in world.machines if machine.mark == letter.mark]
+    if job.state not in ("booting", "running") or len(speakers) != 1:
+        return world.machines
+    return tuple(m._replace(believed=True) if m is speakers[0] else m for m in world.machines)
+
+
+def _recorded(world: World, step: Step) -> tuple[Machine, ...]:
+    """The servers, those believed whose ids are in the books."""
+    if step.books is world.books:
+        return world.machines
+    ids = {job.server_id for job in step.books.jobs}.union(*(effect.servers for effect in step.books.effects))
+    if all(machine.believed or machine.id not in ids for machine in world.machines):
+        return world.machines
+    return tuple(m._replace(believed=True) if m.id in ids else m for m in world.machines)
+
+
+def _by_job(flight: InFlight) -> tuple[str, int]:
+    return flight.effect.job_id, flight.effect.id

@@ -1,0 +1,121 @@
+"""Visits every world that can be reached, breadth first, so that the first story found is the shortest."""
+
+from __future__ import annotations
+
+from array import array
+
+from dataclasses import dataclass, field
+
+from . import invariants
+from .actions import Action, Actions
+from .rules import Broken, Rules, Variant
+from .world import Scenario, World
+
+SHIPPED = Variant()
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What came of it."""
+
+    scenario: Scenario
+    states: int
+    transitions: int
+    rows: frozenset[tuple[str, str, str]]
+    """The rows of the table that were fired: state, event, why."""
+    broken: Broken | None = None
+    story: tuple[str, ...] = ()
+    """The shortest way to what is broken, a line a step."""
+
+    def __str__(self) -> str:
+        seen = f"{self.scenario.name}: {self.states} states, {self.transitions} transitions"
+        if self.broken is None:
+            return f"{seen}; every invariant holds, and every state can end"
+        steps = (f"{number:3}. {line}" for number, line in enumerate(self.story, 1))
+        return "\n".join((f"{seen}; broken: {self.broken.invariant}", *steps, f"     {self.broken.words}"))
+
+
+@dataclass
+class _Map:
+    """The worlds seen so far, how each was first reached, and every way from one to another."""
+
+    numbers: dict[World, int] = field(default_factory=dict)
+    parents: array[int] = field(default_factory=lambda: array("l"))
+    words: list[tuple[object, ...]] = field(default_factory=list)
+    sources: array[int] = field(default_factory=lambda: array("l"))
+    targets: array[int] = field(default_factory=lambda: array("l"))
+
+    def add(self, world: World, parent: int, words: tuple[object, ...]) -> tuple[int, bool]:
+        """The number of a world, and whether it is new."""
+        number = self.numbers.setdefault(world, len(self.parents))
+        if number < len(self.parents):
+            return number, False
+        self.parents.append(parent)
+        self.words.append(words)
+        return number, True
+
+    def story(self, number: int, *last: tuple[object, ...]) -> tuple[str, ...]:
+        lines = list(reversed(last))
+        while number > 0:
+            lines.append(self.words[number])
+            number = self.parents[number]
+        return tuple(" ".join(str(word) for word in words if word != "") for words in reversed(lines))
+
+
+def explore(scenario: Scenario, variant: Variant = SHIPPED) -> Exploration:
+    """Visit everything; stop at the first thing that is broken."""
+    rules = Rules(scenario, variant)
+    seen = _Map()
+    found = _visit(seen, Actions(rules), scenario.first(rules.empty)) or _endless(seen, scenario)
+    broken, story = found or (None, ())
+    return Exploration(
+        scenario, len(seen.parents), len(seen.sources), frozenset(rules.rows), broken, story
+    )
+
+
+def _visit(seen: _Map, actions: Actions, first: World) -> tuple[Broken, tuple[str, ...]] | None:
+    seen.add(first, -1, ())
+    frontier = [(0, first)]
+    while frontier:
+        following = []
+        for number, world in frontier:
+            for action in actions.of(world):
+                target, new = seen.add(action.world, number, action.words)
+                seen.sources.append(number)
+                seen.targets.append(target)
+                broken = action.broken
+                if new and broken is None:
+                    broken = invariants.broken_in(action.world, actions.scenario)
+                if broken is not None:
+                    return broken, seen.story(number, action.words)
+                if new:
+                    following.append((target, action.world))
+        frontier = following
+    return None
+
+
+def _endless(seen: _Map, scenario: Scenario) -> tuple[Broken, tuple[str, ...]] | None:
+    """The first world from which no end can be reached, if there is one."""
+    ends = [number for world, number in seen.numbers.items() if invariants.has_ended(world, scenario)]
+    can_end = _backwards(seen, ends)
+    if all(can_end):
+        return None
+    number = can_end.index(0)
+    return Broken("every job can end", "from here on no end can be reached"), seen.story(number)
+
+
+def _backwards(seen: _Map, ends: list[int]) -> bytearray:
+    """Which worlds can reach one of ``ends``."""
+    ways: list[list[int]] = [[] for _ in seen.parents]
+    for source, target in zip(seen.sources, seen.targets, strict=True):
+        ways[target].append(source)
+    reached = bytearray(len(seen.parents))
+    for end in ends:
+        reached[end] = 1
+    front = list(ends)
+    while front:
+        for source in ways[front.pop()]:
+            if not reached[source]:
+                reached[source] = 1
+                front.append(source)
+    return reached

@@ -1,0 +1,120 @@
+"""The engine's ledger over memory: what the store does in SQL, over a few tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lando.job import LIVE_STATES, Job, State
+from lando.ledger import Change, Effect
+from lando.states.table import EffectKind
+
+
+@dataclass(frozen=True, eq=False)
+class Books:
+    """What is persisted. Jobs stand in the order of their arrival.
+
+    The exploration keeps one object for each content, so that comparing and hashing cost nothing.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    early_cancels: frozenset[str] = frozenset()
+
+
+class MemoryLedger:
+    """See ``lando.ledger.Ledger``; begins with the books and the ids of the processed messages."""
+
+    def __init__(self, books: Books | None = None, processed: frozenset[str] = frozenset()) -> None:
+        books = Books() if books is None else books
+        self._jobs = {job.id: job for job in books.jobs}
+        self._effects = {effect.id: effect for effect in books.effects}
+        self._last_effect = max(self._effects, default=0)
+        self._early_cancels = set(books.early_cancels)
+        self._processed = set(processed)
+        self._held_until = 0.0
+        self.changes: list[Change] = []
+        self.logs: dict[tuple[str, int, int], str] = {}
+        self.consoles: dict[tuple[str, int], str] = {}
+
+    def books(self) -> Books:
+        """What is persisted now."""
+        return Books(
+            tuple(self._jobs.values()), tuple(self._effects.values()), frozenset(self._early_cancels)
+        )
+
+    def job(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def job_of_server(self, name: str) -> Job | None:
+        return next((job for job in self.jobs_in(LIVE_STATES) if job.server_name == name), None)
+
+    def insert_job(self, job: Job, body: Mapping[str, Any], submitted_by: str | None) -> None:
+        assert job.id not in self._jobs
+        self._jobs[job.id] = job
+
+    def save_job(self, job: Job) -> Job:
+        assert self._jobs[job.id].version == job.version, "a stale record"
+        saved = self._jobs[job.id] = replace(job, version=job.version + 1)
+        return saved
+
+    def append_change(self, change: Change) -> None:
+        self.changes.append(change)
+
+    def add_effect(self, job_id: str, kind: EffectKind, servers: tuple[str, ...], due_at: float) -> None:
+        self._last_effect += 1
+        self._effects[self._last_effect] = Effect(self._last_effect, job_id, kind, servers, due_at)
+
+    def remove_effect(self, effect: Effect) -> None:
+        self._effects.pop(effect.id, None)
+
+    def postpone_effect(self, effect: Effect, due_at: float, tries: int, words: str) -> None:
+        if effect.id in self._effects:
+            self._effects[effect.id] = replace(effect, due_at=due_at, tries=tries)
+
+    def next_effects(self) -> list[Effect]:
+        """The effect of each job whose turn it is, as ``lando.store.Transaction.next_effects`` says."""
+        turns: dict[str, Effect] = {}
+        for effect in sorted(self._effects.values(), key=self.place):
+            turns.setdefault(effect.job_id, effect)
+        return sorted(turns.values(), key=lambda effect: (effect.due_at, effect.id))
+
+    @staticmethod
+    def place(effect: Effect) -> tuple[int, int]:
+        """The order of a job's effects: as ordered, the deletion of its server last."""
+        return (1 if effect.kind == "delete_server" else 0, effect.id)
+
+    def is_processed(self, message_id: str) -> bool:
+        return message_id in self._processed
+
+    def mark_processed(self, message_id: str, at: float) -> None:
+        self._processed.add(message_id)
+
+    def remember_cancel(self, job_id: str, at: float) -> None:
+        self._early_cancels.add(job_id)
+
+    def was_canceled(self, job_id: str) -> bool:
+        return job_id in self._early_cancels
+
+    def append_log(self, job_id: str, attempt: int, seq: int, text: str) -> None:
+        self.logs.setdefault((job_id, attempt, seq), text)
+
+    def save_console(self, job_id: str, attempt: int, text: str) -> None:
+        self.consoles[job_id, attempt] = text
+
+    def count_live(self) -> int:
+        return len(self.jobs_in(LIVE_STATES))
+
+    def next_queued(self, now: float) -> Job | None:
+        ready = [job for job in self.jobs_in(("queued",)) if job.not_before <= now]
+        return max(ready, key=lambda job: job.priority, default=None)  # the first of equals
+
+    def jobs_in(self, states: Sequence[State]) -> list[Job]:
+        return [job for job in self._jobs.values() if job.state in states]
+
+    def hold_admission(self, until: float, words: str) -> None:
+        self._held_until = until
+
+    def admission_held(self, now: float) -> bool:
+        return self._held_until > now

@@ -1,0 +1,287 @@
+"""The shipped rules over books in memory: each run once for the same books and input, and remembered.
+
+Engine, machine, sweeper and observer are lando's own. What is checked here is what can be told from one
+step alone; what must hold of a whole world is in ``invariants``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
+
+from lando import observer
+from lando.cloud import Server
+from lando.engine import Engine, Pace
+from lando.errors import UsageError
+from lando.job import LIVE_STATES, Job, JobSpec
+from lando.ledger import Effect, Ledger
+from lando.observer import Sighting, Sweeper
+from lando.states import MACHINE, Event, Fired, JobMachine, Policy
+from lando.states.events import BootTimeout, RunTimeout, WorkerLost
+from lando.tasks import Result, SendCreate, Task
+
+from .ledger import Books, MemoryLedger
+from .world import NOW, Letter, Machine, Scenario, Seen, message, token
+
+OURS = "ours"
+POLICY = Policy(boot_timeout=1.0, run_timeout=1.0, retry_first=0.0, retry_longest=0.0, hold=0.0)
+PACE = Pace(poll=0.0, first=0.0, longest=0.0, settle=0.0, silence=0.0, heartbeat=0.0)
+
+TIMERS: dict[str, tuple[Event, ...]] = {
+    "booting": (BootTimeout(NOW),),
+    "running": (RunTimeout(NOW), WorkerLost(NOW, 0.0)),
+}
+"""What a deadline may say in each state, at any moment: more than ``Engine.overdue`` ever does."""
+
+
+class Broken(NamedTuple):
+    """An invariant that does not hold: its name, and what is wrong."""
+
+    invariant: str
+    words: str
+
+
+class Step(NamedTuple):
+    """What a rule did to the books."""
+
+    books: Books
+    answer: Any = None
+    processed: bool = True
+    """The message is among the processed ones now."""
+    effects: Mapping[int, Effect] = {}
+    """The rows of the outbox as they are now, by the ids they had before."""
+    broken: Broken | None = None
+
+
+class WatchedEngine(Engine):
+    """The shipped engine; remembers what it fired."""
+
+    fired: list[tuple[Job, Event, Fired]]
+
+    def fire(self, ledger: Ledger, job: Job, event: Event) -> Fired:
+        fired = super().fire(ledger, job, event)
+        self.fired.append((job, event, fired))
+        return fired
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The parts that run: the shipped ones, unless something is broken on purpose."""
+
+    machine: JobMachine = MACHINE
+    engine: type[WatchedEngine] = WatchedEngine
+    ledger: type[MemoryLedger] = MemoryLedger
+    sweeper: type[Sweeper] = Sweeper
+    acks_first: bool = False
+    """The daemon acks before it commits."""
+    sends_first: bool = False
+    """The daemon carries an effect out before it commits that it began it."""
+
+
+T = TypeVar("T")
+
+
+class Rules:
+    """What the daemon does in one transaction, as functions of the books.
+
+    Args:
+        scenario: what start_worker messages say.
+        variant: the parts that run.
+    """
+
+    def __init__(self, scenario: Scenario, variant: Variant) -> None:
+        self.scenario = scenario
+        self.variant = variant
+        self.rows: set[tuple[str, str, str]] = set()
+        """The rows of the table that were fired: state, event, why."""
+        self._engine = variant.engine(POLICY, PACE, self._accept, self._new_secret, variant.machine)
+        self._secrets: list[str] = []
+        self._shelf: dict[tuple[object, ...], Books] = {}
+        self._remembered: dict[tuple[object, ...], Any] = {}
+        self.empty = self._one_of_a_kind(Books())
+
+    def take(self, books: Books, letter: Letter, processed: bool) -> Step:
+        """Give a message its effect."""
+
+        def run() -> Step:
+            ledger = self._ledger(books, letter if processed else None)
+            taken = self._engine.take(ledger, message(letter), NOW)
+            known = ledger.is_processed(message(letter).id)
+            step = self._step(books, ledger, taken)._replace(processed=known)
+            if step.broken is None and letter.mark is not None and not is_valid(books, letter):
+                return step._replace(broken=_unmoved(books, step.books, letter))
+            return step
+
+        return self._once(("take", books, letter, processed), run)
+
+    def admit(self, books: Books, free: str) -> Step:
+        """Admit what may be admitted."""
+
+        def run() -> Step:
+            ledger = self._ledger(books)
+            self._secrets = [token(free), free]
+            return self._step(books, ledger, self._engine.admit(ledger, NOW, self.scenario.places))
+
+        return self._once(("admit", books, free), run)
+
+    def turns(self, books: Books) -> tuple[Effect, ...]:
+        """The effects whose turn it is."""
+        return self._once(("turns", books), lambda: tuple(self._ledger(books).next_effects()))
+
+    def begin(self, books: Books, effect: Effect) -> Step:
+        """Turn an effect into a task."""
+
+        def run() -> Step:
+            ledger = self._ledger(books)
+            task = self._engine.begin(ledger, effect, NOW)
+            if isinstance(task, SendCreate):
+                task = replace(task, job=Job(task.job.id, attempt=task.job.attempt))
+            return self._step(books, ledger, task)
+
+        return self._once(("begin", books, effect), run)
+
+    def conclude(self, books: Books, effect: Effect, task: Task, result: Result, free: str) -> Step:
+        """Take the result of a task."""
+
+        def run() -> Step:
+            ledger = self._ledger(books)
+            self._secrets = [token(free), free]
+            self._engine.conclude(ledger, effect, task, result, NOW)
+            return self._step(books, ledger)
+
+        return self._once(("conclude", books, effect, task, result, free), run)
+
+    def time_out(self, books: Books, job: Job, event: Event) -> Step:
+        """A deadline has passed."""
+
+        def run() -> Step:
+            ledger = self._ledger(books)
+            self._engine.fire(ledger, job, event)
+            return self._step(books, ledger)
+
+        return self._once(("time out", books, job.id, event), run)
+
+    def observe(self, books: Books, seen: Seen, suspected: frozenset[str]) -> Step:
+        """Apply a sighting; the answer is what the sweeper wants deleted, and what it suspects now."""
+
+        def run() -> Step:
+            ledger = self._ledger(books)
+            sighting = Sighting(tuple(_server(machine) for machine in seen.machines), seen.gone)
+            jobs = ledger.jobs_in(LIVE_STATES)
+            sweeper = self.variant.sweeper(OURS, grace=0.0)
+            earlier = tuple(server for server in sighting.servers if server.id in suspected)
+            sweeper.leaked(Sighting(earlier), (), NOW)
+            leaked = frozenset(server.id for server in sweeper.leaked(sighting, jobs, NOW))
+            unowned = frozenset(server.id for server in self._unowned(sighting, jobs))
+            for job, event in observer.events(sighting, jobs, NOW):
+                self._engine.fire(ledger, job, event)
+            return self._step(books, ledger, (leaked, unowned))
+
+        return self._once(("observe", books, seen, suspected), run)
+
+    def _unowned(self, sighting: Sighting, jobs: list[Job]) -> list[Server]:
+        """What the sweeper suspects after this sighting: what it would delete at once on a second."""
+        sweeper = self.variant.sweeper(OURS, grace=0.0)
+        sweeper.leaked(sighting, jobs, NOW)
+        return sweeper.leaked(sighting, jobs, NOW)
+
+    # how a rule is run
+
+    def _once(self, key: tuple[object, ...], run: Callable[[], T]) -> T:
+        try:
+            return self._remembered[key]  # type: ignore[no-any-return]
+        except KeyError:
+            answer = self._remembered[key] = run()
+            return answer
+
+    def _ledger(self, books: Books, processed: Letter | None = None) -> MemoryLedger:
+        self._engine.fired = []
+        return self.variant.ledger(books, frozenset(() if processed is None else (message(processed).id,)))
+
+    def _step(self, before: Books, ledger: MemoryLedger, answer: object = None) -> Step:
+        raw = ledger.books()
+        effects = _numbered(raw.effects)
+        books = Books(
+            tuple(_canonical(job) for job in raw.jobs), tuple(effects.values()), raw.early_cancels
+        )
+        fired = self._engine.fired
+        self.rows.update((job.state, event.name, answered.why) for job, event, answered in fired)
+        broken = _misfired(fired) or _undone(before, books)
+        return Step(self._one_of_a_kind(books), answer, effects=effects, broken=broken)
+
+    def _one_of_a_kind(self, books: Books) -> Books:
+        return self._shelf.setdefault((books.jobs, books.effects, books.early_cancels), books)
+
+    def _accept(self, body: Mapping[str, Any]) -> JobSpec:
+        if not self.scenario.runnable:
+            raise UsageError("cd: missing")
+        return JobSpec("https://example.org/a.git", ".", {}, "a.cwl", attempts=self.scenario.attempts)
+
+    def _new_secret(self) -> str:
+        return self._secrets.pop()
+
+
+def _canonical(job: Job) -> Job:
+    """The record without what no rule that is explored reads: versions, times, words for people."""
+    return replace(
+        job, version=0, reason="", not_before=0.0, heard_at=None, seq=0, server_ip=None, exit_code=None
+    )
+
+
+def _numbered(effects: tuple[Effect, ...]) -> dict[int, Effect]:
+    """The rows of the outbox by their ids, renumbered in their order; tries only where they count."""
+    in_order = sorted(effects, key=lambda effect: (effect.job_id, effect.id))
+    return {
+        effect.id: replace(
+            effect, id=number, due_at=0.0, tries=effect.tries if effect.kind == "save_console_log" else 0
+        )
+        for number, effect in enumerate(in_order, 1)
+    }
+
+
+def _server(machine: Machine) -> Server:
+    status = "ACTIVE" if machine.phase in ("up", "finished") else machine.phase
+    return Server(
+        machine.id, machine.id, status, machine.mark, OURS, machine.job, machine.attempt, address="192.0.2.1"
+    )
+
+
+def is_valid(books: Books, letter: Letter) -> bool:
+    """The letter's token is that of a request of the job's present attempt, sent and not void."""
+    job = next((job for job in books.jobs if job.id == letter.job), None)
+    return job is not None and any(
+        request.mark == letter.mark and request.status in ("sent", "adopted") and letter.attempt == job.attempt
+        for request in job.requests
+    )
+
+
+def _unmoved(before: Books, after: Books, letter: Letter) -> Broken | None:
+    if before is after:
+        return None
+    return Broken("void tokens change nothing", f"{letter} changed something")
+
+
+CLIENTS = ("cancel", "retry")
+
+
+def _misfired(fired: list[tuple[Job, Event, Fired]]) -> Broken | None:
+    for job, event, answered in fired:
+        if answered.answer in ("ignored", "refused") and (answered.job is not job or answered.orders):
+            return Broken("ignored and refused change nothing", f"{event.name} in {job.state}")
+        if answered.answer == "refused" and event.name not in CLIENTS:
+            return Broken("the daemon is never refused", f"{event.name} in {job.state}: {answered.why}")
+    return None
+
+
+def _undone(before: Books, after: Books) -> Broken | None:
+    """What may never be taken back: a void request, the serial of an attempt."""
+    for job, later in zip(before.jobs, after.jobs, strict=False):
+        if later.attempt < job.attempt:
+            return Broken("attempts are never reused", f"{job.attempt} became {later.attempt}")
+        if later.attempt != job.attempt:
+            continue
+        void = {request.mark for request in job.requests if request.status == "void"}
+        if any(request.mark in void and request.status != "void" for request in later.requests):
+            return Broken("void tokens stay void", f"a request of job {job.id} came back")
+    return None

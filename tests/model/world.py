@@ -1,0 +1,241 @@
+"""The abstract world: everything that there is, as one value. Names are small and used again once free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from typing import Literal, NamedTuple
+
+from lando.job import Job, Outcome
+from lando.ledger import Effect
+from lando.messages import Message
+from lando.tasks import (
+    AnswerLost,
+    Console,
+    Created,
+    CreateWasRefused,
+    DeleteServers,
+    FetchConsole,
+    FindServers,
+    Gone,
+    Listed,
+    Result,
+    SendCreate,
+    StillThere,
+    Task,
+)
+
+from .ledger import Books
+
+NOW = 1000.0
+"""It is always the same moment: back-offs and grace periods are over at once."""
+
+
+class Letter(NamedTuple):
+    """A message, as far as its content matters here; equal letters are the same message (same id)."""
+
+    type: str
+    job: str | None = None
+    attempt: int | None = None
+    mark: str | None = None
+    """Of the create request whose worker wrote it."""
+    outcome: Outcome | None = None
+    vm_name: str | None = None
+    copy: int = 0
+    """Tells messages of the same content apart: those with different ids."""
+
+    def __str__(self) -> str:
+        words = (self.type, self.job or self.vm_name, self.outcome, self.mark and f"(of {self.mark})")
+        return " ".join(word for word in words if word) + (f", asked again (#{self.copy})" * bool(self.copy))
+
+
+@cache
+def message(letter: Letter) -> Message:
+    """The letter as it goes over the wire."""
+    body: dict[str, object] = {}
+    if letter.outcome is not None:
+        body["outcome"] = letter.outcome
+    if letter.vm_name is not None:
+        body["vm_name"] = letter.vm_name
+    return Message(
+        letter.type,
+        body,
+        letter.job,
+        letter.attempt,
+        None if letter.mark is None else token(letter.mark),
+        seq={"worker_started": 1, "worker_progress": 1, "workflow_finished": 2}.get(letter.type),
+        id=repr(letter),
+        sent_at=0.0,
+    )
+
+
+def token(mark: str) -> str:
+    """The token that was committed with this mark."""
+    return f"token-{mark}"
+
+
+ServerPhase = Literal["BUILD", "up", "finished", "ERROR"]
+
+
+class Machine(NamedTuple):
+    """A server that exists, and how far its worker is."""
+
+    id: str
+    mark: str
+    job: str
+    attempt: int
+    phase: ServerPhase = "BUILD"
+    listed: bool = True
+    believed: bool = False
+    """Its id was recorded, or its worker was the first that was heard."""
+    stray: bool = False
+    """Nobody could know of it in time: it surfaced after two looks had missed it (the cloud's promise, its
+    settle time, broken), or the cloud had denied it, or its request was answered with another server."""
+    missed: int = 0
+    """How many looks have missed it, at most two."""
+
+
+class Ghost(NamedTuple):
+    """A create request of which nobody knows whether, or when, the cloud carries it out."""
+
+    mark: str
+    job: str
+    attempt: int
+    denied: bool = False
+    """The cloud answered that nothing would exist."""
+    missed: int = 0
+    """How many looks have missed it, at most two."""
+
+    def machine(self, server_id: str) -> Machine:
+        """The server that the cloud makes of it after all."""
+        return Machine(
+            server_id, *self[:3], listed=False, stray=self.denied, missed=self.missed
+        )
+
+
+class InFlight(NamedTuple):
+    """An effect begun and committed; carried out once it has a result."""
+
+    effect: Effect
+    task: Task
+    result: Result | None = None
+
+
+class Seen(NamedTuple):
+    """What one look at the cloud showed."""
+
+    machines: tuple[Machine, ...]
+    gone: frozenset[str]
+
+
+class World(NamedTuple):
+    """Everything."""
+
+    books: Books
+    """All that is persisted, but for the processed messages."""
+    queue: frozenset[Letter] = frozenset()
+    """Not acked."""
+    processed: frozenset[Letter] = frozenset()
+    """Of those in the queue: which the books know as processed."""
+    taken: frozenset[Letter] = frozenset()
+    """Of those in the queue: which had their effect."""
+    machines: tuple[Machine, ...] = ()
+    ghosts: frozenset[Ghost] = frozenset()
+    tasks: tuple[InFlight, ...] = ()
+    sighting: Seen | None = None
+    """Taken earlier, not yet applied."""
+    suspected: frozenset[str] = frozenset()
+    """Servers that the sweeper has seen once."""
+    promises: tuple[Outcome | None, ...] = ()
+    """How each job has to end, because a cancel or a result was taken."""
+    faults: int = 0
+    """How many more there may be."""
+    asks: int = 0
+    """How many more things clients may ask for."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Where an exploration begins and how much may happen."""
+
+    name: str
+    jobs: tuple[str, ...] = ("A",)
+    places: int = 1
+    faults: int = 2
+    asks: int = 1
+    attempts: int = 2
+    reports: tuple[str, ...] = ("worker_started",)
+    """What a worker's first word may be."""
+    runnable: bool = True
+
+    def first(self, books: Books) -> World:
+        """The jobs are submitted: their messages are durably queued, and nothing else is anywhere."""
+        return World(
+            books,
+            queue=frozenset(Letter("start_worker", job) for job in self.jobs),
+            promises=(None,) * len(self.jobs),
+            faults=self.faults,
+            asks=self.asks,
+        )
+
+
+@cache
+def in_order(letters: frozenset[Letter]) -> tuple[Letter, ...]:
+    """The letters in an order that is the same in every run."""
+    return tuple(sorted(letters, key=repr))
+
+
+def free_mark(world: World) -> str:
+    """The first mark that nothing in the world carries."""
+    used = {request.mark for job in world.books.jobs for request in job.requests}
+    used.update(machine.mark for machine in world.machines)
+    used.update(ghost.mark for ghost in world.ghosts)
+    used.update(letter.mark for letter in world.queue if letter.mark is not None)
+    used.update(flight.task.mark for flight in world.tasks if isinstance(flight.task, SendCreate | FindServers))
+    if world.sighting is not None:
+        used.update(machine.mark for machine in world.sighting.machines)
+    return _first_free("mark", used)
+
+
+def free_server(world: World) -> str:
+    """The first server id that nothing in the world refers to."""
+    used = {machine.id for machine in world.machines} | world.suspected
+    used.update(job.server_id for job in world.books.jobs if job.server_id is not None)
+    for effect in world.books.effects:
+        used.update(effect.servers)
+    for flight in world.tasks:
+        used.update(_servers_of(flight.task))
+        used.update(_servers_of(flight.result))
+    if world.sighting is not None:
+        used |= {machine.id for machine in world.sighting.machines} | world.sighting.gone
+    return _first_free("server", used)
+
+
+def _servers_of(thing: Task | Result | None) -> tuple[str, ...]:
+    if isinstance(thing, DeleteServers | Listed):
+        return thing.servers
+    if isinstance(thing, FetchConsole | Created):
+        return (thing.server_id,)
+    return ()
+
+
+def _first_free(kind: str, used: set[str]) -> str:
+    return next(name for number in count(1) if (name := f"{kind}-{number}") not in used)
+
+
+def job_of(world: World, job_id: str) -> Job | None:
+    """The record of a job, or None while its message is not taken."""
+    return next((job for job in world.books.jobs if job.id == job_id), None)
+
+
+def told(thing: Result) -> str:
+    """A result, in words."""
+    if isinstance(thing, Created):
+        return f"created {thing.server_id}"
+    if isinstance(thing, CreateWasRefused):
+        return f"refused ({thing.kind})"
+    if isinstance(thing, Listed):
+        return f"listed: {', '.join(thing.servers) or 'none'}"
+    words: dict[type, str] = {AnswerLost: "answer lost", Console: "console", Gone: "gone", StillThere: "still there"}
+    return words.get(type(thing), "trouble")

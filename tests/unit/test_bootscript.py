@@ -1,0 +1,85 @@
+import base64
+import json
+import re
+import subprocess
+
+import pytest
+from lando_worker.inputs import yaml_safe_json
+from ruamel.yaml import YAML
+
+from lando.bootscript import MAX_BASE64, WorkerSettings, installed_command, render
+from lando.errors import UsageError
+from lando.job import JobSpec
+
+SETTINGS = WorkerSettings("/lando/lando_worker.sh", {"kind": "embedded", "database": "/x/lando.db"})
+
+
+def script_of(**changes):
+    spec = {"git_clone": "/r", "cd": ".", "input": {}, "run_cwl": "w.cwl"} | changes
+    return render(
+        JobSpec(**spec), job_id="j", attempt=2, token="tok-secret", server_name="s", settings=SETTINGS
+    )
+
+
+def assigned(script, name):
+    """The value that bash gives to a variable of the script's head."""
+    head = script.split(b"\nset -", 1)[0]
+    return subprocess.run(
+        ["bash", "-c", head + f'\nprintf %s "${name}"'.encode()], capture_output=True, check=True
+    ).stdout.decode()
+
+
+@pytest.mark.parametrize(
+    "value", ["it's", 'a"b', "$(touch x) `y`", "two\nlines", "EOF", "🧬 ü", "-n", "a\\b!"]
+)
+def test_arguments_mean_themselves(value):
+    assert assigned(script_of(cd=value), "cd") == value
+
+
+def test_the_script_is_ascii_and_runs_bash():
+    script = script_of(cd="ü", input={"x": "🧬"})
+    assert script.isascii()
+    assert script.startswith(b"#!/bin/bash\n")
+
+
+def test_credentials_are_in_the_configuration_only():
+    script = script_of(git_clone="https://u:hunter22@h/x.git")
+    config = json.loads(base64.b64decode(assigned(script, "config")))
+    assert config["git"] == {"ref": None, "user": "u", "password": "hunter22"}
+    assert assigned(script, "git") == "https://h/x.git"
+    assert b"hunter22" not in script
+    assert b"tok-secret" not in script
+
+
+def test_too_large_an_input_is_refused_with_its_size():
+    with pytest.raises(UsageError, match=r"input: 1,000,0\d\d bytes .* 65,535") as error:
+        script_of(input={"x": "y" * 1_000_000})
+    assert error.value.exit_code == 2
+
+
+def test_the_limit_is_of_base64():
+    """As large as possible is still accepted, a little more is not."""
+    size = 0
+    for step in (16384, 1024, 64, 4, 1):
+        while True:
+            try:
+                script = script_of(input={"x": "y" * (size + step)})
+            except UsageError:
+                break
+            size += step
+            assert len(base64.b64encode(script)) <= MAX_BASE64
+    assert len(base64.b64encode(script_of(input={"x": "y" * size}))) > MAX_BASE64 - 16
+
+
+@pytest.mark.parametrize(
+    "value", ["🧬", "a\u2028b", "\x85\x7f\ufeff", "yes", "0o17", 1e20, "\t\\u0041", None]
+)
+def test_parameters_mean_the_same_in_json_and_yaml(value):
+    text = yaml_safe_json({"x": value})
+    assert json.loads(text) == {"x": value}
+    assert YAML(typ="safe").load(text) == {"x": value}
+
+
+def test_installed_command_is_there():
+    assert re.search(r"lando_worker/lando_worker\.sh$", installed_command())
+    subprocess.run(["bash", "-n", installed_command()], check=True)

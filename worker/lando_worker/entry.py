@@ -1,0 +1,54 @@
+"""Where in the clone to work, and which document to run."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from lando_worker.result import WorkflowFailure
+
+
+def directory(clone: Path, cd: str) -> Path:
+    """The directory that ``cd`` names; a leading component that is the clone's own name is the clone.
+
+    Raises:
+        WorkflowFailure: it is not there, or not inside the clone, even through a symbolic link.
+    """
+    parts = PurePosixPath(cd).parts
+    inner = parts[1:] if parts and parts[0] == clone.name else parts
+    path = clone.joinpath(*inner)
+    if not _is_inside(clone, path):
+        raise WorkflowFailure(f"cd: {cd} leads out of the clone")
+    if not path.is_dir():
+        folders = [entry.name for entry in clone.iterdir() if entry.is_dir() and entry.name != ".git"]
+        raise WorkflowFailure(f"cd: the clone has no directory {cd}; {_listing(folders, 'directories')}")
+    return path
+
+
+def document(clone: Path, where: Path, run_cwl: str) -> str:
+    """The CWL document that ``run_cwl`` names, as an absolute path, with its ``#fragment`` if it has one.
+
+    Raises:
+        WorkflowFailure: it is not there, or not inside the clone, even through a symbolic link.
+    """
+    name, hash_sign, fragment = run_cwl.partition("#")
+    path = where / name
+    if not _is_inside(clone, path):
+        raise WorkflowFailure(f"run_cwl: {run_cwl} leads out of the clone")
+    if not path.is_file():
+        documents = [entry.name for entry in where.glob("*.cwl")]
+        raise WorkflowFailure(
+            f"run_cwl: there is no file {name} in the directory that cd names;"
+            f" {_listing(documents, 'CWL documents')}"
+        )
+    return f"{path}{hash_sign}{fragment}"
+
+
+def _is_inside(clone: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(clone.resolve())
+
+
+def _listing(names: list[str], kind: str) -> str:
+    if not names:
+        return f"there are no {kind} in it"
+    more = "…" if len(names) > 10 else ""
+    return f"the {kind} in it: {', '.join(sorted(names)[:10])}{more}"

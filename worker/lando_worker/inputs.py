@@ -1,0 +1,76 @@
+"""The input object: read as the start-up script wrote it, written as the runner reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+
+class InputError(Exception):
+    """The CWL parameter file cannot be used; the text says why."""
+
+
+def yaml_safe_json(value: object) -> str:
+    """JSON that a YAML reader understands the same: CWL runners read parameters as YAML.
+
+    YAML takes an escaped surrogate pair for two characters, folds the line breaks of Unicode, and refuses
+    control characters: https://yaml.org/spec/1.2.2/#51-character-set
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return re.sub(
+        "[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]",
+        lambda found: f"\\u{ord(found[0]):04x}",
+        text,
+    )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The CWL parameter file, as the start-up script wrote it.
+
+    Raises:
+        InputError: it is missing, unreadable, or no JSON object.
+    """
+    try:
+        parameters = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the CWL parameter file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"the CWL parameter file {path}: {error}") from error
+    if not isinstance(parameters, dict):
+        raise InputError(f"the CWL parameter file {path} holds no mapping")
+    return parameters
+
+
+def write(path: Path, parameters: dict[str, Any]) -> None:
+    """Write an input object for the runner; others may not read it, it may hold credentials."""
+    path.touch(mode=0o600)
+    path.write_text(yaml_safe_json(parameters), encoding="utf-8")
+
+
+def located(value: Any, base: Path) -> Any:
+    """``value`` with every relative location of a File or Directory made absolute.
+
+    Source: https://www.commonwl.org/v1.2/CommandLineTool.html#File (location is an IRI, path is a path).
+    """
+    if isinstance(value, list):
+        return [located(item, base) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {key: located(item, base) for key, item in value.items()}
+    if value.get("class") in ("File", "Directory"):
+        if _is_relative(inner.get("path")):
+            inner["path"] = str(base / inner["path"])
+        if _is_relative(inner.get("location")):
+            inner["location"] = f"file://{quote(str(base))}/{inner['location']}"
+    return inner
+
+
+def _is_relative(reference: object) -> bool:
+    return (
+        isinstance(reference, str)
+        and not reference.startswith(("/", "_:"))
+        and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", reference) is None
+    )

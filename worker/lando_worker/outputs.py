@@ -1,0 +1,42 @@
+"""The output object that a runner prints, fit to be sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lando_worker.result import Result
+
+MAX_BYTES = 3 * 1024 * 1024
+"""What a message has room for, beside the rest."""
+KEPT_AS = "lando-outputs.json"
+
+
+def succeeded(printed: str, outdir: Path) -> Result:
+    """The result of a run that exited with status 0 and printed ``printed``."""
+    try:
+        outputs = _clean(json.loads(printed, parse_constant=lambda name: None))
+        if not isinstance(outputs, dict):
+            raise ValueError("it is not an object")
+    except (ValueError, RecursionError) as error:
+        return Result("succeeded", f"the runner printed no CWL output object: {error}", exit_code=0)
+    size = len(json.dumps(outputs, ensure_ascii=False).encode())
+    if size > MAX_BYTES:
+        (outdir / KEPT_AS).write_text(printed, encoding="utf-8", errors="replace")
+        reason = f"the output object has {size:,} bytes, too many to report; it is in {outdir / KEPT_AS}"
+        return Result("succeeded", reason, exit_code=0)
+    return Result("succeeded", exit_code=0, outputs=outputs)
+
+
+def _clean(value: Any) -> Any:
+    """Without what JSON in UTF-8 cannot carry: names of files may be any bytes."""
+    if isinstance(value, str):
+        return value.replace("\0", "").encode(errors="replace").decode()
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return None
+    return value

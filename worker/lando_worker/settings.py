@@ -1,0 +1,71 @@
+"""The worker configuration file, as the start-up script writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class SettingsError(Exception):
+    """The worker configuration file cannot be used; the text names file and key."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Whom to report to, and as whom and how to run. Made by ``lando.bootscript``."""
+
+    job: str
+    attempt: int
+    token: str
+    queue: Mapping[str, Any]
+    heartbeat: float
+    """Seconds."""
+    user: str | None = None
+    git_ref: str | None = None
+    git_user: str | None = None
+    git_password: str | None = None
+    cwl_base_command: tuple[str, ...] | None = None
+    cwl_args: tuple[str, ...] = ()
+    outputs: Path | None = None
+
+    @property
+    def secrets(self) -> list[str]:
+        """What of this must never be shown."""
+        user_is_token = self.git_password in (None, "", "x-oauth-basic")
+        git = [self.git_password, self.git_user if user_is_token else None]
+        return [secret for secret in (self.token, *git, self.queue.get("password")) if secret]
+
+
+def load(path: Path) -> Settings:
+    """Read the worker configuration file.
+
+    Raises:
+        SettingsError: it is missing, unreadable, or not what the start-up script writes.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        git = raw.get("git") or {}
+        base_command = raw.get("cwl_base_command")
+        return Settings(
+            job=raw["job"],
+            attempt=raw["attempt"],
+            token=raw["token"],
+            queue=raw["queue"],
+            heartbeat=float(raw["heartbeat"]),
+            user=raw.get("user"),
+            git_ref=git.get("ref"),
+            git_user=git.get("user"),
+            git_password=git.get("password"),
+            cwl_base_command=tuple(base_command) if base_command else None,
+            cwl_args=tuple(raw.get("cwl_args") or ()),
+            outputs=Path(raw["outputs"]) if raw.get("outputs") else None,
+        )
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except KeyError as error:
+        raise SettingsError(f"{path}: the key {error} is missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{path}: not a worker configuration file: {error}") from error
