@@ -1,6 +1,6 @@
 """Pictures of the machine, drawn from the transitions that run: the whole of it, or one job's way through it.
 
-Mermaid and dot are text and need nothing; SVG and PNG are made of dot's by Graphviz. Edges are the rows that
+Mermaid and dot are text and need nothing; SVG and PNG are made of dot by Graphviz. Edges are the rows that
 move; what is recorded while a job stays is listed in its state; what is ignored or refused is not drawn.
 
 ``python -m lando.diagrams [DIRECTORY]`` writes the files of ``diagrams/``.
@@ -14,8 +14,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -34,13 +33,69 @@ CLEAN_RUN = ("admitted", "worker_started", "worker_progress", "workflow_finished
 """The events that lead from a state to the next one when nothing goes wrong: the way that is emphasised."""
 
 DEADLINES = {"boot_timeout": "boot", "run_timeout": "run", "worker_lost": "silence"}
-"""The events that a clock brings, and the key of landoconfig.yml's ``timeouts`` that sets the time."""
+"""The events that a clock brings, and the key of ``timeouts`` in landoconfig.yml that sets the time."""
 
 TOLD_VISITS = 4
 """Of an edge that a job took more often, only the first times and the last are told."""
 
 RENDER_TIMEOUT = 60.0
 """Seconds that Graphviz may take."""
+
+
+def mermaid(path: Sequence[Change] | None = None) -> str:
+    """The machine as a Mermaid state diagram; the same machine is always the same text.
+
+    Source: https://mermaid.js.org/syntax/stateDiagram.html
+
+    Args:
+        path: a job's history, oldest first: the states and edges it took are marked, with the time since
+            it was submitted.
+    """
+    journey = Journey(path or ())
+    lines = ["stateDiagram-v2", *(f"    {line}" for line in _mermaid_statements(journey))]
+    return "\n".join(lines) + "\n"
+
+
+def dot(path: Sequence[Change] | None = None) -> str:
+    """The machine in Graphviz's language; the same machine is always the same text.
+
+    Source: https://graphviz.org/doc/info/lang.html
+
+    Args:
+        path: a job's history, oldest first: its way is highlighted, with the time since it was submitted,
+            and the rest is greyed.
+    """
+    journey = Journey(path or ())
+    lines = ['digraph "lando-fsm" {', *(f"  {line}" for line in _dot_statements(journey)), "}"]
+    return "\n".join(lines) + "\n"
+
+
+def render(dot_text: str, format: Literal["svg", "png"]) -> bytes:
+    """A picture, made by Graphviz's ``dot``.
+
+    Args:
+        dot_text: what ``dot`` answered.
+        format: PNG is rendered for screens of 144 dots an inch.
+
+    Raises:
+        LandoError: Graphviz is not installed, or it failed.
+    """
+    command = ["dot", f"-T{format}", *(["-Gdpi=144"] if format == "png" else [])]
+    try:
+        done = subprocess.run(
+            command, input=dot_text.encode(), capture_output=True, check=True, timeout=RENDER_TIMEOUT
+        )
+    except FileNotFoundError:
+        raise LandoError(
+            f"{format} is drawn by Graphviz, and its command dot is not installed: apt-get install graphviz "
+            "(the formats mermaid and dot need nothing)"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise LandoError(f"Graphviz's dot drew no {format} within {RENDER_TIMEOUT:g} s") from None
+    except (OSError, subprocess.CalledProcessError) as error:
+        words = getattr(error, "stderr", None) or str(error).encode()
+        raise LandoError(f"Graphviz's dot failed: {words.decode(errors='replace').strip()[:500]}") from None
+    return done.stdout
 
 
 # What is drawn
@@ -55,13 +110,13 @@ class Move(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """The rows between two states that differ in nothing but their event: one edge."""
+    """What rows have in common that are stacked on one edge."""
 
     source: State
     target: State
-    tone: Tone
-    timed: bool
-    orders: tuple[str, ...]
+    tone: Tone = "other"
+    timed: bool = False
+    orders: tuple[str, ...] = ()
 
 
 def _rows() -> Iterator[tuple[State, Row]]:
@@ -72,8 +127,18 @@ def _rows() -> Iterator[tuple[State, Row]]:
                 yield state, transition.row
 
 
-def _moves() -> dict[Move, Row]:
-    return {Move(source, row.event, row.to): row for source, row in _rows() if row.to is not None}
+MOVES = {Move(source, row.event, row.to): row for source, row in _rows() if row.to is not None}
+
+
+def _arrows(journey: Journey) -> dict[Arrow, list[Move]]:
+    """The edges, each with the moves that are stacked on it."""
+    arrows: dict[Arrow, list[Move]] = {}
+    for move, row in MOVES.items():
+        arrow = Arrow(move.source, move.target, _tone(move, row), move.event in DEADLINES, row.orders)
+        arrows.setdefault(arrow, []).append(move)
+    for move in journey.unknown():
+        arrows.setdefault(Arrow(move.source, move.target), []).append(move)
+    return arrows
 
 
 def _tone(move: Move, row: Row) -> Tone:
@@ -85,61 +150,72 @@ def _tone(move: Move, row: Row) -> Tone:
     return "other"
 
 
-def _arrows() -> dict[Arrow, list[Move]]:
-    """The edges, each with the moves that are stacked on it."""
-    arrows: dict[Arrow, list[Move]] = {}
-    for move, row in _moves().items():
-        timed = move.event in DEADLINES
-        arrow = Arrow(move.source, move.target, _tone(move, row), timed, row.orders)
-        arrows.setdefault(arrow, []).append(move)
-    return arrows
+def _why(move: Move) -> str:
+    """When an event leads to several states: what decides."""
+    if move not in MOVES:
+        return "a machine of an older version"
+    ways = [other for other in MOVES if (other.source, other.event) == (move.source, move.event)]
+    return MOVES[move].why if len(ways) > 1 else ""
 
 
-def _records(state: State) -> list[str]:
+def _deadline(move: Move) -> str:
+    return f"after timeouts.{DEADLINES[move.event]}" if move.event in DEADLINES else ""
+
+
+def _effects(orders: Iterable[str]) -> list[str]:
+    return [f"→ {effect}" for effect in orders]
+
+
+def _records(state: State) -> str:
     """What is recorded while a job stays in this state, with the effects that are ordered then."""
     orders: dict[str, tuple[str, ...]] = {}
     for source, row in _rows():
         if source == state and row.answer == "stays":
             orders[row.event] = orders.get(row.event, ()) + row.orders
-    return [" ".join([event, *_ordered(effects)]) for event, effects in orders.items()]
-
-
-def _ordered(effects: Sequence[str]) -> list[str]:
-    return [f"→ {effect}" for effect in effects]
-
-
-def _event_text(event: str) -> str:
-    return f"{event} (timeouts.{DEADLINES[event]})" if event in DEADLINES else event
+    return ", ".join(" ".join([event, *_effects(effects)]) for event, effects in orders.items())
 
 
 # A job's way
 
 
 class Journey:
-    """Where a job has been and when, and where it is.
+    """Where a job has been and when, and where it is. Without a history: nowhere.
 
     Args:
-        path: the job's history, oldest first, not empty.
+        path: the job's history, oldest first.
     """
 
     def __init__(self, path: Sequence[Change]) -> None:
-        self.last = path[-1]
+        self.last = path[-1] if path else None
         self.states = {change.target for change in path}
         self._visits: dict[Move | None, list[str]] = {}
         for ordinal, change in enumerate(path, start=1):
             move = Move(change.source, change.event, change.target) if change.source else None
             self._visits.setdefault(move, []).append(f"{ordinal}. +{_elapsed(change.at - path[0].at)}")
 
+    def __bool__(self) -> bool:
+        return self.last is not None
+
+    def took(self, move: Move | None) -> bool:
+        """Whether the job went this way; None is the edge from the initial mark."""
+        return move in self._visits
+
     def visits(self, move: Move | None) -> str:
-        """When an edge was taken (None: the one from the initial mark): ``2. +0.8 s, 6. +41.2 s``."""
+        """When the job went this way, as in ``2. +0.8 s, 6. +41.2 s``."""
         visits = self._visits.get(move, [])
         if len(visits) > TOLD_VISITS:
             visits = [*visits[: TOLD_VISITS - 1], f"… {visits[-1]} ({len(visits)} times)"]
         return ", ".join(visits)
 
     def unknown(self) -> list[Move]:
-        """Moves that this version's machine does not make: an older one did."""
-        return [move for move in self._visits if move is not None and move not in _moves()]
+        """Moves that the machine does not make today: an older version did."""
+        return [move for move in self._visits if move is not None and move not in MOVES]
+
+    def title(self) -> str:
+        """Which job, where it is, and why."""
+        if self.last is None:
+            return ""
+        return f"{self.last.job_id} is {self.last.target}: {self.last.reason}"
 
 
 def _elapsed(seconds: float) -> str:
@@ -152,68 +228,225 @@ def _elapsed(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def _journey(path: Sequence[Change] | None) -> Journey | None:
-    return Journey(path) if path else None
+# Colours, told apart by people who see red and green alike, and on white and dark pages
+
+
+class Look(NamedTuple):
+    """How a state is painted."""
+
+    fill: str
+    line: str
+    text: str
+
+
+INK = "#24303C"
+SOFT = "#5B6770"
+FAINT = "#A9B2BB"
+TONES: dict[Tone, str] = {"success": "#0B5CAD", "failure": "#B5443A", "other": SOFT}
+LOOKS = {
+    "queued": Look("#F4F6F8", "#0B5CAD", INK),
+    "live": Look("#EDF4FB", "#0B5CAD", INK),
+    "done": Look("#D3E4F6", "#0B5CAD", INK),
+    "failed": Look("#FAE6E3", "#B5443A", INK),
+    "current": Look("#FFEFB8", "#B07A00", INK),
+    "unvisited": Look("#FFFFFF", FAINT, FAINT),
+}
+
+
+def _look(state: State, journey: Journey) -> str:
+    """The name of the look of a state."""
+    if journey.last is not None and journey.last.target == state:
+        return "current"
+    if journey and state not in journey.states:
+        return "unvisited"
+    return state if state in LOOKS else "live"
+
+
+# Mermaid
+
+
+def _mermaid_statements(journey: Journey) -> Iterator[str]:
+    yield "direction TB"
+    for name, look in LOOKS.items():
+        width = 4 if name == "current" else 1
+        yield f"classDef {name} fill:{look.fill},stroke:{look.line},stroke-width:{width}px,color:{look.text}"
+    for state in STATES:
+        yield from _mermaid_state(state)
+        yield f"class {state} {_look(state, journey)}"
+    yield f"[*] --> {BEGIN} : {_mermaid_lines([f'{journey.visits(None)} {SUBMITTED}'])}"
+    for arrow, moves in _arrows(journey).items():
+        yield f"{arrow.source} --> {arrow.target} : {_mermaid_lines(_mermaid_label(arrow, moves, journey))}"
+    for state in ENDED_STATES:
+        yield f"{state} --> [*]"
+    if journey.last is not None:
+        title = _mermaid_lines(textwrap.wrap(_clip(journey.title()), 40))
+        yield f"note right of {journey.last.target} : {title}"
+
+
+def _mermaid_state(state: State) -> Iterator[str]:
+    text = STATES[state]
+    yield f"{state} : {state}"
+    for words in (text.means, f"waits for {text.waits_for}", f"deadline {text.deadline}"):
+        for line in textwrap.wrap(words, 44, break_on_hyphens=False):
+            yield f"{state} : {_mermaid_text(line)}"
+
+
+def _mermaid_label(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> Iterator[str]:
+    for move in moves:
+        yield f"{journey.visits(move)} {move.event} {_deadline(move)}"
+        yield from textwrap.wrap(_why(move), 30)
+    yield from _effects(arrow.orders)
+
+
+def _mermaid_lines(lines: Iterable[str]) -> str:
+    return "<br/>".join(_mermaid_text(line.strip()) for line in lines)
+
+
+def _mermaid_text(words: str) -> str:
+    """Words as entities where Mermaid would read them as its own signs (``:`` and ``;`` end a label)."""
+    return re.sub(r"[^\w\s.,()+→…'/-]", lambda sign: f"#{ord(sign[0])};", words)
 
 
 # dot
 
-INK = "#24303C"
-FAINT = "#A9B2BB"
-COLORS: dict[Tone, str] = {"success": "#0B5CAD", "failure": "#B5443A", "other": "#5B6770"}
-FILLS: dict[State, str] = {"queued": "#F4F6F8", "done": "#D9E8F8", "failed": "#FAE6E3"}
-LIVE_FILL = "#EDF4FB"
+FONT = "Helvetica,Arial,sans-serif"
 
 
-def dot(path: Sequence[Change] | None = None) -> str:
-    """The machine in Graphviz's language; the same machine is always the same text.
-
-    Args:
-        path: a job's history, oldest first; its way is highlighted, and the rest is greyed.
-    """
-    journey = _journey(path)
-    lines = [
-        'digraph "lando-fsm" {',
-        '  graph [bgcolor="white", pad=0.3, nodesep=0.5, ranksep=0.55, fontname="Helvetica"];',
-        f'  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize=11, fontcolor="{INK}"];',
-        '  edge [fontname="Helvetica", fontsize=10, arrowsize=0.8];',
-        f'  begin [shape=circle, style=filled, label="", width=0.2, fillcolor="{INK}"];',
-        *(_dot_state(state, journey) for state in STATES),
-        *(f'  end_{state} [shape=doublecircle, style=filled, label="", width=0.12, fillcolor="{INK}"];' for state in ENDED_STATES),
-        f'  begin -> {BEGIN} [label=<{SUBMITTED}>, color="{INK}"];',
-        *(_dot_arrow(arrow, moves, journey) for arrow, moves in _arrows().items()),
-        *(f'  {state} -> end_{state} [color="{INK}"];' for state in ENDED_STATES),
-        "  {rank=same; done; failed}",
-        "}",
-    ]
-    return "\n".join(lines) + "\n"
+def _dot_statements(journey: Journey) -> Iterator[str]:
+    yield "graph [bgcolor=white, pad=0.3, nodesep=0.25, ranksep=0.4, labelloc=t, fontsize=13];"
+    yield f'graph [fontname="{FONT}", fontcolor="{INK}", label="{_dot_title(journey)}"];'
+    yield f'node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=11, width=3.5];'
+    yield f'edge [fontname="{FONT}", fontsize=10, arrowsize=0.8];'
+    yield _dot_mark("begin", "circle")
+    for state in STATES:
+        yield _dot_state(state, journey)
+    for state in ENDED_STATES:
+        yield _dot_mark(f"end_{state}", "doublecircle")
+    start = [_bold(f"{journey.visits(None)} {SUBMITTED}".strip())]
+    yield f'begin -> {BEGIN} [label={_dot_label(start)}, color="{INK}", fontcolor="{INK}"];'
+    for arrow, moves in _arrows(journey).items():
+        yield _dot_arrow(arrow, moves, journey)
+    for state in ENDED_STATES:
+        yield f'{state} -> end_{state} [color="{INK}"];'
+    yield "{rank=same; failed -> done [style=invis];}"
 
 
-def _dot_state(state: State, journey: Journey | None) -> str:
-    text = STATES[state]
-    rows = [f'<FONT POINT-SIZE="15"><B>{state}</B></FONT>', *map(html.escape, textwrap.wrap(text.means, 46))]
-    rows += [f'<I>waits for</I> {"<BR/>".join(map(html.escape, textwrap.wrap(text.waits_for, 46)))}',
-     f'<I>deadline</I> {html.escape(text.deadline)}']
-    records = _records(state)
-    if records:
-        rows += [f'<FONT COLOR="#5B6770">notes {html.escape(", ".join(records))}</FONT>' ]
-    color = COLORS["failure" if state == "failed" else "success"]
-    return f'  {state} [label={_table(rows)}, fillcolor="{FILLS.get(state, LIVE_FILL)}", color="{color}"];'
+def _dot_mark(name: str, shape: str) -> str:
+    return f'{name} [shape={shape}, style=filled, label="", width=0.15, fillcolor="{INK}", group={name[4:]}];'
 
 
-def _table(rows):
-    cells = "".join(f'<TR><TD ALIGN="LEFT" BALIGN="LEFT">{row}</TD></TR>' for row in rows)
+def _dot_title(journey: Journey) -> str:
+    lines = textwrap.wrap(_clip(journey.title()), 90)
+    return "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+
+
+def _dot_state(state: State, journey: Journey) -> str:
+    text, look = STATES[state], LOOKS[_look(state, journey)]
+    lines = [_font(_bold(state), size=16), *_wrapped(text.means)]
+    lines += [*_wrapped(text.waits_for, "waits for"), *_wrapped(text.deadline, "deadline")]
+    soft = FAINT if look.text == FAINT else SOFT
+    lines += [_font(line, size=9, color=soft) for line in _wrapped(_records(state), "records", 52)]
+    width = 4 if look is LOOKS["current"] else 1.2
+    return (
+        f'{state} [label={_dot_label(lines)}, fillcolor="{look.fill}", color="{look.line}", '
+        f'fontcolor="{look.text}", penwidth={width}];'
+    )
+
+
+def _dot_arrow(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> str:
+    taken = [move for move in moves if journey.took(move)] if journey else moves
+    color = TONES[arrow.tone] if taken else FAINT
+    lines: list[str] = []
+    for move in moves:
+        ink = color if move in taken else FAINT
+        lines += [_font(line, color=ink) for line in _dot_move(move, journey)]
+    lines += [html.escape(effect) for effect in _effects(arrow.orders)]
+    pen = 3.5 if arrow.tone == "success" else 1.2
+    if journey:
+        pen = 3.5 if taken else 1.0
+    style = ", style=dashed" if arrow.timed else ""
+    return (
+        f'{arrow.source} -> {arrow.target} [label={_dot_label(lines)}, color="{color}", fontcolor="{color}", '
+        f"penwidth={pen}{style}{_dot_side(arrow)}];"
+    )
+
+
+def _dot_side(arrow: Arrow) -> str:
+    """A clean run goes straight down; failures leave it on the left, everything else on the right."""
+    if arrow.tone == "success":
+        return ", weight=10"
+    if arrow.source in ENDED_STATES:
+        return ""
+    side = "w" if arrow.tone == "failure" else "e"
+    return f", tailport={side}, headport={side}"
+
+
+def _dot_move(move: Move, journey: Journey) -> Iterator[str]:
+    if journey.took(move):
+        yield _bold(journey.visits(move))
+    yield _bold(move.event)
+    if _deadline(move):
+        yield html.escape(_deadline(move))
+    for line in textwrap.wrap(_why(move), 26):
+        yield f"<I>{html.escape(line)}</I>"
+
+
+def _dot_label(lines: Iterable[str]) -> str:
+    """Lines as a table with room at the left, so that an edge does not touch its words."""
+    cells = "".join(f'<TR><TD WIDTH="4"></TD><TD ALIGN="LEFT">{line}</TD></TR>' for line in lines)
     return f'<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>>'
 
 
-def _dot_arrow(arrow, moves, journey):
-    rows = []
-    for m in moves:
-        rows.append(f"<B>{html.escape(_event_text(m.event))}</B>")
-        rows.append(f'<FONT POINT-SIZE="9" COLOR="#5B6770"><I>{html.escape(_moves()[m].why)}</I></FONT>')
-    if arrow.orders:
-        rows.append(" ".join(_ordered(arrow.orders)))
-    c=COLORS[arrow.tone]
-    extra = {"success": ", penwidth=3, weight=8"}.get(arrow.tone, "")
-    if arrow.timed: extra += ", style=dashed"
-    return f'  {arrow.source} -> {arrow.target} [label={_table(rows)}, color="{c}", fontcolor="{c}"{extra}];'
+def _wrapped(words: str, heading: str = "", width: int = 44) -> list[str]:
+    lines = textwrap.wrap(f"{heading} {words}".strip(), width, break_on_hyphens=False) if words else []
+    escaped = [html.escape(line) for line in lines]
+    if heading and escaped:
+        escaped[0] = f"<I>{heading}</I>{escaped[0].removeprefix(heading)}"
+    return escaped
+
+
+def _bold(words: str) -> str:
+    return f"<B>{html.escape(words)}</B>"
+
+
+def _font(markup: str, size: int | None = None, color: str | None = None) -> str:
+    attributes = (f' POINT-SIZE="{size}"' if size else "") + (f' COLOR="{color}"' if color else "")
+    return f"<FONT{attributes}>{markup}</FONT>"
+
+
+def _clip(words: str) -> str:
+    return textwrap.shorten(
+        "".join(sign if sign.isprintable() else " " for sign in words), 240, placeholder=" …"
+    )
+
+
+# The committed files
+
+
+def stamp(dot_text: str) -> str:
+    """A comment that tells which dot text an SVG was made of: versions of Graphviz draw differently."""
+    return f"<!-- made of dot text with sha256 {hashlib.sha256(dot_text.encode()).hexdigest()} -->\n"
+
+
+def write(directory: Path) -> None:
+    """Write machine.mmd, machine.dot and machine.svg.
+
+    Raises:
+        LandoError: Graphviz is not installed, or it failed; the text files are written by then.
+    """
+    text = dot()
+    (directory / "machine.mmd").write_text(mermaid(), encoding="utf-8")
+    (directory / "machine.dot").write_text(text, encoding="utf-8")
+    (directory / "machine.svg").write_bytes(render(text, "svg") + stamp(text).encode())
+
+
+def _main() -> None:
+    given = sys.argv[1:]
+    try:
+        write(Path(given[0]) if given else Path(__file__).parent.parent / "diagrams")
+    except (LandoError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    _main()

@@ -133,7 +133,7 @@ def _wrong_with_address(address: str) -> str | None:
     if address.startswith("-"):
         return "may not begin with -, which git would take for an option"
     if "::" in re.sub(r"\[[0-9A-Fa-f:.]+\]", "", address):
-        return f":: makes git run a program; it takes {_WHAT_GIT_CLONE_TAKES}"
+        return f"holds ::, by which git runs a program; it takes {_WHAT_GIT_CLONE_TAKES}"
     scheme, is_url, rest = address.partition("://")
     if is_url:
         return _wrong_with_url(scheme, rest)

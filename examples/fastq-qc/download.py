@@ -8,7 +8,7 @@ import re
 import ssl
 import sys
 import time
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
@@ -19,7 +19,7 @@ SCHEMES = ("http", "https", "file")
 SILENCE = 60
 """Seconds without a byte after which a try has failed."""
 CHUNK = 1 << 20
-FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, ssl.SSLCertVerificationError)
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, ssl.SSLCertVerificationError, InvalidURL)
 """What a further try does not mend. (An HTTP status tells by itself.)"""
 
 
@@ -53,7 +53,12 @@ def arguments() -> argparse.Namespace:
 
 
 def absolute(url: str, base: Path | None) -> str:
-    scheme = urlsplit(url).scheme
+    try:
+        scheme, host = urlsplit(url)[:2]
+    except ValueError:
+        raise Failed("url: is no address") from None
+    if "@" in host:
+        raise Failed("url: user and password in an address are not taken")
     if scheme in SCHEMES:
         return url
     if scheme:
@@ -70,9 +75,8 @@ def file_name(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """The address without what may be secret in it: user, password and query."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    """The address without its query, where signed addresses have their signature."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def download(url: str, path: Path, tries: int, pause: float) -> str:
@@ -117,6 +121,8 @@ def may_pass(error: Exception) -> bool:
 def words(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return f"the server answered {error.code} {error.reason}"
+    if isinstance(error, InvalidURL):
+        return "is no valid address"  # its own words quote the query
     reason = error.reason if isinstance(error, URLError) else error
     return (reason.strerror if isinstance(reason, OSError) else None) or str(reason) or type(reason).__name__
 

@@ -27,13 +27,13 @@ def main() -> None:
     print(json.dumps(summary, indent=2))
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO | gzip.GzipFile:
     with path.open("rb") as file:
         compressed = file.read(len(GZIP)) == GZIP
     return gzip.open(path) if compressed else path.open("rb")
 
 
-def summarize(file: BinaryIO) -> dict[str, int | float]:
+def summarize(file: BinaryIO | gzip.GzipFile) -> dict[str, int | float]:
     reads = bases = gc = called = quality = 0
     for sequence, qualities in records(file):
         letters = sequence.upper()
@@ -53,15 +53,15 @@ def summarize(file: BinaryIO) -> dict[str, int | float]:
     }
 
 
-def records(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+def records(file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[bytes, bytes]]:
     """The sequence and qualities of every read."""
-    number = 0
+    line = 1
     while header := file.readline():
-        number += 1
         sequence, plus, qualities = (file.readline().rstrip(b"\r\n") for _ in range(3))
         if not header.startswith(b"@") or not plus.startswith(b"+") or len(sequence) != len(qualities):
-            raise ValueError(f"line {4 * number - 3}: no FASTQ record begins here")
+            raise ValueError(f"line {line}: no FASTQ record begins here")
         yield sequence, qualities
+        line += 4
 
 
 if __name__ == "__main__":

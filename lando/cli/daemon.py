@@ -12,8 +12,10 @@ import click
 from lando.cli.common import site
 from lando.service import Service, notify_ready
 
+log = logging.getLogger("lando")
 
-@click.command("daemon")
+
+@click.command("daemon", short_help="Take jobs from the queue and run them.")
 @click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
 @click.pass_context
 def command(ctx: click.Context, quiet: bool) -> None:
@@ -24,8 +26,7 @@ def command(ctx: click.Context, quiet: bool) -> None:
     """
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
     here = site(ctx)
-    print(f"configuration: {here.config.source}", file=sys.stderr)
-    print(f"state:         {here.config.state_dir}", file=sys.stderr, flush=True)
+    log.info("configuration: %s; state: %s", here.config.source, here.config.state_dir)
     service = Service(here)
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: service.daemon.stop())
@@ -33,7 +34,7 @@ def command(ctx: click.Context, quiet: bool) -> None:
         service.run(_tell_ready)
     finally:
         service.close()
-    print("ended; jobs go on, and the next daemon takes them up", file=sys.stderr)
+    log.info("ended; jobs go on, and the next daemon takes them up")
 
 
 def _tell_ready() -> None:

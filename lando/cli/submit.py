@@ -71,7 +71,7 @@ def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
                 publisher = None
 
 
-@click.command("submit")
+@click.command("submit", short_help="Queue a job and print its id.")
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
 @click.option(
     "--id", "job_id", metavar="UUID", help="The job's id; submitting the same id again changes nothing."

@@ -56,6 +56,7 @@ def main(lock: int, check_seconds: float) -> None:
     if os.fork():
         os._exit(0)  # what the daemon reaps; the init itself is nobody's child
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the creator's may block what ends us
     # What escapes with setsid and a double fork comes back to us, so that deleting finds it.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     crash_at = os.environ.pop("LANDO_LAUNCHER_CRASH_AT", "")

@@ -339,6 +339,17 @@ def test_failed_connect_leaves_no_file_open(database: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_new_file_that_somebody_else_is_writing_is_waited_for(database: Path) -> None:
+    other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE other (x)")
+    other.execute("BEGIN IMMEDIATE")
+    late = threading.Timer(0.05, other.execute, ["COMMIT"])
+    late.start()
+    EmbeddedPublisher(database, "client").close()
+    late.join()
+    other.close()
+
+
 def test_path_that_looks_like_an_address(tmp_path: Path) -> None:
     directory = tmp_path / "odd ?mode=ro#%41"
     directory.mkdir()
