@@ -15,11 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lando_worker.inputs import yaml_safe_json
-
 from lando.errors import UsageError
 from lando.job import JobSpec
 from lando.secrets import strip_url
+from lando_worker.inputs import yaml_safe_json
 
 MAX_BASE64 = 65_535
 """Characters of base64 that Nova takes: https://docs.openstack.org/api-ref/compute/#create-server"""

@@ -15,7 +15,7 @@ import platformdirs
 
 from lando import yamlfile
 from lando.errors import UsageError
-from lando.yamlfile import Section
+from lando.yamlsection import Section
 
 CONFIG_NAME = "landoconfig.yml"
 EMBEDDED_SOURCE = "embedded, no configuration file"

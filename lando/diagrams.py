@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 from lando.errors import LandoError
 from lando.job import ENDED_STATES, State
 from lando.ledger import Change
-from lando.states import EVENTS, MACHINE, STATES, Row
+from lando.states import EVENTS, MACHINE, STATES, Row, RowTransition
 
 Tone = Literal["success", "failure", "other"]
 
@@ -124,6 +124,7 @@ def _rows() -> Iterator[tuple[State, Row]]:
     for state in STATES:
         for event in EVENTS:
             for transition in MACHINE.events[event.name].transitions.get(state, ()):
+                assert isinstance(transition, RowTransition)
                 yield state, transition.row
 
 
@@ -274,13 +275,21 @@ def _mermaid_statements(journey: Journey) -> Iterator[str]:
         yield from _mermaid_state(state)
         yield f"class {state} {_look(state, journey)}"
     yield f"[*] --> {BEGIN} : {_mermaid_lines([f'{journey.visits(None)} {SUBMITTED}'])}"
-    for arrow, moves in _arrows(journey).items():
+    for arrow, moves in _mermaid_arrows(journey).items():
         yield f"{arrow.source} --> {arrow.target} : {_mermaid_lines(_mermaid_label(arrow, moves, journey))}"
     for state in ENDED_STATES:
         yield f"{state} --> [*]"
     if journey.last is not None:
-        title = _mermaid_lines(textwrap.wrap(_clip(journey.title()), 40))
+        title = _mermaid_lines(textwrap.wrap(_clip(journey.title()), 28))
         yield f"note right of {journey.last.target} : {title}"
+
+
+def _mermaid_arrows(journey: Journey) -> dict[Arrow, list[Move]]:
+    """Mermaid paints all edges alike: what differs in its look only is stacked, too."""
+    stacked: dict[Arrow, list[Move]] = {}
+    for arrow, moves in _arrows(journey).items():
+        stacked.setdefault(arrow._replace(tone="other", timed=False), []).extend(moves)
+    return stacked
 
 
 def _mermaid_state(state: State) -> Iterator[str]:
@@ -293,8 +302,8 @@ def _mermaid_state(state: State) -> Iterator[str]:
 
 def _mermaid_label(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> Iterator[str]:
     for move in moves:
-        yield f"{journey.visits(move)} {move.event} {_deadline(move)}"
-        yield from textwrap.wrap(_why(move), 30)
+        yield from filter(None, (journey.visits(move), move.event, _deadline(move)))
+        yield from textwrap.wrap(_why(move), 24)
     yield from _effects(arrow.orders)
 
 
@@ -315,24 +324,33 @@ FONT = "Helvetica,Arial,sans-serif"
 def _dot_statements(journey: Journey) -> Iterator[str]:
     yield "graph [bgcolor=white, pad=0.3, nodesep=0.25, ranksep=0.4, labelloc=t, fontsize=13];"
     yield f'graph [fontname="{FONT}", fontcolor="{INK}", label="{_dot_title(journey)}"];'
-    yield f'node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=11, width=3.5];'
+    yield f'node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=11, width=3.3];'
     yield f'edge [fontname="{FONT}", fontsize=10, arrowsize=0.8];'
-    yield _dot_mark("begin", "circle")
+    yield _dot_mark("begin", "circle", BEGIN)
     for state in STATES:
         yield _dot_state(state, journey)
     for state in ENDED_STATES:
-        yield _dot_mark(f"end_{state}", "doublecircle")
+        yield _dot_mark(f"end_{state}", "doublecircle", state)
     start = [_bold(f"{journey.visits(None)} {SUBMITTED}".strip())]
     yield f'begin -> {BEGIN} [label={_dot_label(start)}, color="{INK}", fontcolor="{INK}"];'
     for arrow, moves in _arrows(journey).items():
         yield _dot_arrow(arrow, moves, journey)
     for state in ENDED_STATES:
-        yield f'{state} -> end_{state} [color="{INK}"];'
+        ended = not journey or _look(state, journey) == "current"
+        yield f'{state} -> end_{state} [color="{INK if ended else FAINT}"];'
     yield "{rank=same; failed -> done [style=invis];}"
 
 
-def _dot_mark(name: str, shape: str) -> str:
-    return f'{name} [shape={shape}, style=filled, label="", width=0.15, fillcolor="{INK}", group={name[4:]}];'
+def _dot_mark(name: str, shape: str, state: State) -> str:
+    return (
+        f'{name} [shape={shape}, style=filled, label="", width=0.15, fillcolor="{INK}", '
+        f"group={_dot_group(state)}];"
+    )
+
+
+def _dot_group(state: State) -> str:
+    """What is in one group stands in one line: the states of a clean run."""
+    return "failed" if state == "failed" else "clean"
 
 
 def _dot_title(journey: Journey) -> str:
@@ -348,8 +366,8 @@ def _dot_state(state: State, journey: Journey) -> str:
     lines += [_font(line, size=9, color=soft) for line in _wrapped(_records(state), "records", 52)]
     width = 4 if look is LOOKS["current"] else 1.2
     return (
-        f'{state} [label={_dot_label(lines)}, fillcolor="{look.fill}", color="{look.line}", '
-        f'fontcolor="{look.text}", penwidth={width}];'
+        f'{state} [label={_dot_label(lines, ' WIDTH="225"')}, fillcolor="{look.fill}", color="{look.line}", '
+        f'fontcolor="{look.text}", penwidth={width}, group={_dot_group(state)}];'
     )
 
 
@@ -378,7 +396,20 @@ def _dot_side(arrow: Arrow) -> str:
     if arrow.source in ENDED_STATES:
         return ""
     side = "w" if arrow.tone == "failure" else "e"
+    if _distance(arrow) == 1 and ADJ:
+        return f", tailport=s{side}, headport=n{side}"
+    if _distance(arrow) == -1 and ADJ:
+        return f", tailport=n{side}, headport=s{side}"
     return f", tailport={side}, headport={side}"
+
+
+def _distance(arrow: Arrow) -> int:
+    """How many states further down the arrow leads."""
+    states = list(STATES)
+    return states.index(arrow.target) - states.index(arrow.source)
+
+
+ADJ = 1
 
 
 def _dot_move(move: Move, journey: Journey) -> Iterator[str]:
@@ -391,10 +422,10 @@ def _dot_move(move: Move, journey: Journey) -> Iterator[str]:
         yield f"<I>{html.escape(line)}</I>"
 
 
-def _dot_label(lines: Iterable[str]) -> str:
+def _dot_label(lines: Iterable[str], width: str = "") -> str:
     """Lines as a table with room at the left, so that an edge does not touch its words."""
     cells = "".join(f'<TR><TD WIDTH="4"></TD><TD ALIGN="LEFT">{line}</TD></TR>' for line in lines)
-    return f'<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>>'
+    return f'<<TABLE BORDER="0"{width} CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>>'
 
 
 def _wrapped(words: str, heading: str = "", width: int = 44) -> list[str]:
@@ -415,9 +446,8 @@ def _font(markup: str, size: int | None = None, color: str | None = None) -> str
 
 
 def _clip(words: str) -> str:
-    return textwrap.shorten(
-        "".join(sign if sign.isprintable() else " " for sign in words), 240, placeholder=" …"
-    )
+    printable = "".join(sign if sign.isprintable() else " " for sign in words)
+    return textwrap.shorten(printable, 240, placeholder=" …")
 
 
 # The committed files

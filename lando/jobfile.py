@@ -14,7 +14,8 @@ from typing import Any
 from lando import yamlfile
 from lando.job import DEFAULT_ATTEMPTS, JobSpec
 from lando.messages import MAX_BYTES
-from lando.yamlfile import Document, Section
+from lando.yamlfile import Document
+from lando.yamlsection import Section, kind
 
 KEYS = tuple(field.name for field in fields(JobSpec))
 SCHEMES = ("https", "http", "ssh", "git", "file")
@@ -211,7 +212,7 @@ def _input(job: Section) -> Mapping[str, Any]:
         return {}
     if isinstance(value, dict):
         return value
-    job.complain("input", f"expected {hint}, found {yamlfile.kind(value)}")
+    job.complain("input", f"expected {hint}, found {kind(value)}")
     return {}
 
 

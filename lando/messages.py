@@ -7,6 +7,8 @@ Where a message came from (client or worker) is told by the queue, never by the 
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -108,12 +110,13 @@ def decode(raw: bytes, origin: Origin | None = None) -> Message:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        envelope = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        envelope = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+        json.dumps(envelope, ensure_ascii=False).encode()  # a lone surrogate is no text
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
     if not isinstance(envelope, dict):
         raise Malformed(f"a JSON {type(envelope).__name__}, not an object")
-    if "\\u0000" in json.dumps(envelope):
+    if _NUL.search(raw):
         raise Malformed("holds a NUL character")
     return envelope
 
@@ -173,7 +176,10 @@ def _number(envelope: Mapping[str, Any], key: str) -> float:
     value = envelope.get(key)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise Malformed(f"{key}: expected a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise Malformed(f"{key}: out of range") from None
 
 
 def _mapping(envelope: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -194,6 +200,16 @@ def _uuid(value: object, key: str) -> None:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{_short(digits)} is out of range")
+    return number
 
 
 def _refuse_constant(name: str) -> Any:

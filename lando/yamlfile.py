@@ -1,4 +1,4 @@
-"""Strict YAML that people write: loaded with line numbers, read key by key, all its mistakes told at once.
+"""Strict YAML that people write: loaded with line numbers, all its mistakes told at once.
 
 Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), as CWL runners
 do: ``on`` and ``2020-01-01`` are text. Values are never quoted in an error, since they may be secrets.
@@ -6,11 +6,9 @@ do: ``on`` and ``2020-01-01`` are text. Values are never quoted in an error, sin
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -23,14 +21,11 @@ from lando.errors import UsageError
 MAX_SIZE = 4 * 1024 * 1024
 """Bytes of a file; characters of what its aliases expand to."""
 MAX_DEPTH = 100
-MAX_DURATION = 3650 * 86400.0
-"""Seconds."""
 
 KeyPath = tuple[str | int, ...]
 """Where a value is in a document: ("work_queue", "port")."""
 
 _TAG = "tag:yaml.org,2002:"
-_DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s?)?")
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", "~nN"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -393,190 +388,3 @@ def _dotted(path: KeyPath) -> str:
 def _shown(key: str) -> str:
     shown = key if key.isprintable() and key else ascii(key)
     return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
-def nearest(word: str, known: Collection[str]) -> str | None:
-    """The known name that was probably meant."""
-    folded = word.lower().replace("-", "_").replace(" ", "_")
-    return next(iter(difflib.get_close_matches(folded, known, n=1)), None)
-
-
-class Section:
-    """One mapping of a document, read key by key; mistakes are noted in the document.
-
-    A key whose value is null counts as not given. A getter answers None (or a placeholder, if the key is
-    required) for what is absent or wrong; ``Document.check`` must come before anything is believed.
-
-    Args:
-        document: what the section is in.
-        known: every key it may have.
-        path: where it is; the whole document if empty.
-    """
-
-    def __init__(self, document: Document, known: Sequence[str], path: KeyPath = ()) -> None:
-        self.document = document
-        self.path = path
-        self._known = known
-        self._values = self._at(path)
-        self._misspelt: set[str] = set()
-        self._complain_of_unknown_keys()
-
-    def _at(self, path: KeyPath) -> Mapping[str, Any]:
-        value = self.document.value
-        for part in path:
-            value = value[part]
-        if isinstance(value, dict):
-            return value
-        empty = "is empty" if not path else "has nothing in it"
-        found = f"expected keys and values (a mapping), found {kind(value)}"
-        self.document.complain(path, empty if value is None else found)
-        if not path:
-            self.document.check()
-        return {}
-
-    def _complain_of_unknown_keys(self) -> None:
-        for key in self._values:
-            if key in self._known:
-                continue
-            meant = nearest(key, self._known)
-            if meant:
-                self._misspelt.add(meant)  # so that its absence is not told, too
-            hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(self._known)}"
-            self.complain(key, f"unknown key; {hint}")
-
-    def complain(self, key: str, what: str) -> None:
-        """Note a mistake in the value of ``key``."""
-        self.document.complain((*self.path, key), what)
-
-    def get(self, key: str) -> Any:
-        """The value as it was written; None when there is none."""
-        assert key in self._known, key
-        return self._values.get(key)
-
-    def holds(self, key: str) -> bool:
-        """Whether the key is written, be it without a value."""
-        return key in self._values
-
-    def require(self, key: str, what: str) -> Any:
-        """The value of a key that must be there; ``what`` says what to write."""
-        value = self.get(key)
-        if value is None and self.holds(key):
-            self.complain(key, f"has no value; {what}")
-        elif value is None and key not in self._misspelt:
-            self.complain(key, f"missing; {what}")
-        return value
-
-    def text(self, key: str) -> str | None:
-        """One line of text, not empty."""
-        value = self.get(key)
-        return None if value is None else self._line((*self.path, key), value)
-
-    def required_text(self, key: str, what: str) -> str:
-        """One line of text that must be there; ``what`` says what to write."""
-        self.require(key, what)
-        return self.text(key) or ""
-
-    def _line(self, path: KeyPath, value: object) -> str | None:
-        if not isinstance(value, str):
-            self.document.complain(path, _expected_text(value))
-        elif not value.strip():
-            self.document.complain(path, "is empty; give it a value or remove the key")
-        elif any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value):
-            self.document.complain(path, "expected one line without control characters")
-        else:
-            return value
-        return None
-
-    def integer(self, key: str, least: int, most: int = 2**31 - 1) -> int | None:
-        """A whole number from ``least`` to ``most``."""
-        value = self.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, int) or isinstance(value, bool):
-            self.complain(key, f"expected a whole number, found {kind(value)}")
-        elif not least <= value <= most:
-            self.complain(key, f"must be {least} or more" if value < least else f"must be {most} or less")
-        else:
-            return value
-        return None
-
-    def flag(self, key: str) -> bool | None:
-        """``true`` or ``false``."""
-        value = self.get(key)
-        if value is None or isinstance(value, bool):
-            return value
-        self.complain(key, f"expected true or false, found {kind(value)}")
-        return None
-
-    def duration(self, key: str) -> float | None:
-        """Seconds, more than zero: written as a number, or as ``90m``, ``2h``, ``1d``, ``1h30m``."""
-        value = self.get(key)
-        if value is None:
-            return None
-        seconds = _seconds(value)
-        if seconds is None:
-            self.complain(key, "expected seconds, or a time such as 90m, 2h, 1d or 1h30m")
-        elif not 0 < seconds <= MAX_DURATION:
-            self.complain(key, "must be more than 0" if seconds <= 0 else "must be at most 3650d")
-        else:
-            return seconds
-        return None
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts, each passed on as it is."""
-        value = self.get(key)
-        if value is None:
-            return ()
-        if not isinstance(value, list):
-            self.complain(key, f"expected a list of texts, found {kind(value)}")
-            return ()
-        for index, item in enumerate(value):
-            if not isinstance(item, str):
-                self.document.complain((*self.path, key, index), _expected_text(item))
-        return tuple(value)
-
-    def lines(self, key: str) -> dict[str, str]:
-        """A mapping whose values are one line of text each."""
-        value = self.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            self.complain(key, f"expected keys and values (a mapping), found {kind(value)}")
-            return {}
-        return {name: self._line((*self.path, key, name), item) or "" for name, item in value.items()}
-
-    def section(self, key: str, known: Sequence[str]) -> Section | None:
-        """The section under ``key``; None when it is absent or empty."""
-        return None if self.get(key) is None else Section(self.document, known, (*self.path, key))
-
-
-def kind(value: object) -> str:
-    """What a value is, in words a person who writes YAML would use; never the value itself."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return "a number"
-    if isinstance(value, str):
-        return "text" if value else "empty text"
-    return "a list" if isinstance(value, list) else "a mapping"
-
-
-def _expected_text(value: object) -> str:
-    hint = "; put it in quotes" if isinstance(value, (bool, int, float)) else ""
-    return f"expected text, found {kind(value)}{hint}"
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return float(min(value, 2**53))
-    if isinstance(value, float):
-        return value
-    match = _DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
-    if match is None or not any(match.groups()):
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(days * 86400 + hours * 3600 + minutes * 60 + seconds)

@@ -35,6 +35,16 @@ timeouts:
 """
 
 
+QUICK = (
+    CONFIG
+    + """
+worker:
+  cwl_base_command: [bash, -c, 'bash script.sh >&2 && echo "{{}}"']
+"""
+)
+"""A site's own CWL runner that runs ``script.sh`` and costs no second of start-up; its output object is empty."""
+
+
 def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """Ask until the answer is true; the answer."""
     deadline = time.monotonic() + patience
@@ -188,7 +198,7 @@ class LocalSite:
 
 
 def workflow(root: Path, script: str, name: str = "wf") -> Path:
-    """A job file, beside it a folder with a one-step workflow that runs a shell script; its output is ``out``."""
+    """A job file beside a folder with a one-step workflow: a shell script, whose stdout is the output ``out``."""
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "script.sh").write_text(script)
@@ -213,3 +223,39 @@ def workflow(root: Path, script: str, name: str = "wf") -> Path:
     job = root / f"{name}.yml"
     job.write_text(f"git_clone: {name}\ncd: .\ninput: {{}}\nrun_cwl: tool.cwl\n")
     return job
+
+
+class Gate:
+    """Where workflows wait until a test lets them go on.
+
+    Args:
+        root: a directory of the test's own.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._pipe = root / "gate"
+        self._arrivals = root / "arrivals"
+        os.mkfifo(self._pipe)
+        self._end = os.open(self._pipe, os.O_RDWR)  # both ends, so that nobody waits for the other to open it
+
+    @property
+    def script(self) -> str:
+        """What a workflow's script does to wait here."""
+        return f'echo "$PWD" >> {self._arrivals}\nread -r line < {self._pipe}\n'
+
+    @property
+    def arrivals(self) -> int:
+        """How many workflows have come here."""
+        return len(self._arrivals.read_text().splitlines()) if self._arrivals.exists() else 0
+
+    def wait_for_arrivals(self, count: int = 1) -> None:
+        """Wait until so many workflows have come here."""
+        wait_for(lambda: self.arrivals >= count, f"{count} workflows to begin")
+
+    def let_through(self, count: int = 1) -> None:
+        """Let so many workflows go on, now or when they come."""
+        os.write(self._end, b"go\n" * count)
+
+    def close(self) -> None:
+        """Let go of the pipe."""
+        os.close(self._end)

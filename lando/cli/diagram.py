@@ -28,7 +28,10 @@ from lando.errors import LandoError
 def command(
     ctx: click.Context, form: Literal["mermaid", "dot", "svg", "png"], job: str | None, output: Path | None
 ) -> None:
-    """Draw the state machine, from the table that runs."""
+    """Draw the state machine, from the table that runs: states, events, what each orders, deadlines.
+
+    Mermaid text is shown by many wikis and forges as it is; with --job, it shows where a job has been.
+    """
     path = None
     if job is not None:
         seen = views(ctx)

@@ -7,6 +7,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from lando_worker import clone
 from lando_worker.clone import Source, fetch
 from lando_worker.containers import Engine

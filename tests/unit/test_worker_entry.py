@@ -1,4 +1,5 @@
 import pytest
+
 from lando_worker import entry
 from lando_worker.result import WorkflowFailure
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from lando_worker import outputs
 from lando_worker.channel import Receiver
 from lando_worker.clone import GitFailed, Source

@@ -1,13 +1,13 @@
 import threading
 
 import pytest
+
+from lando.messages import Message, decode
+from lando.queue import QueueUnavailable
 from lando_worker import reporter as reporter_module
 from lando_worker.logbook import PIECE, Logbook
 from lando_worker.reporter import Reporter
 from lando_worker.spool import Spool
-
-from lando.messages import Message, decode
-from lando.queue import QueueUnavailable
 
 JOB = "00000000-0000-4000-8000-000000000001"
 
