@@ -143,12 +143,17 @@ def _arrows(journey: Journey) -> dict[Arrow, list[Move]]:
 
 
 def _tone(move: Move, row: Row) -> Tone:
-    states = list(STATES)
-    if move.event in CLEAN_RUN and states.index(move.target) == states.index(move.source) + 1:
+    if move.event in CLEAN_RUN and _distance(move.source, move.target) == 1:
         return "success"
     if move.target == "failed" or "save_console_log" in row.orders:
         return "failure"
     return "other"
+
+
+def _distance(source: State, target: State) -> int:
+    """How many states further on; negative: how many back."""
+    states = list(STATES)
+    return states.index(target) - states.index(source)
 
 
 def _why(move: Move) -> str:
@@ -302,7 +307,9 @@ def _mermaid_state(state: State) -> Iterator[str]:
 
 def _mermaid_label(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> Iterator[str]:
     for move in moves:
-        yield from filter(None, (journey.visits(move), move.event, _deadline(move)))
+        yield f"{journey.visits(move)} {move.event}"
+        if _deadline(move):
+            yield _deadline(move)
         yield from textwrap.wrap(_why(move), 24)
     yield from _effects(arrow.orders)
 
@@ -366,7 +373,7 @@ def _dot_state(state: State, journey: Journey) -> str:
     lines += [_font(line, size=9, color=soft) for line in _wrapped(_records(state), "records", 52)]
     width = 4 if look is LOOKS["current"] else 1.2
     return (
-        f'{state} [label={_dot_label(lines, ' WIDTH="225"')}, fillcolor="{look.fill}", color="{look.line}", '
+        f'{state} [label={_dot_label(lines, width=225)}, fillcolor="{look.fill}", color="{look.line}", '
         f'fontcolor="{look.text}", penwidth={width}, group={_dot_group(state)}];'
     )
 
@@ -396,20 +403,9 @@ def _dot_side(arrow: Arrow) -> str:
     if arrow.source in ENDED_STATES:
         return ""
     side = "w" if arrow.tone == "failure" else "e"
-    if _distance(arrow) == 1 and ADJ:
-        return f", tailport=s{side}, headport=n{side}"
-    if _distance(arrow) == -1 and ADJ:
-        return f", tailport=n{side}, headport=s{side}"
-    return f", tailport={side}, headport={side}"
-
-
-def _distance(arrow: Arrow) -> int:
-    """How many states further down the arrow leads."""
-    states = list(STATES)
-    return states.index(arrow.target) - states.index(arrow.source)
-
-
-ADJ = 1
+    corners = {1: ("s", "n"), -1: ("n", "s")}  # neighbours: the short way, from corner to corner
+    tail, head = corners.get(_distance(arrow.source, arrow.target), ("", ""))
+    return f", tailport={tail}{side}, headport={head}{side}"
 
 
 def _dot_move(move: Move, journey: Journey) -> Iterator[str]:
@@ -422,10 +418,10 @@ def _dot_move(move: Move, journey: Journey) -> Iterator[str]:
         yield f"<I>{html.escape(line)}</I>"
 
 
-def _dot_label(lines: Iterable[str], width: str = "") -> str:
+def _dot_label(lines: Iterable[str], width: int = 0) -> str:
     """Lines as a table with room at the left, so that an edge does not touch its words."""
     cells = "".join(f'<TR><TD WIDTH="4"></TD><TD ALIGN="LEFT">{line}</TD></TR>' for line in lines)
-    return f'<<TABLE BORDER="0"{width} CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>>'
+    return f'<<TABLE BORDER="0" WIDTH="{width}" CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>>'
 
 
 def _wrapped(words: str, heading: str = "", width: int = 44) -> list[str]:

@@ -15,7 +15,7 @@ MASK = "***"
 CREDENTIAL = re.compile(
     r"password|passwd|passphrase"  # wherever it stands; of the others, only whole words
     r"|(?:^|_)(?:passcode|pwd|secrets?|(?:auth|access)?tokens?|credentials?|authorization"
-    r"|(?:api|access|secret|private|signing|encryption|auth)_?keys?)(?:_|$)"
+    r"|(?:api|access|secret|private|signing|encryption|auth|agent|user|account)_?keys?)(?:_|$)"
 )
 FILE_KEYS = frozenset(("class", "location", "path", "basename", "format", "checksum"))
 """What names a CWL File rather than being in it: https://www.commonwl.org/v1.2/CommandLineTool.html#File"""

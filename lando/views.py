@@ -239,8 +239,8 @@ def _why_queued(view: JobView, queries: Queries, places: int | None, now: float)
 
 
 def _why_running(job: Job) -> str:
-    if job.phase == "running" and job.step_name:
-        return f"running {job.step_name}"
+    if job.phase == "running":
+        return f"running {job.step_name}" if job.step_name else job.reason
     return job.phase or job.reason
 
 

@@ -34,13 +34,12 @@ def opened(path: Path) -> BinaryIO | gzip.GzipFile:
 
 
 def summarize(file: BinaryIO | gzip.GzipFile) -> dict[str, int | float]:
-    reads = bases = gc = called = quality = 0
+    reads = bases = gc = quality = 0
     for sequence, qualities in records(file):
         letters = sequence.upper()
         reads += 1
         bases += len(letters)
         gc += letters.count(b"G") + letters.count(b"C")
-        called += len(letters) - letters.count(b"N")
         quality += sum(qualities) - PHRED_ZERO * len(qualities)
     if not bases:
         raise ValueError("holds no reads")
@@ -48,8 +47,7 @@ def summarize(file: BinaryIO | gzip.GzipFile) -> dict[str, int | float]:
         "reads": reads,
         "bases": bases,
         "mean_quality": round(quality / bases, 2),
-        # Of the bases that were read at all: N says that one was not.
-        "gc_percent": round(100 * gc / called, 2) if called else 0.0,
+        "gc_percent": round(100 * gc / bases, 2),
     }
 
 

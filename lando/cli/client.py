@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lando.cli import call
+from lando.cli import carry_out
 from lando.cli.common import note, send, tell_if_no_daemon
 from lando.cli.submit import publish, start_message
 from lando.config import load
@@ -63,4 +63,4 @@ def shutdown_server(ctx: click.Context) -> None:
 
 def main() -> None:
     """The entry point of ``lando-client``."""
-    call(lando_client, "lando-client")
+    carry_out(lando_client, "lando-client")

@@ -268,6 +268,7 @@ class LocalCloud:
         """Answers the errno for which the launcher could not record itself, 0 when it has, or may have."""
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_VMS}
         environment |= {processes.MARK_VARIABLE: directory.name, "LANDO_VM_DIR": str(directory)}
+        environment.setdefault("LANDO_PYTHON", sys.executable)
         with (directory / launcher.CONSOLE).open("ab") as console:
             starter = subprocess.Popen(
                 [sys.executable, "-I", "-S", launcher.__file__, str(lock), str(self._gone_check)],

@@ -72,6 +72,9 @@ def _settle(assignment: Assignment) -> None:
     os.umask(0o022)
     # Before anything asks for it: Python and cwltool remember the answer.
     os.environ["TMPDIR"] = str(assignment.directories.tmp)
+    # Last on the PATH, so that tools installed beside lando are found also where nobody activated its venv.
+    beside = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join(filter(None, (os.environ.get("PATH"), beside)))
 
 
 def _run(assignment: Assignment, input_object: dict[str, Any], parent: Sender) -> Result:
