@@ -92,9 +92,11 @@ def render(dot_text: str, format: Literal["svg", "png"]) -> bytes:
         ) from None
     except subprocess.TimeoutExpired:
         raise LandoError(f"Graphviz's dot drew no {format} within {RENDER_TIMEOUT:g} s") from None
-    except (OSError, subprocess.CalledProcessError) as error:
-        words = getattr(error, "stderr", None) or str(error).encode()
-        raise LandoError(f"Graphviz's dot failed: {words.decode(errors='replace').strip()[:500]}") from None
+    except subprocess.CalledProcessError as error:
+        words = error.stderr.decode(errors="replace").strip()[:500]
+        raise LandoError(f"Graphviz's dot failed ({error.returncode}): {words}") from None
+    except OSError as error:
+        raise LandoError(f"Graphviz's dot could not be started: {error}") from None
     return done.stdout
 
 
@@ -300,7 +302,9 @@ def _mermaid_arrows(journey: Journey) -> dict[Arrow, list[Move]]:
 def _mermaid_state(state: State) -> Iterator[str]:
     text = STATES[state]
     yield f"{state} : {state}"
-    for words in (text.means, f"waits for {text.waits_for}", f"deadline {text.deadline}"):
+    records = _records(state)
+    facts = (text.means, f"waits for {text.waits_for}", f"deadline {text.deadline}")
+    for words in (*facts, f"records {records}") if records else facts:
         for line in textwrap.wrap(words, 44, break_on_hyphens=False):
             yield f"{state} : {_mermaid_text(line)}"
 
@@ -308,9 +312,7 @@ def _mermaid_state(state: State) -> Iterator[str]:
 def _mermaid_label(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> Iterator[str]:
     for move in moves:
         yield f"{journey.visits(move)} {move.event}"
-        if _deadline(move):
-            yield _deadline(move)
-        yield from textwrap.wrap(_why(move), 24)
+        yield from filter(None, [_deadline(move), *textwrap.wrap(_why(move), 24)])
     yield from _effects(arrow.orders)
 
 
@@ -362,7 +364,7 @@ def _dot_group(state: State) -> str:
 
 def _dot_title(journey: Journey) -> str:
     lines = textwrap.wrap(_clip(journey.title()), 90)
-    return "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+    return "\\n".join(html.escape(line).replace("\\", "\\\\") for line in lines)
 
 
 def _dot_state(state: State, journey: Journey) -> str:

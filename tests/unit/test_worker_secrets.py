@@ -8,7 +8,7 @@ from lando.secrets import looks_secret, mask, secret_values, strip_url, url_secr
 
 SECRET_KEYS = """password db_password dbPassword DBPASSWORD passwd secret client-secret token AUTH_TOKEN
     apiKey api_key aws.secret.access.key private_key privateKey password2 credential credentials
-    s3_secret_1"""
+    s3_secret_1 dds_agent_key dds_user_key"""
 OTHER_KEYS = "secretome secretary tokenizer key keyboard reads public_key passenger"
 
 
