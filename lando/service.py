@@ -29,6 +29,10 @@ class Service:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        _ = (
+            site.cloud,
+            site.database,
+        )  # a setting that this version cannot serve is told before anything is made
         site.prepare_state_dir()
         self._lock = DaemonLock(site.config.state_dir)
         try:

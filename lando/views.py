@@ -146,6 +146,7 @@ class Views:
         Raises:
             UsageError: none, or several, begin so.
         """
+        prefix = prefix.lower()
         ids = {message.job for message, _ in self._pending() if (message.job or "").startswith(prefix)}
         if self._store is not None:
             with self._store.reading() as queries:
@@ -179,15 +180,15 @@ class Views:
             return queries.console(job_id)
 
     def _pending(self) -> list[tuple[Message, str | None]]:
-        found = []
+        found: dict[str | None, tuple[Message, str | None]] = {}
         for delivery in waiting(self._site.database):
             try:
                 message = decode(delivery.raw, delivery.origin)
             except Malformed:
                 continue
             if message.type == "start_worker":
-                found.append((message, delivery.sender))
-        return found
+                found.setdefault(message.job, (message, delivery.sender))
+        return list(found.values())
 
 
 def _shown(view: JobView, queries: Queries, places: int | None, daemon: int | None) -> Shown:

@@ -18,7 +18,7 @@ from lando.config import refuse_network_filesystem
 from lando.errors import LandoError
 from lando.queue.embedded import dead_letters, waiting
 from lando.site import Site
-from lando.store import HEAD, Store
+from lando.store import HEAD, schema_version
 
 ENGINE_PATIENCE = 10.0
 """Seconds that docker or podman may take to answer."""
@@ -91,8 +91,13 @@ def _database(here: Site) -> tuple[Literal["ok", "warning"], str]:
     path = here.config.database_path
     if path is not None and not path.exists():
         return "ok", f"{path}: not there yet, made when first needed"
-    Store(here.config.database_url).close()
-    return "ok", f"{path or 'reachable'}, schema {HEAD}"
+    version = schema_version(here.config.database_url)
+    where = path or "reachable"
+    if version is not None and version > HEAD:
+        raise LandoError(f"{where}: its schema ({version}) is newer than this lando-fsm knows ({HEAD})")
+    if version != HEAD:
+        return "ok", f"{where}, schema {version or 'none'}; brought to {HEAD} when next used"
+    return "ok", f"{where}, schema {HEAD}"
 
 
 def _queue(here: Site) -> tuple[Literal["ok", "warning"], str]:

@@ -48,7 +48,7 @@ def terminate_worker(ctx: click.Context, name: str) -> None:
     """Cancel the job whose VM has this name."""
     here = _site(ctx)
     send(here, Message("terminate_worker", {"vm_name": name}))
-    note(f"the job of {name} will be canceled")
+    note(f"the job that {name} belongs to, if it is still in progress, will be canceled")
     tell_if_no_daemon(here)
 
 

@@ -15,8 +15,13 @@ LOOK = 0.1
 """Seconds between looks at the database, which is on this machine."""
 
 
-def follow(views: Views, job_id: str) -> Shown:
+def follow(views: Views, job_id: str, at_each_look: Callable[[], None] = lambda: None) -> Shown:
     """Show the job until it has ended; the answer is how.
+
+    Args:
+        views: where to look.
+        job_id: the job.
+        at_each_look: called before each look.
 
     Raises:
         LandoError: the job is not to be found (any more).
@@ -24,6 +29,7 @@ def follow(views: Views, job_id: str) -> Shown:
     """
     with _display() as display:
         while True:
+            at_each_look()
             shown = views.job(job_id)
             if shown is None:
                 raise LandoError(f"job {job_id} is not to be found any more")

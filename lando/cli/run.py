@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,12 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
     assert message.job is not None
     if outdir is not None:
         _make(outdir)
-    with _some_daemon(here):
+    interrupted = threading.Event()
+    with _some_daemon(here) as check_daemon:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, lambda *_: interrupted.set())
         publish(here, message)
-        shown = _follow_or_cancel(here, message.job)
+        shown = _follow_or_cancel(here, message.job, interrupted, check_daemon)
     if shown.job.state == "done":
         dump(shown.job.outputs if outdir is None else copied(shown.job.outputs or {}, outdir))
     _mention_others(here)
@@ -59,42 +62,54 @@ def _make(outdir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _some_daemon(here: Site) -> Iterator[None]:
-    """The daemon that serves the site already, else one in this process for as long as this lasts."""
+def _some_daemon(here: Site) -> Iterator[Callable[[], None]]:
+    """The daemon that serves the site already, else one in this process for as long as this lasts.
+
+    Yields what raises LandoError when a daemon of this process has failed.
+    """
     try:
         service = Service(here)
     except DaemonRunning:
-        yield
+        yield lambda: None
         return
     thread = threading.Thread(target=service.run, name="daemon")
     thread.start()
+
+    def check() -> None:
+        if not thread.is_alive():
+            raise LandoError("the daemon of this process failed; `lando-fsm daemon` takes up what it leaves")
+
     try:
-        yield
+        yield check
     finally:
         service.daemon.stop()
         thread.join()
         service.close()
 
 
-def _follow_or_cancel(here: Site, job_id: str) -> Shown:
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-    seen = Views(here)
+def _follow_or_cancel(
+    here: Site, job_id: str, interrupted: threading.Event, check_daemon: Callable[[], None]
+) -> Shown:
+    """Follow the job to its end, which an interruption brings about; another one changes nothing."""
     canceled = False
-    while True:
-        try:
-            return follow(seen, job_id)
-        except KeyboardInterrupt:
-            if not canceled:
-                note("canceling; waiting until nothing of the job is left")
-                send(here, Message("cancel_job", job=job_id))
-                canceled = True
+
+    def look() -> None:
+        nonlocal canceled
+        check_daemon()
+        if interrupted.is_set() and not canceled:
+            canceled = True
+            note("canceling; waiting until nothing of the job is left")
+            send(here, Message("cancel_job", job=job_id))
+
+    return follow(Views(here), job_id, look)
 
 
 def _mention_others(here: Site) -> None:
     seen = Views(here)
-    others = [shown for shown in seen.jobs() if not shown.ended]
+    others = sum(not shown.ended for shown in seen.jobs())
     if others and seen.daemon() is None:
-        note(f"{len(others)} other jobs are in progress; `lando-fsm daemon` takes them up")
+        jobs, them = ("job is", "it") if others == 1 else ("jobs are", "them")
+        note(f"{others} other {jobs} in progress; `lando-fsm daemon` takes {them} up")
 
 
 def copied(outputs: Mapping[str, Any], outdir: Path) -> dict[str, Any]:

@@ -125,12 +125,11 @@ def detail(shown: Shown, log_tail: str) -> list[tuple[str, str]]:
     """One job in detail, as label and text."""
     job = shown.job
     vm = ", ".join(part for part in (job.server_name, job.server_id, job.server_ip) if part)
-    outcome = job.outcome.replace("_", " ") if job.outcome else None
     lines: list[tuple[str, str | None]] = [
         ("job", job.id),
         ("name", shown.name),
         ("state", shown.state_text),
-        ("outcome", f"{outcome} ({job.outcome})" if outcome else None),
+        ("outcome", job.outcome),
         ("why", shown.why),
         ("since", f"{rfc3339(job.entered_at)} ({since(shown)})"),
         ("submitted", f"{rfc3339(job.submitted_at)} by {shown.submitted_by or 'somebody unknown'}"),

@@ -98,10 +98,10 @@ def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, 
 
 
 def _wait(here: Site, job_id: str) -> int:
-    from lando.cli.following import follow, verdict  # noqa: PLC0415 - loads the database library
-    from lando.views import Views  # noqa: PLC0415
-
     try:
+        from lando.cli.following import follow, verdict  # noqa: PLC0415 - loads the database library
+        from lando.views import Views  # noqa: PLC0415
+
         return verdict(follow(Views(here), job_id))
     except KeyboardInterrupt:
         note(f"the job goes on: `lando-fsm status {job_id[:8]}`; to end it: `lando-fsm cancel {job_id[:8]}`")

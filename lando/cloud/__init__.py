@@ -1,4 +1,4 @@
-"""The cloud as the daemon sees it: five calls and typed errors. Knows nothing of jobs' states.
+"""The cloud as the daemon sees it: six calls and typed errors. Knows nothing of jobs' states.
 
 A server carries public marks (deployment, job, attempt, and the random mark of its create request), by
 which it is found again when the answer to a create is lost. Drivers live beside this file.

@@ -187,7 +187,8 @@ def _terminate(mark: str, init: Process | None, deadline: float) -> None:
         left = find(mark, init).processes - {init}
         if not left:
             return
-        for process in left - told:
+        # Parents first: a script should hear why its children end before it sees them end.
+        for process in sorted(left - told, key=lambda process: (process.started, process.pid)):
             send(process, signal.SIGTERM)
             send(process, signal.SIGCONT)
         told |= left

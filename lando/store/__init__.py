@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from lando.store.database import HEAD, StoreUnavailable, connect, errors
+from lando.store.database import HEAD, StoreUnavailable, connect, errors, schema_version
 from lando.store.queries import EffectView, JobView, Queries
 from lando.store.transaction import StaleRecord, Transaction
 
@@ -22,6 +22,7 @@ __all__ = [
     "Store",
     "StoreUnavailable",
     "Transaction",
+    "schema_version",
 ]
 
 DEPLOYMENT = "deployment"
@@ -39,7 +40,8 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        parsed = sa.make_url(url)
+        with errors():
+            parsed = sa.make_url(url)
         self._path = Path(parsed.database) if parsed.drivername == "sqlite" and parsed.database else None
         self._engine = connect(url)
 

@@ -52,6 +52,20 @@ def connect(url: str) -> Engine:
     return engine
 
 
+def schema_version(url: str) -> str | None:
+    """The schema version that the database has; nothing is made or migrated.
+
+    Raises:
+        StoreUnavailable: the database cannot be read.
+    """
+    engine = sa.create_engine(url)
+    try:
+        with errors(), engine.connect() as connection:
+            return _version(connection)
+    finally:
+        engine.dispose()
+
+
 def _connect_args(path: Path | None) -> dict[str, Any]:
     return {} if path is None else {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
 
