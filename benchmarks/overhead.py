@@ -70,13 +70,9 @@ def with_lando(job: Path, environment: dict[str, str]) -> tuple[float, float]:
     confirmed = time.time()
     job_id = submitted.stdout.strip()
     started = Path(environment["LANDO_STATE_DIR"]) / "jobs" / job_id / "outputs" / "started.txt"
-    while True:
-        shown = subprocess.run(
-            [BIN / "lando-fsm", "status", "--json", job_id], check=True, capture_output=True, env=environment
-        )
-        if json.loads(shown.stdout)[0]["state"] in ("done", "failed"):
-            break
-        time.sleep(0.5)
+    state = Path(environment["LANDO_STATE_DIR"])
+    while not started.exists() or any((state / "vms").iterdir()):
+        time.sleep(0.05)  # cheaply: what is measured shares the machine with us
     at = float(started.read_text())
     return at - begun, at - confirmed
 
