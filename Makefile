@@ -43,6 +43,7 @@ explore: dev
 	$(BIN)/python -m tests.model
 
 bench: dev
+	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/overhead.py
 
 diagrams: dev

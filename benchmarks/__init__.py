@@ -1,0 +1,1 @@
+"""What lando-fsm costs, measured beside a floor in the same run."""
