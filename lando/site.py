@@ -62,13 +62,15 @@ class Site:
         """Make the state directory (0700) where it is missing.
 
         Raises:
-            UsageError: it cannot be made or is no place for a database.
+            UsageError: it cannot be made or written, or is no place for a database.
         """
         directory = self.config.state_dir
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise UsageError(f"{directory}: {error.strerror}; name another one by LANDO_STATE_DIR") from error
+        if not os.access(directory, os.W_OK):
+            raise UsageError(f"{directory}: is not writable; name another one by LANDO_STATE_DIR")
         if self.config.database_path is not None:
             refuse_network_filesystem(self.config.database_path.parent)
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -42,7 +49,7 @@ worker:
   cwl_base_command: [bash, -c, 'bash script.sh >&2 && echo "{{}}"']
 """
 )
-"""A site's own CWL runner that runs ``script.sh`` and costs no second of start-up; its output object is empty."""
+"""A site's own CWL runner: it runs ``script.sh``, costs no start-up, and its output object is empty."""
 
 
 def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -71,7 +78,11 @@ class LocalSite:
             "NO_COLOR": "1",
             "PATH": f"{BIN}:{os.environ['PATH']}",
         }
+        self.inside: list[str] = []
+        """What commands and daemons are started through: ``nsenter``, say."""
         self.daemons: list[subprocess.Popen[str]] = []
+        self.started: list[subprocess.Popen[str]] = []
+        self.terminals: list[Terminal] = []
         self.logs = 0
 
     # commands
@@ -81,7 +92,7 @@ class LocalSite:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         result = subprocess.run(
-            [BIN / program, *map(str, arguments)],
+            [*self.inside, BIN / program, *map(str, arguments)],
             capture_output=True,
             text=True,
             env={**self.environment, **environment},
@@ -139,6 +150,31 @@ class LocalSite:
         found: list[dict[str, Any]] = wait_for(ended, f"{len(wanted)} jobs to end")
         return found
 
+    def start(self, *arguments: str | Path, program: str = "lando-fsm") -> subprocess.Popen[str]:
+        """Start a command that is waited for, or ended, later."""
+        process = subprocess.Popen(
+            [*self.inside, BIN / program, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+            cwd=self.root,
+        )
+        self.started.append(process)
+        return process
+
+    def terminal(self, *arguments: str | Path, **environment: str) -> Terminal:
+        """Start a command on a terminal of its own, in colour."""
+        colourful = {key: value for key, value in self.environment.items() if key != "NO_COLOR"}
+        terminal = Terminal(
+            [str(BIN / "lando-fsm"), *map(str, arguments)],
+            {**colourful, "TERM": "xterm-256color", **environment},
+            self.root,
+        )
+        self.terminals.append(terminal)
+        return terminal
+
     # daemons
 
     def start_daemon(self, ready: bool = True, **environment: str) -> subprocess.Popen[str]:
@@ -146,7 +182,7 @@ class LocalSite:
         self.logs += 1
         with (self.root / f"daemon-{self.logs}.log").open("w") as log:
             daemon = subprocess.Popen(
-                [BIN / "lando-fsm", "daemon"],
+                [*self.inside, BIN / "lando-fsm", "daemon"],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -165,7 +201,12 @@ class LocalSite:
         return (self.root / f"daemon-{self.logs}.log").read_text()
 
     def close(self) -> None:
-        """End daemons and what is left of VMs."""
+        """End daemons, commands, and what is left of VMs."""
+        for process in self.started:
+            process.kill()
+            process.communicate()
+        for terminal in self.terminals:
+            terminal.close()
         for daemon in self.daemons:
             if daemon.poll() is None:
                 daemon.send_signal(signal.SIGKILL)
@@ -173,7 +214,8 @@ class LocalSite:
             if daemon.stdout is not None:
                 daemon.stdout.close()
         for pid in self.vm_processes():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     # VMs
 
@@ -196,9 +238,86 @@ class LocalSite:
         directory = self.state / "vms"
         return sorted(entry.name for entry in directory.iterdir()) if directory.exists() else []
 
+    def launcher(self) -> int:
+        """The pid of the only VM's init."""
+        (vm,) = self.vms()
+        return int(json.loads((self.state / "vms" / vm / "record.json").read_text())["pid"])
+
+    def nothing_is_left(self) -> None:
+        """Wait until no VM is left: no process and no directory."""
+        wait_for(lambda: not self.vm_processes(), "every process of every VM to be gone")
+        wait_for(lambda: not self.vms(), "every VM's directory to be gone")
+
+
+class Terminal:
+    """A command on a terminal of its own, and what it shows there.
+
+    Args:
+        command: the command and its arguments.
+        environment: its environment.
+        cwd: its directory.
+    """
+
+    def __init__(self, command: list[str], environment: dict[str, str], cwd: Path) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *command],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment,
+            cwd=cwd,
+        )
+        os.close(theirs)
+        self._raw = b""
+
+    @property
+    def shown(self) -> str:
+        """Everything so far, with its escape codes."""
+        return self._raw.decode(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """Everything so far, without escape codes."""
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown)
+
+    def wait_for(self, text: str) -> None:
+        """Read until the text was shown."""
+
+        def is_shown() -> bool:
+            self._read(0.2)
+            return text in self.text
+
+        wait_for(is_shown, f"{text!r} to be shown")
+
+    def type(self, keys: str) -> None:
+        """Press keys; Ctrl-C is ``\\x03``."""
+        os.write(self._ours, keys.encode())
+
+    def wait(self) -> int:
+        """Read until the command has ended; its exit code."""
+        wait_for(lambda: not self._read(0.2) and self.process.poll() is not None, "the command to end")
+        return self.process.wait()
+
+    def _read(self, patience: float) -> bool:
+        if not select.select([self._ours], [], [], patience)[0]:
+            return False
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            read = os.read(self._ours, 65536)
+            self._raw += read
+            return bool(read)
+        return False
+
+    def close(self) -> None:
+        """End the command."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+
 
 def workflow(root: Path, script: str, name: str = "wf") -> Path:
-    """A job file beside a folder with a one-step workflow: a shell script, whose stdout is the output ``out``."""
+    """A job file beside a folder with a workflow of one step, a shell script; what it prints is ``out``."""
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "script.sh").write_text(script)

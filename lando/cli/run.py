@@ -49,7 +49,8 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
         publish(here, message)
         shown = _follow_or_cancel(here, message.job, interrupted, check_daemon)
     if shown.job.state == "done":
-        dump(shown.job.outputs if outdir is None else copied(shown.job.outputs or {}, outdir))
+        outputs = shown.job.outputs or {}
+        dump(outputs if outdir is None else copied(outputs, here.outputs(message.job), outdir))
     _mention_others(here)
     return verdict(shown)
 
@@ -112,16 +113,22 @@ def _mention_others(here: Site) -> None:
         note(f"{others} other {jobs} in progress; `lando-fsm daemon` takes {them} up")
 
 
-def copied(outputs: Mapping[str, Any], outdir: Path) -> dict[str, Any]:
-    """Copy the output files into ``outdir``; the answer is the output object with their new locations.
+def copied(outputs: Mapping[str, Any], base: Path, outdir: Path) -> dict[str, Any]:
+    """Copy the output files into ``outdir``.
+
+    Args:
+        outputs: a CWL output object.
+        base: where its files are; what is elsewhere goes to the top of ``outdir``.
+        outdir: where they go; made where missing.
+
+    Returns:
+        The output object with the new locations.
 
     Raises:
         LandoError: a file cannot be copied.
     """
     result: dict[str, Any] = json.loads(json.dumps(outputs))
-    root = outdir.absolute()
-    tops = [path for file in files(result) if (path := local_path(file)) is not None]
-    base = _outputs_directory(tops)
+    root, base = outdir.absolute(), base.absolute()
     for file in files(result):
         source = local_path(file)
         if source is None:
@@ -138,11 +145,3 @@ def copied(outputs: Mapping[str, Any], outdir: Path) -> dict[str, Any]:
         assert isinstance(file, dict)
         file["location"], file["path"] = target.as_uri(), str(target)
     return result
-
-
-def _outputs_directory(paths: list[Path]) -> Path:
-    for path in paths:
-        for parent in path.parents:
-            if parent.name == "outputs":
-                return parent
-    return Path("/")

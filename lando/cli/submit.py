@@ -9,14 +9,16 @@ from pathlib import Path
 import click
 
 from lando import jobfile
-from lando.cli.common import dump, note, site, tell_if_no_daemon
+from lando.cli.common import dump, note, send, site, tell_if_no_daemon
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
-from lando.queue import Publisher, QueueUnavailable
+from lando.queue import QueueUnavailable
 from lando.site import Site
 
 PATIENCE = 60.0
 """Seconds for which a message is repeated until the queue confirms it."""
+FIRST_WAIT = 0.2
+"""Seconds between the first two tries; doubled every time."""
 
 
 def start_message(here: Site, path: Path, job_id: str | None) -> Message:
@@ -50,25 +52,20 @@ def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
         LandoError: not confirmed in time; the text names the --id that makes repeating harmless.
     """
     deadline = time.monotonic() + patience
-    publisher: Publisher | None = None
-    wait = 0.2
+    wait = FIRST_WAIT
     while True:
         try:
-            publisher = publisher or here.publisher()
-            publisher.publish(message.encode())
-            return
+            return send(here, message)
         except QueueUnavailable as error:
             if time.monotonic() + wait > deadline:
                 raise LandoError(
                     f"the queue has not confirmed the job: {error}; submit it again with --id {message.job}, "
                     "which cannot make it run twice"
                 ) from error
+            if wait == FIRST_WAIT:
+                note(f"the queue has not confirmed the job yet: {error}; trying for {patience:g} s")
             time.sleep(wait)
             wait = min(5.0, wait * 2)
-        finally:
-            if publisher is not None:
-                publisher.close()
-                publisher = None
 
 
 @click.command("submit", short_help="Queue a job and print its id.")

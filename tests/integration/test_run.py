@@ -1,0 +1,164 @@
+"""``lando-fsm run``: one command from job file to output object, and what Ctrl-C leaves: nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.localsite import Gate, LocalSite, wait_for, workflow
+
+
+def test_the_output_object_alone_is_on_stdout(site: LocalSite) -> None:
+    job = workflow(site.root, "echo to the log >&2; echo result")
+    ran = site.command("run", job)
+    output = json.loads(ran.stdout)["out"]
+    assert output["class"] == "File"
+    assert Path(output["path"]).read_text() == "result\n", "it outlives its VM"
+    assert "running" in ran.stderr
+    assert "\x1b" not in ran.stderr
+    (shown,) = site.look()
+    assert (shown["state"], shown["steps"]) == ("done", 1)
+    site.nothing_is_left()
+
+
+def test_outdir_gets_the_files(site: LocalSite) -> None:
+    job = workflow(site.root, "echo result")
+    ran = site.command("run", job, "--outdir", "here/it/is")
+    there = site.root / "here" / "it" / "is" / "out.txt"
+    assert json.loads(ran.stdout)["out"]["location"] == there.as_uri()
+    assert there.read_text() == "result\n"
+
+
+def test_an_outdir_that_cannot_be_made(quick: LocalSite) -> None:
+    job = workflow(quick.root, "true")
+    ran = quick.command("run", job, "--outdir", job / "below", check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert f"--outdir {job / 'below'}: Not a directory" in ran.stderr
+    assert quick.look() == [], "nothing was queued"
+
+
+def test_a_failed_workflow_exits_1_and_says_why(quick: LocalSite) -> None:
+    job = workflow(quick.root, "echo this is why; exit 7")
+    ran = quick.command("run", job, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "failed (workflow_failed, exit code 7)" in ran.stderr
+    assert "this is why" in ran.stderr.splitlines()[-1]
+    quick.nothing_is_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(quick: LocalSite, gate: Gate, number: signal.Signals) -> None:
+    running = quick.start("run", workflow(quick.root, f"nohup setsid sleep 1000 & {gate.script}"))
+    gate.wait_for_arrivals()
+    running.send_signal(number)
+    canceled(quick, running)
+
+
+def test_an_impatient_person(quick: LocalSite, gate: Gate) -> None:
+    running = quick.start("run", workflow(quick.root, gate.script))
+    gate.wait_for_arrivals()
+    while quick.look()[0]["state"] != "failed":
+        running.send_signal(signal.SIGINT)  # faster than keys repeat
+    canceled(quick, running)
+
+
+@pytest.mark.parametrize("what_is_there", ["lando.db", "vms"])
+def test_interrupted_at_its_beginning(quick: LocalSite, gate: Gate, what_is_there: str) -> None:
+    running = quick.start("run", workflow(quick.root, gate.script))
+    wait_for((quick.state / what_is_there).exists, f"{what_is_there} to be there")
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode in (1, 130)
+    nothing_remains(quick)
+
+
+def canceled(site: LocalSite, running: subprocess.Popen[str]) -> None:
+    """The run said so, and waited until nothing was left."""
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (1, ""), err
+    assert "Traceback" not in err
+    assert err.count("canceling; waiting until nothing of the job is left") == 1
+    nothing_remains(site)
+    assert site.look()[0]["outcome"] == "canceled"
+
+
+def nothing_remains(site: LocalSite) -> None:
+    """No process, no directory, no job in progress: now, not soon."""
+    assert site.vm_processes() == []
+    assert site.vms() == []
+    assert {shown["state"] for shown in site.look()} <= {"failed"}
+
+
+def test_run_uses_the_daemon_that_is_there(quick: LocalSite) -> None:
+    daemon = quick.start_daemon()
+    ran = quick.command("run", workflow(quick.root, "true"))
+    assert json.loads(ran.stdout) == {}
+    assert daemon.poll() is None
+    quick.nothing_is_left()
+
+
+def test_ctrl_c_with_a_daemon_cancels_and_spares_the_daemon(quick: LocalSite, gate: Gate) -> None:
+    daemon = quick.start_daemon()
+    running = quick.start("run", workflow(quick.root, gate.script))
+    gate.wait_for_arrivals()
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert quick.vms() == []
+    assert daemon.poll() is None
+
+
+def test_run_goes_on_when_its_daemon_ends(quick: LocalSite, gate: Gate) -> None:
+    daemon = quick.start_daemon()
+    running = quick.start("run", workflow(quick.root, gate.script))
+    gate.wait_for_arrivals()
+    daemon.terminate()
+    assert daemon.wait(timeout=30) == 0
+    quick.start_daemon()
+    gate.let_through()
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, json.loads(out)) == (0, {}), err
+
+
+def test_run_mentions_what_else_is_in_progress(quick: LocalSite, gate: Gate) -> None:
+    quick.submit(workflow(quick.root, gate.script, "waits"))
+    ran = quick.command("run", workflow(quick.root, "true"))
+    assert "1 other job is in progress; `lando-fsm daemon` takes it up" in ran.stderr
+
+
+def test_a_live_view_on_a_terminal(quick: LocalSite, gate: Gate) -> None:
+    terminal = quick.terminal("run", workflow(quick.root, gate.script))
+    gate.wait_for_arrivals()
+    terminal.wait_for("running")
+    gate.let_through()
+    assert terminal.wait() == 0
+    assert "\x1b[" in terminal.shown
+    assert "done" in terminal.text
+    assert "{}" in terminal.text, "the output object"
+
+
+def test_ctrl_c_on_a_terminal(quick: LocalSite, gate: Gate) -> None:
+    terminal = quick.terminal("run", workflow(quick.root, gate.script))
+    gate.wait_for_arrivals()
+    terminal.type("\x03")
+    assert terminal.wait() == 1
+    assert "Traceback" not in terminal.text
+    nothing_remains(quick)
+
+
+def test_run_reads_nothing_of_a_pipe_and_fills_none(quick: LocalSite) -> None:
+    job = workflow(quick.root, "head -c 3000000 /dev/zero | tr '\\0' 'x'; cat")
+    ran = subprocess.run(
+        ["sh", "-c", 'lando-fsm run "$0" 2>/dev/null | head -c 1', str(job)],
+        env=quick.environment,
+        cwd=quick.root,
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        timeout=90,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (0, b"{")

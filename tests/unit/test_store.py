@@ -1,0 +1,368 @@
+"""The store: compare-and-set, transactions, migrations, the outbox's order, bounded logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+
+from lando.errors import UsageError
+from lando.job import CreateRequest, Job, State
+from lando.ledger import Change
+from lando.store import HEAD, StaleRecord, Store, StoreUnavailable
+from lando.store.tables import METADATA
+from lando.store.transaction import MAX_LOG
+
+A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
+BODY = {"git_clone": "https://example.org/wf.git", "cd": ".", "input": {"a": "ü"}, "run_cwl": "tool.cwl"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "lando.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    opened = Store(f"sqlite:///{path}")
+    yield opened
+    opened.close()
+
+
+def insert(store: Store, *jobs: Job) -> None:
+    with store.transaction() as transaction:
+        for job in jobs:
+            transaction.insert_job(job, BODY, "me")
+
+
+def load(store: Store, job_id: str) -> Job:
+    with store.transaction() as transaction:
+        job = transaction.job(job_id)
+    assert job is not None
+    return job
+
+
+# records
+
+
+def test_a_record_comes_back_as_it_was(store: Store) -> None:
+    job = Job(
+        A,
+        state="terminating",
+        priority=-7,
+        boot_timeout=0.1,
+        runnable=False,
+        verdict="system_failed",
+        requests=(CreateRequest("mark", "token", "sent", 1.5), CreateRequest("mark2", "token2")),
+        outputs={"out": {"class": "File", "location": "file:///ü"}, "none": None},
+        log_tail="line\nline\n",
+        exit_code=-9,
+        submitted_at=1.25,
+    )
+    insert(store, job)
+    assert load(store, A) == job
+
+
+def test_a_write_based_on_an_old_record_is_refused(store: Store) -> None:
+    insert(store, Job(A))
+    read = load(store, A)
+    with store.transaction() as transaction:
+        first = transaction.save_job(dataclasses.replace(read, reason="first"))
+    assert first.version == read.version + 1
+    with pytest.raises(StaleRecord), store.transaction() as transaction:
+        transaction.append_change(Change(A, 1.0, "cancel", "queued", "failed", "second", 0))
+        transaction.save_job(dataclasses.replace(read, reason="second"))
+    assert load(store, A) == first
+    with store.reading() as queries:
+        assert queries.history(A) == [], "what came before the refused write is rolled back with it"
+
+
+def test_of_two_writers_at_the_same_instant_one_wins(store: Store) -> None:
+    insert(store, Job(A))
+    read = load(store, A)
+    together = threading.Barrier(2)
+    answers: list[str] = []
+
+    def write(reason: str) -> None:
+        together.wait()
+        try:
+            with store.transaction() as transaction:
+                transaction.save_job(dataclasses.replace(read, reason=reason))
+            answers.append("saved")
+        except StaleRecord:
+            answers.append("stale")
+
+    writers = [threading.Thread(target=write, args=(reason,)) for reason in ("one", "two")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(answers) == ["saved", "stale"]
+
+
+def test_any_error_undoes_the_whole_transaction(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.transaction() as transaction:
+        transaction.insert_job(Job(A), BODY, None)
+        raise ZeroDivisionError
+    with store.reading() as queries:
+        assert queries.jobs() == []
+
+
+def test_a_part_is_undone_alone(store: Store) -> None:
+    change = Change(A, 1.0, "start_worker", None, "queued", "", 0)
+    with store.transaction() as transaction:
+        transaction.insert_job(Job(A), BODY, None)
+        transaction.append_change(change)
+        with pytest.raises(ZeroDivisionError), transaction.part():
+            transaction.append_change(change)
+            transaction.insert_job(Job(B), BODY, None)
+            raise ZeroDivisionError
+    assert transaction.changes == [change]
+    with store.reading() as queries:
+        assert [view.job.id for view in queries.jobs()] == [A]
+        assert queries.history(A) == [change]
+
+
+def test_a_reader_sees_one_moment(store: Store) -> None:
+    insert(store, Job(A))
+    with store.reading() as queries:
+        before = queries.jobs()
+        insert(store, Job(B))
+        assert queries.jobs() == before
+    with store.reading() as queries:
+        assert [view.job.id for view in queries.jobs()] == [A, B]
+
+
+def test_an_effect_of_no_job_is_refused(store: Store) -> None:
+    with pytest.raises(sa.exc.IntegrityError), store.transaction() as transaction:
+        transaction.add_effect(A, "create_server", (), 0.0)
+
+
+# order
+
+
+def test_priority_then_first_come_first_served_and_back_off(store: Store) -> None:
+    insert(store, Job(A), Job(B, priority=1, not_before=100.0), Job(C))
+    with store.transaction() as transaction:
+        assert [job and job.id for job in map(transaction.next_queued, (50.0, 100.0))] == [A, B]
+    with store.reading() as queries:
+        positions = {view.job.id: queries.queue_position(view) for view in queries.jobs()}
+    assert positions == {B: 1, A: 2, C: 3}
+
+
+def test_live_jobs_are_counted(store: Store) -> None:
+    states: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
+    insert(store, *(Job(f"{n}{A[1:]}", state=state) for n, state in enumerate(states)))
+    with store.transaction() as transaction:
+        assert transaction.count_live() == 3
+        assert [job.state for job in transaction.jobs_in(("running", "done"))] == ["running", "done"]
+
+
+def test_only_a_live_job_owns_a_server(store: Store) -> None:
+    insert(store, Job(A, state="failed", server_name="vm"), Job(B, state="running", server_name="vm"))
+    with store.transaction() as transaction:
+        found = transaction.job_of_server("vm")
+        assert found is not None
+        assert found.id == B
+        assert transaction.job_of_server("other") is None
+
+
+def test_effects_of_a_job_wait_for_each_other_and_deletion_goes_last(store: Store) -> None:
+    insert(store, Job(A), Job(B))
+    with store.transaction() as transaction:
+        transaction.add_effect(A, "delete_server", (), 1.0)
+        transaction.add_effect(A, "save_console_log", (), 2.0)
+        transaction.add_effect(B, "delete_twins", ("s1", "s2"), 1.0)
+        turns = transaction.next_effects()
+        assert [(effect.job_id, effect.kind, effect.servers) for effect in turns] == [
+            (B, "delete_twins", ("s1", "s2")),
+            (A, "save_console_log", ()),
+        ]
+        transaction.remove_effect(turns[1])
+        transaction.postpone_effect(turns[0], 9.0, 3, "not now")
+        turns = transaction.next_effects()
+    assert [(effect.kind, effect.due_at, effect.tries) for effect in turns] == [
+        ("delete_server", 1.0, 0),
+        ("delete_twins", 9.0, 3),
+    ]
+    with store.reading() as queries:
+        shown = {view.job.id: view.effect and view.effect.words for view in queries.jobs()}
+    assert shown == {A: "", B: "not now"}
+
+
+# messages, cancels, facts
+
+
+def test_messages_are_remembered_for_a_while(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.mark_processed("old", 1.0)
+        transaction.mark_processed("new", 3.0)
+        transaction.remember_cancel(A, 1.0)
+        transaction.remember_cancel(B, 3.0)
+        transaction.remember_cancel(B, 4.0)
+        transaction.forget_processed(2.0)
+        assert [transaction.is_processed(id_) for id_ in ("old", "new", "never")] == [False, True, False]
+        assert [transaction.was_canceled(id_) for id_ in (A, B, C)] == [False, True, False]
+
+
+def test_admission_is_held_for_a_while(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.hold_admission(10.0, "quota")
+        assert [transaction.admission_held(now) for now in (9.9, 10.0)] == [True, False]
+    with store.reading() as queries:
+        assert [queries.admission_hold(now) for now in (9.9, 10.0)] == ["quota", None]
+
+
+def test_the_deployment_is_born_with_the_database(store: Store, path: Path) -> None:
+    born = store.deployment(None)
+    assert len(born) >= 8
+    with closing(Store(f"sqlite:///{path}")) as again:
+        assert again.deployment(None) == born
+        assert again.deployment("configured") == "configured"
+
+
+# logs
+
+
+def test_a_piece_of_log_counts_once_and_order_is_by_number(store: Store) -> None:
+    insert(store, Job(A))
+    with store.transaction() as transaction:
+        for attempt, seq, text in ((1, 2, "b"), (1, 1, "a"), (1, 2, "twice"), (2, 1, "c")):
+            transaction.append_log(A, attempt, seq, text)
+    with store.reading() as queries:
+        assert queries.log(A) == [(1, 1, "a"), (1, 2, "b"), (2, 1, "c")]
+        assert queries.log(A, after=(1, 1)) == [(1, 2, "b"), (2, 1, "c")]
+
+
+def test_of_a_long_log_the_newest_is_kept(store: Store) -> None:
+    insert(store, Job(A))
+    piece = MAX_LOG // 4
+    with store.transaction() as transaction:
+        for seq in range(1, 8):
+            transaction.append_log(A, 1, seq, str(seq) * piece)
+        transaction.append_log(A, 2, 1, "x")
+    with store.reading() as queries:
+        kept = queries.log(A)
+    assert [seq for _, seq, _ in kept] == [5, 6, 7, 1]
+    assert sum(len(text) for _, _, text in kept) <= MAX_LOG
+
+
+def test_the_console_of_the_last_attempt_is_shown(store: Store) -> None:
+    insert(store, Job(A))
+    with store.transaction() as transaction:
+        for attempt, text in ((2, "second"), (1, "first"), (2, "second, again")):
+            transaction.save_console(A, attempt, text)
+    with store.reading() as queries:
+        assert queries.console(A) == "second, again"
+        assert queries.console(B) is None
+
+
+# the file
+
+
+def test_the_file_is_private_and_durable(store: Store, path: Path) -> None:
+    insert(store, Job(A))
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    with store.reading() as queries:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys")
+        found = [queries._connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+    assert found == ["wal", 2, 1]
+
+
+def test_a_file_that_is_no_database(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("some text that is longer than the header of a database would be" * 20)
+    with pytest.raises(StoreUnavailable, match=f"^{path}: file is not a database"):
+        Store(f"sqlite:///{path}")
+
+
+def test_a_url_of_nothing_we_know() -> None:
+    with pytest.raises(UsageError, match=r"^database\.url: "):
+        Store("no url at all")
+
+
+# migrations
+
+
+def upgraded_to(path: Path, version: str) -> None:
+    """A database as an older lando-fsm left it."""
+    path.parent.mkdir(mode=0o700)
+    config = Config()
+    config.set_main_option("script_location", "lando.store:migrations")
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+    engine.dispose()
+
+
+def test_migrations_and_tables_say_the_same(store: Store, path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
+    engine.dispose()
+    assert differences == []
+
+
+def test_an_older_schema_is_migrated_and_keeps_its_jobs(path: Path) -> None:
+    upgraded_to(path, "0001")
+    values = {**dataclasses.asdict(Job(A)), "requests": "[]", "name": "old", "body": "{}"}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
+            list(values.values()),
+        )
+    with closing(Store(f"sqlite:///{path}")) as store:
+        assert load(store, A) == Job(A)
+        with store.transaction() as transaction:
+            transaction.save_console(A, 1, "a table that 0001 has not")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+
+
+def test_a_newer_schema_is_refused_and_left_alone(store: Store, path: Path) -> None:
+    insert(store, Job(A))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    words = rf"its schema \(9999\) is newer than this lando-fsm knows \({HEAD}\)"
+    with pytest.raises(UsageError, match=words):
+        Store(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+        assert connection.execute("SELECT id FROM jobs").fetchall() == [(A,)]
+
+
+def test_several_processes_make_the_database_at_the_same_instant(path: Path) -> None:
+    opening = f"from lando.store import Store; input(); Store('sqlite:///{path}').close()"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", opening],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
