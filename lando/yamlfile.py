@@ -39,6 +39,7 @@ _SCALARS = {
 _HINTS = {
     "mapping values are not allowed": 'text that holds ": " needs quotes, and keys of one level line up',
     "cannot start any token": "indent with spaces, not tabs; text that begins with @, ` or % needs quotes",
+    "violates indentation": "indent with spaces, not tabs",
     "undefined alias": "text that begins with * needs quotes",
     "another document": "keep one document, without a second ---",
 }

@@ -15,21 +15,21 @@ from lando import __version__
 from lando.errors import LandoError
 
 COMMANDS = {
-    "run": "run",
-    "daemon": "daemon",
-    "submit": "submit",
-    "status": "status",
-    "history": "history",
-    "logs": "logs",
-    "outputs": "outputs",
-    "cancel": "cancel",
-    "retry": "retry",
-    "dead-letters": "dead_letters",
-    "diagram": "diagram",
-    "check": "check",
-    "completion": "completion",
+    "run": "Run one job to its end, print its output object.",
+    "daemon": "Take jobs from the queue and run them.",
+    "submit": "Queue a job and print its id.",
+    "status": "Show where every job is, and why.",
+    "history": "Show every change of a job's state.",
+    "logs": "Print what a job's workflow wrote.",
+    "outputs": "Show what a job's workflow made.",
+    "cancel": "End jobs, whatever they are doing.",
+    "retry": "Run failed jobs again.",
+    "dead-letters": "List messages that could not be understood.",
+    "diagram": "Draw the state machine.",
+    "check": "Look whether everything is there that a job needs.",
+    "completion": "Print what makes a shell complete commands.",
 }
-"""Command names in the order of ``--help``, and the modules they live in."""
+"""The commands in the order of ``--help``, told here so that --help need not load them."""
 
 
 class Commands(click.Group):
@@ -43,9 +43,14 @@ class Commands(click.Group):
         """The command of this name."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"lando.cli.{COMMANDS[cmd_name]}").command
+        command = importlib.import_module(f"lando.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of ``--help``."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -9,7 +9,7 @@ from lando.messages import Message
 from lando.views import Views
 
 
-@click.command("cancel", short_help="Stop jobs and delete their VMs.")
+@click.command("cancel")
 @click.argument("jobs", nargs=-1, required=True, type=JobId(), metavar="JOB...")
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:

@@ -33,7 +33,7 @@ class Finding:
     words: str
 
 
-@click.command("check", short_help="Look whether everything is there that a job needs.")
+@click.command("check")
 @click.pass_context
 def command(ctx: click.Context) -> int:
     """Look whether everything is there that a job needs; a line each. Creates nothing.

@@ -14,7 +14,7 @@ from lando.service import Service, notify_ready
 log = logging.getLogger("lando")
 
 
-@click.command("daemon", short_help="Take jobs from the queue and run them.")
+@click.command("daemon")
 @click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
 @click.pass_context
 def command(ctx: click.Context, quiet: bool) -> None:

@@ -11,7 +11,7 @@ from lando.views import rfc3339
 FIRST_BYTES = 60
 
 
-@click.command("dead-letters", short_help="List messages that could not be understood.")
+@click.command("dead-letters")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from lando.cli.common import JobId, views
 from lando.errors import LandoError
 
 
-@click.command("diagram", short_help="Draw the state machine.")
+@click.command("diagram")
 @click.option(
     "--format",
     "form",

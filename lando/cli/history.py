@@ -9,7 +9,7 @@ from lando.cli.show import one_line
 from lando.views import change_as_json, rfc3339
 
 
-@click.command("history", short_help="Show every change of a job's state.")
+@click.command("history")
 @click.argument("job", type=JobId())
 @click.option("--json", "as_json", is_flag=True, help="A stable JSON list.")
 @click.pass_context

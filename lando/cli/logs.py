@@ -13,7 +13,7 @@ LOOK = 0.3
 """Seconds between looks of --follow."""
 
 
-@click.command("logs", short_help="Print what a job's workflow wrote.")
+@click.command("logs")
 @click.argument("job", type=JobId())
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--console", is_flag=True, help="The console output of the last server that failed, instead.")

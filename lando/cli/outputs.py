@@ -13,7 +13,7 @@ from lando.cli.common import JobId, dump, note, views
 from lando.errors import LandoError
 
 
-@click.command("outputs", short_help="Show what a job's workflow made.")
+@click.command("outputs")
 @click.argument("job", type=JobId())
 @click.option("--json", "as_json", is_flag=True, help="The CWL output object.")
 @click.pass_context

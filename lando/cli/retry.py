@@ -9,7 +9,7 @@ from lando.messages import Message
 from lando.views import Views
 
 
-@click.command("retry", short_help="Run failed jobs again.")
+@click.command("retry")
 @click.argument("jobs", nargs=-1, required=True, type=JobId(), metavar="JOB...")
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> int:

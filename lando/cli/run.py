@@ -25,7 +25,7 @@ from lando.site import Site
 from lando.views import Shown, Views
 
 
-@click.command("run", short_help="Run one job to its end, print its output object.")
+@click.command("run")
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
 @click.option(
     "--outdir", type=click.Path(path_type=Path, file_okay=False), help="Copy the output files there."

@@ -17,7 +17,7 @@ REFRESH = 0.5
 """Seconds between looks of --watch."""
 
 
-@click.command("status", short_help="Show where every job is, and why.")
+@click.command("status")
 @click.argument("jobs", nargs=-1, type=JobId(), metavar="[JOB]...")
 @click.option(
     "--state", multiple=True, type=click.Choice(STATES), help="Only jobs in this state; may be repeated."

@@ -68,7 +68,7 @@ def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
             wait = min(5.0, wait * 2)
 
 
-@click.command("submit", short_help="Queue a job and print its id.")
+@click.command("submit")
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
 @click.option(
     "--id", "job_id", metavar="UUID", help="The job's id; submitting the same id again changes nothing."

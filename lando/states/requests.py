@@ -30,6 +30,12 @@ def is_open(job: Job, event: AboutRequest) -> bool:
     return request is not None and request.mark == event.mark
 
 
+def is_unheard(job: Job, event: AboutRequest) -> bool:
+    """The event is about the open request, and no worker has spoken from its server."""
+    request = open_request(job)
+    return request is not None and request.mark == event.mark and request.status != "adopted"
+
+
 def is_unsent(job: Job, event: CreateSent) -> bool:
     """The event is about a request that was ordered and not sent."""
     request = find(job, event.mark)
@@ -63,11 +69,14 @@ def set_status(job: Job, mark: str, status: RequestStatus) -> Job:
 
 
 def adopt(job: Job, mark: str) -> Job:
-    """The job with this request adopted and all others void."""
+    """The job with this request adopted and all others void; lists that lacked its server count no more."""
     return replace(
         job,
         requests=tuple(
-            replace(request, status="adopted" if request.mark == mark else "void") for request in job.requests
+            replace(request, status="adopted", absent_since=None)
+            if request.mark == mark
+            else replace(request, status="void")
+            for request in job.requests
         ),
     )
 

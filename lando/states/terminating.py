@@ -103,7 +103,12 @@ ROWS = (
     ),
     stays("server_created", does=changes.adopt_server, when=requests.is_open, why="now it can be deleted"),
     refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
-    stays("create_refused", does=changes.nothing_exists, when=requests.is_open, why="there is no server"),
+    stays("create_refused", does=changes.nothing_exists, when=requests.is_unheard, why="there is no server"),
+    ignored(
+        "create_refused",
+        when=requests.is_open,
+        why="its worker has spoken, so the server exists whatever the answer says: it is looked for",
+    ),
     refused("create_refused", why="its request was resolved before"),
     stays(
         "create_absent",
