@@ -26,6 +26,11 @@ class Effect:
     tries: int = 0
 
 
+def rank(kind: EffectKind) -> int:
+    """Effects of a job run by rank, and of one rank as they were ordered: its server's deletion goes last."""
+    return 1 if kind == "delete_server" else 0
+
+
 @dataclass(frozen=True)
 class Change:
     """A row of a job's history; the first has no ``source``."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from lando.job import LIVE_STATES, CreateRequest, Job, State
-from lando.ledger import Change, Effect
+from lando.ledger import Change, Effect, rank
 from lando.states.table import EffectKind
 from lando.store.database import errors
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, HISTORY, JOBS, LOGS, PROCESSED
@@ -132,7 +132,7 @@ class Transaction:
             sa.insert(EFFECTS).values(
                 job_id=job_id,
                 kind=kind,
-                rank=1 if kind == "delete_server" else 0,
+                rank=rank(kind),
                 servers=json.dumps(servers),
                 due_at=due_at,
                 tries=0,

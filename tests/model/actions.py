@@ -1,13 +1,20 @@
-"""What can happen next in a world. Each action is one step; its label is what a story says."""
+"""What can happen next in a world. Each action is one step; its words are what a story says.
+
+Messages are taken in any order and as late as may be, so a message that is dropped and sent again (with its
+id) is covered. A client's message arrives the moment it is sent, for the same reason. What is assumed of the
+world: a server whose worker speaks is listed from then on, and ids are never used again while anything refers
+to them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple, TypeVar, get_args
 
 from lando.engine import server_name
+from lando.job import Job
 from lando.ledger import Effect
-from lando.states import requests
 from lando.states.events import RefusalKind
 from lando.tasks import (
     AnswerLost,
@@ -27,7 +34,7 @@ from lando.tasks import (
 )
 
 from . import invariants
-from .rules import TIMERS, Broken, Rules, Step, is_valid
+from .rules import OUTCOMES, TIMERS, Broken, Rules, Step, is_valid
 from .world import (
     Ghost,
     InFlight,
@@ -36,7 +43,7 @@ from .world import (
     Scenario,
     Seen,
     World,
-    free_mark,
+    free_marks,
     free_server,
     in_order,
     job_of,
@@ -67,6 +74,11 @@ class Actions:
 
     def of(self, world: World) -> Iterator[Action]:
         """Every next step."""
+        for action in self._of(world):
+            world_after = self._tidy(action.world)
+            yield action if world_after is action.world else action._replace(world=world_after)
+
+    def _of(self, world: World) -> Iterator[Action]:
         yield from self._deliveries(world)
         yield from self._admission(world)
         yield from self._effects(world)
@@ -75,6 +87,29 @@ class Actions:
         yield from self._looks(world)
         if world.faults and (world.tasks or world.sighting or world.suspected):
             yield Action(("the daemon dies and is started again",), _died(_fault(world)))
+
+    def _tidy(self, world: World) -> World:
+        """The world without differences that mean nothing: what servers of void requests do or send.
+
+        Their reports change nothing (``Rules.void_letters``); that they exist is all that is left of them.
+        """
+        if not world.machines and not world.queue:
+            return world
+        live = self.rules.live_marks(world.books)
+        void = {letter for letter in world.queue if letter.mark is not None and letter.mark not in live}
+        if void:
+            world = _forgotten(world, void)
+        if all(machine.mark in live for machine in world.machines):
+            return world
+        listed = (machine for machine in world.machines if machine.listed or machine.mark in live)
+        return world._replace(
+            machines=tuple(m if m.mark in live else m._replace(phase="finished") for m in listed),
+            ghosts=world.ghosts.union(
+                Ghost(m.mark, m.job, m.attempt, m.stray, m.missed)
+                for m in world.machines
+                if not m.listed and m.mark not in live
+            ),
+        )
 
     # messages
 
@@ -107,7 +142,8 @@ class Actions:
         yield Action(("taken, and a duplicate arrives later:", letter), _fault(taken), broken)
         if self.rules.variant.acks_first:
             yield Action(
-                ("acked, and the daemon dies before it commits:", letter), _died(_fault(_acked(world, letter)))
+                ("acked, and the daemon dies before it commits:", letter),
+                _died(_fault(_acked(world, letter))),
             )
         else:
             words = ("taken, and the daemon dies between commit and ack:", letter)
@@ -136,15 +172,20 @@ class Actions:
 
     def _admission(self, world: World) -> Iterator[Action]:
         if any(job.state == "queued" for job in world.books.jobs):
-            step = self.rules.admit(world.books, free_mark(world))
+            step = self.rules.admit(world.books, free_marks(world))
             if step.books is not world.books:
                 yield Action(("admitted",), self._after(world, step), step.broken)
 
     def _timers(self, world: World) -> Iterator[Action]:
+        """A deadline passes: as a fault while somebody may still speak, and certainly once nobody can."""
         for job in world.books.jobs:
+            price = 1 if _may_speak(world, job) else 0
+            if world.faults < price:
+                continue
+            paid = world._replace(faults=world.faults - price)
             for event in TIMERS.get(job.state, ()):
                 step = self.rules.time_out(world.books, job, event)
-                yield Action((event.name, "of job", job.id), self._after(world, step), step.broken)
+                yield Action((event.name, "of job", job.id), self._after(paid, step), step.broken)
 
     # effects
 
@@ -179,12 +220,15 @@ class Actions:
 
     def _carried_out(self, world: World, flight: InFlight) -> Iterator[Action]:
         for result, after, note in _answers(world, flight.task):
+            if isinstance(result, StillThere | Trouble):
+                yield self._concluded(after, flight, result)
+                continue
             tasks = tuple(flight._replace(result=result) if f is flight else f for f in after.tasks)
             words = ("the cloud answers", type(flight.task).__name__, "of job", flight.effect.job_id + ":")
             yield Action((*words, told(result), note), after._replace(tasks=tasks))
 
     def _concluded(self, world: World, flight: InFlight, result: Result) -> Action:
-        free = free_mark(world) if isinstance(result, Listed) else ""
+        free = free_marks(world) if isinstance(result, Listed) else ()
         step = self.rules.conclude(world.books, flight.effect, flight.task, result, free)
         rest = world._replace(tasks=tuple(f for f in world.tasks if f is not flight))
         words = ("concluded:", flight.effect.kind, "of job", flight.effect.job_id, f"({told(result)})")
@@ -196,7 +240,15 @@ class Actions:
         for ghost in sorted(world.ghosts):
             machine = ghost.machine(free_server(world))
             born = world._replace(ghosts=world.ghosts - {ghost})
-            yield Action(("a lost create is carried out, unlisted so far:", machine.id), _with(born, machine))
+            yield Action(("a lost create comes to nothing",), world._replace(ghosts=world.ghosts - {ghost}))
+            if ghost.mark in self.rules.live_marks(world.books):
+                yield Action(
+                    ("a lost create is carried out, unlisted so far:", machine.id), _with(born, machine)
+                )
+            else:
+                yield Action(
+                    ("a lost create is carried out late:", machine.id), _with(born, _surfaced(machine))
+                )
         for machine in world.machines:
             if not machine.listed:
                 yield Action((machine.id, "is listed"), _with(world, _surfaced(machine)))
@@ -205,7 +257,9 @@ class Actions:
                 continue
             yield Action((machine.id, "vanishes"), _without(_fault(world), machine.id))
             if machine.phase != "ERROR":
-                yield Action((machine.id, "is in ERROR"), _with(_fault(world), machine._replace(phase="ERROR")))
+                yield Action(
+                    (machine.id, "is in ERROR"), _with(_fault(world), machine._replace(phase="ERROR"))
+                )
 
     def _worker(self, world: World, machine: Machine) -> Iterator[Action]:
         """The worker in a server speaks. A server that is so far is listed from then on."""
@@ -217,10 +271,11 @@ class Actions:
                 yield Action(("the worker in", machine.id, "sends", report), _mailed(up, letter))
         elif machine.phase == "up":
             finished = _with(world, machine._replace(phase="finished"))
-            for outcome in ("succeeded", "workflow_failed", "system_failed"):
-                letter = Letter("workflow_finished", *about, outcome)  # type: ignore[arg-type]
+            for outcome in OUTCOMES if world.faults else OUTCOMES[:1]:
+                letter = Letter("workflow_finished", *about, outcome)
                 words = ("the worker in", machine.id, "sends workflow_finished", outcome)
-                yield Action(words, _mailed(finished, letter))
+                after = finished if outcome == "succeeded" else _fault(finished)
+                yield Action(words, _mailed(after, letter))
 
     def _looks(self, world: World) -> Iterator[Action]:
         if world.sighting is not None:
@@ -230,7 +285,10 @@ class Actions:
         if seen.machines or seen.gone or world.suspected:
             yield self._observed(world, seen, "the cloud is looked at")
             if world.faults and world.sighting is None:
-                yield Action(("the cloud is looked at, and that is applied later",), _fault(world)._replace(sighting=seen))
+                yield Action(
+                    ("the cloud is looked at, and that is applied later",),
+                    _fault(world)._replace(sighting=seen),
+                )
 
     def _observed(self, world: World, seen: Seen, words: str) -> Action:
         step = self.rules.observe(world.books, seen, world.suspected)
@@ -260,17 +318,17 @@ def _answers(world: World, task: Task) -> Iterator[tuple[Result, World, str]]:
     elif isinstance(task, FindServers):
         found = (machine.id for machine in world.machines if machine.listed and machine.mark == task.mark)
         yield Listed(tuple(found)), _missed(world, task.mark), ""
-        yield Trouble("no list"), world, ""
     elif isinstance(task, DeleteServers):
         rest = _without(world, *task.servers)
         yield Gone(), rest, ""
         if rest is not world:
             yield StillThere(), world, ""
-            yield Trouble("no answer"), rest, "(they are gone all the same)"
-        yield Trouble("no answer"), world, ""
+        if rest is not world and world.faults:
+            yield Trouble("no answer"), _fault(rest), "(they are gone all the same)"
     elif isinstance(task, FetchConsole):
         yield Console(""), world, ""
-        yield Trouble("no console"), world, ""
+    if world.faults and not isinstance(task, SendCreate):
+        yield Trouble("no answer"), _fault(world), ""
 
 
 def _create_answers(world: World, task: SendCreate) -> Iterator[tuple[Result, World, str]]:
@@ -286,7 +344,7 @@ def _create_answers(world: World, task: SendCreate) -> Iterator[tuple[Result, Wo
     yield CreateWasRefused("capacity", ""), denied, "(a server may surface all the same)"
     yield AnswerLost(""), ghost, "(a server may surface later)"
     yield AnswerLost(""), _fault(one), f"({server.id} exists)"
-    twin = Machine(free_server(one), *_ghost(task)[:3], stray=True)
+    twin = Machine(free_server(one), *_ghost(task)[:3], twin=True)
     yield Created(server.id), _fault(_with(one, twin)), f"({twin.id} too)"
     yield AnswerLost(""), _fault(_with(one, twin)), f"({server.id} and {twin.id} exist)"
 
@@ -299,8 +357,22 @@ def _look(world: World) -> Seen:
     """What the cloud shows to ``observer.look``: the list, and which known servers are absent."""
     known = {job.server_id for job in world.books.jobs if job.state in ("booting", "running")}
     exist = {machine.id for machine in world.machines}
-    listed = (machine._replace(believed=False, stray=False) for machine in world.machines if machine.listed)
+    listed = (
+        machine._replace(believed=False, stray=False, twin=False)
+        for machine in world.machines
+        if machine.listed
+    )
     return Seen(tuple(listed), frozenset(id_ for id_ in known if id_ is not None and id_ not in exist))
+
+
+def _may_speak(world: World, job: Job) -> bool:
+    """A report of this attempt is on its way, or may come."""
+    speakers = (machine for machine in world.machines if machine.phase in ("BUILD", "up"))
+    sources: Iterator[Machine | Ghost | Letter] = chain(speakers, world.ghosts, world.queue)
+    if any(source.job == job.id and source.attempt == job.attempt for source in sources):
+        return True
+    waits = any(effect.job_id == job.id and effect.kind == "create_server" for effect in world.books.effects)
+    return waits and job.state == "booting"
 
 
 # changes of a world
@@ -318,9 +390,12 @@ def _died(world: World) -> World:
 
 
 def _acked(world: World, letter: Letter) -> World:
-    only = {letter}
+    return _forgotten(world, {letter})
+
+
+def _forgotten(world: World, letters: set[Letter]) -> World:
     return world._replace(
-        queue=world.queue - only, taken=world.taken - only, processed=world.processed - only
+        queue=world.queue - letters, taken=world.taken - letters, processed=world.processed - letters
     )
 
 
@@ -367,7 +442,7 @@ def _heard(world: World, letter: Letter) -> tuple[Machine, ...]:
     if job is None or job.server_id is not None or letter.mark is None or not is_valid(world.books, letter):
         return world.machines
     speakers = [machine for machine in world.machines if machine.mark == letter.mark]
-    if job.state not in ("booting", "running") or len(speakers) != 1:
+    if job.state not in ("booting", "running") or len(speakers) != 1 or speakers[0].twin:
         return world.machines
     return tuple(m._replace(believed=True) if m is speakers[0] else m for m in world.machines)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from array import array
-
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from . import invariants
-from .actions import Action, Actions
+from .actions import Actions
 from .rules import Broken, Rules, Variant
 from .world import Scenario, World
 
@@ -64,13 +66,28 @@ class _Map:
 
 def explore(scenario: Scenario, variant: Variant = SHIPPED) -> Exploration:
     """Visit everything; stop at the first thing that is broken."""
+    with _no_garbage_collector():
+        return _explore(scenario, variant)
+
+
+@contextlib.contextmanager
+def _no_garbage_collector() -> Iterator[None]:
+    """Millions of small tuples without cycles: looking for cycles would cost a good part of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _explore(scenario: Scenario, variant: Variant) -> Exploration:
     rules = Rules(scenario, variant)
     seen = _Map()
     found = _visit(seen, Actions(rules), scenario.first(rules.empty)) or _endless(seen, scenario)
     broken, story = found or (None, ())
-    return Exploration(
-        scenario, len(seen.parents), len(seen.sources), frozenset(rules.rows), broken, story
-    )
+    return Exploration(scenario, len(seen.parents), len(seen.sources), frozenset(rules.rows), broken, story)
 
 
 def _visit(seen: _Map, actions: Actions, first: World) -> tuple[Broken, tuple[str, ...]] | None:
@@ -85,7 +102,7 @@ def _visit(seen: _Map, actions: Actions, first: World) -> tuple[Broken, tuple[st
                 seen.targets.append(target)
                 broken = action.broken
                 if new and broken is None:
-                    broken = invariants.broken_in(action.world, actions.scenario)
+                    broken = invariants.broken_in(action.world, actions.rules)
                 if broken is not None:
                     return broken, seen.story(number, action.words)
                 if new:

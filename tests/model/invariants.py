@@ -1,4 +1,4 @@
-"""What must hold in every world, and of every step: the invariants of the design, as far as this model goes."""
+"""What must hold in every world and of every step: the design's invariants, as far as this model goes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from lando.job import ENDED_STATES, LIVE_STATES, Job, Outcome
 from lando.states import requests
 
 from .ledger import Books
-from .rules import Broken, is_valid
+from .rules import Broken, Rules, is_valid
 from .world import Letter, Machine, Scenario, World
 
 
-def broken_in(world: World, scenario: Scenario) -> Broken | None:
+def broken_in(world: World, rules: Rules) -> Broken | None:
     """The first invariant that does not hold in this world."""
-    return next(_all(world, scenario), None)
+    return next(_all(world, rules.scenario), None) or rules.void_letters(world.books)
 
 
 def _all(world: World, scenario: Scenario) -> Iterator[Broken]:
@@ -22,9 +22,9 @@ def _all(world: World, scenario: Scenario) -> Iterator[Broken]:
     for job, promise in zip(_in_order(world, scenario), world.promises, strict=True):
         if job is not None:
             yield from _adopted(job)
+            yield from _left_behind(world, job)
             yield from _stuck(world, job)
             yield from _kept(job, promise)
-            yield from _left_behind(world, job)
     owners = sum(job.state in LIVE_STATES for job in world.books.jobs)
     believed = len({machine.job for machine in world.machines if machine.believed})
     if max(owners, believed) > scenario.places:
@@ -64,7 +64,7 @@ def _stuck(world: World, job: Job) -> Iterator[Broken]:
 
 def _kept(job: Job, promise: Outcome | None) -> Iterator[Broken]:
     ended = job.outcome if job.state in ENDED_STATES else job.verdict
-    if promise == "canceled" and ended != promise:
+    if promise == "canceled" and ended != promise and job.runnable:
         yield Broken("a cancel wins", f"job {job.id} was canceled, and is {job.state} ({ended})")
     if promise not in (None, "canceled") and ended != promise:
         yield Broken("finished work stands", f"job {job.id} has {promise}, and is {job.state} ({ended})")
@@ -86,7 +86,7 @@ def create_may_be_sent(world: World, job: Job) -> Broken | None:
     """No server of the job may exist that a look could have shown before."""
     if job.state != "booting":
         return Broken("creates are for booting jobs", f"job {job.id} is {job.state}")
-    others = [m.id for m in world.machines if m.job == job.id and m.listed and not m.stray]
+    others = [m.id for m in world.machines if m.job == job.id and m.listed and not (m.stray or m.twin)]
     if others:
         return Broken("one server a job", f"a create of job {job.id} is sent, and {others[0]} exists")
     return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lando.job import LIVE_STATES, Job, State
-from lando.ledger import Change, Effect
+from lando.ledger import Change, Effect, rank
 from lando.states.table import EffectKind
 
 
@@ -83,7 +83,7 @@ class MemoryLedger:
     @staticmethod
     def place(effect: Effect) -> tuple[int, int]:
         """The order of a job's effects: as ordered, the deletion of its server last."""
-        return (1 if effect.kind == "delete_server" else 0, effect.id)
+        return (rank(effect.kind), effect.id)
 
     def is_processed(self, message_id: str) -> bool:
         return message_id in self._processed

@@ -6,15 +6,15 @@ step alone; what must hold of a whole world is in ``invariants``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from lando import observer
-from lando.cloud import Server
+from lando.cloud import Server, ServerStatus
 from lando.engine import Engine, Pace
 from lando.errors import UsageError
-from lando.job import LIVE_STATES, Job, JobSpec
+from lando.job import LIVE_STATES, Job, JobSpec, Outcome
 from lando.ledger import Effect, Ledger
 from lando.observer import Sighting, Sweeper
 from lando.states import MACHINE, Event, Fired, JobMachine, Policy
@@ -25,6 +25,9 @@ from .ledger import Books, MemoryLedger
 from .world import NOW, Letter, Machine, Scenario, Seen, message, token
 
 OURS = "ours"
+STRANGER = "mark-0"
+"""A mark that no request ever has."""
+OUTCOMES: tuple[Outcome, ...] = ("succeeded", "workflow_failed", "system_failed")
 POLICY = Policy(boot_timeout=1.0, run_timeout=1.0, retry_first=0.0, retry_longest=0.0, hold=0.0)
 PACE = Pace(poll=0.0, first=0.0, longest=0.0, settle=0.0, silence=0.0, heartbeat=0.0)
 
@@ -108,19 +111,42 @@ class Rules:
             ledger = self._ledger(books, letter if processed else None)
             taken = self._engine.take(ledger, message(letter), NOW)
             known = ledger.is_processed(message(letter).id)
-            step = self._step(books, ledger, taken)._replace(processed=known)
-            if step.broken is None and letter.mark is not None and not is_valid(books, letter):
-                return step._replace(broken=_unmoved(books, step.books, letter))
-            return step
+            return self._step(books, ledger, taken)._replace(processed=known)
 
         return self._once(("take", books, letter, processed), run)
 
-    def admit(self, books: Books, free: str) -> Step:
+    def void_letters(self, books: Books) -> Broken | None:
+        """Every report with a void token must change nothing, whenever it comes.
+
+        Since this is tried on all books, such reports need not be kept in the queues of worlds.
+        """
+
+        def run() -> Broken | None:
+            for letter in _void_letters(books):
+                step = self.take(books, letter, processed=False)
+                if step.books is not books:
+                    return Broken(
+                        "void tokens change nothing", f"{letter}, which comes late, changes something"
+                    )
+            return None
+
+        return self._once(("void letters", books), run)
+
+    def live_marks(self, books: Books) -> frozenset[str]:
+        """The marks of requests that are not void."""
+        return self._once(
+            ("live marks", books),
+            lambda: frozenset(
+                request.mark for job in books.jobs for request in job.requests if request.status != "void"
+            ),
+        )
+
+    def admit(self, books: Books, free: tuple[str, ...]) -> Step:
         """Admit what may be admitted."""
 
         def run() -> Step:
             ledger = self._ledger(books)
-            self._secrets = [token(free), free]
+            self._secrets = _secrets(free)
             return self._step(books, ledger, self._engine.admit(ledger, NOW, self.scenario.places))
 
         return self._once(("admit", books, free), run)
@@ -141,12 +167,14 @@ class Rules:
 
         return self._once(("begin", books, effect), run)
 
-    def conclude(self, books: Books, effect: Effect, task: Task, result: Result, free: str) -> Step:
+    def conclude(
+        self, books: Books, effect: Effect, task: Task, result: Result, free: tuple[str, ...]
+    ) -> Step:
         """Take the result of a task."""
 
         def run() -> Step:
             ledger = self._ledger(books)
-            self._secrets = [token(free), free]
+            self._secrets = _secrets(free)
             self._engine.conclude(ledger, effect, task, result, NOW)
             return self._step(books, ledger)
 
@@ -189,11 +217,9 @@ class Rules:
     # how a rule is run
 
     def _once(self, key: tuple[object, ...], run: Callable[[], T]) -> T:
-        try:
-            return self._remembered[key]  # type: ignore[no-any-return]
-        except KeyError:
-            answer = self._remembered[key] = run()
-            return answer
+        if key not in self._remembered:
+            self._remembered[key] = run()
+        return self._remembered[key]  # type: ignore[no-any-return]
 
     def _ledger(self, books: Books, processed: Letter | None = None) -> MemoryLedger:
         self._engine.fired = []
@@ -202,9 +228,7 @@ class Rules:
     def _step(self, before: Books, ledger: MemoryLedger, answer: object = None) -> Step:
         raw = ledger.books()
         effects = _numbered(raw.effects)
-        books = Books(
-            tuple(_canonical(job) for job in raw.jobs), tuple(effects.values()), raw.early_cancels
-        )
+        books = Books(tuple(_canonical(job) for job in raw.jobs), tuple(effects.values()), raw.early_cancels)
         fired = self._engine.fired
         self.rows.update((job.state, event.name, answered.why) for job, event, answered in fired)
         broken = _misfired(fired) or _undone(before, books)
@@ -220,6 +244,11 @@ class Rules:
 
     def _new_secret(self) -> str:
         return self._secrets.pop()
+
+
+def _secrets(marks: tuple[str, ...]) -> list[str]:
+    """Each mark and then its token, the first at the end."""
+    return [secret for mark in reversed(marks) for secret in (token(mark), mark)]
 
 
 def _canonical(job: Job) -> Job:
@@ -241,7 +270,9 @@ def _numbered(effects: tuple[Effect, ...]) -> dict[int, Effect]:
 
 
 def _server(machine: Machine) -> Server:
-    status = "ACTIVE" if machine.phase in ("up", "finished") else machine.phase
+    status: ServerStatus = "BUILD"
+    if machine.phase != "BUILD":
+        status = "ERROR" if machine.phase == "ERROR" else "ACTIVE"
     return Server(
         machine.id, machine.id, status, machine.mark, OURS, machine.job, machine.attempt, address="192.0.2.1"
     )
@@ -251,15 +282,23 @@ def is_valid(books: Books, letter: Letter) -> bool:
     """The letter's token is that of a request of the job's present attempt, sent and not void."""
     job = next((job for job in books.jobs if job.id == letter.job), None)
     return job is not None and any(
-        request.mark == letter.mark and request.status in ("sent", "adopted") and letter.attempt == job.attempt
+        request.mark == letter.mark
+        and request.status in ("sent", "adopted")
+        and letter.attempt == job.attempt
         for request in job.requests
     )
 
 
-def _unmoved(before: Books, after: Books, letter: Letter) -> Broken | None:
-    if before is after:
-        return None
-    return Broken("void tokens change nothing", f"{letter} changed something")
+def _void_letters(books: Books) -> Iterator[Letter]:
+    for job in books.jobs:
+        void = [request.mark for request in job.requests if request.status == "void"]
+        sources = [(job.attempt, mark) for mark in (*void, STRANGER)]
+        sources += [(job.attempt - 1, mark) for mark in (STRANGER, *(r.mark for r in job.requests))]
+        for attempt, mark in sources:
+            yield Letter("worker_started", job.id, attempt, mark)
+            yield Letter("worker_progress", job.id, attempt, mark)
+            for outcome in OUTCOMES:
+                yield Letter("workflow_finished", job.id, attempt, mark, outcome)
 
 
 CLIENTS = ("cancel", "retry")

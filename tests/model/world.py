@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
+from itertools import count, islice
 from typing import Literal, NamedTuple
 
 from lando.job import Job, Outcome
@@ -91,7 +92,9 @@ class Machine(NamedTuple):
     """Its id was recorded, or its worker was the first that was heard."""
     stray: bool = False
     """Nobody could know of it in time: it surfaced after two looks had missed it (the cloud's promise, its
-    settle time, broken), or the cloud had denied it, or its request was answered with another server."""
+    settle time, broken), or the cloud had denied it."""
+    twin: bool = False
+    """The second server of one request; it carries the token of the first."""
     missed: int = 0
     """How many looks have missed it, at most two."""
 
@@ -109,9 +112,7 @@ class Ghost(NamedTuple):
 
     def machine(self, server_id: str) -> Machine:
         """The server that the cloud makes of it after all."""
-        return Machine(
-            server_id, *self[:3], listed=False, stray=self.denied, missed=self.missed
-        )
+        return Machine(server_id, *self[:3], listed=False, stray=self.denied, missed=self.missed)
 
 
 class InFlight(NamedTuple):
@@ -186,16 +187,18 @@ def in_order(letters: frozenset[Letter]) -> tuple[Letter, ...]:
     return tuple(sorted(letters, key=repr))
 
 
-def free_mark(world: World) -> str:
-    """The first mark that nothing in the world carries."""
+def free_marks(world: World) -> tuple[str, ...]:
+    """The first marks that nothing in the world carries, one for each job."""
     used = {request.mark for job in world.books.jobs for request in job.requests}
     used.update(machine.mark for machine in world.machines)
     used.update(ghost.mark for ghost in world.ghosts)
     used.update(letter.mark for letter in world.queue if letter.mark is not None)
-    used.update(flight.task.mark for flight in world.tasks if isinstance(flight.task, SendCreate | FindServers))
+    used.update(
+        flight.task.mark for flight in world.tasks if isinstance(flight.task, SendCreate | FindServers)
+    )
     if world.sighting is not None:
         used.update(machine.mark for machine in world.sighting.machines)
-    return _first_free("mark", used)
+    return tuple(islice(_free("mark", used), len(world.promises)))
 
 
 def free_server(world: World) -> str:
@@ -209,7 +212,7 @@ def free_server(world: World) -> str:
         used.update(_servers_of(flight.result))
     if world.sighting is not None:
         used |= {machine.id for machine in world.sighting.machines} | world.sighting.gone
-    return _first_free("server", used)
+    return next(_free("server", used))
 
 
 def _servers_of(thing: Task | Result | None) -> tuple[str, ...]:
@@ -220,8 +223,8 @@ def _servers_of(thing: Task | Result | None) -> tuple[str, ...]:
     return ()
 
 
-def _first_free(kind: str, used: set[str]) -> str:
-    return next(name for number in count(1) if (name := f"{kind}-{number}") not in used)
+def _free(kind: str, used: set[str]) -> Iterator[str]:
+    return (name for number in count(1) if (name := f"{kind}-{number}") not in used)
 
 
 def job_of(world: World, job_id: str) -> Job | None:
@@ -237,5 +240,10 @@ def told(thing: Result) -> str:
         return f"refused ({thing.kind})"
     if isinstance(thing, Listed):
         return f"listed: {', '.join(thing.servers) or 'none'}"
-    words: dict[type, str] = {AnswerLost: "answer lost", Console: "console", Gone: "gone", StillThere: "still there"}
+    words: dict[type, str] = {
+        AnswerLost: "answer lost",
+        Console: "console",
+        Gone: "gone",
+        StillThere: "still there",
+    }
     return words.get(type(thing), "trouble")

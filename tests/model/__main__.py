@@ -1,0 +1,23 @@
+"""``python -m tests.model``: the deep exploration, a few minutes; exits 1 with the story of what broke."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from .explore import explore
+from .scenarios import DEEP, USUAL
+
+
+def main() -> int:
+    """Explore everything, one scenario after the other."""
+    for scenario in (*USUAL, *DEEP):
+        began = time.monotonic()
+        found = explore(scenario)
+        print(f"{found} ({time.monotonic() - began:.0f} s)", flush=True)
+        if found.broken is not None:
+            return 1
+    return 0
+
+
+sys.exit(main())

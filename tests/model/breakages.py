@@ -1,0 +1,272 @@
+"""What must be caught: the table, the rules and the order of things, each broken on purpose in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lando.cloud import Server
+from lando.job import CreateRequest, Job, State
+from lando.ledger import Effect, Ledger
+from lando.observer import Sighting, Sweeper
+from lando.states import TABLE, Event, Row, build, changes, requests, terminating
+from lando.states.events import CreateAbsent, CreateRefused
+from lando.states.table import Policy, ignored, moves
+from lando.tasks import AnswerLost, Result, SendCreate, Task, Trouble
+
+from .explore import SHIPPED
+from .ledger import MemoryLedger
+from .rules import Variant, WatchedEngine
+from .world import Scenario
+
+FAULT = Scenario("one fault", faults=1, asks=0)
+ASK = Scenario("a fault and an ask", faults=1, asks=1)
+ASKS = Scenario("a fault and two asks", faults=1, asks=2)
+TWO_JOBS = Scenario("two jobs, one place", jobs=("A", "B"), faults=0, asks=0)
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """One thing broken, the invariant that tells, and where to look for it."""
+
+    name: str
+    invariant: str
+    scenario: Scenario = FAULT
+    variant: Variant = SHIPPED
+    patches: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """Functions of lando.states to replace, by their names."""
+
+
+def table(state: State, event: str, change: Callable[[list[Row]], Iterable[Row]]) -> Variant:
+    """The shipped table but for the rows of one event in one state."""
+    rows = [row for row in TABLE[state] if row.event == event]
+    others = tuple(row for row in TABLE[state] if row.event != event)
+    return Variant(machine=build({**TABLE, state: (*change(rows), *others)}))
+
+
+def always_ignored(rows: list[Row]) -> list[Row]:
+    return [ignored(rows[0].event, why="broken")]
+
+
+def without_orders(rows: list[Row]) -> list[Row]:
+    return [replace(row, orders=()) for row in rows]
+
+
+def to_queued(rows: list[Row]) -> list[Row]:
+    return [moves(row.event, "queued", does=changes.no_change, why="broken") for row in rows[:1]]
+
+
+def to_done(rows: list[Row]) -> list[Row]:
+    return [moves(rows[0].event, "done", does=terminating.end, why="broken")]
+
+
+def finished_at_once(rows: list[Row]) -> list[Row]:
+    def does(job: Job, event: Any, policy: Any) -> Job:
+        return terminating.end(changes.finish(job, event, policy), event, policy)
+
+    return [replace(rows[0], to="done", does=does, orders=()), *rows[1:]]
+
+
+def heeded_whoever_spoke(rows: list[Row]) -> list[Row]:
+    (heeds,) = (row for row in rows if row.answer == "stays")
+    return [replace(heeds, when=requests.is_open), rows[-1]]
+
+
+class ForgetsMessages(MemoryLedger):
+    def is_processed(self, message_id: str) -> bool:
+        return False
+
+
+class ForgetsCancels(MemoryLedger):
+    def was_canceled(self, job_id: str) -> bool:
+        return False
+
+
+class CountsNobody(MemoryLedger):
+    def count_live(self) -> int:
+        return 0
+
+
+class InOrderOfIds(MemoryLedger):
+    @staticmethod
+    def place(effect: Effect) -> tuple[int, int]:
+        return (0, effect.id)
+
+
+class DeletesFirst(MemoryLedger):
+    @staticmethod
+    def place(effect: Effect) -> tuple[int, int]:
+        return (0 if effect.kind == "delete_server" else 1, effect.id)
+
+
+class SendsUnrecorded(WatchedEngine):
+    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Task | None:
+        request = requests.open_request(job)
+        if effect.kind == "create_server" and request is not None and request.status == "ordered":
+            return SendCreate(job, request.mark, request.token)
+        return super()._task(ledger, job, effect, now)
+
+
+class TakesSilenceForRefusal(WatchedEngine):
+    def _create_event(self, mark: str, result: Result, now: float) -> Event | None:
+        if isinstance(result, AnswerLost):
+            return CreateRefused(now, mark, "capacity", result.words)
+        return super()._create_event(mark, result, now)
+
+
+class GivesUp(WatchedEngine):
+    def _try_again(self, ledger: Ledger, effect: Effect, trouble: Trouble, now: float) -> None:
+        ledger.remove_effect(effect)
+
+
+class SweepsTheUnresolved(Sweeper):
+    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Server]:
+        return super().leaked(sighting, [job for job in jobs if job.server_id is not None], now)
+
+
+class SweepsNothing(Sweeper):
+    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Server]:
+        return []
+
+
+def reporting_whatever_status(job: Job, event: Any) -> Any:
+    return next((request for request in job.requests if request.token == event.token), None)
+
+
+def without_voiding(rows: list[Row]) -> list[Row]:
+    def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
+        new = CreateRequest(event.new_mark, event.new_token)
+        old = tuple(replace(request, absent_since=None) for request in job.requests)
+        return replace(job, requests=(new, *old))
+
+    return [replace(rows[0], does=ask_again), *rows[1:]]
+
+
+def adopt_without_voiding(job: Job, mark: str) -> Job:
+    adopted = (replace(r, status="adopted", absent_since=None) if r.mark == mark else r for r in job.requests)
+    return replace(job, requests=tuple(adopted))
+
+
+def adopt_remembering_absence(job: Job, mark: str) -> Job:
+    return requests.set_status(withdraw_everything(job), mark, "adopted")
+
+
+def withdraw_everything(job: Job) -> Job:
+    return replace(job, requests=tuple(replace(request, status="void") for request in job.requests))
+
+
+def _no_conclusion() -> Variant:
+    return table(
+        "terminating",
+        "create_absent",
+        lambda rows: [row for row in rows if row.does is not changes.nothing_exists],
+    )
+
+
+def _one_look() -> Variant:
+    def once(rows: list[Row]) -> list[Row]:
+        return [replace(rows[0], when=requests.is_open), *rows[1:]]
+
+    return table("booting", "create_absent", once)
+
+
+BREAKAGES = (
+    # the order of commit, ack and sending
+    Breakage("acks before it commits", "no job is lost", variant=Variant(acks_first=True)),
+    Breakage("sends a create before it commits that", "one server a job", FAULT, Variant(sends_first=True)),
+    Breakage(
+        "a create is not recorded as sent",
+        "the daemon is never refused",
+        FAULT,
+        Variant(engine=SendsUnrecorded),
+    ),
+    # messages
+    Breakage(
+        "messages are not remembered", "a message has its effect once", ASKS, Variant(ledger=ForgetsMessages)
+    ),
+    Breakage("early cancels are not remembered", "a cancel wins", ASK, Variant(ledger=ForgetsCancels)),
+    Breakage(
+        "void tokens count",
+        "void tokens change nothing",
+        patches={"lando.states.requests.reporting": reporting_whatever_status},
+    ),
+    Breakage(
+        "the cancel of a pending retry is ignored",
+        "a cancel wins",
+        ASK,
+        table("terminating", "cancel", always_ignored),
+    ),
+    Breakage(
+        "late results are ignored",
+        "finished work stands",
+        FAULT,
+        table("terminating", "workflow_finished", always_ignored),
+    ),
+    # leaving a server
+    Breakage(
+        "boot_timeout goes to the queue",
+        "nothing is stuck",
+        FAULT,
+        table("booting", "boot_timeout", to_queued),
+    ),
+    Breakage(
+        "worker_lost goes to the queue",
+        "no server is left behind",
+        FAULT,
+        table("running", "worker_lost", to_queued),
+    ),
+    Breakage(
+        "cancel orders no deletion", "nothing is stuck", ASK, table("booting", "cancel", without_orders)
+    ),
+    Breakage(
+        "done before the server is gone",
+        "no server is left behind",
+        FAULT,
+        table("running", "workflow_finished", finished_at_once),
+    ),
+    Breakage(
+        "what is gone is done", "done needs a result", ASK, table("terminating", "server_gone", to_done)
+    ),
+    Breakage(
+        "creates that were sent are withdrawn",
+        "the daemon is never refused",
+        ASK,
+        patches={"lando.states.requests.withdraw_unsent": withdraw_everything},
+    ),
+    Breakage(
+        "a refusal outweighs the worker's word",
+        "no server is left behind",
+        FAULT,
+        table("terminating", "create_refused", heeded_whoever_spoke),
+    ),
+    Breakage(
+        "an absence of before the worker's word counts",
+        "no server is left behind",
+        FAULT,
+        patches={"lando.states.requests.adopt": adopt_remembering_absence},
+    ),
+    # creates
+    Breakage("one look concludes absence", "one server a job", FAULT, _one_look()),
+    Breakage("a lost answer is a refusal", "one server a job", FAULT, Variant(engine=TakesSilenceForRefusal)),
+    Breakage(
+        "requests that were given up stay open",
+        "one request is adopted",
+        FAULT,
+        table("booting", "create_absent", without_voiding),
+        {"lando.states.requests.adopt": adopt_without_voiding},
+    ),
+    Breakage("absence concludes nothing", "every job can end", ASK, _no_conclusion()),
+    # the outbox, admission, the sweeper
+    Breakage("twins are deleted too late", "no server is left behind", ASK, Variant(ledger=InOrderOfIds)),
+    Breakage("the deletion goes first", "nothing is stuck", ASK, Variant(ledger=DeletesFirst)),
+    Breakage("what failed is not tried again", "nothing is stuck", FAULT, Variant(engine=GivesUp)),
+    Breakage("places are not counted", "places", TWO_JOBS, Variant(ledger=CountsNobody)),
+    Breakage(
+        "the sweeper takes unresolved creates",
+        "the sweeper spares what lives",
+        FAULT,
+        Variant(sweeper=SweepsTheUnresolved),
+    ),
+    Breakage("the sweeper sweeps nothing", "every job can end", FAULT, Variant(sweeper=SweepsNothing)),
+)

@@ -1,0 +1,88 @@
+"""Every invariant holds in every world that can be reached, and breaking the rules is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest.mock import patch
+
+import pytest
+
+from lando.states import TABLE
+from tests.model.breakages import BREAKAGES, Breakage
+from tests.model.explore import Exploration, explore
+from tests.model.scenarios import USUAL
+from tests.model.world import Scenario
+
+Record = Callable[[str, object], None]
+
+
+def names(value: Scenario | Breakage) -> str:
+    return value.name
+
+
+@pytest.mark.parametrize("scenario", [USUAL[0], USUAL[3]], ids=names)
+def test_every_invariant_holds_and_every_job_can_end(scenario: Scenario, record_property: Record) -> None:
+    assert_holds(explore(scenario), record_property)
+
+
+def test_every_row_is_fired_unless_only_a_bug_could_fire_it(record_property: Record) -> None:
+    fired: set[tuple[str, str, str]] = set()
+    for scenario in (USUAL[1], USUAL[2], USUAL[4]):
+        found = explore(scenario)
+        assert_holds(found, record_property)
+        fired |= found.rows
+    rows = {(state, row.event, row.why): row.answer for state, rows in TABLE.items() for row in rows}
+    unfired = {row for row in rows if row not in fired}
+    assert unfired == {row for row, answer in rows.items() if why_never_fired(*row[:2], answer, row[2])}
+
+
+def why_never_fired(state: str, event: str, answer: str, why: str) -> str | None:
+    """Why the daemon never fires a row, so that only a bug would."""
+    if answer == "refused" and event not in ("cancel", "retry"):
+        return "the daemon asks for nothing that is refused"
+    if event in ("boot_timeout", "run_timeout", "worker_lost") and answer == "ignored":
+        return "the daemon fires a deadline only in the state that it belongs to"
+    if event in ("server_active", "boot_failed", "server_lost") and answer == "ignored":
+        return "the observer speaks of the servers that booting and running jobs have now, and of no other"
+    if (state, event) == ("running", "boot_failed"):
+        return "the observer calls a running job's broken server lost"
+    return None
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES, ids=names)
+def test_what_is_broken_on_purpose_is_caught(breakage: Breakage) -> None:
+    patches = [patch(name, function) for name, function in breakage.patches.items()]
+    for each in patches:
+        each.start()
+    try:
+        found = explore(breakage.scenario, breakage.variant)
+    finally:
+        for each in patches:
+            each.stop()
+    assert found.broken is not None, "nobody noticed"
+    assert found.broken.invariant == breakage.invariant, str(found)
+    assert found.story
+
+
+def test_a_story_is_as_short_as_it_can_be() -> None:
+    breakage = next(each for each in BREAKAGES if each.name == "one look concludes absence")
+    found = explore(breakage.scenario, breakage.variant)
+    assert str(found).splitlines()[1:] == [
+        "  1. taken and acked: start_worker A",
+        "  2. admitted",
+        "  3. begun: create_server of job A (SendCreate)",
+        "  4. the daemon dies and is started again",
+        "  5. begun: create_server of job A (FindServers)",
+        "  6. the cloud answers FindServers of job A: listed: none",
+        "  7. concluded: create_server of job A (listed: none)",
+        "  8. a lost create is carried out late: server-1",
+        "  9. begun: create_server of job A (SendCreate)",
+        "     a create of job A is sent, and server-1 exists",
+    ]
+
+
+def assert_holds(found: Exploration, record_property: Record) -> None:
+    print(found)
+    record_property("exploration", str(found))
+    assert found.broken is None, f"\n{found}"
+    assert found.states > 10

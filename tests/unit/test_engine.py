@@ -1,0 +1,595 @@
+"""The rules between the machine and the world, over the ledger in memory and over the real store."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from lando.engine import CONSOLE_TRIES, Engine, Pace, Taken, server_name
+from lando.errors import UsageError
+from lando.job import Job, JobSpec
+from lando.ledger import Effect, Ledger
+from lando.messages import Message
+from lando.states import Event, Policy
+from lando.states.events import BootTimeout, CreateSent, RunTimeout, WorkerLost
+from lando.store import Store
+from lando.store.transaction import MAX_LOG, StaleRecord, Transaction
+from lando.tasks import (
+    AnswerLost,
+    Console,
+    Created,
+    CreateWasRefused,
+    DeleteServers,
+    FetchConsole,
+    FindServers,
+    Gone,
+    Listed,
+    Result,
+    SendCreate,
+    StillThere,
+    Task,
+    Trouble,
+)
+from tests.model.ledger import MemoryLedger
+
+NOW = 10_000.0
+POLICY = Policy(boot_timeout=100.0, run_timeout=None, retry_first=10.0, retry_longest=600.0, hold=30.0)
+PACE = Pace(poll=2.0, first=1.0, longest=60.0, settle=30.0, silence=600.0, heartbeat=30.0)
+
+
+class FullLedger(Ledger, Protocol):
+    """The ledger, and the outbox as the daemon reads it."""
+
+    def next_effects(self) -> list[Effect]: ...
+
+
+Open = Callable[[], AbstractContextManager[FullLedger]]
+
+
+@pytest.fixture(scope="module")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that is migrated, once: that takes longer than any test here."""
+    path = tmp_path_factory.mktemp("fresh") / "lando.db"
+    Store(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture
+def store(fresh_database: Path, tmp_path: Path) -> Iterator[Store]:
+    path = shutil.copy(fresh_database, tmp_path / "lando.db")
+    store = Store(f"sqlite:///{path}")
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def ledgers(request: pytest.FixtureRequest) -> Open:
+    """Opens a transaction."""
+    if request.param == "sqlite":
+        transaction: Open = request.getfixturevalue("store").transaction
+        return transaction
+    memory = MemoryLedger()
+    return lambda: contextlib.nullcontext(memory)
+
+
+def accept(body: Mapping[str, Any]) -> JobSpec:
+    if "broken" in body:
+        raise UsageError(str(body["broken"]))
+    return JobSpec("https://example.org/a.git", ".", {}, "a.cwl", **body)
+
+
+def new_engine() -> Engine:
+    secrets = (f"secret-{number}" for number in itertools.count(1))
+    return Engine(POLICY, PACE, accept, lambda: next(secrets))
+
+
+class Site:
+    """An engine over a ledger, told what happens in the words of a test."""
+
+    def __init__(self, ledgers: Open) -> None:
+        self.ledgers = ledgers
+        self.engine = new_engine()
+        self.now = NOW
+
+    def take(self, type: str, job: str | None = None, **more: Any) -> Taken:
+        return self.deliver(Message(type, more.pop("body", {}), job, sent_at=1.0, **more))
+
+    def deliver(self, message: Message) -> Taken:
+        with self.ledgers() as ledger:
+            return self.engine.take(ledger, message, self.now)
+
+    def submit(self, job: str, **body: Any) -> Taken:
+        return self.take("start_worker", job, body=body)
+
+    def report(self, type: str, job: str, seq: int = 1, **body: Any) -> Taken:
+        record = self.job(job)
+        token = record.requests[-1].token
+        return self.take(type, job, attempt=record.attempt, token=token, seq=seq, body=body)
+
+    def job(self, job_id: str) -> Job:
+        with self.ledgers() as ledger:
+            job = ledger.job(job_id)
+        assert job is not None
+        return job
+
+    def fire(self, job_id: str, event: Event) -> None:
+        with self.ledgers() as ledger:
+            job = ledger.job(job_id)
+            assert job is not None
+            self.engine.fire(ledger, job, event)
+
+    def admit(self, places: int = 1) -> list[str]:
+        with self.ledgers() as ledger:
+            return [job.id for job in self.engine.admit(ledger, self.now, places)]
+
+    def effects(self) -> list[Effect]:
+        with self.ledgers() as ledger:
+            return ledger.next_effects()
+
+    def begin(self) -> tuple[Effect, Task | None]:
+        with self.ledgers() as ledger:
+            effect = ledger.next_effects()[0]
+            return effect, self.engine.begin(ledger, effect, self.now)
+
+    def conclude(self, result: Result) -> Task | None:
+        """The next effect gets this result, whatever it asks for."""
+        effect, task = self.begin()
+        assert task is not None
+        with self.ledgers() as ledger:
+            self.engine.conclude(ledger, effect, task, result, self.now)
+        return task
+
+    def overdue(self, listening_since: float) -> list[Any]:
+        with self.ledgers() as ledger:
+            jobs = ledger.jobs_in(("booting", "running"))
+        return [event for _, event in self.engine.overdue(jobs, self.now, listening_since)]
+
+    def boot(self, job: str = "a", server: str = "server-1", **body: Any) -> None:
+        self.submit(job, **body)
+        self.admit(places=100)
+        self.conclude(Created(server))
+
+    def run(self, job: str = "a", **body: Any) -> None:
+        self.boot(job, **body)
+        self.report("worker_started", job)
+
+
+@pytest.fixture
+def site(ledgers: Open) -> Site:
+    return Site(ledgers)
+
+
+# messages
+
+
+def test_a_job_is_taken_with_what_its_file_says(site: Site) -> None:
+    assert site.submit("a", attempts=5, priority=7, boot_timeout=9.0, run_timeout=8.0).disposition == "taken"
+    job = site.job("a")
+    assert (job.state, job.attempts, job.priority, job.boot_timeout, job.run_timeout) == (
+        "queued",
+        5,
+        7,
+        9.0,
+        8.0,
+    )
+    assert job.submitted_at == job.entered_at == NOW, "the sender's clock is not used"
+
+
+def test_a_message_has_its_effect_once(site: Site) -> None:
+    site.submit("a")
+    cancel, retry = Message("cancel_job", job="a"), Message("retry_job", job="a")
+    assert site.deliver(cancel).disposition == "taken"
+    assert site.deliver(retry).disposition == "taken"
+    assert site.deliver(cancel).disposition == "duplicate"
+    assert site.deliver(retry).disposition == "duplicate"
+    assert site.job("a").state == "queued"
+
+
+def test_a_job_submitted_again_under_its_id_is_a_duplicate(site: Site) -> None:
+    site.submit("a", priority=1)
+    assert site.submit("a", priority=2).disposition == "duplicate"
+    assert site.job("a").priority == 1
+
+
+def test_a_job_that_cannot_be_run_fails_and_says_why(site: Site) -> None:
+    assert site.submit("a", broken="cd: missing").disposition == "refused"
+    job = site.job("a")
+    assert (job.state, job.outcome, job.reason, job.runnable) == (
+        "failed",
+        "workflow_failed",
+        "cd: missing",
+        False,
+    )
+    assert site.take("retry_job", "a").disposition == "refused"
+
+
+def test_a_cancel_that_overtakes_its_start_is_remembered(site: Site) -> None:
+    assert site.take("cancel_job", "a").disposition == "taken"
+    site.submit("a")
+    assert (site.job("a").state, site.job("a").outcome) == ("failed", "canceled")
+    assert site.admit() == []
+
+
+@pytest.mark.parametrize("type", ["retry_job", "worker_progress"])
+def test_messages_about_unknown_jobs_are_ignored(site: Site, type: str) -> None:
+    more: dict[str, Any] = {"attempt": 1, "token": "t", "seq": 1} if type == "worker_progress" else {}
+    assert site.take(type, "nobody", **more).disposition == "ignored"
+
+
+def test_terminate_worker_cancels_the_job_of_that_server(site: Site) -> None:
+    site.boot()
+    assert site.take("terminate_worker", body={"vm_name": "lando-b-1"}).disposition == "ignored"
+    assert site.take("terminate_worker", body={"vm_name": server_name("a", 1)}).disposition == "taken"
+    assert (site.job("a").state, site.job("a").verdict) == ("terminating", "canceled")
+
+
+def test_shutdown_is_told_to_the_daemon_once(site: Site) -> None:
+    shutdown = Message("shutdown_server")
+    assert site.deliver(shutdown).disposition == "shutdown"
+    assert site.deliver(shutdown).disposition == "duplicate"
+
+
+def test_a_clean_run_is_told_by_its_history(store: Store) -> None:
+    site = Site(store.transaction)
+    site.run()
+    site.report("workflow_finished", "a", 2, outcome="succeeded", exit_code=0, outputs={"count": 1})
+    site.conclude(Gone())
+    with store.reading() as queries:
+        history = [(change.source, change.target) for change in queries.history("a")]
+    assert history == [
+        (None, "queued"),
+        ("queued", "booting"),
+        ("booting", "running"),
+        ("running", "terminating"),
+        ("terminating", "done"),
+    ]
+    assert (site.job("a").outputs, site.job("a").exit_code) == ({"count": 1}, 0)
+    assert site.effects() == []
+
+
+# logs
+
+
+def test_a_log_piece_counts_once_and_only_from_the_jobs_own_worker(store: Store) -> None:
+    site = Site(store.transaction)
+    site.run()
+    site.report("worker_progress", "a", 2, log="hello")
+    site.report("worker_progress", "a", 2, log="hello")
+    site.take("worker_progress", "a", attempt=1, token="another", seq=3, body={"log": "intruder"})
+    with store.reading() as queries:
+        assert queries.log("a") == [(1, 2, "hello")]
+
+
+def test_the_newest_megabyte_of_a_log_is_kept(store: Store) -> None:
+    site = Site(store.transaction)
+    site.run()
+    third = MAX_LOG // 3
+    for seq in range(2, 8):
+        site.report("worker_progress", "a", seq, log=str(seq) * third)
+    with store.reading() as queries:
+        kept = queries.log("a")
+    assert [seq for _, seq, _ in kept] == [5, 6, 7]
+    assert sum(len(text) for _, _, text in kept) <= MAX_LOG
+
+
+def test_one_enormous_piece_of_log_is_cut(store: Store) -> None:
+    with store.transaction() as ledger:
+        ledger.insert_job(Job("a"), {}, None)
+        ledger.append_log("a", 1, 1, "x" * MAX_LOG + "the end")
+    with store.reading() as queries:
+        ((_, _, text),) = queries.log("a")
+    assert len(text) == MAX_LOG
+    assert text.endswith("the end")
+
+
+# admission
+
+
+def test_admission_goes_by_priority_and_then_by_arrival(site: Site) -> None:
+    for job, priority in (("a", 0), ("b", 5), ("c", 5), ("d", -1)):
+        site.submit(job, priority=priority)
+    assert site.admit(places=3) == ["b", "c", "a"]
+    assert site.admit(places=3) == []
+    assert site.admit(places=4) == ["d"]
+
+
+def test_a_place_is_free_when_a_job_has_left_the_cloud_and_no_earlier(site: Site) -> None:
+    site.run("a")
+    site.submit("b")
+    assert site.admit() == []
+    site.report("workflow_finished", "a", 2, outcome="succeeded")
+    assert site.admit() == [], "its server still exists"
+    site.conclude(Gone())
+    assert site.admit() == ["b"]
+
+
+def test_nobody_is_admitted_before_the_back_off_has_ended(site: Site) -> None:
+    site.run("a")
+    site.report("workflow_finished", "a", 2, outcome="system_failed")
+    site.conclude(Gone())
+    site.submit("b")
+    assert site.admit() == ["b"], "who waits does not block others"
+    site.now = NOW + 9.9
+    assert site.admit(places=9) == []
+    site.now = NOW + 10.0
+    assert site.admit(places=9) == ["a"]
+    assert site.job("a").attempt == 2
+
+
+@pytest.mark.parametrize("kind", ["quota", "rate_limit", "site"])
+def test_what_refuses_one_job_refuses_all_and_holds_admission(site: Site, kind: Any) -> None:
+    site.submit("a")
+    site.submit("b")
+    assert site.admit() == ["a"]
+    site.conclude(CreateWasRefused(kind, "so they say", retry_after=5.0))
+    assert site.admit(places=9) == []
+    site.now += 5.0
+    assert site.admit() == ["a"], "it kept its place"
+
+
+@pytest.mark.parametrize("kind", ["capacity", "unreachable", "job"])
+def test_what_refuses_one_job_alone_holds_nobody_else(site: Site, kind: Any) -> None:
+    site.submit("a")
+    site.submit("b")
+    site.admit()
+    site.conclude(CreateWasRefused(kind, ""))
+    assert site.admit() == ["b"]
+
+
+def test_every_attempt_has_a_mark_and_a_token_of_its_own(site: Site) -> None:
+    site.submit("a")
+    site.submit("b")
+    site.admit(places=2)
+    requests = [request for job in "ab" for request in site.job(job).requests]
+    secrets = {secret for request in requests for secret in (request.mark, request.token)}
+    assert len(secrets) == 4
+    assert [site.job(job).server_name for job in "ab"] == ["lando-a-1", "lando-b-1"]
+
+
+# deadlines
+
+
+def test_booting_is_given_up_after_its_time(site: Site) -> None:
+    site.boot("a")
+    site.boot("b", "server-2", boot_timeout=5.0)
+    site.now = NOW + 5.0
+    assert site.overdue(listening_since=0.0) == [BootTimeout(site.now)]
+    site.now = NOW + 99.9
+    assert len(site.overdue(listening_since=0.0)) == 1
+    site.now = NOW + 100.0
+    assert len(site.overdue(listening_since=0.0)) == 2
+
+
+def test_no_verdict_for_time_in_which_nobody_listened(site: Site) -> None:
+    site.boot()
+    site.now = NOW + 1000.0
+    assert site.overdue(listening_since=NOW + 950.0) == []
+    assert site.overdue(listening_since=NOW + 900.0) == [BootTimeout(site.now)]
+
+
+def test_silence_counts_from_the_last_word_and_only_while_listening(site: Site) -> None:
+    site.run()
+    site.now = NOW + 300.0
+    site.report("worker_progress", "a", 2)
+    site.now = NOW + 899.0
+    assert site.overdue(listening_since=0.0) == []
+    site.now = NOW + 900.0
+    assert site.overdue(listening_since=0.0) == [WorkerLost(site.now, 600.0)]
+    assert site.overdue(listening_since=NOW + 301.0) == [], "it starts again in full after a reconnect"
+    site.now = NOW + 901.0
+    assert site.overdue(listening_since=NOW + 301.0) == [WorkerLost(site.now, 600.0)]
+
+
+def test_a_run_timeout_is_exact_while_the_daemon_listened(site: Site) -> None:
+    site.run(run_timeout=50.0)
+    site.now = NOW + 49.9
+    assert site.overdue(listening_since=NOW) == []
+    site.now = NOW + 50.0
+    assert site.overdue(listening_since=NOW) == [RunTimeout(site.now)]
+
+
+def test_after_a_reconnect_a_result_that_is_on_its_way_gets_its_chance(site: Site) -> None:
+    site.run(run_timeout=50.0)
+    back = NOW + 500.0
+    site.now = back + 59.9
+    assert site.overdue(listening_since=back) == []
+    site.now = back + 60.0
+    assert site.overdue(listening_since=back) == [RunTimeout(site.now)]
+
+
+def test_what_neither_boots_nor_runs_has_no_deadline(site: Site) -> None:
+    site.boot()
+    site.take("cancel_job", "a")
+    site.now = NOW + 1e6
+    with site.ledgers() as ledger:
+        jobs = ledger.jobs_in(("queued", "booting", "running", "terminating", "done", "failed"))
+    assert len(jobs) == 1
+    assert site.engine.overdue(jobs, site.now, 0.0) == []
+
+
+# effects
+
+
+def test_a_create_is_known_as_sent_before_it_is_sent(site: Site) -> None:
+    site.submit("a")
+    site.admit()
+    _, task = site.begin()
+    request = site.job("a").requests[0]
+    assert request.status == "sent"
+    assert isinstance(task, SendCreate)
+    assert (task.mark, task.token, task.job.id) == (request.mark, request.token, "a")
+    _, again = site.begin()
+    assert again == FindServers(request.mark), "its answer was lost: it is looked for"
+
+
+def test_a_lost_answer_is_looked_for_at_once_and_twice_a_settle_time_apart(site: Site) -> None:
+    site.submit("a")
+    site.admit()
+    site.conclude(AnswerLost("timed out"))
+    assert site.effects()[0].due_at == NOW
+    assert isinstance(site.conclude(Listed(())), FindServers)
+    assert site.effects()[0].due_at == NOW + PACE.settle
+    assert len(site.job("a").requests) == 1
+    site.now += PACE.settle
+    site.conclude(Listed(()))
+    assert [request.status for request in site.job("a").requests] == ["void", "ordered"]
+    assert site.effects()[0].due_at == site.now, "the new request goes out at once"
+    assert isinstance(site.conclude(Created("server-2")), SendCreate)
+    assert (site.job("a").server_id, site.effects()) == ("server-2", [])
+
+
+def test_a_list_that_failed_concludes_nothing(site: Site) -> None:
+    site.submit("a")
+    site.admit()
+    site.conclude(AnswerLost(""))
+    site.conclude(Listed(()))
+    site.now += PACE.settle
+    site.conclude(Trouble("no list"))
+    assert [request.status for request in site.job("a").requests] == ["sent"]
+
+
+def test_twins_are_deleted_before_the_server(site: Site) -> None:
+    site.submit("a")
+    site.admit()
+    site.conclude(AnswerLost(""))
+    site.take("cancel_job", "a")
+    assert [effect.kind for effect in site.effects()] == ["create_server"]
+    site.conclude(Listed(("server-3", "server-2")))
+    assert site.conclude(Gone()) == DeleteServers(("server-3",))
+    assert site.job("a").state == "terminating"
+    assert site.conclude(Gone()) == DeleteServers(("server-2",))
+    assert (site.job("a").state, site.effects()) == ("failed", [])
+
+
+def test_effects_of_a_job_go_singly_and_in_order_the_deletion_last(ledgers: Open) -> None:
+    with ledgers() as ledger:
+        for job in "ab":
+            ledger.insert_job(Job(job), {}, None)
+        ledger.add_effect("a", "delete_server", (), 5.0)
+        ledger.add_effect("a", "save_console_log", (), 9.0)
+        ledger.add_effect("b", "create_server", (), 7.0)
+        ledger.add_effect("a", "delete_twins", ("x",), 1.0)
+    order = []
+    with ledgers() as ledger:
+        while effects := ledger.next_effects():
+            assert len({effect.job_id for effect in effects}) == len(effects)
+            assert effects == sorted(effects, key=lambda effect: (effect.due_at, effect.id))
+            order.append(effects[-1].kind)
+            ledger.remove_effect(effects[-1])
+    assert order == ["save_console_log", "create_server", "delete_twins", "delete_server"]
+
+
+def test_a_deletion_is_looked_at_until_the_server_is_gone(site: Site) -> None:
+    site.run()
+    site.report("workflow_finished", "a", 2, outcome="succeeded")
+    for _ in range(3):
+        assert site.conclude(StillThere()) == DeleteServers(("server-1",))
+        (effect,) = site.effects()
+        assert (effect.due_at, effect.tries) == (site.now + PACE.poll, 0)
+        site.now = effect.due_at
+    site.conclude(Gone())
+    assert site.job("a").state == "done"
+
+
+def test_a_deletion_is_never_given_up_and_backs_off(site: Site) -> None:
+    site.run()
+    site.take("cancel_job", "a")
+    waits = []
+    for _ in range(40):
+        site.conclude(Trouble("no answer"))
+        (effect,) = site.effects()
+        waits.append(effect.due_at - site.now)
+        site.now = effect.due_at
+    assert waits[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert set(waits[8:]) == {60.0}
+    assert site.job("a").state == "terminating"
+
+
+def test_the_cloud_says_how_long_to_wait(site: Site) -> None:
+    site.run()
+    site.take("cancel_job", "a")
+    site.conclude(Trouble("too many calls", retry_after=17.0))
+    assert site.effects()[0].due_at == NOW + 17.0
+
+
+def test_the_console_is_saved_before_the_server_is_deleted(site: Site) -> None:
+    site.boot()
+    site.fire("a", BootTimeout(NOW))
+    assert site.conclude(Console("kernel panic")) == FetchConsole("server-1")
+    assert site.conclude(Gone()) == DeleteServers(("server-1",))
+    assert site.job("a").state == "queued"
+
+
+def test_a_console_is_asked_for_a_few_times_only(site: Site) -> None:
+    site.boot()
+    site.fire("a", BootTimeout(NOW))
+    for _ in range(CONSOLE_TRIES):
+        assert site.conclude(Trouble("no console")) == FetchConsole("server-1")
+    assert site.conclude(Gone()) == DeleteServers(("server-1",))
+
+
+def test_a_create_that_was_not_sent_never_is_once_the_job_is_canceled(site: Site) -> None:
+    site.submit("a")
+    site.admit()
+    site.take("cancel_job", "a")
+    assert site.begin()[1] is None, "the create is withdrawn"
+    assert site.begin()[1] is None, "there is no server to delete"
+    assert (site.job("a").state, site.effects()) == ("failed", [])
+
+
+def test_a_worker_that_was_faster_than_the_answer_to_its_create(site: Site) -> None:
+    site.submit("a")
+    site.admit()
+    effect, task = site.begin()
+    assert task is not None
+    site.report("worker_started", "a")
+    assert site.job("a").state == "running"
+    with site.ledgers() as ledger:
+        site.engine.conclude(ledger, effect, task, Created("server-1"), NOW)
+    assert (site.job("a").server_id, site.effects()) == ("server-1", [])
+
+
+# transactions
+
+
+def test_ignored_events_write_nothing(site: Site) -> None:
+    site.run()
+    before = site.job("a")
+    assert site.take("worker_started", "a", attempt=1, token="another", seq=1).disposition == "ignored"
+    assert site.take("retry_job", "a").disposition == "refused"
+    assert site.job("a") == before
+
+
+def test_a_record_that_somebody_else_changed_is_not_overwritten(store: Store) -> None:
+    site = Site(store.transaction)
+    site.submit("a")
+    site.admit()
+    stale = site.job("a")
+    site.take("cancel_job", "a")
+    with pytest.raises(StaleRecord, match="job a"), store.transaction() as ledger:
+        site.engine.fire(ledger, stale, CreateSent(NOW, stale.requests[0].mark))
+    assert site.job("a").state == "terminating"
+
+
+def test_a_part_that_fails_is_undone_alone(store: Store) -> None:
+    engine = new_engine()
+
+    def fail(transaction: Transaction) -> None:
+        with transaction.part():
+            engine.take(transaction, Message("start_worker", {}, "b"), NOW)
+            raise RuntimeError("a bug")
+
+    with store.transaction() as transaction:
+        engine.take(transaction, Message("start_worker", {}, "a"), NOW)
+        with pytest.raises(RuntimeError, match="a bug"):
+            fail(transaction)
+        assert [change.job_id for change in transaction.changes] == ["a"]
+    with store.transaction() as transaction:
+        assert [job.id for job in transaction.jobs_in(("queued",))] == ["a"]
