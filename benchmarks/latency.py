@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 
 from lando import config
-from lando.cloud import Limits, NoCapacity, Server, ServerRequest
+from lando.cloud import Limits, Refused, Server, ServerRequest
 from lando.job import JobSpec
 from lando.messages import Message
 from lando.service import Service
@@ -39,11 +39,11 @@ class NotingCloud:
         self.called = threading.Condition()
 
     def create(self, request: ServerRequest) -> Server:
-        """Note the time; there is no room here."""
+        """Note the time; nothing is made here."""
         with self.called:
             self.asked.setdefault(request.job_id, time.monotonic())
             self.called.notify_all()
-        raise NoCapacity("this cloud only notes the time", retry_after=3600)
+        raise Refused("this cloud only notes the time", names="job")
 
     def servers(self) -> list[Server]:
         """None, ever."""

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lando.errors import UsageError
+from lando.errors import LandoError, UsageError
 from lando.job import JobSpec
 from lando.secrets import strip_url
 from lando_worker.inputs import yaml_safe_json
@@ -81,7 +81,7 @@ def installed_command() -> str:
     """Path of this installation's own lando_worker.sh."""
     package = find_spec("lando_worker")
     if package is None or package.origin is None:
-        raise UsageError("lando_worker is not installed beside lando: reinstall lando-fsm, it holds both")
+        raise LandoError("lando_worker is not installed beside lando: reinstall lando-fsm, it holds both")
     return str(Path(package.origin).with_name("lando_worker.sh"))
 
 

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,10 +22,9 @@ from lando.cloud import Cloud, CloudError, Server
 from lando.crashpoints import reach
 from lando.effects import Effects
 from lando.engine import Engine, Taken
-from lando.errors import LandoError
-from lando.job import LIVE_STATES
+from lando.job import LIVE_STATES, Job
 from lando.ledger import Change, Effect
-from lando.messages import Malformed, Message, decode
+from lando.messages import Malformed, Message, Origin, decode
 from lando.observer import Sighting, Sweeper
 from lando.pool import Pool
 from lando.queue import Delivery, QueueUnavailable, WorkQueue
@@ -44,8 +43,13 @@ PAUSE = 30.0
 """Seconds without a turn after which the daemon must have been suspended: nothing was heard meanwhile."""
 LAST_MOMENTS = 3.0
 """Seconds that effects under way are waited for when the daemon ends."""
-REMEMBERED = 30 * 86400.0
-"""Seconds for which processed messages are remembered."""
+REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("worker", 86400.0))
+"""Seconds for which processed messages are remembered; workers' also have token and sequence number."""
+FORGET_EVERY = 60.0
+FORGET_AT_ONCE = 5000
+"""Rows."""
+CLOCK_STEP = 5.0
+"""Seconds by which the clock must have been set, or the machine have slept, to matter."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,12 @@ class Daemon:
         self._sweeping: set[str] = set()
         self._next_look = 0.0
         self._next_tick = 0.0
+        self._next_forgetting = 0.0
         self._last_turn = time.time()
+        self._clock_offset = time.time() - time.monotonic()
         self._listening_since: float | None = None
+        self._has_read_backlog = False
+        self._drained = False
         self._stopping = False
         self._wait = 0.0
 
@@ -125,7 +133,11 @@ class Daemon:
                 trouble = 0
             except (QueueUnavailable, StoreUnavailable) as error:
                 trouble += 1
-                self._go_blind(error, min(30.0, 0.5 * 2.0 ** min(trouble, 10)))
+                self._go_blind(str(error), min(30.0, 0.5 * 2.0 ** min(trouble, 10)))
+            except Exception as error:
+                log.exception("a turn failed; this is a bug in lando-fsm")
+                trouble += 1
+                self._go_blind(f"{type(error).__name__}: {error}", min(30.0, 2.0 ** min(trouble, 10)))
             if self._listening_since is not None and not told:
                 told = True
                 ready()
@@ -141,7 +153,6 @@ class Daemon:
             transaction.set_fact(
                 "daemon", {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()}
             )
-            transaction.forget_processed(time.time() - REMEMBERED)
 
     def _end_life(self) -> None:
         deadline = time.monotonic() + LAST_MOMENTS
@@ -155,8 +166,8 @@ class Daemon:
             log.info("%d effects are still under way; the next daemon takes them up", len(self._under_way))
         self._queue.close()
 
-    def _go_blind(self, error: LandoError, wait: float) -> None:
-        log.error("%s; trying again in %.1f s, nothing is lost", error, wait)
+    def _go_blind(self, words: str, wait: float) -> None:
+        log.error("%s; trying again in %.1f s, nothing is lost", words, wait)
         self._listening_since = None
         self._queue.rewind()
         deadline = time.monotonic() + wait
@@ -166,18 +177,33 @@ class Daemon:
     # a turn
 
     def _turn(self) -> None:
+        sightings = len(self._sightings)  # the queue, read after these, knows more than they do
         deliveries = self._queue.receive(BATCH, 0.0 if self._listening_since is None else self._wait)
-        self._notice_suspension()
+        self._notice_clock()
         if deliveries:
             self._take_all(deliveries)
-        elif self._listening_since is None:
-            self._listening_since = time.time()
-        self._work()
+            self._notice_clock()
+        self._drained = len(deliveries) < BATCH
+        if self._drained:
+            self._has_read_backlog = True
+            if self._listening_since is None:
+                self._listening_since = time.time()
+        self._work(sightings if self._drained else 0)
 
-    def _notice_suspension(self) -> None:
+    def _notice_clock(self) -> None:
+        """After a pause nothing was heard; after a step of the clock, times mean something else."""
         now = time.time()
+        offset = now - time.monotonic()
+        step = offset - self._clock_offset
+        if abs(step) > CLOCK_STEP:
+            log.warning(
+                "the clock was set, or the machine slept: %+.0f s; all that is due moves with it", step
+            )
+            with self._store.transaction() as transaction:
+                transaction.shift_times(step)
+            self._clock_offset = offset
         if abs(now - self._last_turn) > PAUSE and self._listening_since is not None:
-            log.warning("no turn for %.0f s (suspended?): silence counts anew", now - self._last_turn)
+            log.warning("no turn for %.0f s: silence counts anew", now - self._last_turn)
             self._listening_since = None
         self._last_turn = now
 
@@ -232,7 +258,7 @@ class Daemon:
 
     def _tell(self, message: Message, taken: Taken) -> None:
         if taken.disposition == "shutdown":
-            if self._listening_since is None:
+            if not self._has_read_backlog:
                 log.info("a shutdown_server from before this daemon's start is ignored")
             else:
                 log.info("shutdown_server: ending")
@@ -242,19 +268,22 @@ class Daemon:
 
     # everything else
 
-    def _work(self) -> None:
+    def _work(self, sightings: int) -> None:
         now = time.time()
         tasks: list[tuple[Effect, Task]] = []
         with self._store.transaction() as transaction:
             self._conclude(transaction)
-            leaked = self._take_sightings(transaction, now)
-            if now >= self._next_tick:
-                self._next_tick = now + TICK
+            leaked = self._take_sightings(transaction, sightings, now)
+            if self._drained and self._is_tick():
                 self._check_deadlines(transaction, now)
-            with transaction.part():
-                self._engine.admit(transaction, now, self._numbers.max_workers)
+            admitted: list[Job] = []
+            with self._guarded(transaction, "admission"):
+                admitted = self._engine.admit(transaction, now, self._numbers.max_workers, POOL)
             self._begin(transaction, tasks, time.time())
-            known = self._servers_to_look_for(transaction, now)
+            if len(admitted) == POOL:
+                self._wait = 0.0  # perhaps there is room for more
+            known = self._servers_to_look_for(transaction)
+            self._forget(transaction, now)
             reach("before-work-commit")
         reach("after-work-commit")
         self._log(transaction.changes)
@@ -266,6 +295,29 @@ class Daemon:
             self._pool.submit(partial(self._look, known))
         for server in leaked:
             self._sweep(server)
+
+    @contextlib.contextmanager
+    def _guarded(self, transaction: Transaction, what: str) -> Iterator[None]:
+        """A part whose failure is a bug, told in the log, and harms nothing else."""
+        try:
+            with transaction.part():
+                yield
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("%s failed; this is a bug in lando-fsm", what)
+
+    def _is_tick(self) -> bool:
+        if time.monotonic() < self._next_tick:
+            return False
+        self._next_tick = time.monotonic() + TICK
+        return True
+
+    def _forget(self, transaction: Transaction, now: float) -> None:
+        if time.monotonic() >= self._next_forgetting:
+            self._next_forgetting = time.monotonic() + FORGET_EVERY
+            for origin, seconds in REMEMBERED:
+                transaction.forget_processed(origin, now - seconds, FORGET_AT_ONCE)
 
     def _conclude(self, transaction: Transaction) -> None:
         while self._finished:
@@ -321,16 +373,17 @@ class Daemon:
     def _check_deadlines(self, transaction: Transaction, now: float) -> None:
         if self._listening_since is None:
             return
-        jobs = transaction.jobs_in(("booting", "running"))
-        for job, event in self._engine.overdue(jobs, now, self._listening_since):
-            self._engine.fire(transaction, job, event)
+        with self._guarded(transaction, "looking at deadlines"):
+            jobs = transaction.jobs_in(("booting", "running"))
+            for job, event in self._engine.overdue(jobs, now, self._listening_since):
+                self._engine.fire(transaction, job, event)
 
     # observation
 
-    def _servers_to_look_for(self, transaction: Transaction, now: float) -> tuple[str, ...] | None:
-        if self._looking or now < self._next_look:
+    def _servers_to_look_for(self, transaction: Transaction) -> tuple[str, ...] | None:
+        if self._looking or time.monotonic() < self._next_look:
             return None
-        self._next_look = now + self._numbers.observe
+        self._next_look = time.monotonic() + self._numbers.observe
         jobs = transaction.jobs_in(("booting", "running"))
         return tuple(job.server_id for job in jobs if job.server_id is not None)
 
@@ -345,14 +398,15 @@ class Daemon:
         finally:
             self._looking = False
 
-    def _take_sightings(self, transaction: Transaction, now: float) -> list[Server]:
+    def _take_sightings(self, transaction: Transaction, count: int, now: float) -> list[Server]:
         leaked: list[Server] = []
-        while self._sightings:
+        for _ in range(count):
             sighting = self._sightings.popleft()
-            jobs = transaction.jobs_in(LIVE_STATES)
-            leaked = self._sweeper.leaked(sighting, jobs, now)
-            for job, event in observer.events(sighting, jobs, now):
-                self._engine.fire(transaction, job, event)
+            with self._guarded(transaction, "looking at servers"):
+                jobs = transaction.jobs_in(LIVE_STATES)
+                leaked = self._sweeper.leaked(sighting, jobs, now)
+                for job, event in observer.events(sighting, jobs, now):
+                    self._engine.fire(transaction, job, event)
         return leaked
 
     def _sweep(self, server: Server) -> None:

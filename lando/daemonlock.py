@@ -1,4 +1,4 @@
-"""One daemon per state directory: a lock that lives exactly as long as the process that holds it."""
+"""One daemon per state directory and database: locks that live exactly as long as who holds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lando.errors import LandoError, UsageError
 
-NAME = "daemon.lock"
 PATIENCE = 0.5
 """Seconds: somebody who only asks whether there is a daemon holds the lock for a moment, too."""
 
@@ -27,8 +26,7 @@ class DaemonLock:
         LandoError: the file cannot be written.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        path = state_dir / NAME
+    def __init__(self, path: Path) -> None:
         try:
             self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -37,7 +35,7 @@ class DaemonLock:
         while not _try_lock(self._file):
             if time.monotonic() > deadline:
                 os.close(self._file)
-                raise DaemonRunning(f"{state_dir}: a daemon runs here already (pid {_pid(path)})")
+                raise DaemonRunning(f"{path.parent}: a daemon runs here already (pid {_pid(path)})")
             time.sleep(0.02)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
@@ -47,9 +45,8 @@ class DaemonLock:
         os.close(self._file)
 
 
-def running(state_dir: Path) -> int | None:
-    """The pid of the daemon that serves this state directory, or None."""
-    path = state_dir / NAME
+def running(path: Path) -> int | None:
+    """The pid of the daemon that holds this lock, or None."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

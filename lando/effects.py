@@ -25,7 +25,7 @@ from lando.cloud import (
     Unreachable,
 )
 from lando.crashpoints import reach
-from lando.errors import UsageError
+from lando.errors import LandoError, UsageError
 from lando.states.events import RefusalKind
 from lando.tasks import (
     AnswerLost,
@@ -62,7 +62,8 @@ class Effects:
     Args:
         cloud: the driver.
         deployment: the mark that all our servers carry.
-        request: makes the create request of a job; may raise UsageError when the job cannot be started.
+        request: makes the create request of a job; may raise UsageError when the job cannot
+            be started, and another LandoError when the site cannot start any.
     """
 
     def __init__(
@@ -99,6 +100,8 @@ class Effects:
             request = self._request(task, self._deployment)
         except UsageError as error:
             return CreateWasRefused("job", str(error))
+        except LandoError as error:
+            return CreateWasRefused("site", str(error))
         try:
             server = self._cloud.create(request)
         except Refused as error:

@@ -51,6 +51,8 @@ from lando.tasks import (
     Trouble,
 )
 
+HOLDING = ("quota", "rate_limit", "site", "unreachable")
+"""Refusals that the next job would meet, too: nobody is admitted for a while."""
 CONSOLE_TRIES = 3
 """How often a console log is asked for before the deletion goes on without it."""
 
@@ -137,9 +139,11 @@ class Engine:
             now: the daemon's clock; the sender's is never used.
             sender: the account that the queue vouches for.
         """
-        if ledger.is_processed(message.id):
+        # By origin, so that no worker can use up the id of a client's message.
+        key = f"{message.origin}:{message.id}"
+        if ledger.is_processed(key):
             return Taken("duplicate", job_id=message.job)
-        ledger.mark_processed(message.id, now)
+        ledger.mark_processed(key, now)
         if message.type == "start_worker":
             return self._start(ledger, message, now, sender)
         if message.type == "shutdown_server":
@@ -201,17 +205,18 @@ class Engine:
 
     # admission
 
-    def admit(self, ledger: Ledger, now: float, places: int) -> list[Job]:
+    def admit(self, ledger: Ledger, now: float, places: int, at_once: int) -> list[Job]:
         """Admit queued jobs, by priority and then first come first served, while there are places.
 
         Args:
             now: the daemon's clock.
             places: how many jobs may own a server at the same time.
+            at_once: how many to admit in this transaction, so that a first refusal can hold the rest.
         """
         admitted: list[Job] = []
         if ledger.admission_held(now):
             return admitted
-        for _ in range(places - ledger.count_live()):
+        for _ in range(min(at_once, places - ledger.count_live())):
             job = ledger.next_queued(now)
             if job is None:
                 break
@@ -291,7 +296,9 @@ class Engine:
             assert isinstance(task, (SendCreate, FindServers))
             self._conclude_create(ledger, job, effect, task.mark, result, now)
         elif isinstance(result, StillThere):
-            ledger.postpone_effect(effect, now + self.pace.poll, effect.tries, "the deletion is under way")
+            # A deletion that takes long is asked about ever less often, and never given up.
+            wait = max(self.pace.poll, min(self.pace.longest, (now - job.entered_at) / 10))
+            ledger.postpone_effect(effect, now + wait, effect.tries, "the deletion is under way")
         else:
             ledger.remove_effect(effect)
             if isinstance(result, Console):
@@ -312,7 +319,7 @@ class Engine:
         event = self._create_event(mark, result, now)
         fired = self.fire(ledger, job, event) if event is not None else None
         after = fired.job if fired is not None else job
-        if isinstance(result, CreateWasRefused) and result.kind in ("quota", "rate_limit", "site"):
+        if isinstance(result, CreateWasRefused) and result.kind in HOLDING:
             ledger.hold_admission(max(after.not_before, now), after.reason)
         request = requests.open_request(after)
         if request is None:

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024
+YEAR_10000 = 253402300800
+"""Epoch seconds at which dates end."""
 
 Origin = Literal["client", "worker"]
 
@@ -176,10 +178,9 @@ def _number(envelope: Mapping[str, Any], key: str) -> float:
     value = envelope.get(key)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise Malformed(f"{key}: expected a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise Malformed(f"{key}: out of range") from None
+    if not 0 <= value < YEAR_10000:
+        raise Malformed(f"{key}: out of range")
+    return float(value)
 
 
 def _mapping(envelope: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -12,15 +12,19 @@ from lando.daemon import Daemon, Numbers
 from lando.daemonlock import DaemonLock
 from lando.effects import Effects
 from lando.engine import Engine, Pace
+from lando.errors import UsageError
 from lando.observer import Sweeper
 from lando.site import Site, new_secret
 from lando.states import Policy
 from lando.store import Store
 from lando.tasks import SendCreate
 
+VMS_OF = "local_vms_of"
+"""The fact that names the state directory in which the local VMs of this database live."""
+
 
 class Service:
-    """Holds the state directory's daemon lock until ``close``.
+    """Holds the daemon locks until ``close``.
 
     Raises:
         DaemonRunning: another daemon serves the state directory.
@@ -34,13 +38,30 @@ class Service:
             site.database,
         )  # a setting that this version cannot serve is told before anything is made
         site.prepare_state_dir()
-        self._lock = DaemonLock(site.config.state_dir)
-        try:
+        self._resources = contextlib.ExitStack()
+        with contextlib.ExitStack() as made:
+            # Two directories may share a database, and two databases a directory: neither gets two daemons.
+            for path in sorted({site.daemon_lock, site.config.state_dir / "daemon.lock"}):
+                made.callback(DaemonLock(path).release)
             self._store = Store(site.config.database_url)
+            made.callback(self._store.close)
+            self._bind_vms()
             self.daemon = self._make_daemon()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._resources = made.pop_all()
+
+    def _bind_vms(self) -> None:
+        """Local VMs live in the state directory: on another one a daemon would take them all for lost."""
+        if self._site.config.cloud != "local":
+            return
+        here = str(self._site.config.state_dir.resolve())
+        with self._store.transaction() as transaction:
+            there = transaction.fact(VMS_OF)
+            if there not in (None, here) and transaction.count_live():
+                raise UsageError(
+                    f"{self._site.config.source}: jobs of this database have VMs in {there}, not in {here}; "
+                    f"set state_dir (or LANDO_STATE_DIR) to {there} until they have ended"
+                )
+            transaction.set_fact(VMS_OF, here)
 
     def _make_daemon(self) -> Daemon:
         config = self._site.config
@@ -84,8 +105,7 @@ class Service:
 
     def close(self) -> None:
         """Let go of everything; the next daemon may begin."""
-        self._store.close()
-        self._lock.release()
+        self._resources.close()
 
 
 def notify_ready() -> None:

@@ -22,6 +22,7 @@ from lando.tasks import SendCreate
 
 STAND_IN_ID = "00000000-0000-0000-0000-000000000000"
 STAND_IN_SECRET = "0" * 32
+STAND_IN_COMMAND = "/lando/lando_worker.sh"
 
 
 def new_secret() -> str:
@@ -57,6 +58,14 @@ class Site:
             )
         assert self.config.database_path is not None
         return self.config.database_path
+
+    @property
+    def daemon_lock(self) -> Path:
+        """What the daemon of this database locks: beside the database, which may be elsewhere."""
+        path, state_dir = self.config.database_path, self.config.state_dir
+        if path is None or path.parent.absolute() == state_dir.absolute():
+            return state_dir / "daemon.lock"
+        return path.with_name(f"{path.name}.daemon.lock")
 
     def prepare_state_dir(self) -> None:
         """Make the state directory (0700) where it is missing.
@@ -115,40 +124,55 @@ class Site:
         Raises:
             UsageError: with what is too large.
         """
-        self._script(spec, STAND_IN_ID, 1, STAND_IN_SECRET, "lando-00000000-0000-1")
+        settings = self._worker_settings(STAND_IN_ID, self.config.worker.command or STAND_IN_COMMAND)
+        bootscript.render(
+            spec,
+            job_id=STAND_IN_ID,
+            attempt=1,
+            token=STAND_IN_SECRET,
+            server_name="lando-00000000-0000-1",
+            settings=settings,
+        )
 
     def server_request(self, task: SendCreate, body: Mapping[str, Any], deployment: str) -> ServerRequest:
         """What to ask of the cloud for a job.
 
         Raises:
             UsageError: the job cannot be started; ``accept`` said otherwise before the site was changed.
+            LandoError: this installation cannot start any job just now.
         """
         spec = jobfile.from_body(body)
         job = task.job
         assert job.server_name is not None
+        command = self.config.worker.command or bootscript.installed_command()
+        user_data = bootscript.render(
+            spec,
+            job_id=job.id,
+            attempt=job.attempt,
+            token=task.token,
+            server_name=job.server_name,
+            settings=self._worker_settings(job.id, command),
+        )
         return ServerRequest(
             name=job.server_name,
             mark=task.mark,
             deployment=deployment,
             job_id=job.id,
             attempt=job.attempt,
-            user_data=self._script(spec, job.id, job.attempt, task.token, job.server_name),
+            user_data=user_data,
             flavor=spec.flavor,
             image=spec.image,
             volume_size=spec.volume_size,
         )
 
-    def _script(self, spec: JobSpec, job_id: str, attempt: int, token: str, server_name: str) -> bytes:
+    def _worker_settings(self, job_id: str, command: str) -> WorkerSettings:
         local = self.config.cloud == "local"
         worker = self.config.worker
-        settings = WorkerSettings(
-            command=worker.command or bootscript.installed_command(),
+        return WorkerSettings(
+            command=command,
             queue={"kind": "embedded", "database": str(self.database.absolute())},
             user=None if local else worker.user,
             heartbeat=self.config.timeouts.heartbeat,
             cwl_base_command=worker.cwl_base_command,
             outputs=str(self.outputs(job_id).absolute()) if local else None,
-        )
-        return bootscript.render(
-            spec, job_id=job_id, attempt=attempt, token=token, server_name=server_name, settings=settings
         )

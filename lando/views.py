@@ -20,6 +20,8 @@ from lando.store.transaction import display_name
 
 LEAKING_TRIES = 5
 """After so many failed deletions a server is shown as leaking."""
+LEAKING_AFTER = 300.0
+"""Seconds of deleting after which a server is shown as leaking."""
 
 
 @dataclass(frozen=True)
@@ -117,23 +119,32 @@ class Views:
 
     def daemon(self) -> int | None:
         """The pid of the daemon that serves this site, or None."""
-        return daemonlock.running(self._site.config.state_dir)
+        return daemonlock.running(self._site.daemon_lock)
 
     def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[Shown]:
         """All jobs in order of arrival; those in some states, or with some ids."""
-        pending = self._pending()
-        shown: list[Shown] = []
-        if self._store is not None:
-            with self._store.reading() as queries:
-                places = self._site.config.max_workers
-                known = queries.jobs(states, ids)
-                shown = [_shown(view, queries, places, self.daemon()) for view in known]
-                taken = set(queries.jobs_known([message.job or "" for message, _ in pending]))
-                pending = [(message, sender) for message, sender in pending if message.job not in taken]
-        for message, sender in pending:
-            if (not states or "queued" in states) and (not ids or message.job in ids):
-                shown.append(_untaken(message, sender, self.daemon()))
+        daemon = self.daemon()
+        if ids and len(shown := self._stored(states, ids, daemon)[0]) == len(ids):
+            return shown
+        # The queue before the store: a message that is taken between the two is seen twice, not missed.
+        pending = {message.job: (message, sender) for message, sender in reversed(self._pending())}
+        shown, known = self._stored(states, ids, daemon, [job_id for job_id in pending if job_id is not None])
+        for job_id, (message, sender) in reversed(pending.items()):
+            wanted = (not states or "queued" in states) and (not ids or job_id in ids)
+            if wanted and job_id not in known:
+                shown.append(_untaken(message, sender, daemon))
         return shown
+
+    def _stored(
+        self, states: Sequence[str], ids: Sequence[str], daemon: int | None, pending: Sequence[str] = ()
+    ) -> tuple[list[Shown], set[str]]:
+        """What the store has of the jobs asked for, and which pending ones it knows, in one snapshot."""
+        if self._store is None:
+            return [], set()
+        with self._store.reading() as queries:
+            places = _Places.read(queries, self._site.config.max_workers)
+            shown = [_shown(view, places, daemon) for view in queries.jobs(states, ids)]
+            return shown, set(queries.jobs_known(pending))
 
     def job(self, job_id: str) -> Shown | None:
         """One job."""
@@ -191,33 +202,51 @@ class Views:
         return list(found.values())
 
 
-def _shown(view: JobView, queries: Queries, places: int | None, daemon: int | None) -> Shown:
-    effect = view.effect
-    leaking = (
-        view.job.state == "terminating"
-        and effect is not None
-        and effect.kind == "delete_server"
-        and effect.tries >= LEAKING_TRIES
-    )
+@dataclass(frozen=True)
+class _Places:
+    """What decides whose turn it is: read once, for all jobs that are shown."""
+
+    positions: dict[str, int]
+    live: int
+    limit: int | None
+    held: str | None
+
+    @classmethod
+    def read(cls, queries: Queries, limit: int | None) -> _Places:
+        return cls(
+            queries.queue_positions(), queries.count_live(), limit, queries.admission_hold(time.time())
+        )
+
+
+def _shown(view: JobView, places: _Places, daemon: int | None) -> Shown:
+    leaking = _is_leaking(view)
     labels = view.body.get("labels")
     return Shown(
         view.job,
         view.name,
         view.submitted_by,
-        _why(view, queries, places, daemon, leaking),
+        _why(view, places, daemon, leaking),
         labels if isinstance(labels, dict) else {},
         leaking,
     )
 
 
-def _why(view: JobView, queries: Queries, places: int | None, daemon: int | None, leaking: bool) -> str:
-    job, now = view.job, time.time()
+def _is_leaking(view: JobView) -> bool:
+    effect = view.effect
+    deleting = effect is not None and effect.kind in ("delete_server", "delete_twins")
+    if view.job.state != "terminating" or effect is None or not deleting:
+        return False
+    return effect.tries >= LEAKING_TRIES or time.time() - view.job.entered_at > LEAKING_AFTER
+
+
+def _why(view: JobView, places: _Places, daemon: int | None, leaking: bool) -> str:
+    job = view.job
     if job.state == "queued":
-        why = _why_queued(view, queries, places, now)
+        why = _why_queued(job, places)
     elif job.state == "running":
         why = _why_running(job)
     elif leaking and view.effect is not None:
-        why = f"LEAKING: {view.effect.tries} tries to delete its server failed: {view.effect.words}"
+        why = f"LEAKING: its server cannot be deleted: {view.effect.words} ({view.effect.tries} failed tries)"
     elif job.state == "terminating":
         why = f"{job.reason}; its server is being deleted"
     else:
@@ -225,17 +254,14 @@ def _why(view: JobView, queries: Queries, places: int | None, daemon: int | None
     return why if daemon is not None or job.state in ENDED_STATES else f"{why} (no daemon is running)"
 
 
-def _why_queued(view: JobView, queries: Queries, places: int | None, now: float) -> str:
-    job = view.job
-    position = queries.queue_position(view)
-    if job.not_before > now:
-        return f"{job.reason}; not before {job.not_before - now:.0f} s from now, position {position}"
-    held = queries.admission_hold(now)
-    if held is not None:
-        return f"nobody is admitted just now: {held}; position {position}"
-    live = queries.count_live()
-    if places is not None and live >= places:
-        return f"waits for a free place ({live} of {places} taken); position {position}"
+def _why_queued(job: Job, places: _Places) -> str:
+    position, wait = places.positions.get(job.id, 0), job.not_before - time.time()
+    if wait > 0:
+        return f"{job.reason}; not before {wait:.0f} s from now, position {position}"
+    if places.held is not None:
+        return f"nobody is admitted just now: {places.held}; position {position}"
+    if places.limit is not None and places.live >= places.limit:
+        return f"waits for a free place ({places.live} of {places.limit} taken); position {position}"
     return f"waits for its turn; position {position}"
 
 
@@ -257,5 +283,6 @@ def _untaken(message: Message, sender: str | None, daemon: int | None) -> Shown:
     )
     why = "in the queue, not taken yet" + ("" if daemon is not None else " (no daemon is running)")
     labels = message.body.get("labels")
-    name = message.body.get("name") or display_name(message.body)
-    return Shown(job, str(name), sender, why, labels if isinstance(labels, dict) else {}, taken=False)
+    return Shown(
+        job, display_name(message.body), sender, why, labels if isinstance(labels, dict) else {}, taken=False
+    )

@@ -107,7 +107,7 @@ def _queue(here: Site) -> tuple[Literal["ok", "warning"], str]:
 
 
 def _daemon(here: Site) -> tuple[Literal["ok", "warning"], str]:
-    pid = daemonlock.running(here.config.state_dir)
+    pid = daemonlock.running(here.daemon_lock)
     if pid is None:
         return "warning", "none is running; `lando-fsm daemon` starts one (`lando-fsm run` needs none)"
     return "ok", f"running, pid {pid}"

@@ -85,5 +85,5 @@ def tell_if_no_daemon(here: Site) -> None:
     """Say that nobody will take up a command just now."""
     from lando import daemonlock  # noqa: PLC0415
 
-    if daemonlock.running(here.config.state_dir) is None:
+    if daemonlock.running(here.daemon_lock) is None:
         note("no daemon is running here; start one with `lando-fsm daemon`")

@@ -7,12 +7,13 @@ import json
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lando import daemonlock
 from lando.cli.common import dump, note, send, site
 from lando.cli.following import follow, verdict
 from lando.cli.outputs import files, local_path
@@ -43,11 +44,11 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
     if outdir is not None:
         _make(outdir)
     interrupted = threading.Event()
-    with _some_daemon(here) as check_daemon:
-        for ending in (signal.SIGINT, signal.SIGTERM):
+    with contextlib.closing(_SomeDaemon(here)) as daemon:
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, lambda *_: interrupted.set())
         publish(here, message)
-        shown = _follow_or_cancel(here, message.job, interrupted, check_daemon)
+        shown = _follow_or_cancel(here, message.job, interrupted, daemon)
     if shown.job.state == "done":
         outputs = shown.job.outputs or {}
         dump(outputs if outdir is None else copied(outputs, here.outputs(message.job), outdir))
@@ -62,41 +63,45 @@ def _make(outdir: Path) -> None:
         raise LandoError(f"--outdir {outdir}: {error.strerror}") from error
 
 
-@contextlib.contextmanager
-def _some_daemon(here: Site) -> Iterator[Callable[[], None]]:
-    """The daemon that serves the site already, else one in this process for as long as this lasts.
+class _SomeDaemon:
+    """The daemon that serves the site already, else one in this process; also when the other one ends."""
 
-    Yields what raises LandoError when a daemon of this process has failed.
-    """
-    try:
-        service = Service(here)
-    except DaemonRunning:
-        yield lambda: None
-        return
-    thread = threading.Thread(target=service.run, name="daemon")
-    thread.start()
+    def __init__(self, here: Site) -> None:
+        self._here = here
+        self._service: Service | None = None
+        self._thread: threading.Thread | None = None
+        self.ensure()
 
-    def check() -> None:
-        if not thread.is_alive():
-            raise LandoError("the daemon of this process failed; `lando-fsm daemon` takes up what it leaves")
+    def ensure(self) -> None:
+        """See to it that there is a daemon.
 
-    try:
-        yield check
-    finally:
-        service.daemon.stop()
-        thread.join()
-        service.close()
+        Raises:
+            LandoError: the one of this process has failed.
+        """
+        if self._thread is not None:
+            if not self._thread.is_alive():
+                raise LandoError("this process's daemon failed; `lando-fsm daemon` takes up what it leaves")
+        elif daemonlock.running(self._here.daemon_lock) is None:
+            with contextlib.suppress(DaemonRunning):  # somebody was faster
+                self._service = Service(self._here)
+                self._thread = threading.Thread(target=self._service.run, name="daemon")
+                self._thread.start()
+
+    def close(self) -> None:
+        """End the one of this process."""
+        if self._service is not None and self._thread is not None:
+            self._service.daemon.stop()
+            self._thread.join()
+            self._service.close()
 
 
-def _follow_or_cancel(
-    here: Site, job_id: str, interrupted: threading.Event, check_daemon: Callable[[], None]
-) -> Shown:
+def _follow_or_cancel(here: Site, job_id: str, interrupted: threading.Event, daemon: _SomeDaemon) -> Shown:
     """Follow the job to its end, which an interruption brings about; another one changes nothing."""
     canceled = False
 
     def look() -> None:
         nonlocal canceled
-        check_daemon()
+        daemon.ensure()
         if interrupted.is_set() and not canceled:
             canceled = True
             note("canceling; waiting until nothing of the job is left")

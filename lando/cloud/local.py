@@ -145,13 +145,24 @@ class LocalCloud:
             return self._server(server_id)
 
     def servers(self) -> list[Server]:
-        """See ``Cloud.servers``. The first call also begins to remove what interrupted calls left behind."""
+        """See ``Cloud.servers``. A VM whose creator died before it started anything is withdrawn, not listed.
+
+        The first call also begins to remove what interrupted calls left behind.
+        """
         self._sweep_once()
         with _errors(f"cannot read {self._vms}"):
             if not self._vms.is_dir():
                 return []
             found = (self._server(path.name) for path in sorted(self._vms.iterdir()))
-            return [server for server in found if server is not None]
+            return [server for server in found if server is not None and not self._withdraw(server)]
+
+    def _withdraw(self, server: Server) -> bool:
+        """Delete a VM that never ran and never will; whether it is one."""
+        if server.status != "ERROR" or server.deployment is None:
+            return False
+        with suppress(CloudError):  # the next list tries again
+            self.delete(server.id)
+        return True
 
     def delete(self, server_id: str) -> None:
         """See ``Cloud.delete``. Returns soon; the VM's end goes on in the background, if it takes longer.

@@ -45,7 +45,7 @@ def connect(url: str) -> Engine:
     with errors(path):
         if path is not None:
             _make_private(path)
-        engine = sa.create_engine(parsed, connect_args=_connect_args(path))
+        engine = sa.create_engine(parsed, connect_args=_connect_args(path), hide_parameters=True)
         if path is not None:
             _tune_sqlite(engine)
         _migrate(engine, parsed.render_as_string(hide_password=True))
@@ -58,7 +58,7 @@ def schema_version(url: str) -> str | None:
     Raises:
         StoreUnavailable: the database cannot be read.
     """
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, hide_parameters=True)
     try:
         with errors(), engine.connect() as connection:
             return _version(connection)
@@ -136,7 +136,7 @@ def errors(path: Path | None = None) -> Iterator[None]:
         raise StoreUnavailable(f"{where}{error.strerror or error}") from error
     except sa.exc.ArgumentError as error:
         raise UsageError(f"database.url: {error}") from error
-    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+    except sa.exc.OperationalError as error:
         raise StoreUnavailable(f"{where}{error.orig}{_advice(str(error.orig))}") from error
     except sa.exc.DatabaseError as error:
         if type(error) is not sa.exc.DatabaseError:

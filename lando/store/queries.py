@@ -52,7 +52,7 @@ class Queries:
             query = query.where(JOBS.c.state.in_(states))
         if ids:
             query = query.where(JOBS.c.id.in_(ids))
-        effects = self._effects()
+        effects = self._effects(ids)
         return [
             JobView(
                 row.number,
@@ -65,8 +65,10 @@ class Queries:
             for row in self._connection.execute(query.order_by(JOBS.c.number))
         ]
 
-    def _effects(self) -> dict[str, EffectView]:
+    def _effects(self, ids: Sequence[str]) -> dict[str, EffectView]:
         query = sa.select(EFFECTS).order_by(EFFECTS.c.rank.desc(), EFFECTS.c.id.desc())
+        if ids:
+            query = query.where(EFFECTS.c.job_id.in_(ids))
         return {
             row.job_id: EffectView(row.kind, row.due_at, row.tries, row.words)
             for row in self._connection.execute(query)
@@ -81,14 +83,11 @@ class Queries:
         """Those of the ids that are jobs here."""
         return list(self._connection.execute(sa.select(JOBS.c.id).where(JOBS.c.id.in_(ids))).scalars())
 
-    def queue_position(self, view: JobView) -> int:
-        """How many queued jobs go before this one, plus one."""
-        before = sa.or_(
-            JOBS.c.priority > view.job.priority,
-            sa.and_(JOBS.c.priority == view.job.priority, JOBS.c.number < view.number),
-        )
-        query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state == "queued", before)
-        return int(self._connection.execute(query).scalar_one()) + 1
+    def queue_positions(self) -> dict[str, int]:
+        """The place of each queued job in the admission order, from 1."""
+        query = sa.select(JOBS.c.id).where(JOBS.c.state == "queued")
+        ids = self._connection.execute(query.order_by(JOBS.c.priority.desc(), JOBS.c.number)).scalars()
+        return {job_id: position for position, job_id in enumerate(ids, 1)}
 
     def count_live(self) -> int:
         """How many jobs may own a server."""

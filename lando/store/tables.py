@@ -93,7 +93,7 @@ EFFECTS = Table(
 PROCESSED = Table(
     "processed_messages",
     METADATA,
-    Column("id", String(100), primary_key=True),
+    Column("id", String(110), primary_key=True),  # origin:id
     Column("at", Float(53), nullable=False, index=True),
 )
 

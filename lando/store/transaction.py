@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, Row
 
 from lando.job import LIVE_STATES, CreateRequest, Job, State
 from lando.ledger import Change, Effect, rank
+from lando.messages import Origin
 from lando.states.table import EffectKind
 from lando.store.database import errors
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, HISTORY, JOBS, LOGS, PROCESSED
@@ -21,6 +22,8 @@ JOB_FIELDS = tuple(field.name for field in fields(Job))
 JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
 MAX_LOG = 1024 * 1024
 """Characters of workflow log kept of a job: the newest."""
+TRIM_EVERY = 64
+"""Small pieces of log after which what is too much is dropped; a large one is looked after at once."""
 
 HOLD = "admission_hold"
 
@@ -72,7 +75,7 @@ class Transaction:
 
     def insert_job(self, job: Job, body: Mapping[str, Any], submitted_by: str | None) -> None:
         """See ``Ledger.insert_job``."""
-        name = body.get("name") or display_name(body)
+        name = display_name(body)
         self._connection.execute(
             sa.insert(JOBS).values(
                 name=name,
@@ -168,6 +171,16 @@ class Transaction:
             for row in self._connection.execute(query)
         ]
 
+    def shift_times(self, seconds: float) -> None:
+        """Move everything that is to happen at a time: the clock was set, or the machine slept."""
+        for column in (EFFECTS.c.due_at, JOBS.c.not_before, JOBS.c.deadline_at):
+            table = column.table
+            assert isinstance(table, sa.Table)
+            self._connection.execute(sa.update(table).values({column.name: column + seconds}))
+        hold = self.fact(HOLD)
+        if hold is not None:
+            self.set_fact(HOLD, {**hold, "until": hold["until"] + seconds})
+
     # messages
 
     def is_processed(self, message_id: str) -> bool:
@@ -179,10 +192,14 @@ class Transaction:
         """See ``Ledger.mark_processed``."""
         self._connection.execute(sa.insert(PROCESSED).values(id=message_id, at=at))
 
-    def forget_processed(self, before: float) -> None:
-        """Forget messages and early cancels of before this time (epoch seconds)."""
-        self._connection.execute(sa.delete(PROCESSED).where(PROCESSED.c.at < before))
-        self._connection.execute(sa.delete(EARLY_CANCELS).where(EARLY_CANCELS.c.at < before))
+    def forget_processed(self, origin: Origin, before: float, limit: int) -> None:
+        """Forget up to ``limit`` messages of before this time (epoch seconds), and as old early cancels."""
+        old = sa.select(PROCESSED.c.id).where(
+            PROCESSED.c.at < before, PROCESSED.c.id.startswith(f"{origin}:")
+        )
+        self._connection.execute(sa.delete(PROCESSED).where(PROCESSED.c.id.in_(old.limit(limit))))
+        if origin == "client":
+            self._connection.execute(sa.delete(EARLY_CANCELS).where(EARLY_CANCELS.c.at < before))
 
     def remember_cancel(self, job_id: str, at: float) -> None:
         """See ``Ledger.remember_cancel``."""
@@ -205,7 +222,8 @@ class Transaction:
             self._connection.execute(
                 sa.insert(LOGS).values(job_id=job_id, attempt=attempt, seq=seq, text=text[-MAX_LOG:])
             )
-            self._drop_oldest_logs(job_id)
+            if seq % TRIM_EVERY == 0 or len(text) >= MAX_LOG // TRIM_EVERY:
+                self._drop_oldest_logs(job_id)
 
     def _drop_oldest_logs(self, job_id: str) -> None:
         query = sa.select(LOGS.c.id, sa.func.length(LOGS.c.text)).where(LOGS.c.job_id == job_id)
@@ -248,7 +266,9 @@ class Transaction:
 
     def hold_admission(self, until: float, words: str) -> None:
         """See ``Ledger.hold_admission``."""
-        self.set_fact(HOLD, {"until": until, "words": words})
+        hold = self.fact(HOLD)
+        if hold is None or hold["until"] < until:
+            self.set_fact(HOLD, {"until": until, "words": words})
 
     def admission_held(self, now: float) -> bool:
         """See ``Ledger.admission_held``."""
@@ -257,7 +277,9 @@ class Transaction:
 
 
 def display_name(body: Mapping[str, Any]) -> str:
-    """What a job without a name is called: its document, as in ``toyworkflow/count``."""
+    """Its name, else its document, as in ``toyworkflow/count``; the body may be no valid job."""
+    if isinstance(body.get("name"), str) and body["name"]:
+        return str(body["name"])
     clone = str(body.get("git_clone", "?")).rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
     document = str(body.get("run_cwl", "?")).rsplit("/", 1)[-1].split("#")[0].removesuffix(".cwl")
     return f"{clone}/{document}"

@@ -220,8 +220,14 @@ def test_a_crash_at_each_step_of_create_leaves_the_truth(cloud: LocalCloud, root
     assert process.returncode == -signal.SIGKILL
     expected = {"local-create-placed": ("ERROR", "it was never started"), CREATE_STEPS[3]: ("ACTIVE", None)}
     eventually(lambda: status(cloud, vm.mark) == expected.get(step))
-    assert [server.id for server in cloud.servers()] == ([vm.mark] if step in expected else [])
+    # What never ran and never will is withdrawn, so that the create can be asked for anew.
+    assert [server.id for server in cloud.servers()] == ([vm.mark] if step == CREATE_STEPS[3] else [])
     eventually(lambda: not list((root / "limbo").glob("*")))
+    if step == "local-create-placed":
+        assert cloud.get(vm.mark) is None
+        with pytest.raises(Unreachable):
+            cloud.create(vm)
+        vm = request(f"echo ran >> {root}/runs; exec sleep 1000")
 
     assert cloud.create(vm).status == "ACTIVE"
     assert ran_once(root, vm.mark)

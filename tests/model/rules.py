@@ -147,7 +147,7 @@ class Rules:
         def run() -> Step:
             ledger = self._ledger(books)
             self._secrets = _secrets(free)
-            return self._step(books, ledger, self._engine.admit(ledger, NOW, self.scenario.places))
+            return self._step(books, ledger, self._engine.admit(ledger, NOW, self.scenario.places, 8))
 
         return self._once(("admit", books, free), run)
 

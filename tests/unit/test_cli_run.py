@@ -88,4 +88,4 @@ def test_a_daemon_that_fails_ends_the_run(
     (tmp_path / "job.yml").write_text("git_clone: wf\ncd: .\ninput: {}\nrun_cwl: tool.cwl\n")
     said = command("run", "job.yml")
     assert (said.code, said.out) == (1, "")
-    assert "the daemon of this process failed; `lando-fsm daemon` takes up what it leaves" in said.err
+    assert "this process's daemon failed; `lando-fsm daemon` takes up what it leaves" in said.err

@@ -159,8 +159,7 @@ def test_priority_then_first_come_first_served_and_back_off(store: Store) -> Non
     with store.transaction() as transaction:
         assert [job and job.id for job in map(transaction.next_queued, (50.0, 100.0))] == [A, B]
     with store.reading() as queries:
-        positions = {view.job.id: queries.queue_position(view) for view in queries.jobs()}
-    assert positions == {B: 1, A: 2, C: 3}
+        assert queries.queue_positions() == {B: 1, A: 2, C: 3}
 
 
 def test_live_jobs_are_counted(store: Store) -> None:
@@ -208,13 +207,19 @@ def test_effects_of_a_job_wait_for_each_other_and_deletion_goes_last(store: Stor
 
 def test_messages_are_remembered_for_a_while(store: Store) -> None:
     with store.transaction() as transaction:
-        transaction.mark_processed("old", 1.0)
-        transaction.mark_processed("new", 3.0)
+        transaction.mark_processed("client:old", 1.0)
+        transaction.mark_processed("client:new", 3.0)
+        transaction.mark_processed("worker:old", 1.0)
         transaction.remember_cancel(A, 1.0)
         transaction.remember_cancel(B, 3.0)
         transaction.remember_cancel(B, 4.0)
-        transaction.forget_processed(2.0)
-        assert [transaction.is_processed(id_) for id_ in ("old", "new", "never")] == [False, True, False]
+        transaction.forget_processed("client", 2.0, 100)
+        ids = ("client:old", "client:new", "client:never", "worker:old")
+        assert [transaction.is_processed(id_) for id_ in ids] == [False, True, False, True]
+        transaction.forget_processed("worker", 2.0, 0)
+        assert transaction.is_processed("worker:old"), "no more than allowed at once"
+        transaction.forget_processed("worker", 2.0, 1)
+        assert not transaction.is_processed("worker:old")
         assert [transaction.was_canceled(id_) for id_ in (A, B, C)] == [False, True, False]
 
 
@@ -253,10 +258,10 @@ def test_of_a_long_log_the_newest_is_kept(store: Store) -> None:
     with store.transaction() as transaction:
         for seq in range(1, 8):
             transaction.append_log(A, 1, seq, str(seq) * piece)
-        transaction.append_log(A, 2, 1, "x")
+        transaction.append_log(A, 2, 64, "x")
     with store.reading() as queries:
         kept = queries.log(A)
-    assert [seq for _, seq, _ in kept] == [5, 6, 7, 1]
+    assert [seq for _, seq, _ in kept] == [5, 6, 7, 64]
     assert sum(len(text) for _, _, text in kept) <= MAX_LOG
 
 

@@ -279,7 +279,9 @@ def _essence(words: str) -> str:
 
 def _environment(source: Source) -> dict[str, str]:
     environment = {key: value for key, value in os.environ.items() if key not in REPOSITORY_OF_THE_CALLER}
-    environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30")
+    environment.setdefault(
+        "GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=30"
+    )
     environment.update(
         GIT_TERMINAL_PROMPT="0",
         GIT_ASKPASS="",

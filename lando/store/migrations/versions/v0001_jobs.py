@@ -69,7 +69,7 @@ def upgrade() -> None:
     op.create_index("jobs_in_order", "jobs", ["state", "priority", "number"], unique=False)
     op.create_table(
         "processed_messages",
-        sa.Column("id", sa.String(length=100), nullable=False),
+        sa.Column("id", sa.String(length=110), nullable=False),
         sa.Column("at", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
