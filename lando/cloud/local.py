@@ -305,7 +305,10 @@ class LocalCloud:
             return None
         # The lock before the record: once it is free, no record will come.
         held = _is_locked(directory)
-        status, fault = _status(held, _record(directory))
+        record = _record(directory)
+        # Without a record, a lock may also be that of its deletion: then it never will run.
+        held = held and (record is not None or not self._is_deleted(mark))
+        status, fault = _status(held, record)
         marks = _marks(directory)
         if marks is None and not directory.exists():
             return None
