@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from lando import daemonlock
-from lando.errors import UsageError
+from lando.errors import LandoError, UsageError
 from lando.job import ENDED_STATES, Job
 from lando.ledger import Change
 from lando.messages import Malformed, Message, decode
@@ -68,7 +69,7 @@ class Shown:
             "attempts": job.attempts,
             "failures": job.failures,
             "priority": job.priority,
-            "phase": job.phase,
+            "phase": None if self.ended else job.phase,
             "step": job.step,
             "steps": job.steps,
             "step_name": job.step_name,
@@ -105,6 +106,21 @@ def change_as_json(change: Change) -> dict[str, Any]:
     }
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file exists.
+
+    Raises:
+        LandoError: nobody but its owner may know.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise LandoError(f"{path}: {error.strerror}; is it another account's?") from error
+    return True
+
+
 class Views:
     """Reads a site's jobs: those in the store, and those whose start_worker is still in the queue.
 
@@ -115,7 +131,7 @@ class Views:
     def __init__(self, site: Site) -> None:
         self._site = site
         path = site.config.database_path
-        self._store = Store(site.config.database_url) if path is None or path.exists() else None
+        self._store = Store(site.config.database_url) if path is None or is_there(path) else None
 
     def daemon(self) -> int | None:
         """The pid of the daemon that serves this site, or None."""

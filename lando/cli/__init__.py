@@ -32,6 +32,10 @@ COMMANDS = {
 """The commands in the order of ``--help``, told here so that --help need not load them."""
 
 
+PIPE_CLOSED = 141
+"""The exit code that a shell gives to who is ended by SIGPIPE."""
+
+
 class Commands(click.Group):
     """Loads a command's module when the command is called, so that none waits for what another needs."""
 
@@ -51,6 +55,16 @@ class Commands(click.Group):
         """The list of ``--help``."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but a reader that went away (``| head``) is no failure of ours."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        return result
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -105,7 +119,6 @@ def carry_out(command: click.Command, name: str) -> None:
 def _exit_code(call: Callable[[], Any], name: str) -> int:
     try:
         result = call()
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -115,7 +128,4 @@ def _exit_code(call: Callable[[], Any], name: str) -> int:
     except (click.Abort, KeyboardInterrupt):
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return result if isinstance(result, int) else 0

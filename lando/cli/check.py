@@ -19,6 +19,7 @@ from lando.errors import LandoError
 from lando.queue.embedded import dead_letters, waiting
 from lando.site import Site
 from lando.store import HEAD, schema_version
+from lando.views import is_there
 
 ENGINE_PATIENCE = 10.0
 """Seconds that docker or podman may take to answer."""
@@ -76,20 +77,22 @@ def _finding(here: Site, what: str, look: Callable[[Site], tuple[Literal["ok", "
 
 def _state_directory(here: Site) -> tuple[Literal["ok", "warning"], str]:
     directory = here.config.state_dir
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    existing = next(path for path in (directory, *directory.parents) if is_there(path))
     refuse_network_filesystem(existing)
+    if not existing.is_dir():
+        raise LandoError(f"{existing} is no directory; name another one by LANDO_STATE_DIR")
     if not os.access(existing, os.W_OK):
         raise LandoError(f"{existing} is not writable; name another directory by LANDO_STATE_DIR")
     free = shutil.disk_usage(existing).free
     words = f"{directory}, {free / 2**30:.1f} GiB free"
     if existing != directory:
-        return "ok", f"{words}; not there yet, made when first needed"
+        words = f"{words}; not there yet, made when first needed"
     return ("warning", f"{words}: little") if free < 2**30 else ("ok", words)
 
 
 def _database(here: Site) -> tuple[Literal["ok", "warning"], str]:
     path = here.config.database_path
-    if path is not None and not path.exists():
+    if path is not None and not is_there(path):
         return "ok", f"{path}: not there yet, made when first needed"
     version = schema_version(here.config.database_url)
     where = path or "reachable"

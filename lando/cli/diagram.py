@@ -32,6 +32,8 @@ def command(
 
     Mermaid text is shown by many wikis and forges as it is; with --job, it shows where a job has been.
     """
+    if form == "png" and output is None and sys.stdout.isatty():
+        raise click.UsageError("a png is nothing for a terminal: name a file with -o")
     path = None
     if job is not None:
         seen = views(ctx)

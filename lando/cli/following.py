@@ -72,5 +72,5 @@ def verdict(shown: Shown) -> int:
     code = f", exit code {shown.job.exit_code}" if shown.job.exit_code is not None else ""
     print(f"job {shown.job.id} failed ({shown.job.outcome}{code}): {shown.job.reason}", file=sys.stderr)
     for line in show_tail:
-        print(f"    {line}", file=sys.stderr)
+        print(f"    {show.printable(line)}", file=sys.stderr)
     return 1

@@ -37,10 +37,17 @@ def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
             if attempt != after[0] and after[0]:
                 note(f"--- attempt {attempt} ---")
             after = (attempt, seq)
-            sys.stdout.write(text)
+            sys.stdout.write(_shown(text))
         sys.stdout.flush()
         if not follow or shown is None or shown.ended:
             break
         time.sleep(LOOK)
     if after == (0, 0):
         note("nothing was logged" if shown is None or shown.ended else "nothing was logged so far")
+
+
+def _shown(text: str) -> str:
+    """As it is, for a file or a pipe; without what could command a terminal, for a terminal."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

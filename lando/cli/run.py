@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from lando.service import Service
 from lando.site import Site
 from lando.views import Shown, Views
 
+CANCEL_PATIENCE = 30.0
+"""Seconds after a first interruption from which another one leaves, should the job not have ended."""
+
 
 @click.command("run")
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
@@ -36,24 +40,25 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
     """Run one job to its end and print its CWL output object, as JSON, alone, on stdout.
 
     Queue, daemon and VM are all here: this process is the daemon, unless one is running already. Progress
-    goes to stderr. Ctrl-C cancels the job and waits until nothing of it is left.
+    goes to stderr. Ctrl-C cancels the job and waits until nothing of it is left (exit code 130).
     """
     here = site(ctx)
     message = start_message(here, job_file, None)
     assert message.job is not None
     if outdir is not None:
         _make(outdir)
-    interrupted = threading.Event()
+    interruptions: list[float] = []
     with contextlib.closing(_SomeDaemon(here)) as daemon:
         for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, lambda *_: interrupted.set())
+            signal.signal(ending, lambda *_: interruptions.append(time.monotonic()))
         publish(here, message)
-        shown = _follow_or_cancel(here, message.job, interrupted, daemon)
+        shown = _follow_or_cancel(here, message.job, interruptions, daemon)
     if shown.job.state == "done":
         outputs = shown.job.outputs or {}
         dump(outputs if outdir is None else copied(outputs, here.outputs(message.job), outdir))
     _mention_others(here)
-    return verdict(shown)
+    code = verdict(shown)
+    return 130 if interruptions and shown.job.outcome == "canceled" else code
 
 
 def _make(outdir: Path) -> None:
@@ -95,14 +100,16 @@ class _SomeDaemon:
             self._service.close()
 
 
-def _follow_or_cancel(here: Site, job_id: str, interrupted: threading.Event, daemon: _SomeDaemon) -> Shown:
-    """Follow the job to its end, which an interruption brings about; another one changes nothing."""
+def _follow_or_cancel(here: Site, job_id: str, interruptions: list[float], daemon: _SomeDaemon) -> Shown:
+    """Follow the job to its end, which an interruption brings about; a much later one leaves before."""
     canceled = False
 
     def look() -> None:
         nonlocal canceled
         daemon.ensure()
-        if interrupted.is_set() and not canceled:
+        if interruptions and interruptions[-1] - interruptions[0] > CANCEL_PATIENCE:
+            raise LandoError(f"left; the job is not ended yet: `lando-fsm status {job_id}`")
+        if interruptions and not canceled:
             canceled = True
             note("canceling; waiting until nothing of the job is left")
             send(here, Message("cancel_job", job=job_id))

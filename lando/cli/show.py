@@ -25,6 +25,8 @@ COLORS = {
     "done": "bold green",
     "failed": "bold red",
 }
+LINE = 500
+"""Characters of a line of a log's tail that are shown."""
 HEADINGS = ("JOB", "NAME", "STATE", "STEP", "TRY", "SINCE", "WHY")
 
 
@@ -72,7 +74,13 @@ def _cells(shown: Shown) -> tuple[str, ...]:
 def one_line(text: str) -> str:
     """The first line of a text of several."""
     first, *rest = text.strip().splitlines() or [""]
-    return f"{first} …" if rest else first
+    return printable(f"{first} …" if rest else first)
+
+
+def printable(line: str) -> str:
+    """A line of somebody else's output, made harmless for a terminal, and cut."""
+    shown = "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line[:LINE])
+    return shown if len(line) <= LINE else f"{shown} …"
 
 
 def table(jobs: Sequence[Shown]) -> Table:
@@ -82,7 +90,14 @@ def table(jobs: Sequence[Shown]) -> Table:
 
     result = Table(box=None, pad_edge=False, header_style="bold")
     for heading in HEADINGS:
-        result.add_column(heading, no_wrap=heading in ("JOB", "STEP", "TRY", "SINCE"), overflow="fold")
+        wide = heading in ("NAME", "WHY")
+        result.add_column(
+            heading,
+            no_wrap=True,
+            overflow="ellipsis",
+            max_width=30 if heading == "NAME" else None,
+            min_width=None if wide else len(heading),
+        )
     for shown in jobs:
         job_id, name, state, *rest = _cells(shown)
         color = "yellow" if shown.job.outcome == "canceled" else COLORS[shown.job.state]
@@ -134,14 +149,17 @@ def detail(shown: Shown, log_tail: str) -> list[tuple[str, str]]:
         ("since", f"{rfc3339(job.entered_at)} ({since(shown)})"),
         ("submitted", f"{rfc3339(job.submitted_at)} by {shown.submitted_by or 'somebody unknown'}"),
         ("next deadline", _deadline(job.deadline_at)),
-        ("attempt", f"{job.attempt} ({job.failures} of {job.attempts} allowed failures)"),
+        (
+            "attempt",
+            f"{job.attempt or 'none yet'}; failures: {job.failures} of {job.attempts}",
+        ),
         ("VM", vm or None),
         ("phase", job.phase if not shown.ended else None),
         ("step", f"{shown.step_text} {job.step_name or ''}" if job.step is not None else None),
         ("commit", job.git_commit),
         ("exit code", None if job.exit_code is None else str(job.exit_code)),
         ("labels", ", ".join(f"{key}={value}" for key, value in shown.labels.items()) or None),
-        ("last lines", log_tail.rstrip() or None),
+        ("last lines", "\n".join(printable(line) for line in log_tail.rstrip().splitlines()) or None),
     ]
     return [(label, text) for label, text in lines if text]
 

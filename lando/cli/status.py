@@ -80,12 +80,19 @@ def _watch(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
     with Live(console=show.console(), screen=True, auto_refresh=False) as live:
         while True:
             found = seen.jobs(state, ids)
-            room = max(1, live.console.size.height - 3)
-            live.update(
-                Group(show.table(found[-room:]), Text(""), Text(_daemon_line(seen, found), style="dim")),
-                refresh=True,
-            )
+            room = max(1, live.console.size.height - 4)
+            more = f"… {len(found) - room} more\n" if len(found) > room else ""
+            below = Text(f"{more}{_daemon_line(seen, found)}", style="dim", no_wrap=True, overflow="ellipsis")
+            live.update(Group(show.table(_most_telling(found, room)), below), refresh=True)
             time.sleep(REFRESH)
+
+
+def _most_telling(found: list[Shown], room: int) -> list[Shown]:
+    """Those that fit: what is going on, then the head of the queue, then what ended last."""
+    order = {"running": 0, "booting": 0, "terminating": 0, "queued": 1, "done": 2, "failed": 2}
+    ranked = sorted(found, key=lambda shown: (order[shown.job.state], -shown.job.updated_at * shown.ended))
+    chosen = {shown.job.id for shown in ranked[:room]}
+    return [shown for shown in found if shown.job.id in chosen]
 
 
 def _watch_plain(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:

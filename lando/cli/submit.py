@@ -27,6 +27,7 @@ def start_message(here: Site, path: Path, job_id: str | None) -> Message:
     Raises:
         UsageError: the job file, or the id, is not valid.
     """
+    _ = here.database  # a queue that this version cannot serve is told as what it is
     spec = jobfile.read(path)
     try:
         here.check(spec)

@@ -79,7 +79,7 @@ def test_interrupted_at_its_beginning(quick: LocalSite, gate: Gate, what_is_ther
 def canceled(site: LocalSite, running: subprocess.Popen[str]) -> None:
     """The run said so, and waited until nothing was left."""
     out, err = running.communicate(timeout=60)
-    assert (running.returncode, out) == (1, ""), err
+    assert (running.returncode, out) == (130, ""), err
     assert "Traceback" not in err
     assert err.count("canceling; waiting until nothing of the job is left") == 1
     nothing_remains(site)
@@ -107,7 +107,7 @@ def test_ctrl_c_with_a_daemon_cancels_and_spares_the_daemon(quick: LocalSite, ga
     gate.wait_for_arrivals()
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
-    assert running.returncode == 1
+    assert running.returncode == 130
     assert quick.vms() == []
     assert daemon.poll() is None
 
@@ -144,7 +144,7 @@ def test_ctrl_c_on_a_terminal(quick: LocalSite, gate: Gate) -> None:
     terminal = quick.terminal("run", workflow(quick.root, gate.script))
     gate.wait_for_arrivals()
     terminal.type("\x03")
-    assert terminal.wait() == 1
+    assert terminal.wait() == 130
     assert "Traceback" not in terminal.text
     nothing_remains(quick)
 
