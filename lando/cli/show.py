@@ -90,19 +90,15 @@ def table(jobs: Sequence[Shown]) -> Table:
 
     result = Table(box=None, pad_edge=False, header_style="bold")
     for heading in HEADINGS:
-        wide = heading in ("NAME", "WHY")
-        result.add_column(
-            heading,
-            no_wrap=True,
-            overflow="ellipsis",
-            max_width=30 if heading == "NAME" else None,
-            min_width=None if wide else len(heading),
-        )
+        # Only these give way on a narrow terminal; their cells are cut, not wrapped.
+        gives_way = heading in ("NAME", "WHY")
+        result.add_column(heading, no_wrap=not gives_way, max_width=30 if heading == "NAME" else None)
     for shown in jobs:
         job_id, name, state, *rest = _cells(shown)
         color = "yellow" if shown.job.outcome == "canceled" else COLORS[shown.job.state]
-        why = Text(rest[-1], style="bold red" if shown.leaking else "")
-        result.add_row(Text(job_id), Text(name), Text(state, style=color), *map(Text, rest[:-1]), why)
+        why = Text(rest[-1], style="bold red" if shown.leaking else "", no_wrap=True, overflow="ellipsis")
+        name_text = Text(name, no_wrap=True, overflow="ellipsis")
+        result.add_row(Text(job_id), name_text, Text(state, style=color), *map(Text, rest[:-1]), why)
     return result
 
 
