@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,13 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Said(int(ended.value.code or 0), said.out, said.err)
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the explorations of the model saw; here, since a parallel run loads no conftest further down."""
+    reports = terminalreporter.getreports("passed")
+    lines = [value for report in reports for name, value in report.user_properties if name == "exploration"]
+    if lines:
+        terminalreporter.section("explorations of the model")
+        for line in lines:
+            terminalreporter.write_line(line)
