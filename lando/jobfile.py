@@ -49,12 +49,6 @@ def from_body(body: Mapping[str, Any]) -> JobSpec:
     return _spec(yamlfile.given(body, "start_worker message"), None)
 
 
-def display_name(spec: JobSpec) -> str:
-    """What to call the job: its own name, else ``clone/document``, such as ``toyworkflow/wordcount``."""
-    document = run_cwl_path(spec.run_cwl)
-    return spec.name or f"{clone_name(spec.git_clone)}/{PurePosixPath(document).stem}"
-
-
 def clone_name(git_clone: str) -> str:
     """The directory that ``git clone`` makes: ``toyworkflow`` for ``https://…/toyworkflow.git``.
 

@@ -21,11 +21,6 @@ from lando.states.events import (
 from lando.states.table import Policy
 
 
-def no_change(job: Job, event: object, policy: Policy) -> Job:
-    """Only the event itself is worth recording."""
-    return job
-
-
 def heard(job: Job, event: Report, policy: Policy) -> Job:
     """Take a worker's report: its server is the one we believe in, and it lives."""
     request = requests.reporting(job, event)

@@ -54,7 +54,7 @@ def without_orders(rows: list[Row]) -> list[Row]:
 
 
 def to_queued(rows: list[Row]) -> list[Row]:
-    return [moves(row.event, "queued", does=changes.no_change, why="broken") for row in rows[:1]]
+    return [moves(row.event, "queued", does=lambda job, event, policy: job, why="broken") for row in rows[:1]]
 
 
 def to_done(rows: list[Row]) -> list[Row]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lando import jobfile, yamlfile
 from lando.errors import UsageError
 from lando.job import JobSpec
+from lando.store.transaction import display_name
 
 MINIMAL = """\
 git_clone: https://example.org/toyworkflow.git
@@ -544,8 +545,8 @@ def test_run_cwl_anywhere_in_the_clone(cd: str, run_cwl: str) -> None:
 
 def test_display_name() -> None:
     spec = jobfile.from_body({**BODY, "run_cwl": "cwl/wordcount.cwl#main"})
-    assert jobfile.display_name(spec) == "toyworkflow/wordcount"
-    assert jobfile.display_name(jobfile.from_body({**BODY, "name": "Mine"})) == "Mine"
+    assert display_name(spec.as_body()) == "toyworkflow/wordcount"
+    assert display_name(jobfile.from_body({**BODY, "name": "Mine"}).as_body()) == "Mine"
 
 
 def test_mistakes_never_show_the_input() -> None:
