@@ -66,7 +66,8 @@ class WorkerSettings:
     command: str
     """Path of lando_worker.sh where the worker runs."""
     queue: Mapping[str, Any]
-    """How to publish: ``{"kind": "embedded", "database": "/abs/path/lando.db"}``."""
+    """How to publish: ``{"kind": "embedded", "database": "/abs/path/lando.db"}``, or ``{"kind": "rabbitmq",
+    "host": …}`` with everything that ``lando_worker.publishers`` needs."""
     user: str | None = None
     """Account that workflows run as; None: the account that runs the start-up script."""
     heartbeat: float = 10.0
@@ -125,6 +126,19 @@ def render(
     script = f"#!/bin/bash\n# The start-up script of a lando-fsm job.\n{assignments}{BODY}".encode("ascii")
     _check_size(script, spec)
     return script
+
+
+def is_surely_small(spec: JobSpec, settings: int) -> bool:
+    """Whether the script would be small enough, whatever the characters: without the cost of rendering it.
+
+    Args:
+        settings: characters that the site's own part has at most.
+    """
+    # A character takes up to 6 in JSON, or 4 bytes in bash; the configuration is base64 within base64.
+    texts = (spec.git_clone, spec.git_ref or "", spec.cd, spec.run_cwl, *spec.cwl_args)
+    characters = 6 * sum(len(text) for text in texts)
+    nested = characters + len(json.dumps(spec.input)) + settings
+    return 4 * (characters + len(BODY) + 4 * nested // 3) // 3 < MAX_BASE64 - 4096
 
 
 def _base64(text: str) -> str:

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import logging
 import os
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,23 +23,26 @@ from lando.cloud import Cloud, CloudError, Server
 from lando.crashpoints import reach
 from lando.effects import Effects
 from lando.engine import Engine, Taken
+from lando.errors import UsageError
 from lando.job import LIVE_STATES, Job
 from lando.ledger import Change, Effect
 from lando.messages import Malformed, Message, Origin, decode
 from lando.observer import Sighting, Sweeper
 from lando.pool import Pool
 from lando.queue import Delivery, QueueUnavailable, WorkQueue
-from lando.store import Store, StoreUnavailable, Transaction
+from lando.store import QUEUE_FACT, Store, StoreUnavailable, Transaction
 from lando.tasks import Result, Task
 
 log = logging.getLogger("lando")
 
-BATCH = 200
+BATCH = 500
 """Messages a transaction."""
 POOL = 8
 """Effects under way at the same time."""
 TICK = 1.0
 """Seconds between looks at the deadlines."""
+UNSURE_WAIT = 0.05
+"""Seconds between questions whether the queue has been read to its end."""
 PAUSE = 30.0
 """Seconds without a turn after which the daemon must have been suspended: nothing was heard meanwhile."""
 LAST_MOMENTS = 3.0
@@ -110,9 +114,12 @@ class Daemon:
         self._next_forgetting = 0.0
         self._last_turn = time.time()
         self._clock_offset = time.time() - time.monotonic()
+        self._disconnected_since: float | None = None
+        self._disconnected_words = ""
+        self._queue_news = True
         self._listening_since: float | None = None
         self._has_read_backlog = False
-        self._drained = False
+        self._up_to_date = False
         self._stopping = False
         self._wait = 0.0
 
@@ -123,6 +130,9 @@ class Daemon:
 
         Args:
             ready: called once, when the queue has been read up to date for the first time.
+
+        Raises:
+            UsageError: a setting is wrong, as the first connection shows.
         """
         self._begin_life()
         trouble = 0
@@ -131,13 +141,16 @@ class Daemon:
             try:
                 self._turn()
                 trouble = 0
-            except (QueueUnavailable, StoreUnavailable) as error:
+            except StoreUnavailable as error:
                 trouble += 1
-                self._go_blind(str(error), min(30.0, 0.5 * 2.0 ** min(trouble, 10)))
+                self._pause(str(error), trouble)
+            except UsageError:
+                self._end_life()
+                raise
             except Exception as error:
                 log.exception("a turn failed; this is a bug in lando-fsm")
                 trouble += 1
-                self._go_blind(f"{type(error).__name__}: {error}", min(30.0, 2.0 ** min(trouble, 10)))
+                self._pause(f"{type(error).__name__}: {error}", trouble)
             if self._listening_since is not None and not told:
                 told = True
                 ready()
@@ -158,7 +171,7 @@ class Daemon:
         deadline = time.monotonic() + LAST_MOMENTS
         with contextlib.suppress(QueueUnavailable, StoreUnavailable):
             while self._under_way and time.monotonic() < deadline:
-                self._queue.receive(0, 0.1)
+                time.sleep(0.05)
                 with self._store.transaction() as transaction:
                     self._conclude(transaction)
                 self._log(transaction.changes)
@@ -166,9 +179,13 @@ class Daemon:
             log.info("%d effects are still under way; the next daemon takes them up", len(self._under_way))
         self._queue.close()
 
-    def _go_blind(self, words: str, wait: float) -> None:
+    def _pause(self, words: str, trouble: int) -> None:
+        """Nothing can be written down: take nothing from the queue for a while."""
+        longest = min(30.0, 0.5 * 2.0 ** min(trouble, 10))
+        wait = longest * random.uniform(0.5, 1.0)  # noqa: S311
         log.error("%s; trying again in %.1f s, nothing is lost", words, wait)
         self._listening_since = None
+        self._queue_news = True
         self._queue.rewind()
         deadline = time.monotonic() + wait
         while not self._stopping and time.monotonic() < deadline:
@@ -178,17 +195,49 @@ class Daemon:
 
     def _turn(self) -> None:
         sightings = len(self._sightings)  # the queue, read after these, knows more than they do
-        deliveries = self._queue.receive(BATCH, 0.0 if self._listening_since is None else self._wait)
+        self._up_to_date = False
+        try:
+            self._read_queue(sightings)
+        except QueueUnavailable as error:
+            self._note_disconnection(str(error))
+        self._notice_clock()
+        self._work(sightings if self._up_to_date else 0)
+
+    def _read_queue(self, sightings: int) -> None:
+        deliveries = self._queue.receive(BATCH, self._wait)
+        self._note_connection()
         self._notice_clock()
         if deliveries:
             self._take_all(deliveries)
-            self._notice_clock()
-        self._drained = len(deliveries) < BATCH
-        if self._drained:
+        if len(deliveries) == BATCH or not (sightings or self._listening_since is None or self._is_tick()):
+            return
+        self._notice_clock()
+        self._up_to_date = self._queue.is_read_up_to_date()
+        if self._up_to_date:
             self._has_read_backlog = True
             if self._listening_since is None:
                 self._listening_since = time.time()
-        self._work(sightings if self._drained else 0)
+
+    def _note_disconnection(self, words: str) -> None:
+        self._listening_since = None
+        if self._disconnected_since is None:
+            self._disconnected_since = time.time()
+        if words != self._disconnected_words:
+            self._disconnected_words = words
+            self._queue_news = True
+            since = time.strftime("%H:%M:%S", time.localtime(self._disconnected_since))
+            log.error(
+                "disconnected from the work queue since %s: %s; trying again, nothing is lost", since, words
+            )
+        time.sleep(0.1)  # a queue that fails at once must not make this loop spin
+
+    def _note_connection(self) -> None:
+        if self._disconnected_since is None:
+            return
+        log.info("connected to the work queue, after %.1f s", time.time() - self._disconnected_since)
+        self._disconnected_since = None
+        self._disconnected_words = ""
+        self._queue_news = True
 
     def _notice_clock(self) -> None:
         """After a pause nothing was heard; after a step of the clock, times mean something else."""
@@ -221,28 +270,35 @@ class Daemon:
                 self._take_alone(delivery, message)
 
     def _decode(self, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Message]]:
-        messages = []
+        messages, malformed = [], []
         for delivery in deliveries:
             try:
                 messages.append((delivery, decode(delivery.raw, delivery.origin)))
             except Malformed as error:
-                self._bury(delivery, str(error))
+                malformed.append((delivery, str(error)))
+        if malformed:
+            self._bury(malformed)
         return messages
 
-    def _bury(self, delivery: Delivery, reason: str) -> None:
-        log.warning("a message went to the dead letters: %s", reason)
-        self._queue.dead_letter(delivery, reason)
+    def _bury(self, malformed: Sequence[tuple[Delivery, str]]) -> None:
+        for delivery, reason in malformed:
+            log.warning(
+                "a message from %s went to the dead letters: %s", delivery.sender or "somebody", reason
+            )
+        self._queue.dead_letter(malformed)
 
     def _take_together(self, messages: Sequence[tuple[Delivery, Message]]) -> None:
         with self._store.transaction() as transaction:
+            self._engine.foresee(transaction, [message for _, message in messages])
             taken = [(message, self._take(transaction, delivery, message)) for delivery, message in messages]
             reach("before-take-commit")
-        reach("before-ack")
-        self._queue.ack([delivery for delivery, _ in messages])
-        reach("after-ack")
+        # Before the ack, which may fail: when the messages come again, they are duplicates.
         self._log(transaction.changes)
         for message, what in taken:
             self._tell(message, what)
+        reach("before-ack")
+        self._queue.ack([delivery for delivery, _ in messages])
+        reach("after-ack")
 
     def _take_alone(self, delivery: Delivery, message: Message) -> None:
         try:
@@ -251,7 +307,7 @@ class Daemon:
             raise
         except Exception as error:
             log.exception("message %s could not be taken", message.id)
-            self._bury(delivery, f"{type(error).__name__}: {error}")
+            self._bury([(delivery, f"{type(error).__name__}: {error}")])
 
     def _take(self, transaction: Transaction, delivery: Delivery, message: Message) -> Taken:
         return self._engine.take(transaction, message, time.time(), delivery.sender)
@@ -272,13 +328,13 @@ class Daemon:
         now = time.time()
         tasks: list[tuple[Effect, Task]] = []
         with self._store.transaction() as transaction:
+            self._tell_of_queue(transaction)
             self._conclude(transaction)
             leaked = self._take_sightings(transaction, sightings, now)
-            if self._drained and self._is_tick():
+            if self._up_to_date and self._is_tick():
+                self._next_tick = time.monotonic() + TICK
                 self._check_deadlines(transaction, now)
-            admitted: list[Job] = []
-            with self._guarded(transaction, "admission"):
-                admitted = self._engine.admit(transaction, now, self._numbers.max_workers, POOL)
+            admitted = self._admit(transaction, now)
             self._begin(transaction, tasks, time.time())
             if len(admitted) == POOL:
                 self._wait = 0.0  # perhaps there is room for more
@@ -308,10 +364,24 @@ class Daemon:
             log.exception("%s failed; this is a bug in lando-fsm", what)
 
     def _is_tick(self) -> bool:
-        if time.monotonic() < self._next_tick:
-            return False
-        self._next_tick = time.monotonic() + TICK
-        return True
+        return time.monotonic() >= self._next_tick
+
+    def _tell_of_queue(self, transaction: Transaction) -> None:
+        """Write down, for ``status``, whether the queue can be heard."""
+        if self._queue_news:
+            transaction.set_fact(
+                QUEUE_FACT,
+                {"disconnected_since": self._disconnected_since, "words": self._disconnected_words},
+            )
+            self._queue_news = False
+
+    def _admit(self, transaction: Transaction, now: float) -> list[Job]:
+        """Nobody is admitted while no cancel, and no result, can be heard."""
+        admitted: list[Job] = []
+        if self._disconnected_since is None:
+            with self._guarded(transaction, "admission"):
+                admitted = self._engine.admit(transaction, now, self._numbers.max_workers, POOL)
+        return admitted
 
     def _forget(self, transaction: Transaction, now: float) -> None:
         if time.monotonic() >= self._next_forgetting:
@@ -342,7 +412,8 @@ class Daemon:
         transaction.postpone_effect(effect, time.time() + wait, effect.tries + 1, words)
 
     def _begin(self, transaction: Transaction, tasks: list[tuple[Effect, Task]], now: float) -> None:
-        self._wait = TICK
+        unsure = self._listening_since is None and self._disconnected_since is None
+        self._wait = UNSURE_WAIT if unsure else TICK
         for effect in transaction.next_effects():
             if effect.id in self._under_way:
                 continue

@@ -8,14 +8,15 @@ Every rule runs inside one transaction that its caller commits, and touches noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from lando.errors import UsageError
 from lando.job import Job, JobSpec
 from lando.ledger import Change, Effect, Ledger
 from lando.messages import Message
+from lando.records import replace
 from lando.states import MACHINE, Event, Fired, JobMachine, Policy, fire, requests
 from lando.states.events import (
     Admitted,
@@ -53,6 +54,8 @@ from lando.tasks import (
 
 HOLDING = ("quota", "rate_limit", "site", "unreachable")
 """Refusals that the next job would meet, too: nobody is admitted for a while."""
+WISHES = ("attempts", "priority", "boot_timeout", "run_timeout")
+"""What a job file says that its record keeps, too."""
 CONSOLE_TRIES = 3
 """How often a console log is asked for before the deletion goes on without it."""
 
@@ -131,6 +134,11 @@ class Engine:
 
     # messages
 
+    def foresee(self, ledger: Ledger, messages: Sequence[Message]) -> None:
+        """Tell the ledger of a batch of messages that is about to be taken."""
+        jobs = {message.job for message in messages if message.job is not None}
+        ledger.foresee([_key(message) for message in messages], sorted(jobs))
+
     def take(self, ledger: Ledger, message: Message, now: float, sender: str | None = None) -> Taken:
         """Give a message its effect, once.
 
@@ -139,8 +147,7 @@ class Engine:
             now: the daemon's clock; the sender's is never used.
             sender: the account that the queue vouches for.
         """
-        # By origin, so that no worker can use up the id of a client's message.
-        key = f"{message.origin}:{message.id}"
+        key = _key(message)
         if ledger.is_processed(key):
             return Taken("duplicate", job_id=message.job)
         ledger.mark_processed(key, now)
@@ -173,20 +180,13 @@ class Engine:
         assert message.job is not None
         if ledger.job(message.job) is not None:
             return Taken("duplicate", "the job is known already", message.job)
-        problem = None
-        job = Job(message.job, reason="submitted", submitted_at=now, entered_at=now, updated_at=now)
+        problem, wishes = None, {}
         try:
             spec = self._accept(message.body)
+            wishes = {name: getattr(spec, name) for name in WISHES}
         except UsageError as error:
             problem = str(error)
-        else:
-            job = replace(
-                job,
-                attempts=spec.attempts,
-                priority=spec.priority,
-                boot_timeout=spec.boot_timeout,
-                run_timeout=spec.run_timeout,
-            )
+        job = Job(message.job, reason="submitted", submitted_at=now, entered_at=now, updated_at=now, **wishes)
         ledger.insert_job(job, message.body, sender)
         ledger.append_change(Change(job.id, now, "start_worker", None, "queued", job.reason, 0))
         if problem is not None:
@@ -342,6 +342,11 @@ class Engine:
         if isinstance(result, Listed):
             return CreateAbsent(now, mark, self.pace.settle, self._new_secret(), self._new_secret())
         return None
+
+
+def _key(message: Message) -> str:
+    """By origin, so that no worker can use up the id of a client's message."""
+    return f"{message.origin}:{message.id}"
 
 
 def report_event(message: Message, now: float) -> Report:

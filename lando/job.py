@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 State = Literal["queued", "booting", "running", "terminating", "done", "failed"]
@@ -48,7 +48,7 @@ class JobSpec:
 
     def as_body(self) -> dict[str, Any]:
         """The JSON form: the body of a start_worker message, and what the store keeps."""
-        body = {key: value for key, value in asdict(self).items() if value is not None}
+        body = {name: value for name, value in self.__dict__.items() if value is not None}
         body["cwl_args"] = list(self.cwl_args)
         return body
 

@@ -8,7 +8,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lando import yamlfile
@@ -37,7 +37,10 @@ def read(path: Path) -> JobSpec:
     Raises:
         UsageError: with every mistake of the file, one a line, as ``FILE:LINE: KEY: what is wrong``.
     """
-    return _spec(yamlfile.load(path), path.parent)
+    document = yamlfile.load(path)
+    spec = _spec(document, path.parent)
+    _check_size(document, spec)
+    return spec
 
 
 def from_body(body: Mapping[str, Any]) -> JobSpec:
@@ -58,15 +61,14 @@ def clone_name(git_clone: str) -> str:
     return re.split("[/:]", path)[-1].removesuffix(".git")
 
 
-def working_directory(git_clone: str, cd: str) -> PurePosixPath:
+def working_directory(git_clone: str, cd: str) -> str:
     """Where ``cd`` leads, relative to the clone's root.
 
     A leading component that is the clone's own name is the clone itself, so for a clone ``toyworkflow``
     both ``toyworkflow`` and ``.`` are its root, and ``toyworkflow/toyworkflow`` is a directory in it.
     """
-    parts = PurePosixPath(posixpath.normpath(cd)).parts
-    begins_with_clone = parts[:1] == (clone_name(git_clone),)
-    return PurePosixPath(*parts[1:]) if begins_with_clone else PurePosixPath(*parts)
+    first, _, rest = posixpath.normpath(cd).partition("/")
+    return rest or "." if first == clone_name(git_clone) else posixpath.normpath(cd)
 
 
 def run_cwl_path(run_cwl: str) -> str:
@@ -96,7 +98,6 @@ def _spec(document: Document, base: Path | None) -> JobSpec:
         labels=job.lines("labels"),
     )
     document.check()
-    _check_size(job, spec)
     return spec
 
 
@@ -227,8 +228,10 @@ def _git_ref(job: Section) -> str | None:
     return ref
 
 
-def _check_size(job: Section, spec: JobSpec) -> None:
+def _check_size(document: Document, spec: JobSpec) -> None:
+    """A message that reaches the daemon has been found small enough already."""
     size = len(json.dumps(spec.as_body(), ensure_ascii=False).encode())
     if size > MAX_BYTES - ENVELOPE_BYTES:
-        job.complain("input", f"makes a message of {size} bytes; the most is {MAX_BYTES - ENVELOPE_BYTES}")
-        job.document.check()
+        most = MAX_BYTES - ENVELOPE_BYTES
+        document.complain(("input",), f"makes a message of {size} bytes; the most is {most}")
+        document.check()

@@ -47,6 +47,10 @@ class Change:
 class Ledger(Protocol):
     """One transaction over all that is persisted."""
 
+    def foresee(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
+        """These messages and jobs are about to be asked for; a store may read them all at once."""
+        ...
+
     def job(self, job_id: str) -> Job | None:
         """The job's record."""
         ...

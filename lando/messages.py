@@ -26,6 +26,7 @@ CLIENT_TYPES = ("start_worker", "cancel_job", "retry_job", "terminate_worker", "
 WORKER_TYPES = ("worker_started", "worker_progress", "workflow_finished")
 ABOUT_A_JOB = ("start_worker", "cancel_job", "retry_job")
 
+ENVELOPE = frozenset(("id", "type", "version", "sent_at", "job", "attempt", "token", "seq", "body"))
 REPORTED_OUTCOMES = ("succeeded", "workflow_failed", "system_failed")
 
 
@@ -98,7 +99,7 @@ def decode(raw: bytes, origin: Origin | None = None) -> Message:
         seq=envelope.get("seq"),
         body=_mapping(envelope, "body"),
     )
-    unknown = set(envelope) - {"id", "type", "version", "sent_at", "job", "attempt", "token", "seq", "body"}
+    unknown = envelope.keys() - ENVELOPE
     if unknown:
         raise Malformed(f"unknown key {_short(sorted(unknown)[0])}")
     if origin is not None and origin != message.origin:
@@ -112,8 +113,9 @@ def decode(raw: bytes, origin: Origin | None = None) -> Message:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        envelope = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
-        json.dumps(envelope, ensure_ascii=False).encode()  # a lone surrogate is no text
+        envelope = _DECODER.decode(raw.decode("utf-8"))
+        if _ESCAPED_SURROGATE.search(raw):
+            json.dumps(envelope, ensure_ascii=False).encode()  # a lone one is no text
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
     if not isinstance(envelope, dict):
@@ -191,11 +193,8 @@ def _mapping(envelope: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _uuid(value: object, key: str) -> None:
-    try:
-        if not isinstance(value, str) or str(uuid.UUID(value)) != value:
-            raise ValueError
-    except ValueError:
-        raise Malformed(f"{key}: expected a UUID in its usual form, found {_short(value)}") from None
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise Malformed(f"{key}: expected a UUID in its usual form, found {_short(value)}")
 
 
 def _short(value: object) -> str:
@@ -204,6 +203,8 @@ def _short(value: object) -> str:
 
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _finite(digits: str) -> float:
@@ -215,3 +216,6 @@ def _finite(digits: str) -> float:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)

@@ -1,4 +1,4 @@
-"""What must not be shown: finds credentials in a job's input and address, and masks them in text."""
+"""What must not be shown: text that hides itself, credentials in a job's input and address, and masking."""
 
 from __future__ import annotations
 
@@ -24,6 +24,28 @@ SHORT = 4
 """Values shorter than this are masked only where they stand alone, and numbers not at all."""
 
 _URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@:]*:([^/?#\s]+)@", re.IGNORECASE)
+
+
+class Secret:
+    """Text that no repr, log or error shows; ``reveal`` is the only way to it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text, for the one call that needs it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
 
 
 def looks_secret(key: str) -> bool:

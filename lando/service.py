@@ -33,10 +33,7 @@ class Service:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        _ = (
-            site.cloud,
-            site.database,
-        )  # a setting that this version cannot serve is told before anything is made
+        _ = site.cloud  # a setting that this version cannot serve is told before anything is made
         site.prepare_state_dir()
         self._resources = contextlib.ExitStack()
         with contextlib.ExitStack() as made:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lando import bootscript, jobfile
+from lando import bootscript, daemonlock, jobfile
 from lando.bootscript import WorkerSettings
 from lando.cloud import Cloud, ServerRequest
 from lando.config import Config, refuse_network_filesystem
 from lando.errors import UsageError
 from lando.job import JobSpec
-from lando.queue import Publisher, WorkQueue
-from lando.queue.embedded import EmbeddedPublisher, EmbeddedQueue
+from lando.queue import DeadLetters, Publisher, WorkQueue
+from lando.queue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQueue
 from lando.tasks import SendCreate
+
+if TYPE_CHECKING:
+    from lando.queue.rabbitmq import Broker, Names
 
 STAND_IN_ID = "00000000-0000-0000-0000-000000000000"
 STAND_IN_SECRET = "0" * 32
 STAND_IN_COMMAND = "/lando/lando_worker.sh"
+MAX_AUTHORITIES = 12_000
+"""Characters of certificates that a start-up script has room for, beside the job."""
 
 
 def new_secret() -> str:
@@ -48,16 +55,71 @@ class Site:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def embedded_queue(self) -> Path | None:
+        """The SQLite file that holds the embedded queue; None where the queue is a broker's."""
+        return self.config.database_path if self.config.work_queue is None else None
+
     @cached_property
-    def database(self) -> Path:
-        """The SQLite file of the state directory, which holds the embedded queue."""
-        if self.config.work_queue is not None:
-            raise UsageError(
-                f"{self.config.source}: work_queue: this version has only the embedded queue; "
-                "leave work_queue out to use it"
-            )
-        assert self.config.database_path is not None
-        return self.config.database_path
+    def broker(self) -> Broker:
+        """The broker of work_queue, as the daemon and the commands use it.
+
+        Raises:
+            UsageError: a certificate cannot be read.
+        """
+        from lando.queue.rabbitmq import Broker, Tls  # noqa: PLC0415 - only where there is one
+
+        queue = self.config.work_queue
+        assert queue is not None
+        files = queue.tls
+        return Broker(
+            host=queue.host,
+            port=queue.port,
+            virtual_host=queue.virtual_host,
+            username=queue.username,
+            password=queue.password,
+            heartbeat=queue.heartbeat,
+            tls=None
+            if files is None
+            else Tls(
+                self._authorities(),
+                None if files.certificate is None else str(files.certificate),
+                None if files.key is None else str(files.key),
+            ),
+            settings=f"{self.config.source}: work_queue.",
+            from_url=queue.from_url,
+        )
+
+    @property
+    def worker_broker(self) -> Broker:
+        """The same with the workers' account."""
+        queue = self.config.work_queue
+        assert queue is not None and queue.worker_username is not None and queue.worker_password is not None
+        return replace(
+            self.broker,
+            username=queue.worker_username,
+            password=queue.worker_password,
+            from_url=False,
+            account="worker_",
+        )
+
+    @cached_property
+    def names(self) -> Names:
+        """What there is on the broker."""
+        from lando.queue.rabbitmq import Names  # noqa: PLC0415
+
+        assert self.config.work_queue is not None
+        return Names(self.config.work_queue.queue_name)
+
+    def _authorities(self) -> str | None:
+        assert self.config.work_queue is not None and self.config.work_queue.tls is not None
+        file = self.config.work_queue.tls.ca
+        if file is None:
+            return None
+        try:
+            return file.read_text(encoding="ascii")
+        except (OSError, UnicodeError) as error:
+            raise UsageError(f"{self.config.source}: work_queue.tls.ca: {file}: {error}") from error
 
     @property
     def daemon_lock(self) -> Path:
@@ -85,12 +147,42 @@ class Site:
 
     def publisher(self) -> Publisher:
         """Where commands are sent."""
-        self.prepare_state_dir()
-        return EmbeddedPublisher(self.database, "client", account())
+        if self.embedded_queue is not None:
+            self.prepare_state_dir()
+            return EmbeddedPublisher(self.embedded_queue, "client", account())
+        from lando.queue.rabbitmq import RabbitMQPublisher  # noqa: PLC0415
+
+        return RabbitMQPublisher(self.broker, self.names.commands, self.names.queue)
 
     def queue(self) -> WorkQueue:
         """What the daemon reads."""
-        return EmbeddedQueue(self.database)
+        if self.embedded_queue is not None:
+            return EmbeddedQueue(self.embedded_queue)
+        from lando.queue.rabbitmq import RabbitMQQueue  # noqa: PLC0415
+
+        assert self.config.work_queue is not None
+        return RabbitMQQueue(self.broker, self.names, self.config.work_queue.queue_type)
+
+    def dead_letters(self) -> DeadLetters:
+        """What could not be understood."""
+        if self.embedded_queue is not None:
+            return EmbeddedLetters(self.embedded_queue)
+        from lando.queue.rabbitmq.letters import RabbitMQLetters  # noqa: PLC0415
+
+        return RabbitMQLetters(self.broker, self.names)
+
+    def has_daemon(self) -> bool:
+        """Whether somebody takes up what is sent; on a broker: whether somebody reads the queue.
+
+        Raises:
+            LandoError: the broker cannot be asked.
+        """
+        if self.embedded_queue is not None:
+            return daemonlock.running(self.daemon_lock) is not None
+        from lando.queue.rabbitmq.inspection import look  # noqa: PLC0415
+
+        found = look(self.broker, self.names.queue)
+        return found is not None and found.readers > 0
 
     @cached_property
     def cloud(self) -> Cloud:
@@ -124,6 +216,8 @@ class Site:
         Raises:
             UsageError: with what is too large.
         """
+        if bootscript.is_surely_small(spec, self._settings_size):
+            return
         settings = self._worker_settings(STAND_IN_ID, self.config.worker.command or STAND_IN_COMMAND)
         bootscript.render(
             spec,
@@ -133,6 +227,12 @@ class Site:
             server_name="lando-00000000-0000-1",
             settings=settings,
         )
+
+    @cached_property
+    def _settings_size(self) -> int:
+        """Characters of the site's own part of a worker configuration file."""
+        settings = self._worker_settings(STAND_IN_ID, self.config.worker.command or STAND_IN_COMMAND)
+        return len(json.dumps(asdict(settings)))
 
     def server_request(self, task: SendCreate, body: Mapping[str, Any], deployment: str) -> ServerRequest:
         """What to ask of the cloud for a job.
@@ -170,9 +270,34 @@ class Site:
         worker = self.config.worker
         return WorkerSettings(
             command=command,
-            queue={"kind": "embedded", "database": str(self.database.absolute())},
+            queue=self._worker_queue(),
             user=None if local else worker.user,
             heartbeat=self.config.timeouts.heartbeat,
             cwl_base_command=worker.cwl_base_command,
             outputs=str(self.outputs(job_id).absolute()) if local else None,
         )
+
+    def _worker_queue(self) -> dict[str, Any]:
+        """How a worker reaches the queue: with its own account, and the broker as VMs see it."""
+        if self.embedded_queue is not None:
+            return {"kind": "embedded", "database": str(self.embedded_queue.absolute())}
+        queue = self.config.work_queue
+        assert queue is not None
+        authorities = None if queue.tls is None else self._authorities()
+        if authorities is not None and len(authorities) > MAX_AUTHORITIES:
+            raise UsageError(
+                f"{self.config.source}: work_queue.tls.ca: {queue.tls.ca if queue.tls else ''} has "
+                f"{len(authorities):,} characters; VMs get it in their start-up script, so keep it to the "
+                f"certificates that signed the broker's (at most {MAX_AUTHORITIES:,} characters)"
+            )
+        return {
+            "kind": "rabbitmq",
+            "host": queue.worker_host,
+            "port": queue.port,
+            "virtual_host": queue.virtual_host,
+            "username": queue.worker_username or STAND_IN_SECRET,
+            "password": STAND_IN_SECRET if queue.worker_password is None else queue.worker_password.reveal(),
+            "queue_name": queue.queue_name,
+            "heartbeat": queue.heartbeat,
+            "tls": None if queue.tls is None else {"authorities": authorities},
+        }

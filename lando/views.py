@@ -16,13 +16,35 @@ from lando.ledger import Change
 from lando.messages import Malformed, Message, decode
 from lando.queue.embedded import waiting
 from lando.site import Site
-from lando.store import JobView, Queries, Store
+from lando.store import QUEUE_FACT, JobView, Queries, Store
 from lando.store.transaction import display_name
 
 LEAKING_TRIES = 5
 """After so many failed deletions a server is shown as leaking."""
 LEAKING_AFTER = 300.0
 """Seconds of deleting after which a server is shown as leaking."""
+
+
+@dataclass(frozen=True)
+class Watching:
+    """The daemon, as the commands see it."""
+
+    pid: int | None
+    """None where none is running."""
+    disconnected_since: float | None = None
+    """Epoch seconds since which it cannot hear the work queue."""
+    words: str = ""
+    """Why it cannot."""
+
+    @property
+    def absence(self) -> str:
+        """What keeps all jobs in progress from going on as they should, in brackets; else empty."""
+        if self.pid is None:
+            return " (no daemon is running)"
+        if self.disconnected_since is not None:
+            since = rfc3339(self.disconnected_since)
+            return f" (the daemon is disconnected from the work queue since {since})"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -130,12 +152,30 @@ class Views:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        path = site.config.database_path
-        self._store = Store(site.config.database_url) if path is None or is_there(path) else None
+        self._opened: Store | None = None
+        self._published: list[tuple[Message, str | None]] = []
 
-    def daemon(self) -> int | None:
-        """The pid of the daemon that serves this site, or None."""
-        return daemonlock.running(self._site.daemon_lock)
+    @property
+    def _store(self) -> Store | None:
+        """The database, once there is one."""
+        path = self._site.config.database_path
+        if self._opened is None and (path is None or is_there(path)):
+            self._opened = Store(self._site.config.database_url)
+        return self._opened
+
+    def expect(self, message: Message, sender: str | None) -> None:
+        """Show a job whose start_worker was published just now, although a broker shows no message."""
+        self._published.append((message, sender))
+
+    def daemon(self) -> Watching:
+        """Whether somebody serves this site, and hears what it is told."""
+        pid = daemonlock.running(self._site.daemon_lock)
+        store = self._store
+        if pid is None or store is None:
+            return Watching(pid)
+        with store.reading() as queries:
+            queue = queries.fact(QUEUE_FACT) or {}
+        return Watching(pid, queue.get("disconnected_since"), queue.get("words", ""))
 
     def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[Shown]:
         """All jobs in order of arrival; those in some states, or with some ids."""
@@ -152,12 +192,13 @@ class Views:
         return shown
 
     def _stored(
-        self, states: Sequence[str], ids: Sequence[str], daemon: int | None, pending: Sequence[str] = ()
+        self, states: Sequence[str], ids: Sequence[str], daemon: Watching, pending: Sequence[str] = ()
     ) -> tuple[list[Shown], set[str]]:
         """What the store has of the jobs asked for, and which pending ones it knows, in one snapshot."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             return [], set()
-        with self._store.reading() as queries:
+        with store.reading() as queries:
             places = _Places.read(queries, self._site.config.max_workers)
             shown = [_shown(view, places, daemon) for view in queries.jobs(states, ids)]
             return shown, set(queries.jobs_known(pending))
@@ -175,40 +216,52 @@ class Views:
         """
         prefix = prefix.lower()
         ids = {message.job for message, _ in self._pending() if (message.job or "").startswith(prefix)}
-        if self._store is not None:
-            with self._store.reading() as queries:
+        store = self._store
+        if store is not None:
+            with store.reading() as queries:
                 ids.update(queries.ids_like(prefix))
         if len(ids) == 1 and prefix:
             return str(ids.pop())
         if not ids or not prefix:
-            raise UsageError(f"no job {prefix!r}; `lando-fsm status` lists them all")
+            raise UsageError(f"no job {prefix!r}; {self._where_else()}")
         several = ", ".join(sorted(str(id_) for id_ in ids)[:5])
         raise UsageError(f"job {prefix!r} is ambiguous: {several}; give more of its id")
 
+    def _where_else(self) -> str:
+        if self._site.embedded_queue is not None:
+            return "`lando-fsm status` lists them all"
+        return "`lando-fsm status` lists all that a daemon has taken from the work queue"
+
     def history(self, job_id: str) -> list[Change]:
         """Every change of state of a job, oldest first."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             return []
-        with self._store.reading() as queries:
+        with store.reading() as queries:
             return queries.history(job_id)
 
     def log(self, job_id: str, after: tuple[int, int] = (0, 0)) -> list[tuple[int, int, str]]:
         """Pieces of its log as (attempt, seq, text), those after (attempt, seq)."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             return []
-        with self._store.reading() as queries:
+        with store.reading() as queries:
             return queries.log(job_id, after)
 
     def console(self, job_id: str) -> str | None:
         """The console output of its last server that failed."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             return None
-        with self._store.reading() as queries:
+        with store.reading() as queries:
             return queries.console(job_id)
 
     def _pending(self) -> list[tuple[Message, str | None]]:
         found: dict[str | None, tuple[Message, str | None]] = {}
-        for delivery in waiting(self._site.database):
+        for message, sender in self._published:
+            found.setdefault(message.job, (message, sender))
+        queue = self._site.embedded_queue
+        for delivery in waiting(queue) if queue is not None else ():
             try:
                 message = decode(delivery.raw, delivery.origin)
             except Malformed:
@@ -234,7 +287,7 @@ class _Places:
         )
 
 
-def _shown(view: JobView, places: _Places, daemon: int | None) -> Shown:
+def _shown(view: JobView, places: _Places, daemon: Watching) -> Shown:
     leaking = _is_leaking(view)
     labels = view.body.get("labels")
     return Shown(
@@ -255,7 +308,7 @@ def _is_leaking(view: JobView) -> bool:
     return effect.tries >= LEAKING_TRIES or time.time() - view.job.entered_at > LEAKING_AFTER
 
 
-def _why(view: JobView, places: _Places, daemon: int | None, leaking: bool) -> str:
+def _why(view: JobView, places: _Places, daemon: Watching, leaking: bool) -> str:
     job = view.job
     if job.state == "queued":
         why = _why_queued(job, places)
@@ -267,7 +320,7 @@ def _why(view: JobView, places: _Places, daemon: int | None, leaking: bool) -> s
         why = f"{job.reason}; its server is being deleted"
     else:
         why = job.reason
-    return why if daemon is not None or job.state in ENDED_STATES else f"{why} (no daemon is running)"
+    return why if job.state in ENDED_STATES else f"{why}{daemon.absence}"
 
 
 def _why_queued(job: Job, places: _Places) -> str:
@@ -287,7 +340,7 @@ def _why_running(job: Job) -> str:
     return job.phase or job.reason
 
 
-def _untaken(message: Message, sender: str | None, daemon: int | None) -> Shown:
+def _untaken(message: Message, sender: str | None, daemon: Watching) -> Shown:
     assert message.job is not None
     attempts = message.body.get("attempts")
     job = Job(
@@ -297,7 +350,7 @@ def _untaken(message: Message, sender: str | None, daemon: int | None) -> Shown:
         entered_at=message.sent_at,
         updated_at=message.sent_at,
     )
-    why = "in the queue, not taken yet" + ("" if daemon is not None else " (no daemon is running)")
+    why = f"in the queue, not taken yet{daemon.absence}"
     labels = message.body.get("labels")
     return Shown(
         job, display_name(message.body), sender, why, labels if isinstance(labels, dict) else {}, taken=False

@@ -342,6 +342,8 @@ def _integer(text: str) -> int:
 
 def _plain(document: Document, path: KeyPath, value: object) -> Any:
     """``value`` as JSON can carry it (RFC 8259); what it cannot is noted."""
+    if value.__class__ is str and value.isprintable():
+        return value
     if isinstance(value, (Mapping, list, tuple)) and len(path) >= MAX_DEPTH:
         document.complain(path[:1], f"is nested more than {MAX_DEPTH} levels deep")
         return None
@@ -368,6 +370,8 @@ def _items(document: Document, path: KeyPath, value: Mapping[Any, object]) -> It
 
 def _not_json(value: object) -> str | None:
     if isinstance(value, str):
+        if value.isprintable():
+            return None
         odd = re.search("[\0\ud800-\udfff]", value)
         return f"holds {_character(odd.group())}; remove it" if odd else None
     if isinstance(value, float) and not math.isfinite(value):

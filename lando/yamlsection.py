@@ -102,7 +102,9 @@ class Section:
             self.document.complain(path, _expected_text(value))
         elif not value.strip():
             self.document.complain(path, "is empty; give it a value or remove the key")
-        elif any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value):
+        elif not value.isprintable() and any(
+            unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value
+        ):
             self.document.complain(path, "expected one line without control characters")
         else:
             return value

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +11,8 @@ from typing import Any
 import pytest
 
 from lando import cli
+from tests import broker
+from tests.broker import Broker, VirtualHost
 from tests.localsite import CONFIG, QUICK, Gate, LocalSite
 
 
@@ -64,6 +69,57 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Said(int(ended.value.code or 0), said.out, said.err)
 
     return run
+
+
+SESSION = "LANDO_TEST_SESSION"
+"""Environment variable by which the processes of a session know the directory that they share."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the session's broker stopped at the end, however the session ends."""
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist; its parent does it
+        return
+    directory = Path(tempfile.mkdtemp(prefix="lando-test-"))
+    os.environ[SESSION] = str(directory)
+
+    def clean() -> None:
+        broker.stop_shared(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+
+    config.add_cleanup(clean)
+
+
+@pytest.fixture
+def least_privilege() -> Iterator[VirtualHost]:
+    """A virtual host, with accounts of least privilege, on the session's own broker."""
+    broker.require_server()
+    here = broker.shared(Path(os.environ[SESSION])).virtual_host()
+    yield here
+    here.close()
+
+
+@pytest.fixture
+def virtual_host(request: pytest.FixtureRequest) -> Iterator[VirtualHost]:
+    """Where LANDO_TEST_AMQP_URL says (one account for everybody), else the same as ``least_privilege``."""
+    url = os.environ.get(broker.URL)
+    if not url:
+        yield request.getfixturevalue("least_privilege")
+        return
+    here = broker.at_url(url)
+    yield here
+    here.close()
+
+
+@pytest.fixture
+def private_broker(tmp_path: Path) -> Iterator[Broker]:
+    """A running broker of the test's own, with TLS, to stop, kill and pause; for tests that need that."""
+    broker.require_server()
+    here = Broker(tmp_path / "rabbitmq", tls=True)
+    try:
+        here.start()
+        yield here
+    finally:
+        here.stop()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

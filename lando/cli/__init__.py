@@ -27,6 +27,7 @@ COMMANDS = {
     "dead-letters": "List messages that could not be understood.",
     "diagram": "Draw the state machine.",
     "check": "Look whether everything is there that a job needs.",
+    "rabbitmq-setup": "Print what makes the accounts on the broker.",
     "completion": "Print what makes a shell complete commands.",
 }
 """The commands in the order of ``--help``, told here so that --help need not load them."""

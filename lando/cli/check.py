@@ -16,7 +16,7 @@ from lando import bootscript, daemonlock
 from lando.cli.common import site
 from lando.config import refuse_network_filesystem
 from lando.errors import LandoError
-from lando.queue.embedded import dead_letters, waiting
+from lando.queue.embedded import waiting
 from lando.site import Site
 from lando.store import HEAD, schema_version
 from lando.views import is_there
@@ -58,6 +58,7 @@ def _findings(here: Site) -> Iterator[Finding]:
         ("state directory", _state_directory),
         ("database", _database),
         ("queue", _queue),
+        ("worker account", _worker_account),
         ("daemon", _daemon),
         ("cloud", _cloud),
         ("worker", _worker),
@@ -104,9 +105,44 @@ def _database(here: Site) -> tuple[Literal["ok", "warning"], str]:
 
 
 def _queue(here: Site) -> tuple[Literal["ok", "warning"], str]:
-    letters = len(dead_letters(here.database))
-    words = f"embedded, {len(waiting(here.database))} messages not taken yet, {letters} dead letters"
+    if here.embedded_queue is None:
+        return _rabbitmq(here)
+    letters = len(here.dead_letters().all())
+    words = f"embedded, {len(waiting(here.embedded_queue))} messages not taken yet, {letters} dead letters"
     return ("warning", f"{words}; see `lando-fsm dead-letters`") if letters else ("ok", words)
+
+
+def _rabbitmq(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    from lando.queue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
+
+    found = look(here.broker, here.names.queue)
+    where = f"RabbitMQ at {here.broker}, queue {here.names.queue!r}"
+    if found is None:
+        return "warning", f"{where}: not there yet, made by the first daemon"
+    words = f"{where} (version {found.version}), {found.waiting} messages not taken yet"
+    letters = look(here.broker, here.names.dead_letters)
+    if letters is not None and letters.waiting:
+        return "warning", f"{words}, {letters.waiting} dead letters; see `lando-fsm dead-letters`"
+    return "ok", f"{words}, no dead letters"
+
+
+def _worker_account(here: Site) -> tuple[Literal["ok", "warning"], str]:
+    if here.embedded_queue is not None:
+        return "ok", "embedded: none is needed"
+    from lando.queue.rabbitmq.inspection import rights  # noqa: PLC0415
+
+    who = f"{here.worker_broker.username!r}"
+    found = rights(here.worker_broker, here.names)
+    if found is None:
+        return "ok", f"{who} can log in; what else it may do shows when the queue is there"
+    if found.missing:
+        return "warning", f"{who}: {found.missing}; `lando-fsm rabbitmq-setup` prints what mends it"
+    if found.too_many:
+        return "warning", (
+            f"{who} may {' and '.join(found.too_many)}, and every workflow on a VM has its password; "
+            "`lando-fsm rabbitmq-setup` prints what mends it"
+        )
+    return "ok", f"{who} may report, and nothing else"
 
 
 def _daemon(here: Site) -> tuple[Literal["ok", "warning"], str]:

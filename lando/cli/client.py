@@ -18,14 +18,19 @@ from lando.site import Site
 @click.argument("config", type=click.Path(path_type=Path))
 @click.pass_context
 def lando_client(ctx: click.Context, config: Path) -> None:
-    """Send commands to the daemon through the queue that CONFIG (landoconfig.yml) names."""
+    """Send commands to the daemon through the queue that CONFIG names.
+
+    CONFIG is a landoconfig.yml, or a workerconfig.yml that holds only what a client needs: `work_queue` with
+    host, username and password. Exit codes: 0 the queue has confirmed the message, 1 it has not, 2 wrong
+    usage, configuration or job file.
+    """
     ctx.obj = config
 
 
 def _site(ctx: click.Context) -> Site:
     path = ctx.find_root().obj
     assert isinstance(path, Path)
-    return Site(load(path))
+    return Site(load(path, client=True))
 
 
 @lando_client.command("start_worker")

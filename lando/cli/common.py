@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lando.config import find_config
+from lando.errors import LandoError
 from lando.messages import Message
 from lando.site import Site
 
@@ -83,7 +85,10 @@ def dump(value: Any) -> None:
 
 def tell_if_no_daemon(here: Site) -> None:
     """Say that nobody will take up a command just now."""
-    from lando import daemonlock  # noqa: PLC0415
-
-    if daemonlock.running(here.daemon_lock) is None:
-        note("no daemon is running here; start one with `lando-fsm daemon`")
+    with contextlib.suppress(LandoError):  # the command is queued: that is what counts
+        if here.has_daemon():
+            return
+        if here.embedded_queue is not None:
+            note("no daemon is running here; start one with `lando-fsm daemon`")
+        else:
+            note("no daemon is connected to the queue just now; the message waits there")

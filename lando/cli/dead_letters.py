@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from lando.cli.common import dump, note, site
-from lando.queue.embedded import dead_letters
+from lando.cli.common import dump, note, site, tell_if_no_daemon
+from lando.errors import UsageError
+from lando.queue import DeadLetter
 from lando.views import rfc3339
-
-FIRST_BYTES = 60
 
 
 @click.command("dead-letters")
+@click.option("--requeue", multiple=True, metavar="ID", help="Put it into the queue again; may be repeated.")
+@click.option("--drop", multiple=True, metavar="ID", help="Forget it for ever; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
-    """List the messages that could not be understood, with the reason and their first bytes."""
-    letters = dead_letters(site(ctx).database)
+def command(ctx: click.Context, requeue: tuple[str, ...], drop: tuple[str, ...], as_json: bool) -> None:
+    """List the messages that could not be understood, with the reason and their first bytes.
+
+    With --requeue or --drop: deal with those named, by id or the beginning of one, and list nothing. Requeue
+    what a newer lando-fsm can understand by now; it comes from whom it came from the first time.
+    """
+    here = site(ctx)
+    letters = here.dead_letters()
+    if not requeue and not drop:
+        _print(letters.all(), as_json)
+        return
+    found = letters.all()
+    again, away = ([_id(found, prefix) for prefix in chosen] for chosen in (requeue, drop))
+    if set(again) & set(away):
+        raise UsageError(f"dead letter {min(set(again) & set(away))}: either --requeue or --drop, not both")
+    if again:
+        letters.requeue(again)
+        note(f"{len(again)} requeued")
+        tell_if_no_daemon(here)
+    if away:
+        letters.drop(away)
+        note(f"{len(away)} dropped")
+
+
+def _id(found: list[DeadLetter], prefix: str) -> str:
+    exact = [letter.id for letter in found if letter.id == prefix]
+    ids = exact or [letter.id for letter in found if prefix and letter.id.startswith(prefix)]
+    if len(ids) > 1:
+        raise UsageError(f"dead letter {prefix!r} is ambiguous: {', '.join(ids[:5])}; give more of its id")
+    if not ids:
+        raise UsageError(f"no dead letter {prefix!r}; `lando-fsm dead-letters` lists them")
+    return ids[0]
+
+
+def _print(letters: list[DeadLetter], as_json: bool) -> None:
     if as_json:
-        dump(
-            [
-                {
-                    "id": letter.id,
-                    "at": rfc3339(letter.at),
-                    "reason": letter.reason,
-                    "bytes": len(letter.raw),
-                    "first_bytes": letter.raw[:FIRST_BYTES].decode("utf-8", "backslashreplace"),
-                }
-                for letter in letters
-            ]
-        )
+        dump([_as_json(letter) for letter in letters])
         return
     if not letters:
         note("no dead letters")
     for letter in letters:
-        print(f"{letter.id}  {rfc3339(letter.at)}  {letter.reason}  {letter.raw[:FIRST_BYTES]!r}")
+        print(
+            f"{letter.id}  {rfc3339(letter.at)}  {letter.reason}  {letter.size} bytes  {letter.first_bytes!r}"
+        )
+
+
+def _as_json(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "at": rfc3339(letter.at),
+        "reason": letter.reason,
+        "bytes": letter.size,
+        "first_bytes": letter.first_bytes.decode("utf-8", "backslashreplace"),
+    }

@@ -52,7 +52,7 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
         for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, lambda *_: interruptions.append(time.monotonic()))
         publish(here, message)
-        shown = _follow_or_cancel(here, message.job, interruptions, daemon)
+        shown = _follow_or_cancel(here, message, interruptions, daemon)
     if shown.job.state == "done":
         outputs = shown.job.outputs or {}
         dump(outputs if outdir is None else copied(outputs, here.outputs(message.job), outdir))
@@ -75,6 +75,7 @@ class _SomeDaemon:
         self._here = here
         self._service: Service | None = None
         self._thread: threading.Thread | None = None
+        self._error: LandoError | None = None
         self.ensure()
 
     def ensure(self) -> None:
@@ -85,12 +86,21 @@ class _SomeDaemon:
         """
         if self._thread is not None:
             if not self._thread.is_alive():
-                raise LandoError("this process's daemon failed; `lando-fsm daemon` takes up what it leaves")
+                raise self._error or LandoError(
+                    "this process's daemon failed; `lando-fsm daemon` takes up what it leaves"
+                )
         elif daemonlock.running(self._here.daemon_lock) is None:
             with contextlib.suppress(DaemonRunning):  # somebody was faster
                 self._service = Service(self._here)
-                self._thread = threading.Thread(target=self._service.run, name="daemon")
+                self._thread = threading.Thread(target=self._serve, name="daemon")
                 self._thread.start()
+
+    def _serve(self) -> None:
+        assert self._service is not None
+        try:
+            self._service.run()
+        except LandoError as error:
+            self._error = error
 
     def close(self) -> None:
         """End the one of this process."""
@@ -100,9 +110,12 @@ class _SomeDaemon:
             self._service.close()
 
 
-def _follow_or_cancel(here: Site, job_id: str, interruptions: list[float], daemon: _SomeDaemon) -> Shown:
+def _follow_or_cancel(here: Site, message: Message, interruptions: list[float], daemon: _SomeDaemon) -> Shown:
     """Follow the job to its end, which an interruption brings about; a much later one leaves before."""
     canceled = False
+    job_id = str(message.job)
+    seen = Views(here)
+    seen.expect(message, None)
 
     def look() -> None:
         nonlocal canceled
@@ -114,13 +127,13 @@ def _follow_or_cancel(here: Site, job_id: str, interruptions: list[float], daemo
             note("canceling; waiting until nothing of the job is left")
             send(here, Message("cancel_job", job=job_id))
 
-    return follow(Views(here), job_id, look)
+    return follow(seen, job_id, look)
 
 
 def _mention_others(here: Site) -> None:
     seen = Views(here)
     others = sum(not shown.ended for shown in seen.jobs())
-    if others and seen.daemon() is None:
+    if others and seen.daemon().pid is None:
         jobs, them = ("job is", "it") if others == 1 else ("jobs are", "them")
         note(f"{others} other {jobs} in progress; `lando-fsm daemon` takes {them} up")
 

@@ -10,7 +10,7 @@ import click
 from lando.cli import show
 from lando.cli.common import JobId, dump, note, views
 from lando.job import State
-from lando.views import Shown, Views
+from lando.views import Shown, Views, rfc3339
 
 STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
 REFRESH = 0.5
@@ -36,6 +36,7 @@ def command(
     ids = [seen.resolve(prefix) for prefix in jobs]
     if as_json:
         dump([shown.as_json() for shown in seen.jobs(state, ids)])
+        _warn(seen)
     elif watch:
         _watch(seen, state, ids)
     elif len(ids) == 1 and not state:
@@ -47,6 +48,7 @@ def command(
 def _detail(seen: Views, job_id: str) -> None:
     shown = seen.job(job_id)
     assert shown is not None
+    _warn(seen)
     tail = shown.job.log_tail or "".join(text for _, _, text in seen.log(job_id))
     show.print_detail(shown, "\n".join(tail.splitlines()[-20:]))
 
@@ -59,14 +61,27 @@ def _table(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
         note("no jobs" + (f" in state {', '.join(state)}" if state else ""))
     if sys.stderr.isatty() or not found:
         note(_daemon_line(seen, found))
+    _warn(seen)
 
 
 def _daemon_line(seen: Views, found: list[Shown]) -> str:
-    pid = seen.daemon()
-    daemon = (
-        f"daemon: pid {pid}" if pid is not None else "no daemon is running; `lando-fsm daemon` starts one"
+    daemon = seen.daemon()
+    words = (
+        f"daemon: pid {daemon.pid}" if daemon.pid else "no daemon is running; `lando-fsm daemon` starts one"
     )
-    return f"{show.summary(found)}; {daemon}"
+    if daemon.disconnected_since is not None:
+        words += f", disconnected from the work queue since {rfc3339(daemon.disconnected_since)}"
+    return f"{show.summary(found)}; {words}"
+
+
+def _warn(seen: Views) -> None:
+    """A queue that cannot be heard concerns everybody."""
+    daemon = seen.daemon()
+    if daemon.disconnected_since is not None:
+        note(
+            f"the daemon is disconnected from the work queue since {rfc3339(daemon.disconnected_since)}: "
+            f"{daemon.words}"
+        )
 
 
 def _watch(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:

@@ -12,11 +12,13 @@ from lando import jobfile
 from lando.cli.common import dump, note, send, site, tell_if_no_daemon
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
-from lando.queue import QueueUnavailable
+from lando.queue import QueueAbsent, QueueUnavailable
 from lando.site import Site
 
 PATIENCE = 60.0
 """Seconds for which a message is repeated until the queue confirms it."""
+ABSENT_PATIENCE = 30.0
+"""Seconds for which a queue is waited for that no daemon has made yet."""
 FIRST_WAIT = 0.2
 """Seconds between the first two tries; doubled every time."""
 
@@ -27,7 +29,6 @@ def start_message(here: Site, path: Path, job_id: str | None) -> Message:
     Raises:
         UsageError: the job file, or the id, is not valid.
     """
-    _ = here.database  # a queue that this version cannot serve is told as what it is
     spec = jobfile.read(path)
     try:
         here.check(spec)
@@ -52,19 +53,20 @@ def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
     Raises:
         LandoError: not confirmed in time; the text names the --id that makes repeating harmless.
     """
-    deadline = time.monotonic() + patience
+    begun = time.monotonic()
     wait = FIRST_WAIT
     while True:
         try:
             return send(here, message)
         except QueueUnavailable as error:
-            if time.monotonic() + wait > deadline:
+            waits_for = min(patience, ABSENT_PATIENCE) if isinstance(error, QueueAbsent) else patience
+            if time.monotonic() + wait > begun + waits_for:
                 raise LandoError(
                     f"the queue has not confirmed the job: {error}; submit it again with --id {message.job}, "
                     "which cannot make it run twice"
                 ) from error
             if wait == FIRST_WAIT:
-                note(f"the queue has not confirmed the job yet: {error}; trying for {patience:g} s")
+                note(f"the queue has not confirmed the job yet: {error}; trying for {waits_for:g} s")
             time.sleep(wait)
             wait = min(5.0, wait * 2)
 
@@ -92,15 +94,18 @@ def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, 
     else:
         print(message.job, flush=True)
     tell_if_no_daemon(here)
-    return _wait(here, message.job) if wait else 0
+    return _wait(here, message) if wait else 0
 
 
-def _wait(here: Site, job_id: str) -> int:
+def _wait(here: Site, message: Message) -> int:
+    job_id = str(message.job)
     try:
         from lando.cli.following import follow, verdict  # noqa: PLC0415 - loads the database library
         from lando.views import Views  # noqa: PLC0415
 
-        return verdict(follow(Views(here), job_id))
+        seen = Views(here)
+        seen.expect(message, None)
+        return verdict(follow(seen, job_id))
     except KeyboardInterrupt:
         note(f"the job goes on: `lando-fsm status {job_id[:8]}`; to end it: `lando-fsm cancel {job_id[:8]}`")
         return 130

@@ -17,6 +17,10 @@ class QueueUnavailable(LandoError):
     """The queue cannot be reached just now; trying again can help. Nothing was published or acked."""
 
 
+class QueueAbsent(QueueUnavailable):
+    """The queue, or its exchange, is not there (yet): a daemon makes it at its first start."""
+
+
 @dataclass(frozen=True)
 class Delivery:
     """One message as received. ``tag`` is the queue's handle for ack; ``sender`` the vouched-for account."""
@@ -27,14 +31,44 @@ class Delivery:
     sender: str | None = None
 
 
+FIRST_BYTES = 60
+"""Of a dead letter, for people to look at."""
+
+
 @dataclass(frozen=True)
 class DeadLetter:
     """A message that could not be understood, kept with the reason. ``at`` is epoch seconds."""
 
-    id: int
+    id: str
     reason: str
-    raw: bytes
+    first_bytes: bytes
+    size: int
+    """Bytes of the whole message."""
     at: float
+
+
+class DeadLetters(Protocol):
+    """What could not be understood, until somebody requeues or drops it."""
+
+    def all(self) -> list[DeadLetter]:
+        """All of them, oldest first."""
+        ...
+
+    def requeue(self, ids: Sequence[str]) -> None:
+        """Put them into the queue again, as they came.
+
+        Raises:
+            UsageError: there is none with such an id; nothing was done.
+        """
+        ...
+
+    def drop(self, ids: Sequence[str]) -> None:
+        """Forget them for ever.
+
+        Raises:
+            UsageError: there is none with such an id; nothing was done.
+        """
+        ...
 
 
 class Publisher(Protocol):
@@ -57,18 +91,19 @@ class WorkQueue(Protocol):
     """The daemon's side. One reader; ``wake`` alone may be called from other threads."""
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
-        """Up to ``limit`` messages, oldest first; waits at most ``timeout`` seconds, less when woken.
+        """Up to ``limit`` messages, oldest first; waits at most ``timeout`` seconds, less when woken."""
+        ...
 
-        An empty answer means that the queue was read up to date.
-        """
+    def is_read_up_to_date(self) -> bool:
+        """Whether everything that was queued before this call has been received."""
         ...
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Forget these for ever. Called after the commit that holds their effect."""
         ...
 
-    def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        """Move a message that cannot be understood to the dead letters, durably, and forget it here."""
+    def dead_letter(self, buried: Sequence[tuple[Delivery, str]]) -> None:
+        """Move messages that cannot be understood to the dead letters, each with its reason, durably."""
         ...
 
     def rewind(self) -> None:

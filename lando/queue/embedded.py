@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lando.errors import UsageError
 from lando.messages import Origin
-from lando.queue import DeadLetter, Delivery, QueueUnavailable
+from lando.queue import FIRST_BYTES, DeadLetter, Delivery, QueueUnavailable
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue_messages (
@@ -25,9 +26,12 @@ CREATE TABLE IF NOT EXISTS queue_messages (
     raw BLOB NOT NULL, at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS queue_dead_letters (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, raw BLOB NOT NULL, at REAL NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, raw BLOB NOT NULL, at REAL NOT NULL,
+    origin TEXT, sender TEXT
 );
 """
+LATER_COLUMNS = ("origin", "sender")
+"""Those of queue_dead_letters that the first release did not have."""
 BUSY_TIMEOUT = 60.0
 SAFETY_POLL = 5.0
 """Seconds between looks at the table when nobody rings."""
@@ -59,6 +63,8 @@ def connect(database: Path, create: bool = True) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         if create and not _has_tables(connection):
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        if create:
+            _add_later_columns(connection)
         undo.pop_all()
         return connection
 
@@ -93,6 +99,31 @@ def use_write_ahead_log(connection: sqlite3.Connection) -> None:
 def _has_tables(connection: sqlite3.Connection) -> bool:
     query = "SELECT count(*) FROM sqlite_master WHERE name IN ('queue_messages', 'queue_dead_letters')"
     return bool(connection.execute(query).fetchone()[0] == 2)
+
+
+def _add_later_columns(connection: sqlite3.Connection) -> None:
+    if not _missing_columns(connection):
+        return
+    with _transaction(connection):
+        for column in _missing_columns(connection):  # somebody else may have been faster
+            connection.execute(f"ALTER TABLE queue_dead_letters ADD COLUMN {column} TEXT")
+
+
+def _missing_columns(connection: sqlite3.Connection) -> list[str]:
+    there = {row[1] for row in connection.execute("PRAGMA table_info(queue_dead_letters)")}
+    return [column for column in LATER_COLUMNS if column not in there]
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite itself rolls back when the disk is full
+            connection.execute("ROLLBACK")
+        raise
 
 
 def doorbell_path(database: Path) -> Path:
@@ -187,19 +218,26 @@ class EmbeddedQueue:
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """See ``WorkQueue.ack``."""
         if deliveries:
-            with _errors(self._database), self._transaction():
+            with _errors(self._database), _transaction(self._connection):
                 self._connection.executemany(
                     "DELETE FROM queue_messages WHERE id = ?", [(delivery.tag,) for delivery in deliveries]
                 )
 
-    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+    def is_read_up_to_date(self) -> bool:
+        """See ``WorkQueue.is_read_up_to_date``."""
+        query = "SELECT NOT EXISTS (SELECT 1 FROM queue_messages WHERE id > ?)"
+        with _errors(self._database):
+            return bool(self._connection.execute(query, (self._received,)).fetchone()[0])
+
+    def dead_letter(self, buried: Sequence[tuple[Delivery, str]]) -> None:
         """See ``WorkQueue.dead_letter``."""
-        with _errors(self._database), self._transaction():
-            self._connection.execute(
-                "INSERT INTO queue_dead_letters (reason, raw, at) VALUES (?, ?, ?)",
-                (reason, delivery.raw, time.time()),
-            )
-            self._connection.execute("DELETE FROM queue_messages WHERE id = ?", (delivery.tag,))
+        with _errors(self._database), _transaction(self._connection):
+            for delivery, reason in buried:
+                self._connection.execute(
+                    "INSERT INTO queue_dead_letters (reason, raw, at, origin, sender) VALUES (?, ?, ?, ?, ?)",
+                    (reason, delivery.raw, time.time(), delivery.origin, delivery.sender),
+                )
+                self._connection.execute("DELETE FROM queue_messages WHERE id = ?", (delivery.tag,))
 
     def rewind(self) -> None:
         """See ``WorkQueue.rewind``."""
@@ -216,17 +254,6 @@ class EmbeddedQueue:
         ends, self._bell, self._clapper = {self._bell, self._clapper}, -1, -1
         for end in ends - {-1}:
             os.close(end)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
-                self._connection.execute("ROLLBACK")
-            raise
 
 
 def _open_doorbell(path: Path) -> tuple[int, int]:
@@ -253,17 +280,54 @@ def waiting(database: Path) -> list[Delivery]:
     ]
 
 
-def dead_letters(database: Path) -> list[DeadLetter]:
-    """The messages that could not be understood, oldest first; [] where there is no queue."""
-    return [
-        DeadLetter(id=row[0], reason=row[1], raw=bytes(row[2]), at=row[3])
-        for row in _select(database, "SELECT id, reason, raw, at FROM queue_dead_letters ORDER BY id")
-    ]
+class EmbeddedLetters:
+    """See ``DeadLetters``.
+
+    Args:
+        database: the state directory's SQLite file; need not exist.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+
+    def all(self) -> list[DeadLetter]:
+        """See ``DeadLetters.all``."""
+        query = "SELECT id, reason, substr(raw, 1, ?), length(raw), at FROM queue_dead_letters ORDER BY id"
+        rows = _select(self._database, query, (FIRST_BYTES,))
+        return [DeadLetter(str(row[0]), row[1], bytes(row[2]), row[3], row[4]) for row in rows]
+
+    def requeue(self, ids: Sequence[str]) -> None:
+        """See ``DeadLetters.requeue``."""
+        self._let_go(
+            ids,
+            "INSERT INTO queue_messages (origin, sender, raw, at) "
+            "SELECT coalesce(origin, 'client'), sender, raw, at FROM queue_dead_letters WHERE id = ?",
+        )
+        ring(self._database)
+
+    def drop(self, ids: Sequence[str]) -> None:
+        """See ``DeadLetters.drop``."""
+        self._let_go(ids)
+
+    def _let_go(self, ids: Sequence[str], before: str | None = None) -> None:
+        known = {letter.id for letter in self.all()}
+        for letter_id in ids:
+            if letter_id not in known:
+                raise UsageError(f"no dead letter {letter_id}; `lando-fsm dead-letters` lists them")
+        with (
+            _errors(self._database),
+            contextlib.closing(connect(self._database)) as connection,
+            _transaction(connection),
+        ):
+            for letter_id in dict.fromkeys(ids):
+                if before is not None:
+                    connection.execute(before, (letter_id,))
+                connection.execute("DELETE FROM queue_dead_letters WHERE id = ?", (letter_id,))
 
 
-def _select(database: Path, query: str) -> list[Any]:
+def _select(database: Path, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
     with _errors(database):
         if not database.exists():
             return []
         with contextlib.closing(connect(database, create=False)) as connection:
-            return connection.execute(query).fetchall() if _has_tables(connection) else []
+            return connection.execute(query, parameters).fetchall() if _has_tables(connection) else []

@@ -7,13 +7,14 @@ feeds it events and carries out what it orders. Begin with ``queued.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from transitions import Machine, Transition
 
 from lando.job import Job, State
+from lando.records import replace
 from lando.states import booting, done, failed, queued, running, terminating
 from lando.states.events import EVENTS, Event, ServerCreated
 from lando.states.table import Answer, EffectKind, Policy, Row, StateText

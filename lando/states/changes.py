@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lando.job import Job, Outcome
+from lando.records import replace
 from lando.states import requests
 from lando.states.events import (
     BootFailed,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lando.job import Job
+from lando.records import replace
 from lando.states.ended import rows
 from lando.states.events import Retry
 from lando.states.table import Policy, StateText, moves, refused

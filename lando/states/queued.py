@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lando.job import CreateRequest, Job
+from lando.records import replace
 from lando.states.events import Admitted, Cancel, Rejected
 from lando.states.table import Policy, StateText, ignored, moves, refused
 

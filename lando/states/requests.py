@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import replace
 
 from lando.job import CreateRequest, Job, RequestStatus
+from lando.records import replace
 from lando.states.events import CreateAbsent, CreateRefused, CreateSent, Report, ServerCreated
 
 AboutRequest = CreateSent | CreateRefused | CreateAbsent | ServerCreated

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lando.job import Job
+from lando.records import replace
 from lando.states import changes, requests
 from lando.states.events import ServerActive
 from lando.states.table import EffectKind, Policy, StateText, ignored, moves, refused, stays

@@ -5,9 +5,8 @@ The only way out of owning a server: the job leaves when the create is resolved 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lando.job import Job
+from lando.records import replace
 from lando.states import changes, requests
 from lando.states.events import ServerGone, WorkflowFinished
 from lando.states.table import Policy, StateText, ignored, moves, refused, stays

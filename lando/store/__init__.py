@@ -10,11 +10,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from lando.store.database import HEAD, StoreUnavailable, connect, errors, schema_version
+from lando.store.pending import StaleRecord
 from lando.store.queries import EffectView, JobView, Queries
-from lando.store.transaction import StaleRecord, Transaction
+from lando.store.transaction import Transaction
 
 __all__ = [
     "HEAD",
+    "QUEUE_FACT",
     "EffectView",
     "JobView",
     "Queries",
@@ -26,6 +28,8 @@ __all__ = [
 ]
 
 DEPLOYMENT = "deployment"
+QUEUE_FACT = "queue"
+"""The fact that tells since when the daemon cannot hear the work queue, and why."""
 
 
 class Store:
@@ -53,7 +57,9 @@ class Store:
             StoreUnavailable: nothing was written.
         """
         with errors(self._path), self._engine.begin() as connection:
-            yield Transaction(connection)
+            transaction = Transaction(connection)
+            yield transaction
+            transaction.flush()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Queries]:

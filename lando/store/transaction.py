@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,9 +16,9 @@ from lando.ledger import Change, Effect, rank
 from lando.messages import Origin
 from lando.states.table import EffectKind
 from lando.store.database import errors
-from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, HISTORY, JOBS, LOGS, PROCESSED
+from lando.store.pending import JOB_FIELDS, Pending
+from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, LOGS, PROCESSED
 
-JOB_FIELDS = tuple(field.name for field in fields(Job))
 JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
 MAX_LOG = 1024 * 1024
 """Characters of workflow log kept of a job: the newest."""
@@ -26,10 +26,6 @@ TRIM_EVERY = 64
 """Small pieces of log after which what is too much is dropped; a large one is looked after at once."""
 
 HOLD = "admission_hold"
-
-
-class StaleRecord(Exception):
-    """The record was changed by somebody else in the meantime: load it again, fire again."""
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -40,25 +36,66 @@ def to_job(row: Row[Any]) -> Job:
     return Job(**{name: values[name] for name in JOB_FIELDS})
 
 
-def _values(job: Job) -> dict[str, Any]:
-    values = {name: getattr(job, name) for name in JOB_FIELDS}
-    values["requests"] = json.dumps([asdict(request) for request in job.requests])
-    values["outputs"] = None if job.outputs is None else json.dumps(job.outputs)
-    return values
+@dataclass
+class Foreseen:
+    """What was read in advance for a batch of messages. True until the first write."""
+
+    jobs: dict[str, Job | None] = field(default_factory=dict)
+    asked_for_cancels: set[str] = field(default_factory=set)
+    early_cancels: set[str] = field(default_factory=set)
+    messages: set[str] = field(default_factory=set)
+    processed: set[str] = field(default_factory=set)
 
 
 class Transaction:
     """See ``lando.ledger.Ledger``; besides, what the daemon reads and writes beyond the rules."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._open = connection
+        self._pending = Pending()
+        self._foreseen = Foreseen()
         self.changes: list[Change] = []
         """What happened in this transaction, for the log."""
+
+    @property
+    def _connection(self) -> Connection:
+        """For a statement that must see all that this transaction has done."""
+        self.flush()
+        return self._open
+
+    def flush(self) -> None:
+        """Write what is gathered; the store does so before it commits.
+
+        Raises:
+            StaleRecord: a record was changed by somebody else.
+        """
+        pending, self._pending = self._pending, Pending()
+        pending.write(self._open)
+        self._foreseen = Foreseen()
+
+    def foresee(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
+        """See ``Ledger.foresee``: three questions for a whole batch."""
+        rows = self._connection.execute(sa.select(*JOB_COLUMNS).where(JOBS.c.id.in_(job_ids)))
+        jobs = {row.id: to_job(row) for row in rows}
+        early = sa.select(EARLY_CANCELS.c.job_id).where(EARLY_CANCELS.c.job_id.in_(job_ids))
+        processed = sa.select(PROCESSED.c.id).where(PROCESSED.c.id.in_(message_ids))
+        self._foreseen = Foreseen(
+            {job_id: jobs.get(job_id) for job_id in job_ids},
+            {*job_ids},
+            set(self._open.execute(early).scalars()),
+            {*message_ids},
+            set(self._open.execute(processed).scalars()),
+        )
 
     # jobs
 
     def job(self, job_id: str) -> Job | None:
         """See ``Ledger.job``."""
+        found = self._pending.job(job_id)
+        if found is not None:
+            return found
+        if job_id in self._foreseen.jobs:
+            return self._foreseen.jobs[job_id]
         return self._one_job(sa.select(*JOB_COLUMNS).where(JOBS.c.id == job_id))
 
     def job_of_server(self, name: str) -> Job | None:
@@ -75,29 +112,16 @@ class Transaction:
 
     def insert_job(self, job: Job, body: Mapping[str, Any], submitted_by: str | None) -> None:
         """See ``Ledger.insert_job``."""
-        name = display_name(body)
-        self._connection.execute(
-            sa.insert(JOBS).values(
-                name=name,
-                body=json.dumps(body, ensure_ascii=False),
-                submitted_by=submitted_by,
-                **_values(job),
-            )
-        )
+        text = json.dumps(body, ensure_ascii=False)
+        self._pending.insert(job, {"name": display_name(body), "body": text, "submitted_by": submitted_by})
 
     def save_job(self, job: Job) -> Job:
         """See ``Ledger.save_job``.
 
         Raises:
-            StaleRecord: the stored record has another version.
+            StaleRecord: the stored record has another version; perhaps only when it is written.
         """
-        saved = replace(job, version=job.version + 1)
-        result = self._connection.execute(
-            sa.update(JOBS).where(JOBS.c.id == job.id, JOBS.c.version == job.version).values(_values(saved))
-        )
-        if result.rowcount != 1:
-            raise StaleRecord(f"job {job.id}, version {job.version}")
-        return saved
+        return self._pending.save(job)
 
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
         """See ``Ledger.jobs_in``."""
@@ -124,23 +148,23 @@ class Transaction:
 
     def append_change(self, change: Change) -> None:
         """See ``Ledger.append_change``."""
-        self._connection.execute(sa.insert(HISTORY).values(asdict(change)))
+        self._pending.add_change(change)
         self.changes.append(change)
 
     # the outbox
 
     def add_effect(self, job_id: str, kind: EffectKind, servers: tuple[str, ...], due_at: float) -> None:
         """See ``Ledger.add_effect``."""
-        self._connection.execute(
-            sa.insert(EFFECTS).values(
-                job_id=job_id,
-                kind=kind,
-                rank=rank(kind),
-                servers=json.dumps(servers),
-                due_at=due_at,
-                tries=0,
-                words="",
-            )
+        self._pending.add_effect(
+            {
+                "job_id": job_id,
+                "kind": kind,
+                "rank": rank(kind),
+                "servers": json.dumps(servers),
+                "due_at": due_at,
+                "tries": 0,
+                "words": "",
+            }
         )
 
     def remove_effect(self, effect: Effect) -> None:
@@ -185,12 +209,16 @@ class Transaction:
 
     def is_processed(self, message_id: str) -> bool:
         """See ``Ledger.is_processed``."""
+        if self._pending.is_processed(message_id):
+            return True
+        if message_id in self._foreseen.messages:
+            return message_id in self._foreseen.processed
         query = sa.select(PROCESSED.c.id).where(PROCESSED.c.id == message_id)
         return self._connection.execute(query).first() is not None
 
     def mark_processed(self, message_id: str, at: float) -> None:
         """See ``Ledger.mark_processed``."""
-        self._connection.execute(sa.insert(PROCESSED).values(id=message_id, at=at))
+        self._pending.mark_processed(message_id, at)
 
     def forget_processed(self, origin: Origin, before: float, limit: int) -> None:
         """Forget up to ``limit`` messages of before this time (epoch seconds), and as old early cancels."""
@@ -205,9 +233,12 @@ class Transaction:
         """See ``Ledger.remember_cancel``."""
         if not self.was_canceled(job_id):
             self._connection.execute(sa.insert(EARLY_CANCELS).values(job_id=job_id, at=at))
+            self._foreseen.early_cancels.add(job_id)
 
     def was_canceled(self, job_id: str) -> bool:
         """See ``Ledger.was_canceled``."""
+        if job_id in self._foreseen.asked_for_cancels:
+            return job_id in self._foreseen.early_cancels
         query = sa.select(EARLY_CANCELS.c.job_id).where(EARLY_CANCELS.c.job_id == job_id)
         return self._connection.execute(query).first() is not None
 
@@ -248,8 +279,10 @@ class Transaction:
         try:
             with errors(), self._connection.begin_nested():
                 yield
+                self.flush()
         except BaseException:
             del self.changes[before:]
+            self._pending = Pending()
             raise
 
     # facts: small things that are true of the whole deployment

@@ -12,7 +12,7 @@ from lando.cloud import Limits, Server, ServerRequest
 from lando.daemon import BATCH
 from lando.job import Job, JobSpec
 from lando.messages import Message
-from lando.queue.embedded import EmbeddedPublisher, dead_letters
+from lando.queue.embedded import EmbeddedLetters, EmbeddedPublisher
 from lando.service import Service
 from lando.site import Site
 from lando.store import Store
@@ -122,7 +122,7 @@ def test_an_invalid_name_makes_a_failed_job_and_shows_no_secret(tmp_path: Path) 
     assert job is not None
     assert "name" in job.reason
     assert "hunter2" not in job.reason
-    assert dead_letters(site.database) == []
+    assert EmbeddedLetters(site.database).all() == []
 
 
 def test_no_worker_can_use_up_the_id_of_a_clients_message(tmp_path: Path) -> None:

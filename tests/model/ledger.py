@@ -44,6 +44,9 @@ class MemoryLedger:
             tuple(self._jobs.values()), tuple(self._effects.values()), frozenset(self._early_cancels)
         )
 
+    def foresee(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
+        pass
+
     def job(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import re
+import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lando import config
-from lando.config import Config, Secret, WorkQueueConfig
+from lando.config import Config, Tls, WorkQueueConfig
 from lando.errors import UsageError
+from lando.secrets import Secret
 
 SAMPLE = Path(__file__).parents[2] / "landoconfig.sample"
 
@@ -82,7 +86,7 @@ def test_original_file_loads_unchanged() -> None:
         queue_name="tasks",
         worker_host="127.0.0.1",
     )
-    assert (read.work_queue.port, read.work_queue.virtual_host, read.work_queue.tls) == (5672, "/", False)
+    assert (read.work_queue.port, read.work_queue.virtual_host, read.work_queue.tls) == (5672, "/", None)
     assert read.vm_settings == config.VmSettings("lando_image", "m1.tiny", "mykey", "selfservice", "ext-net")
     assert read.cloud_settings == config.CloudSettings(
         "http://10.0.0.1:5000/v3", "jp", Secret("hunter2-cloud"), "core", "Users", "Projects"
@@ -141,6 +145,339 @@ worker: {command: /opt/worker.sh, user: root, cwl_base_command: "toil-cwl-runner
 
 def test_cwl_base_command_as_a_list() -> None:
     assert loaded("worker: {cwl_base_command: [a, b c]}\n").worker.cwl_base_command == ("a", "b c")
+
+
+BROKER = """\
+work_queue:
+  host: h
+  username: u
+  password: hunter2
+  worker_username: w
+  worker_password: hunter2-worker
+"""
+BROKER_OF_URL = """\
+work_queue:
+  worker_username: w
+  worker_password: hunter2-worker
+"""
+
+
+def broker(text: str) -> WorkQueueConfig:
+    """The broker of a section that only lacks the lines of ``text``."""
+    queue = loaded(
+        (BROKER_OF_URL if text.startswith("url:") else BROKER) + textwrap.indent(text, "  ")
+    ).work_queue
+    assert queue is not None
+    return queue
+
+
+def broker_mistakes(text: str) -> list[str]:
+    """What is wrong in ``work_queue``, each as ``LINE: KEY: words``; ``text`` begins on line 4 or 7."""
+    found = mistakes((BROKER_OF_URL if text.startswith("url:") else BROKER) + textwrap.indent(text, "  "))
+    prefixes = [each.removeprefix("landoconfig.yml:").replace(": work_queue.", ": ", 1) for each in found]
+    assert all(re.match(r"[0-9]+: ", each) for each in prefixes)
+    return prefixes
+
+
+def test_broker_with_nothing_but_accounts() -> None:
+    expected = WorkQueueConfig("h", "u", Secret("hunter2"), "w", Secret("hunter2-worker"), worker_host="h")
+    assert broker("") == expected
+    assert (expected.queue_name, expected.port, expected.virtual_host, expected.tls) == (
+        "lando",
+        5672,
+        "/",
+        None,
+    )
+    assert (expected.heartbeat, expected.queue_type, expected.from_url) == (30, None, False)
+
+
+def test_broker_with_every_key() -> None:
+    for name in ("ca.pem", "lando.pem", "lando.key"):
+        written("x", name)
+    read = broker(
+        "queue_name: tasks\nport: 5677\nvirtual_host: jobs\nworker_host: 10.0.0.5\nheartbeat: 60\n"
+        "queue_type: classic\ntls: {ca: ca.pem, certificate: lando.pem, key: lando.key}\n"
+    )
+    here = Path.cwd()
+    assert read == WorkQueueConfig(
+        *("h", "u", Secret("hunter2"), "w", Secret("hunter2-worker"), "tasks", 5677, "jobs"),
+        tls=Tls(here / "ca.pem", here / "lando.pem", here / "lando.key"),
+        worker_host="10.0.0.5",
+        heartbeat=60,
+        queue_type="classic",
+    )
+
+
+@pytest.mark.parametrize(
+    "text, tls, port",
+    [
+        ("tls: false", None, 5672),
+        ("tls:", None, 5672),
+        ("tls: true", Tls(), 5671),
+        ("tls: {}", Tls(), 5671),
+        ("tls: {ca: null}", Tls(), 5671),
+        ("tls: true\nport: 1", Tls(), 1),
+        ("url: amqp://u:p@h\ntls: false", None, 5672),
+        ("url: amqps://u:p@h\ntls: true", Tls(), 5671),
+        ("url: amqps://u:p@h\ntls: {}", Tls(), 5671),
+    ],
+)
+def test_tls(text: str, tls: Tls | None, port: int) -> None:
+    read = broker(text)
+    assert (read.tls, read.port) == (tls, port)
+
+
+def test_files_of_tls_are_beside_the_configuration() -> None:
+    Path("conf").mkdir()
+    Path("home").mkdir()
+    written("x", "conf/ca.pem")
+    written("x", "home/lando.pem")
+    absolute = written("x", "lando.key").absolute()
+    text = BROKER + f"  tls: {{ca: ./ca.pem, certificate: ~/lando.pem, key: {absolute}}}\n"
+    read = config.load(written(text, "conf/lando.yml")).work_queue
+    here = Path.cwd()
+    assert read and read.tls == Tls(here / "conf/ca.pem", here / "home/lando.pem", absolute)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("tls: 1", "7: tls: expected true, false, or ca, certificate and key, found a number"),
+        ("tls: [ca]", "7: tls: expected true, false, or ca, certificate and key, found a list"),
+        ("tls: {certificates: there}", "7: tls.certificates: unknown key; did you mean certificate?"),
+        ("tls: {verify: false}", "7: tls.verify: unknown key; known here: ca, certificate, key"),
+        ("tls: {ca: true}", "7: tls.ca: expected text, found true or false"),
+        ("tls: {ca: hunter2}", "7: tls.ca: names a file that cannot be read (No such file or directory)"),
+        ("tls: {ca: ~hunter2/x}", "7: tls.ca: names a file that cannot be read (No such file or directory)"),
+        ("tls: {ca: .}", "7: tls.ca: names something that is not a file"),
+        ("tls: {ca: pipe}", "7: tls.ca: names something that is not a file"),
+        ("tls:\n  certificate: there", "8: tls.certificate: is of use only together with key"),
+        ("tls:\n  key: there", "8: tls.key: is of use only together with certificate"),
+        ("tls: {key: '-----BEGIN hunter2'}", "7: tls.key: is of use only together with certificate"),
+        ("tls: {certificate: there, key: hunter2}", "7: tls.key: names a file that cannot be read"),
+    ],
+)
+def test_mistake_in_tls(text: str, expected: str) -> None:
+    written("x", "there")
+    os.mkfifo("pipe")
+    (only,) = broker_mistakes(text)
+    assert only.startswith(expected)
+
+
+@pytest.fixture
+def unprivileged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In a directory of its own, not as root, who may read every file."""
+    account = os.geteuid()
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        monkeypatch.chdir(directory)
+        os.seteuid(account or 65534)
+        yield
+        os.seteuid(account)
+
+
+def test_file_of_tls_that_may_not_be_read(unprivileged: None) -> None:
+    file = written("x", "ca.pem")
+    assert broker("tls: {ca: ca.pem}").tls == Tls(Path.cwd() / "ca.pem")
+    file.chmod(0)
+    (only,) = broker_mistakes("tls: {ca: ca.pem}")
+    assert only.startswith("7: tls.ca: names a file that cannot be read (Permission denied)")
+
+
+def test_url_says_what_the_keys_say() -> None:
+    by_keys = broker("port: 5677\nvirtual_host: jobs\nworker_host: 10.0.0.5")
+    by_url = broker("url: amqp://u:hunter2@h:5677/jobs\nworker_host: 10.0.0.5")
+    assert by_url == dataclasses.replace(by_keys, from_url=True)
+
+
+@pytest.mark.parametrize(
+    "url, expected",
+    [
+        ("amqp://u:p@h", ("h", "u", "p", 5672, "/", None)),
+        ("amqp://u:p@h/", ("h", "u", "p", 5672, "/", None)),
+        ("amqp://u:p@h//", ("h", "u", "p", 5672, "/", None)),
+        ("amqp://u:p@h/%2F", ("h", "u", "p", 5672, "/", None)),
+        ("amqp://u:p@h/%2f", ("h", "u", "p", 5672, "/", None)),
+        ("amqp://u:p@h:/a", ("h", "u", "p", 5672, "a", None)),
+        ("amqp://u:p@h/a%2Fb%20c:@", ("h", "u", "p", 5672, "a/b c:@", None)),
+        ("AMQPS://u:p@h.example.org", ("h.example.org", "u", "p", 5671, "/", Tls())),
+        ("amqps://u:p@h:65535", ("h", "u", "p", 65535, "/", Tls())),
+        ("amqp://u:p@127.0.0.1:1", ("127.0.0.1", "u", "p", 1, "/", None)),
+        ("amqps://u:p@[::1]", ("::1", "u", "p", 5671, "/", Tls())),
+        ("amqp://u:p@[2001:db8::1]:5677/a", ("2001:db8::1", "u", "p", 5677, "a", None)),
+        ("amqp://u%3A%40%2f:p%40%3A%2F%25%3F%23@h", ("h", "u:@/", "p@:/%?#", 5672, "/", None)),
+        ("amqp://me@org:a@b:c+d@h", ("h", "me@org", "a@b:c+d", 5672, "/", None)),
+        ("amqp://%C3%BC:ü@h/%C3%BC", ("h", "ü", "ü", 5672, "ü", None)),
+        ("amqp://1:2@h", ("h", "1", "2", 5672, "/", None)),
+    ],
+)
+def test_url(url: str, expected: tuple[object, ...]) -> None:
+    read = broker(f"url: '{url}'")
+    found = (read.host, read.username, read.password.reveal(), read.port, read.virtual_host, read.tls)
+    assert found == expected
+    assert (read.from_url, read.worker_host) == (True, read.host)
+
+
+FORM = "expected amqp://USER:PASSWORD@HOST[:PORT][/VIRTUAL_HOST] or amqps://…; "
+
+
+@pytest.mark.parametrize(
+    "url, expected",
+    [
+        ("hunter2", FORM),
+        ("http://u:hunter2@h", FORM),
+        ("amqp:u:hunter2@h", FORM),
+        ("amqp+ssl://u:hunter2@h", FORM),
+        (" amqp://u:hunter2@h", FORM),
+        ("amqp://h", FORM),
+        ("amqp://u:hunter2", FORM),
+        ("amqp://hunter2@h", FORM),
+        ("amqp://u:@h", FORM),
+        ("amqp://:hunter2@h", FORM),
+        ("amqp://u:hunter2@", FORM),
+        ("amqp://u:hunter2@:5672", FORM),
+        ("amqp://u:hunter2@/jobs", FORM),
+        ("amqp://u:hunter2@h/a/b", FORM),
+        ("amqp://u:hun/ter2@h", FORM),
+        ("amqp://u:hunter2@h:1:2", FORM),
+        ("amqp://u:hunter2@::1", FORM),
+        ("amqp://u:hunter2@h%3A5672", FORM),
+        ("amqp://u:hunter2@h i", FORM),
+        ("amqp://u:hunter2@h1:5672,h2:5672", FORM),
+        ("amqp://u:hunter2@h:x", "has no valid port; expected a whole number from 1 to 65535"),
+        ("amqp://u:hunter2@h:0", "has no valid port; "),
+        ("amqp://u:hunter2@h:65536", "has no valid port; "),
+        ("amqp://u:hunter2@h:\u0665", "has no valid port; "),
+        ("amqp://u:hunter2@h:99999999", "has no valid port; "),
+        ("amqp://u:hunter2@h?heartbeat=5", "may have no ? and no #; options are keys of their own"),
+        ("amqp://u:hunter2@h/jobs?", "may have no ? and no #; "),
+        ("amqp://u:hunter2#@h", "may have no ? and no #; "),
+        ("amqp://u:hunter2%@h", "has a % that two hexadecimal digits do not follow; write %25"),
+        ("amqp://u:hunter2@h/100%zz", "has a % that two hexadecimal digits do not follow; "),
+        ("amqp://u:hunter2%FC@h", "has a % code that is no character of UTF-8 text"),
+        ("amqp://u%00:hunter2@h", "has a % code that is no character of UTF-8 text, or a control character"),
+    ],
+)
+def test_mistake_in_url(url: str, expected: str) -> None:
+    (only,) = broker_mistakes(f"url: '{url}'")
+    assert only.startswith(f"4: url: {expected}")
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("url: 5", "4: url: expected text, found a number"),
+        ("url: ''", "4: url: is empty; "),
+        (
+            "url: amqps://u:hunter2@h\ntls: false",
+            "5: tls: contradicts url, which says amqps; write amqp there",
+        ),
+        ("url: amqp://u:hunter2@h\ntls: true", "5: tls: contradicts url, which says amqp; write amqps there"),
+        ("url: amqp://u:hunter2@h\ntls: {}", "5: tls: contradicts url, which says amqp; "),
+        ("url: amqps://u:hunter2@h\ntls: {c: x}", "5: tls.c: unknown key; "),
+        *(
+            (f"url: amqp://u:hunter2@h\n{line}", f"5: {line.partition(':')[0]}: is in url, too; keep one")
+            for line in ("host: h", "username: u", "password: hunter2", "port: 5672", "virtual_host: /")
+        ),
+    ],
+)
+def test_mistake_beside_url(text: str, expected: str) -> None:
+    (only,) = broker_mistakes(text)
+    assert only.startswith(expected)
+
+
+def test_mistakes_beside_a_wrong_url_are_told_with_it() -> None:
+    found = broker_mistakes("url: hunter2\nport: 5672\nqueue_type: lazy")
+    assert [each.partition(" ")[0] + each.split(" ")[1] for each in found] == [
+        "4:url:",
+        "5:port:",
+        "6:queue_type:",
+    ]
+
+
+def test_url_without_a_value_is_not_given() -> None:
+    found = mistakes("work_queue: {url: null, worker_username: w, worker_password: x}\n")
+    assert [each.split(": ")[1].partition(".")[2] for each in found] == ["host", "username", "password"]
+    assert found[0].endswith("missing; the broker's host name or address; or write url")
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("heartbeat: 4", "7: heartbeat: expected whole seconds from 5 to 3600"),
+        ("heartbeat: 3601", "7: heartbeat: expected whole seconds from 5 to 3600"),
+        ("heartbeat: 10.5", "7: heartbeat: expected whole seconds from 5 to 3600"),
+        ("heartbeat: 0", "7: heartbeat: must be more than 0"),
+        ("heartbeat: often", "7: heartbeat: expected seconds, or a time such as"),
+        ("queue_type: quorums", "7: queue_type: expected quorum or classic"),
+        ("queue_type: true", "7: queue_type: expected text, found true or false"),
+        ("queue_name: amq.jobs", "7: queue_name: may not begin with amq., which the broker keeps"),
+        (f"queue_name: {'x' * 201}", "7: queue_name: must be at most 200 bytes of UTF-8"),
+        (f"queue_name: {'ü' * 101}", "7: queue_name: must be at most 200 bytes of UTF-8"),
+        ("worker_host: h:5672", "7: worker_host: expected a host name or address alone; "),
+        ("worker_host: '[::1]'", "7: worker_host: expected a host name or address alone; "),
+        ("from_url: true", "7: from_url: unknown key; "),
+    ],
+)
+def test_mistake_in_the_broker(text: str, expected: str) -> None:
+    (only,) = broker_mistakes(text)
+    assert only.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "text, key, value",
+    [
+        ("heartbeat: 5", "heartbeat", 5),
+        ("heartbeat: 1h", "heartbeat", 3600),
+        ("queue_type: quorum", "queue_type", "quorum"),
+        (f"queue_name: {'ü' * 100}", "queue_name", "ü" * 100),
+        ("queue_name: amqp.jobs", "queue_name", "amqp.jobs"),
+        ("worker_host: fe80::1%eth0", "worker_host", "fe80::1%eth0"),
+    ],
+)
+def test_broker_at_the_limits(text: str, key: str, value: object) -> None:
+    assert getattr(broker(text), key) == value
+
+
+CLIENT = "work_queue: {host: h, username: c, password: hunter2}\n"
+
+
+@pytest.mark.parametrize(
+    "text, queue_name", [(CLIENT, "lando"), (CLIENT.replace("}", ", queue_name: q}"), "q")]
+)
+def test_file_of_a_client(text: str, queue_name: str) -> None:
+    read = config.load(written(text), client=True)
+    assert read.work_queue == WorkQueueConfig(
+        "h", "c", Secret("hunter2"), None, None, queue_name=queue_name, worker_host="h"
+    )
+    assert read.warnings == ()
+
+
+def test_file_of_a_client_is_not_the_daemons() -> None:
+    found = mistakes(CLIENT)
+    assert [each.split(": ")[1] for each in found] == [
+        "work_queue.worker_username",
+        "work_queue.worker_password",
+    ]
+
+
+def test_file_of_the_daemon_does_for_a_client() -> None:
+    assert config.load(written(ORIGINAL), client=True) == config.load(written(ORIGINAL))
+
+
+@pytest.mark.parametrize("key", ["host", "username", "password"])
+def test_file_of_a_client_lacks_something(key: str) -> None:
+    text = re.sub(rf"\b{key}: \w+,? ?", "", CLIENT)
+    with pytest.raises(UsageError, match=rf"^landoconfig\.yml:1: work_queue\.{key}: missing; [^\n]*$"):
+        config.load(written(text), client=True)
+
+
+def test_examples_of_the_documentation_load() -> None:
+    page = SAMPLE.with_name("docs") / "configuration.md"
+    blocks = re.findall(r"^```yaml\n(work_queue:.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    url, client = (config.load(written(block), client=True).work_queue for block in blocks)
+    assert url and url.from_url and url.password.reveal() == "p@ss" and url.worker_username
+    assert client and not client.worker_username
 
 
 @pytest.mark.parametrize("url, file", [("sqlite:////srv/x.db", "/srv/x.db"), ("sqlite:///x.db", "conf/x.db")])
@@ -209,7 +546,7 @@ def test_mistake(text: str, expected: str) -> None:
         (
             "queue_name: tasks",
             "tls: 'yes'",
-            "landoconfig.yml:7: work_queue.tls: expected true or false, found",
+            "landoconfig.yml:7: work_queue.tls: expected true, false, or ca, certificate and key, found text",
         ),
         ("auth_url: http://10.0.0.1:5000/v3", "#", "landoconfig.yml:16: cloud_settings.auth_url: missing"),
     ],
@@ -245,6 +582,16 @@ def test_passwords_that_others_may_read(mode: int, warned: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("mode, warned", [(0o600, False), (0o640, True), (0o604, True)])
+def test_private_key_that_others_may_read(mode: int, warned: bool) -> None:
+    written("x", "my lando.key").chmod(mode)
+    written("x", "lando.pem").chmod(0o644)
+    read = loaded(BROKER + "  tls: {certificate: lando.pem, key: my lando.key}\n")
+    file = Path.cwd() / "my lando.key"
+    expected = f"{file}: is a private key and others may read it; run: chmod 600 '{file}'"
+    assert read.warnings == ((expected,) if warned else ())
+
+
 def test_file_without_passwords_may_be_read_by_all() -> None:
     path = written("max_workers: 1\n")
     path.chmod(0o644)
@@ -277,6 +624,8 @@ def test_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     path = written("state_dir: ~/state\n", "conf/lando.yml")
     assert config.load(path).state_dir == Path.home() / "state"
     assert config.load(written("state_dir: here\n", "conf/b.yml")).state_dir == Path.cwd() / "conf/here"
+    nobody = config.load(written("state_dir: ~nobody-here/state\n", "conf/c.yml"))
+    assert nobody.state_dir == Path.cwd() / "conf/~nobody-here/state"
     monkeypatch.setenv("LANDO_STATE_DIR", "from-environment")
     for read in (config.load(path), config.find_config()):
         assert read.state_dir == Path.cwd() / "from-environment"
@@ -336,15 +685,30 @@ def test_sample_loads_with_every_setting_in_force() -> None:
     read = loaded(text)
     assert read.worker.cwl_base_command == ("cwltool", "--singularity")
     assert read.timeouts.run == 7 * 86400
+    queue = read.work_queue
+    assert queue and (queue.port, queue.virtual_host, queue.tls, queue.heartbeat) == (5672, "/", None, 30)
     # What the sample shows as defaults are the defaults.
     assert read.timeouts == dataclasses.replace(config.Timeouts(), run=read.timeouts.run)
     assert read.worker.command == config.WORKER_COMMAND and read.worker.user == config.WorkerConfig.user
 
 
+def test_sample_loads_with_what_its_comments_show() -> None:
+    for name in ("ca.pem", "lando.pem", "lando.key"):
+        written("x", name)
+    text = SAMPLE.read_text(encoding="utf-8")
+    text = re.sub(r"^  # +(?=(url|tls): )", "  ", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^  (host|username|password): .*(rabbitmq|required).*\n", "", text, count=3, flags=re.MULTILINE
+    )
+    queue = loaded(text).work_queue
+    assert queue and queue.from_url and (queue.port, queue.virtual_host) == (5671, "/")
+    assert queue.tls and queue.tls.key == Path.cwd() / "lando.key"
+
+
 @pytest.mark.parametrize("section", config.KEYS)
 def test_sample_documents_every_key(section: str) -> None:
     text = SAMPLE.read_text(encoding="utf-8")
-    part = re.split(rf"^#?{section}:", text, flags=re.MULTILINE)[1] if section else text
+    part = re.split(rf"^#?{section.partition('.')[0]}:", text, flags=re.MULTILINE)[1] if section else text
     part = re.split(r"^#?[a-z_]+:", part, flags=re.MULTILINE)[0] if section else part
     for key in config.KEYS[section]:
         assert re.search(rf"\b{key}\b", part), f"{section}.{key} is not documented"

@@ -16,10 +16,10 @@ import pytest
 from lando.queue import Delivery, Publisher, QueueUnavailable, WorkQueue
 from lando.queue import embedded as module
 from lando.queue.embedded import (
+    EmbeddedLetters,
     EmbeddedPublisher,
     EmbeddedQueue,
     connect,
-    dead_letters,
     doorbell_path,
     waiting,
 )
@@ -124,23 +124,22 @@ def test_dead_letters(queue: EmbeddedQueue, publisher: EmbeddedPublisher, databa
     for raw in (b"bad", b"good", b"worse"):
         publisher.publish(raw)
     bad, _, worse = queue.receive(10, 0)
-    queue.dead_letter(bad, "not JSON")
-    queue.dead_letter(worse, "unknown type")
-    assert [(letter.raw, letter.reason) for letter in dead_letters(database)] == [
+    queue.dead_letter([(bad, "not JSON"), (worse, "unknown type")])
+    assert [(letter.first_bytes, letter.reason) for letter in EmbeddedLetters(database).all()] == [
         (b"bad", "not JSON"),
         (b"worse", "unknown type"),
     ]
-    assert all(before <= letter.at <= time.time() for letter in dead_letters(database))
+    assert all(before <= letter.at <= time.time() for letter in EmbeddedLetters(database).all())
     assert raws(waiting(database)) == [b"good"]
     queue.rewind()
     assert raws(queue.receive(10, 0)) == [b"good"]
 
 
 def test_looking_without_a_queue_makes_none(database: Path) -> None:
-    assert (waiting(database), dead_letters(database)) == ([], [])
+    assert (waiting(database), EmbeddedLetters(database).all()) == ([], [])
     assert not database.exists()
     sqlite3.connect(database).execute("CREATE TABLE other (x)")
-    assert (waiting(database), dead_letters(database)) == ([], [])
+    assert (waiting(database), EmbeddedLetters(database).all()) == ([], [])
 
 
 def test_looking_takes_nothing(queue: EmbeddedQueue, publisher: EmbeddedPublisher, database: Path) -> None:
@@ -304,11 +303,11 @@ def test_reader_goes_on_after_a_full_disk(
     pages = queue._connection.execute("PRAGMA page_count").fetchone()[0]
     queue._connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(QueueUnavailable, match="disk is full"):
-        queue.dead_letter(deliveries[0], "too large")
+        queue.dead_letter([(deliveries[0], "too large")])
     queue._connection.execute("PRAGMA max_page_count = 1000000")
-    assert dead_letters(database) == [] and len(waiting(database)) == 1
-    queue.dead_letter(deliveries[0], "too large")
-    assert len(dead_letters(database)) == 1 and waiting(database) == []
+    assert EmbeddedLetters(database).all() == [] and len(waiting(database)) == 1
+    queue.dead_letter([(deliveries[0], "too large")])
+    assert len(EmbeddedLetters(database).all()) == 1 and waiting(database) == []
 
 
 def test_commit_that_fails_leaves_no_transaction_open(

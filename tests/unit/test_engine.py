@@ -19,8 +19,8 @@ from lando.ledger import Effect, Ledger
 from lando.messages import Message
 from lando.states import Event, Policy
 from lando.states.events import BootTimeout, CreateSent, RunTimeout, WorkerLost
-from lando.store import Store
-from lando.store.transaction import MAX_LOG, StaleRecord, Transaction
+from lando.store import StaleRecord, Store
+from lando.store.transaction import MAX_LOG, Transaction
 from lando.tasks import (
     AnswerLost,
     Console,

@@ -7,17 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from lando.queue import Publisher
+from lando.secrets import Secret
 
 
 def open_publisher(queue: Mapping[str, Any]) -> Publisher:
     """Connect to the queue that the worker configuration file names.
 
     Raises:
-        QueueUnavailable: it cannot be reached just now.
+        LandoError: it cannot be reached just now.
         ValueError: this version of the worker does not know this kind of queue.
     """
     if queue.get("kind") == "embedded":
         from lando.queue.embedded import EmbeddedPublisher  # noqa: PLC0415
 
         return EmbeddedPublisher(Path(queue["database"]), origin="worker", create=False)
+    if queue.get("kind") == "rabbitmq":
+        return _rabbitmq(queue)
     raise ValueError(f"this worker cannot report to a queue of kind {queue.get('kind')!r}: update the image")
+
+
+def _rabbitmq(queue: Mapping[str, Any]) -> Publisher:
+    from lando.queue.rabbitmq import Broker, Names, RabbitMQPublisher, Tls  # noqa: PLC0415
+
+    names = Names(queue["queue_name"])
+    broker = Broker(
+        host=queue["host"],
+        port=queue["port"],
+        virtual_host=queue["virtual_host"],
+        username=queue["username"],
+        password=Secret(queue["password"]),
+        heartbeat=queue["heartbeat"],
+        tls=None if queue["tls"] is None else Tls(queue["tls"]["authorities"]),
+    )
+    return RabbitMQPublisher(broker, names.reports, names.queue)

@@ -1,0 +1,295 @@
+"""How many transitions a second the daemon makes of messages that wait in RabbitMQ, beside a bare loop.
+
+Both sides empty a quorum queue of the same messages in the same run, commit the same rows to SQLite with
+every commit fsynced, and ack after the commit. The bare loop only does that: pika, json, sqlite3, and no
+rule at all. Neither side's time to connect counts; the daemon has been running, and was disconnected
+meanwhile.
+
+usage: python -m benchmarks.throughput [MESSAGES [ROUNDS]]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pika
+
+from lando import config
+from lando.cloud import Limits, Server, ServerRequest
+from lando.daemon import BATCH
+from lando.job import JobSpec
+from lando.messages import Message
+from lando.queue import Delivery
+from lando.queue.rabbitmq import RabbitMQPublisher, RabbitMQQueue
+from lando.queue.rabbitmq.publisher import Outgoing
+from lando.queue.rabbitmq.session import PREFETCH, Session
+from lando.service import Service
+from lando.site import Site
+from tests.broker import URL, Broker, VirtualHost, at_url
+
+WARM_UP = 20
+"""Messages before anything is measured: a daemon that runs for long has compiled its statements."""
+TARGET = 0.5
+"""Of the bare loop's speed."""
+
+
+class FullCloud:
+    """Has no room, ever."""
+
+    settle_time = 0.0
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def create(self, request: ServerRequest) -> Server:
+        """Wait until the measurement is over."""
+        self.over.wait()
+        return Server(request.mark, request.name, "ERROR", request.mark, request.deployment)
+
+    def servers(self) -> list[Server]:
+        """None."""
+        return []
+
+    def get(self, server_id: str) -> Server | None:
+        """None."""
+        return None
+
+    def delete(self, server_id: str) -> None:
+        """Nothing to delete."""
+
+    def console_log(self, server_id: str) -> str:
+        """Nothing to read."""
+        return ""
+
+    def limits(self) -> Limits:
+        """No limits."""
+        return Limits()
+
+
+class Timed(RabbitMQQueue):
+    """Stays away from the queue until it may go on; tells how long it then takes to ack so many messages."""
+
+    def begin(self, wanted: int) -> None:
+        """Get ready to count."""
+        self.left = wanted
+        self.begun: float | None = None
+        self.took = 0.0
+        self.done = threading.Event()
+        self.may_go_on = threading.Event()
+        self.away = threading.Event()
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        """As ever, once it may."""
+        if not self.may_go_on.is_set():
+            self.rewind()
+            self.away.set()
+            self.may_go_on.wait()
+        return super().receive(limit, timeout)
+
+    def _connect(self, session: Session, patience: float) -> None:
+        super()._connect(session, patience)
+        self.begun = self.begun or time.monotonic()
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """As ever, and count."""
+        super().ack(deliveries)
+        self.left -= len(deliveries)
+        if self.left <= 0 and self.begun is not None:
+            self.took = time.monotonic() - self.begun
+            self.done.set()
+
+
+def messages(count: int) -> list[Message]:
+    """Jobs, each canceled right after it was submitted: every message is one transition."""
+    body = JobSpec("https://example.org/workflows.git", "align", {"reads": "r.fastq"}, "align.cwl").as_body()
+    found = []
+    for _ in range(count // 2):
+        job = str(uuid.uuid4())
+        found += [Message("start_worker", body, job=job), Message("cancel_job", job=job)]
+    return found
+
+
+@contextlib.contextmanager
+def a_virtual_host(root: Path) -> Iterator[VirtualHost]:
+    """On the broker that the environment names, or one of our own."""
+    if os.environ.get(URL):
+        with contextlib.closing(at_url(os.environ[URL])) as given:
+            yield given
+        return
+    broker = Broker(root / "broker")
+    broker.start()
+    try:
+        yield broker.virtual_host()
+    finally:
+        broker.stop()
+
+
+def site_of(virtual_host: VirtualHost, root: Path) -> Site:
+    """A site on this broker."""
+    root.mkdir()
+    file = root / "landoconfig.yml"
+    file.write_text(
+        f"{virtual_host.landoconfig()}cloud: local\nmax_workers: 1\nstate_dir: {root / 'state'}\n"
+    )
+    file.chmod(0o600)
+    return Site(config.load(file))
+
+
+def fill(site: Site, waiting: Sequence[Message]) -> None:
+    """Put the messages there."""
+    publisher = RabbitMQPublisher(site.broker, site.names.commands, site.names.queue)
+    publisher.publish_all([Outgoing(message.encode(), site.names.commands) for message in waiting])
+    publisher.close()
+
+
+def with_lando(site: Site, waiting: Sequence[Message]) -> float:
+    """Seconds in which a daemon empties the queue."""
+    cloud = FullCloud()
+    site.__dict__["cloud"] = cloud
+    assert site.config.work_queue is not None
+    queue = Timed(site.broker, site.names, site.config.work_queue.queue_type)
+    site.queue = lambda: queue  # type: ignore[method-assign]
+    queue.begin(WARM_UP)
+    queue.may_go_on.set()
+    service = Service(site)
+    ready = threading.Event()
+    thread = threading.Thread(target=service.run, args=(ready.set,))
+    thread.start()
+    try:
+        assert ready.wait(60)
+        fill(site, messages(WARM_UP))
+        assert queue.done.wait(60)
+        queue.begin(len(waiting))
+        assert queue.away.wait(60)
+        fill(site, waiting)
+        queue.may_go_on.set()
+        assert queue.done.wait(120)
+    finally:
+        cloud.over.set()
+        queue.may_go_on.set()
+        service.daemon.stop()
+        thread.join()
+        service.close()
+    database = sqlite3.connect(site.config.database_path or "")
+    (transitions,) = database.execute("SELECT count(*) FROM history WHERE event != 'admitted'").fetchone()
+    database.close()
+    assert transitions >= WARM_UP + len(waiting), transitions
+    return queue.took
+
+
+def bare(site: Site, directory: Path, waiting: int) -> float:
+    """Seconds in which a bare loop empties the queue, with the rows that the daemon would write."""
+    schema = Schema(site.config.database_path or Path())
+    database = sqlite3.connect(directory / "bare.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    schema.make(database)
+    connection = pika.BlockingConnection(site.broker.parameters())
+    channel = connection.channel()
+    channel.basic_qos(prefetch_count=PREFETCH)
+    batch: list[tuple[int, bytes]] = []
+    channel.basic_consume(
+        site.names.queue, lambda _, method, __, raw: batch.append((method.delivery_tag, raw))
+    )
+    begun = time.monotonic()
+    done = 0
+    while done < waiting:
+        while len(batch) < min(BATCH, waiting - done):
+            connection.process_data_events(time_limit=5)
+        taken, batch[:] = batch[:BATCH], batch[BATCH:]
+        database.execute("BEGIN IMMEDIATE")
+        for _, raw in taken:
+            schema.write(database, json.loads(raw))
+        database.execute("COMMIT")
+        channel.basic_ack(taken[-1][0], multiple=True)
+        done += len(taken)
+    connection.process_data_events(time_limit=0)
+    took = time.monotonic() - begun
+    connection.close()
+    database.close()
+    return took
+
+
+class Schema:
+    """The tables that the daemon made, and the rows that it wrote, to be written again by the bare loop."""
+
+    def __init__(self, database: Path) -> None:
+        source = sqlite3.connect(database)
+        source.row_factory = sqlite3.Row
+        self._sql = [
+            row["sql"]
+            for row in source.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
+            if "sqlite_sequence" not in row["sql"]
+        ]
+        self._jobs = {row["id"]: tuple(row) for row in source.execute("SELECT * FROM jobs")}
+        self._columns = len(next(iter(self._jobs.values())))
+        self._history: dict[tuple[str, str], tuple[Any, ...]] = {}
+        for row in source.execute("SELECT * FROM history"):
+            self._history[row["job_id"], row["target"]] = tuple(row)[1:]
+        source.close()
+
+    def make(self, database: sqlite3.Connection) -> None:
+        """Make the same tables and indices."""
+        for sql in self._sql:
+            database.execute(sql)
+
+    def write(self, database: sqlite3.Connection, message: dict[str, Any]) -> None:
+        """The rows of one message."""
+        job, now, key = message["job"], time.time(), f"client:{message['id']}"
+        database.execute("INSERT INTO processed_messages (id, at) VALUES (?, ?)", (key, now))
+        if message["type"] == "start_worker":
+            marks = ",".join("?" * self._columns)
+            database.execute(f"INSERT INTO jobs VALUES ({marks})", self._jobs[job])
+            change = self._history[job, "queued"]
+        else:
+            database.execute(
+                "UPDATE jobs SET state = ?, outcome = ?, reason = ?, updated_at = ?, version = version + 1 "
+                "WHERE id = ?",
+                ("failed", "canceled", "canceled", now, job),
+            )
+            change = self._history[job, "failed"]
+        marks = ",".join("?" * len(change))
+        database.execute(
+            f"INSERT INTO history SELECT NULL, {marks}",
+            change,
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    ours, floors = [], []
+    with tempfile.TemporaryDirectory() as name, a_virtual_host(Path(name)) as virtual_host:
+        for round_ in range(rounds):
+            root = Path(name) / str(round_)
+            site = site_of(virtual_host, root)
+            waiting = messages(count)
+            ours.append(len(waiting) / with_lando(site, waiting))
+            again = Site(site.config)
+            fill(again, waiting)
+            floors.append(len(waiting) / bare(again, root, len(waiting)))
+    ratio = statistics.median(mine / floor for mine, floor in zip(ours, floors, strict=True))
+    print(f"{count} messages waiting in a quorum queue, {rounds} rounds, {os.cpu_count()} CPUs:")
+    for label, values in (("lando-fsm", ours), ("bare loop", floors)):
+        print(
+            f"{label}: {statistics.median(values):7.0f} transitions a second "
+            f"(from {min(values):.0f} to {max(values):.0f})"
+        )
+    print(f"ratio (median): {ratio:.2f}; target: at least {TARGET}: {'met' if ratio >= TARGET else 'missed'}")
+
+
+if __name__ == "__main__":
+    main()

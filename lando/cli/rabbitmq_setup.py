@@ -1,0 +1,215 @@
+"""``lando-fsm rabbitmq-setup``: what makes the accounts on the broker."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from lando.cli.common import note, site
+from lando.config import WorkQueueConfig, load
+from lando.errors import LandoError, UsageError
+from lando.queue.rabbitmq.accounts import accounts, as_json, definitions, script
+from lando.secrets import Secret
+
+CLIENT_CONFIG_NAME = "workerconfig.yml"
+ADMINISTRATOR = "guest"
+"""The account that a broker is born with; least privilege would lock its owner out."""
+
+
+@click.command("rabbitmq-setup")
+@click.option(
+    "--client-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help=f"The clients' configuration, written if missing; else {CLIENT_CONFIG_NAME} beside landoconfig.yml.",
+)
+@click.option(
+    "--definitions",
+    "definitions_file",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Write a definitions file to import instead; - for stdout. It names the virtual host, whose "
+    "description and tags an import resets, and holds no administrator for a new broker.",
+)
+@click.pass_context
+def command(ctx: click.Context, client_config: Path | None, definitions_file: Path | None) -> None:
+    """Print a shell script that makes the accounts on the broker: the daemon's, the clients', the workers'.
+
+    Each may do what it needs and nothing else. Passwords are printed as salted hashes only. Run again, it
+    prints the same accounts.
+
+    \b
+    lando-fsm rabbitmq-setup                           to read it first
+    lando-fsm rabbitmq-setup | sudo sh                 on the broker's machine
+    lando-fsm rabbitmq-setup | ssh broker sudo sh      from another one
+    lando-fsm rabbitmq-setup --definitions FILE        for `rabbitmqctl import_definitions FILE`
+    """
+    config = site(ctx).config
+    if config.work_queue is None:
+        raise UsageError(f"{config.source}: work_queue: missing; the embedded queue needs no accounts")
+    source = Path(config.source)
+    made = accounts(
+        config.work_queue,
+        _client(client_config or source.with_name(CLIENT_CONFIG_NAME), config.work_queue, source),
+    )
+    virtual_host = config.work_queue.virtual_host
+    if definitions_file is None:
+        _print(script(virtual_host, made))
+    elif str(definitions_file) == "-":
+        _print(as_json(definitions(virtual_host, made)))
+    else:
+        _write_private(definitions_file, as_json(definitions(virtual_host, made)))
+        note(f"wrote {definitions_file}; on the broker's machine: rabbitmqctl import_definitions FILE")
+
+
+def _print(text: str) -> None:
+    """In UTF-8 whatever the terminal's encoding: it is read by the broker."""
+    sys.stdout.buffer.write(text.encode())
+
+
+def _client(path: Path, work_queue: WorkQueueConfig, source: Path) -> WorkQueueConfig:
+    """What the clients' file says, of which there is one afterwards."""
+    if os.path.lexists(path):
+        client = load(path, client=True).work_queue
+        if client is None:
+            raise UsageError(f"{path}: work_queue: missing; a client's file names the broker and its account")
+        _refuse_another_broker(path, client, source, work_queue)
+        _refuse_shared_accounts(
+            *_settings(source, work_queue), (f"{path}: {_key(client, 'username')}", client.username)
+        )
+        return client
+    client = _new_client(work_queue)
+    _refuse_shared_accounts(("the clients' account", client.username), *_settings(source, work_queue))
+    _write_private(path, _client_text(client))
+    _say_what_was_written(path, client)
+    return client
+
+
+def _new_client(work_queue: WorkQueueConfig) -> WorkQueueConfig:
+    return WorkQueueConfig(
+        host=work_queue.host,
+        port=work_queue.port,
+        virtual_host=work_queue.virtual_host,
+        tls=work_queue.tls,
+        username=f"{work_queue.queue_name}-client",
+        password=Secret(secrets.token_urlsafe(24)),
+        worker_username=None,
+        worker_password=None,
+        queue_name=work_queue.queue_name,
+    )
+
+
+def _client_text(client: WorkQueueConfig) -> str:
+    """A clients' file; JSON's text is YAML's, too, and needs no thought about what looks like a number."""
+    ca = client.tls.ca if client.tls else None
+    values = {
+        "host": client.host,
+        "port": client.port,
+        "virtual_host": client.virtual_host,
+        **({"tls": {"ca": str(ca)} if ca else True} if client.tls else {}),
+        "username": client.username,
+        "password": client.password.reveal(),
+        "queue_name": client.queue_name,
+    }
+    lines = [f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return "\n".join(("# For those who submit jobs. It holds a password.", "work_queue:", *lines, ""))
+
+
+def _say_what_was_written(path: Path, client: WorkQueueConfig) -> None:
+    note(f"wrote {path}, the clients' account: give it to those who submit jobs; it holds a password")
+    if _is_loopback(client.host):
+        note(f"in it, host is {client.host}; clients on other machines need the broker's name there")
+    if client.tls and client.tls.ca:
+        note(f"in it, tls.ca is {client.tls.ca}; clients on other machines need a copy, and its path there")
+
+
+def _refuse_another_broker(
+    path: Path, client: WorkQueueConfig, source: Path, work_queue: WorkQueueConfig
+) -> None:
+    problems = [
+        f"{path}: {_key(client, key)}: is {getattr(client, key)}, but {source} has "
+        f"{getattr(work_queue, key)}; correct one of them, or name another file by --client-config"
+        for key in _differences(client, work_queue)
+    ]
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _differences(client: WorkQueueConfig, work_queue: WorkQueueConfig) -> list[str]:
+    """The keys by which a client talks to something else than the daemon.
+
+    One broker may have several addresses: this machine's own, for instance, which is of no use elsewhere.
+    """
+    same_address = client.host == work_queue.host and bool(client.tls) == bool(work_queue.tls)
+    same_host = client.host in (work_queue.host, work_queue.worker_host) or _is_loopback(work_queue.host)
+    return [
+        *(() if same_host else ("host",)),
+        *(("port",) if same_address and client.port != work_queue.port else ()),
+        *(key for key in ("virtual_host", "queue_name") if getattr(client, key) != getattr(work_queue, key)),
+    ]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _settings(source: Path, work_queue: WorkQueueConfig) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The accounts of landoconfig.yml, as (setting, name)."""
+    assert work_queue.worker_username is not None
+    return (
+        (f"{source}: {_key(work_queue, 'username')}", work_queue.username),
+        (f"{source}: work_queue.worker_username", work_queue.worker_username),
+    )
+
+
+def _refuse_shared_accounts(*settings: tuple[str, str]) -> None:
+    """``settings``: (what a person would change, the account's name) of each account."""
+    seen: dict[str, str] = {}
+    for setting, name in settings:
+        if name == ADMINISTRATOR:
+            raise UsageError(f"{setting}: is {name}, the broker's administrator; name an account of its own")
+        if name in seen:
+            raise UsageError(
+                f"{setting}: is {name}, as is {seen[name]}; each needs an account of its own, "
+                "since each may do something else"
+            )
+        seen[name] = setting
+
+
+def _key(work_queue: WorkQueueConfig, key: str) -> str:
+    in_url = work_queue.from_url and key in ("host", "port", "virtual_host", "username")
+    return "work_queue.url" if in_url else f"work_queue.{key}"
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, complete or not at all."""
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{path}: is no regular file")
+    try:
+        _replace(target, text)
+    except OSError as error:
+        raise LandoError(f"{path}: {error.strerror}; nothing was written") from error
+
+
+def _replace(target: Path, text: str) -> None:
+    handle, new = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # 0600
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, target)
+    except BaseException:
+        os.unlink(new)
+        raise

@@ -1,0 +1,13 @@
+"""The work queue on RabbitMQ, through pika.
+
+``broker`` says where it is and what its refusals mean, ``connection`` talks to it, ``names`` and ``topology``
+say what there is on it, ``publisher`` and ``consumer`` are the two ends, ``letters`` the dead letters, and
+``accounts`` who may do what.
+"""
+
+from lando.queue.rabbitmq.broker import Broker, QueueTaken, Tls
+from lando.queue.rabbitmq.consumer import RabbitMQQueue
+from lando.queue.rabbitmq.names import Names
+from lando.queue.rabbitmq.publisher import RabbitMQPublisher
+
+__all__ = ["Broker", "Names", "QueueTaken", "RabbitMQPublisher", "RabbitMQQueue", "Tls"]

@@ -1,0 +1,191 @@
+"""The accounts on the broker, each with the least that it needs, and what makes them there.
+
+Passwords leave this module as salted hashes only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lando.config import WorkQueueConfig
+from lando.queue.rabbitmq.names import (
+    Names,
+    Permissions,
+    client_permissions,
+    daemon_permissions,
+    worker_permissions,
+)
+from lando.secrets import Secret
+
+SALT_BYTES = 4
+END = "END_OF_DEFINITIONS"
+
+Definitions = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who may connect, what they may do, and what for in words."""
+
+    name: str
+    password: Secret
+    permissions: Permissions
+    purpose: str
+
+
+def accounts(work_queue: WorkQueueConfig, client: WorkQueueConfig) -> tuple[Account, Account, Account]:
+    """The daemon's, the clients' and the workers' account.
+
+    Args:
+        work_queue: the daemon's configuration, which holds the workers' account, too.
+        client: the configuration of those who submit jobs.
+    """
+    assert work_queue.worker_username is not None, "told apart from a client's configuration when it was read"
+    assert work_queue.worker_password is not None
+    names = Names(work_queue.queue_name)
+    return (
+        Account(
+            work_queue.username,
+            work_queue.password,
+            daemon_permissions(names),
+            f"the daemon; makes, reads and writes {names.queue} and what belongs to it",
+        ),
+        Account(
+            client.username,
+            client.password,
+            client_permissions(names),
+            f"who submits jobs; may only publish to {names.commands}",
+        ),
+        Account(
+            work_queue.worker_username,
+            work_queue.worker_password,
+            worker_permissions(names),
+            f"the workers on VMs; may only publish to {names.reports}",
+        ),
+    )
+
+
+def password_hash(password: str, salt: bytes | None = None) -> str:
+    """The form in which the broker keeps a password, with rabbit_password_hashing_sha256.
+
+    Args:
+        password: in the clear.
+        salt: four random bytes unless given.
+
+    Source: https://www.rabbitmq.com/docs/passwords#computing-password-hash
+    """
+    salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode("ascii")
+
+
+def definitions(virtual_host: str, accounts: Sequence[Account]) -> Definitions:
+    """Everything, as the broker imports it.
+
+    Source: https://www.rabbitmq.com/docs/definitions
+    """
+    return {"vhosts": _vhosts(virtual_host), **_users_and_permissions(virtual_host, accounts)}
+
+
+def script(virtual_host: str, accounts: Sequence[Account]) -> str:
+    """The same as a POSIX shell script for the broker's machine; it may be run any number of times."""
+    return _SCRIPT.format(
+        virtual_host=virtual_host,
+        quoted_virtual_host=shlex.quote(virtual_host),
+        accounts="\n".join(f"#   Account {account.name}: {account.purpose}" for account in accounts),
+        vhosts=as_json({"vhosts": _vhosts(virtual_host)}),
+        users_and_permissions=as_json(_users_and_permissions(virtual_host, accounts)),
+        end=END,
+    )
+
+
+def as_json(definitions: Definitions) -> str:
+    """Definitions as text, an entry a line. Line breaks inside names are escaped."""
+    sections = (
+        f"  {json.dumps(name)}: [\n" + ",\n".join(f"    {_on_one_line(entry)}" for entry in entries) + "\n  ]"
+        for name, entries in definitions.items()
+    )
+    return "{\n" + ",\n".join(sections) + "\n}\n"
+
+
+def _on_one_line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False)
+
+
+def _vhosts(virtual_host: str) -> list[Mapping[str, Any]]:
+    return [{"name": virtual_host}]
+
+
+def _users_and_permissions(virtual_host: str, accounts: Sequence[Account]) -> Definitions:
+    return {
+        "users": [_user(account) for account in accounts],
+        "permissions": [_permission(virtual_host, account) for account in accounts],
+    }
+
+
+def _user(account: Account) -> Mapping[str, Any]:
+    return {
+        "name": account.name,
+        "password_hash": password_hash(account.password.reveal()),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": "",  # no list: brokers before 3.9 take text only
+    }
+
+
+def _permission(virtual_host: str, account: Account) -> Mapping[str, Any]:
+    return {
+        "user": account.name,
+        "vhost": virtual_host,
+        "configure": account.permissions.configure,
+        "write": account.permissions.write,
+        "read": account.permissions.read,
+    }
+
+
+# Names are given in files, never as arguments: Debian's rabbitmqctl has a shell evaluate its arguments.
+# The definitions are read from a file: rabbitmqctl of 3.13 and others before 4.0.6 hangs when it should read
+# them from standard input (https://github.com/rabbitmq/rabbitmq-server/issues/13157). Older ones read
+# standard input whatever they do, and this script may be coming from there: hence /dev/null.
+_SCRIPT = """\
+#!/bin/sh
+# Makes the accounts of lando-fsm on a RabbitMQ broker. Run it on the broker's machine, as root or as the
+# broker's own account; running it again does no harm.
+#   Virtual host: {virtual_host}
+{accounts}
+# An account that is there already gets this password and loses its tags; what it may do in other virtual
+# hosts stays. Passwords are in here as salted hashes only.
+set -eu
+umask 077
+
+file=
+trap 'if [ "$file" ]; then rm -f "$file"; fi' EXIT
+trap 'exit 1' HUP INT TERM
+
+import_from_stdin() {{
+    file=$(mktemp)
+    cat >"$file"
+    # Run by root, rabbitmqctl may read it as the broker's own account.
+    if [ "$(id -u)" = 0 ] && id rabbitmq >/dev/null 2>&1; then chown rabbitmq "$file"; fi
+    rabbitmqctl --quiet import_definitions "$file"
+    rm -f "$file"
+}}
+
+# The virtual host, if it is not there: importing one that is would reset its description and tags.
+virtual_hosts=$(rabbitmqctl --silent list_vhosts name </dev/null)
+if ! printf '%s\\n' "$virtual_hosts" | grep -Fqx -e {quoted_virtual_host}; then
+    import_from_stdin <<'{end}'
+{vhosts}{end}
+fi
+
+# The accounts, and in regular expressions the names of what they may configure, write and read.
+import_from_stdin <<'{end}'
+{users_and_permissions}{end}
+
+echo "The accounts are there."
+"""

@@ -1,0 +1,184 @@
+"""The daemon's end: receives, acks, buries; connects again for ever, with a jittered back-off."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lando.errors import LandoError, UsageError
+from lando.queue import Delivery, QueueUnavailable
+from lando.queue.bell import Bell
+from lando.queue.rabbitmq.broker import Broker
+from lando.queue.rabbitmq.letters import letter
+from lando.queue.rabbitmq.names import Names
+from lando.queue.rabbitmq.publisher import RabbitMQPublisher
+from lando.queue.rabbitmq.session import ANSWER_TIMEOUT, Session
+from lando.queue.rabbitmq.topology import QueueType
+
+log = logging.getLogger("lando")
+
+FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0
+"""Seconds between two tries to connect."""
+CONNECT_PATIENCE = 1.0
+"""Seconds for which one ``receive`` waits for a connection to come about."""
+STEADY = 5.0
+"""Seconds after which a connection counts as a good one: the back-off begins anew."""
+BURIAL_TIMEOUT = 3.0
+BURIAL_PAUSE = 10.0
+"""Seconds until a burial is tried again; messages that can be understood do not wait for it."""
+
+
+@dataclass(frozen=True)
+class Burial:
+    """A message that is to be moved to the dead letters, and the id it gets there."""
+
+    id: str
+    delivery: Delivery
+    reason: str
+
+
+class RabbitMQQueue:
+    """See ``WorkQueue``. Declares what it needs, and holds the installation's lock while it is connected.
+
+    Args:
+        broker: where the queue is; the daemon's account.
+        names: what it is called.
+        queue_type: None for quorum, where the broker has it.
+    """
+
+    def __init__(self, broker: Broker, names: Names, queue_type: QueueType | None = None) -> None:
+        self._broker = broker
+        self._names = names
+        self._queue_type = queue_type
+        self._bell = Bell()
+        # On a connection of their own: a broker that is short of memory stops reading from publishers, and
+        # the acks that would relieve it must get through.
+        self._letters = RabbitMQPublisher(broker, names.dead_letters, names.queue, BURIAL_TIMEOUT)
+        self._burials: list[Burial] = []
+        self._next_burial = 0.0
+        self._session: Session | None = None
+        self._sessions = 0
+        self._was_connected = False
+        self._trouble = QueueUnavailable(f"connecting to the broker at {broker}")
+        self._tries = 0
+        self._next_try = 0.0
+
+    # connecting
+
+    def _begin_session(self, patience: float) -> Session:
+        wait = self._next_try - time.monotonic()
+        if wait > 0:
+            self._bell.wait(min(wait, patience))
+        if time.monotonic() < self._next_try:
+            raise self._trouble
+        self._sessions += 1
+        with self._losing():
+            self._session = Session(
+                self._broker, self._names, self._queue_type, self._bell, number=self._sessions
+            )
+        return self._session
+
+    def _connect(self, session: Session, patience: float) -> None:
+        with self._losing():
+            ready = session.is_ready(patience)
+            if not ready and session.age > ANSWER_TIMEOUT:
+                raise QueueUnavailable(
+                    f"the broker at {self._broker} did not answer within {ANSWER_TIMEOUT:g} s"
+                )
+        if not ready:
+            raise self._trouble
+        self._was_connected = True
+
+    @contextlib.contextmanager
+    def _losing(self) -> Iterator[None]:
+        """Any error is the end of the session; the next one begins after a back-off."""
+        try:
+            yield
+        except LandoError as error:
+            self._end_session()
+            if isinstance(error, UsageError) and not self._was_connected:
+                raise
+            self._trouble = QueueUnavailable(str(error))
+            raise self._trouble from error
+
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        self._burials.clear()  # they are delivered again
+        if session is not None:
+            self._tries = 0 if session.age > STEADY else self._tries
+            session.close()
+        longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._tries, 20))
+        self._tries += 1
+        self._next_try = time.monotonic() + longest * random.uniform(0.5, 1.0)  # noqa: S311
+
+    @contextlib.contextmanager
+    def _served(self) -> Iterator[Session]:
+        if self._session is None:
+            raise self._trouble
+        with self._losing():
+            yield self._session
+
+    # the reader
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        """See ``WorkQueue.receive``.
+
+        Raises:
+            UsageError: a setting is wrong, as the first connection shows.
+        """
+        deadline = time.monotonic() + timeout
+        session = self._session or self._begin_session(max(timeout, CONNECT_PATIENCE))
+        self._connect(session, max(timeout, CONNECT_PATIENCE))
+        self._bury()
+        with self._served():
+            return session.receive(limit, deadline - time.monotonic())
+
+    def is_read_up_to_date(self) -> bool:
+        """See ``WorkQueue.is_read_up_to_date``."""
+        with self._served() as session:
+            return session.is_read_up_to_date()
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """See ``WorkQueue.ack``: one multiple-ack, wherever nothing older is still unacked."""
+        if deliveries:
+            with self._served() as session:
+                session.ack(deliveries)
+
+    def dead_letter(self, buried: Sequence[tuple[Delivery, str]]) -> None:
+        """See ``WorkQueue.dead_letter``. What the broker does not take now is tried again later."""
+        self._burials += [Burial(str(uuid.uuid4()), delivery, reason) for delivery, reason in buried]
+        self._bury()
+
+    def _bury(self) -> None:
+        if not self._burials or time.monotonic() < self._next_burial:
+            return
+        letters = [letter(burial.delivery, burial.reason, burial.id, self._names) for burial in self._burials]
+        try:
+            self._letters.publish_all(letters)
+        except LandoError as error:
+            log.warning("%d messages cannot be moved to the dead letters yet: %s", len(letters), error)
+            self._next_burial = time.monotonic() + BURIAL_PAUSE
+            return
+        done = [burial.delivery for burial in self._burials]
+        self._burials.clear()
+        self.ack(done)
+
+    def rewind(self) -> None:
+        """See ``WorkQueue.rewind``: nothing more is consumed until the next ``receive``."""
+        self._end_session()
+        self._next_try = 0.0
+
+    def wake(self) -> None:
+        """See ``WorkQueue.wake``."""
+        self._bell.ring()
+
+    def close(self) -> None:
+        """See ``WorkQueue.close``."""
+        self._end_session()
+        self._letters.close()
+        self._bell.close()

@@ -1,0 +1,115 @@
+"""What a transaction has yet to write: rows gathered and written together, each table in one statement.
+
+Most of what a row costs is the making of its statement. A batch of messages therefore writes its rows at the
+end of its transaction, or before the first question whose answer may depend on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from lando.job import Job
+from lando.ledger import Change
+from lando.records import replace
+from lando.store.tables import EFFECTS, HISTORY, JOBS, PROCESSED
+
+JOB_FIELDS = tuple(field.name for field in fields(Job))
+
+_UPDATE = (
+    sa.update(JOBS)
+    .where(JOBS.c.id == sa.bindparam("key_id"), JOBS.c.version == sa.bindparam("key_version"))
+    .values({JOBS.c[name]: sa.bindparam(name) for name in JOB_FIELDS if name != "id"})
+)
+_INSERTS = {table.name: sa.insert(table) for table in (JOBS, HISTORY, EFFECTS, PROCESSED)}
+
+
+class StaleRecord(Exception):
+    """The record was changed by somebody else in the meantime: load it again, fire again."""
+
+
+def job_values(job: Job) -> dict[str, Any]:
+    """The columns of a record."""
+    values = {name: getattr(job, name) for name in JOB_FIELDS}
+    values["requests"] = json.dumps([asdict(request) for request in job.requests]) if job.requests else "[]"
+    values["outputs"] = None if job.outputs is None else json.dumps(job.outputs)
+    return values
+
+
+class Pending:
+    """Rows to write, and the records as they will be."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._new: dict[str, dict[str, Any]] = {}
+        self._based_on: dict[str, int] = {}
+        self._history: list[dict[str, Any]] = []
+        self._effects: list[dict[str, Any]] = []
+        self._processed: dict[str, float] = {}
+
+    def job(self, job_id: str) -> Job | None:
+        """The record, if it is to be written."""
+        return self._jobs.get(job_id)
+
+    def is_processed(self, message_id: str) -> bool:
+        """Whether the message is to be marked."""
+        return message_id in self._processed
+
+    def insert(self, job: Job, more: Mapping[str, Any]) -> None:
+        """A new job; ``more`` is what its row has besides the record."""
+        self._jobs[job.id] = job
+        self._new[job.id] = dict(more)
+
+    def save(self, job: Job) -> Job:
+        """A changed one; the answer has the next version.
+
+        Raises:
+            StaleRecord: a later version is to be written already.
+        """
+        written = self._jobs.get(job.id)
+        if written is not None and written.version != job.version:
+            raise StaleRecord(f"job {job.id}, version {job.version}")
+        saved = self._jobs[job.id] = replace(job, version=job.version + 1)
+        self._based_on.setdefault(job.id, job.version)
+        return saved
+
+    def add_change(self, change: Change) -> None:
+        """A line of history."""
+        self._history.append({**change.__dict__})
+
+    def add_effect(self, values: dict[str, Any]) -> None:
+        """A row of the outbox."""
+        self._effects.append(values)
+
+    def mark_processed(self, message_id: str, at: float) -> None:
+        """A message that has had its effect."""
+        self._processed[message_id] = at
+
+    def write(self, connection: Connection) -> None:
+        """Write it all, once.
+
+        Raises:
+            StaleRecord: somebody else has changed a record.
+        """
+        new = [{**job_values(self._jobs[job_id]), **more} for job_id, more in self._new.items()]
+        changed = [
+            {**job_values(self._jobs[job_id]), "key_id": job_id, "key_version": version}
+            for job_id, version in self._based_on.items()
+            if job_id not in self._new
+        ]
+        _insert(connection, JOBS, new)
+        if changed and connection.execute(_UPDATE, changed).rowcount != len(changed):
+            raise StaleRecord(f"job {' or '.join(row['key_id'] for row in changed)}")
+        _insert(connection, HISTORY, self._history)
+        _insert(connection, EFFECTS, self._effects)
+        _insert(connection, PROCESSED, [{"id": key, "at": at} for key, at in self._processed.items()])
+
+
+def _insert(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(_INSERTS[table.name], rows)
