@@ -49,6 +49,8 @@ LAST_MOMENTS = 3.0
 """Seconds that effects under way are waited for when the daemon ends."""
 REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("worker", 86400.0))
 """Seconds for which processed messages are remembered; workers' also have token and sequence number."""
+TOLD_AT_ONCE = 10
+"""Dead letters of one turn that are told one by one."""
 FORGET_EVERY = 60.0
 FORGET_AT_ONCE = 5000
 """Rows."""
@@ -281,21 +283,21 @@ class Daemon:
         return messages
 
     def _bury(self, malformed: Sequence[tuple[Delivery, str]]) -> None:
-        for delivery, reason in malformed:
-            log.warning(
-                "a message from %s went to the dead letters: %s", delivery.sender or "somebody", reason
-            )
+        for delivery, reason in malformed[:TOLD_AT_ONCE]:
+            log.warning("a message from %s went to the dead letters: %s", _whose(delivery), reason)
+        if len(malformed) > TOLD_AT_ONCE:
+            log.warning("%d more went there", len(malformed) - TOLD_AT_ONCE)
         self._queue.dead_letter(malformed)
 
     def _take_together(self, messages: Sequence[tuple[Delivery, Message]]) -> None:
         with self._store.transaction() as transaction:
             self._engine.foresee(transaction, [message for _, message in messages])
-            taken = [(message, self._take(transaction, delivery, message)) for delivery, message in messages]
+            taken = [self._take(transaction, delivery, message) for delivery, message in messages]
             reach("before-take-commit")
         # Before the ack, which may fail: when the messages come again, they are duplicates.
         self._log(transaction.changes)
-        for message, what in taken:
-            self._tell(message, what)
+        for (delivery, message), what in zip(messages, taken, strict=True):
+            self._tell(delivery, message, what)
         reach("before-ack")
         self._queue.ack([delivery for delivery, _ in messages])
         reach("after-ack")
@@ -312,7 +314,7 @@ class Daemon:
     def _take(self, transaction: Transaction, delivery: Delivery, message: Message) -> Taken:
         return self._engine.take(transaction, message, time.time(), delivery.sender)
 
-    def _tell(self, message: Message, taken: Taken) -> None:
+    def _tell(self, delivery: Delivery, message: Message, taken: Taken) -> None:
         if taken.disposition == "shutdown":
             if not self._has_read_backlog:
                 log.info("a shutdown_server from before this daemon's start is ignored")
@@ -320,7 +322,14 @@ class Daemon:
                 log.info("shutdown_server: ending")
                 self._stopping = True
         elif taken.disposition != "taken":
-            log.info("%s %s %s: %s", message.type, taken.job_id or "", taken.disposition, taken.words)
+            log.info(
+                "%s %s from %s %s: %s",
+                message.type,
+                taken.job_id or "",
+                _whose(delivery),
+                taken.disposition,
+                taken.words,
+            )
 
     # everything else
 
@@ -499,3 +508,8 @@ class Daemon:
             log.info(
                 "job %s  %s → %s  %s", change.job_id[:8], change.source or "new", change.target, change.reason
             )
+
+
+def _whose(delivery: Delivery) -> str:
+    """Who sent it, as far as the queue can tell."""
+    return " ".join(filter(None, (delivery.origin, delivery.sender))) or "somebody unknown"

@@ -114,13 +114,13 @@ def decode(raw: bytes, origin: Origin | None = None) -> Message:
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         envelope = _DECODER.decode(raw.decode("utf-8"))
-        if _ESCAPED_SURROGATE.search(raw):
+        if b"\\u" in raw and _ESCAPED_SURROGATE.search(raw):
             json.dumps(envelope, ensure_ascii=False).encode()  # a lone one is no text
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
     if not isinstance(envelope, dict):
         raise Malformed(f"a JSON {type(envelope).__name__}, not an object")
-    if _NUL.search(raw):
+    if b"\\u0000" in raw and _NUL.search(raw):
         raise Malformed("holds a NUL character")
     return envelope
 

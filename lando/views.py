@@ -177,6 +177,18 @@ class Views:
             queue = queries.fact(QUEUE_FACT) or {}
         return Watching(pid, queue.get("disconnected_since"), queue.get("words", ""))
 
+    def unread(self) -> int:
+        """How many messages wait in a broker's queue; the embedded one shows the jobs themselves."""
+        if self._site.embedded_queue is not None:
+            return 0
+        from lando.queue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
+
+        try:
+            found = look(self._site.broker, self._site.names.queue)
+        except LandoError:
+            return 0
+        return 0 if found is None else found.waiting
+
     def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[Shown]:
         """All jobs in order of arrival; those in some states, or with some ids."""
         daemon = self.daemon()

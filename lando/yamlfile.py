@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -166,8 +166,23 @@ def parse(text: str, source: str, first_line: int = 1, within: KeyPath = ()) -> 
 def given(value: object, source: str) -> Document:
     """A document that was not read from a file: the same checks, without lines."""
     document = Document(source, None)
-    document.value = _plain(document, (), value)
+    document.value = value if _is_plain(value, MAX_DEPTH) else _plain(document, (), value)
     return document
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether it surely is what ``_plain`` would make of it; in a hurry, since every message comes here."""
+    type_ = value.__class__
+    if type_ is str:
+        return cast(str, value).isprintable()
+    if type_ is dict:
+        return depth > 0 and all(
+            key.__class__ is str and key.isprintable() and _is_plain(item, depth - 1)
+            for key, item in cast("dict[Any, object]", value).items()
+        )
+    if type_ is list:
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in cast("list[object]", value))
+    return value is None or type_ is int or type_ is bool
 
 
 def _join_surrogates(text: str) -> str:
@@ -342,8 +357,6 @@ def _integer(text: str) -> int:
 
 def _plain(document: Document, path: KeyPath, value: object) -> Any:
     """``value`` as JSON can carry it (RFC 8259); what it cannot is noted."""
-    if value.__class__ is str and value.isprintable():
-        return value
     if isinstance(value, (Mapping, list, tuple)) and len(path) >= MAX_DEPTH:
         document.complain(path[:1], f"is nested more than {MAX_DEPTH} levels deep")
         return None
@@ -370,8 +383,6 @@ def _items(document: Document, path: KeyPath, value: Mapping[Any, object]) -> It
 
 def _not_json(value: object) -> str | None:
     if isinstance(value, str):
-        if value.isprintable():
-            return None
         odd = re.search("[\0\ud800-\udfff]", value)
         return f"holds {_character(odd.group())}; remove it" if odd else None
     if isinstance(value, float) and not math.isfinite(value):

@@ -75,8 +75,11 @@ def _daemon_line(seen: Views, found: list[Shown]) -> str:
 
 
 def _warn(seen: Views) -> None:
-    """A queue that cannot be heard concerns everybody."""
+    """A queue that cannot be heard, or is not read, concerns everybody."""
     daemon = seen.daemon()
+    waiting = seen.unread() if daemon.pid is None else 0
+    if waiting:
+        note(f"{waiting} messages wait in the work queue for a daemon")
     if daemon.disconnected_since is not None:
         note(
             f"the daemon is disconnected from the work queue since {rfc3339(daemon.disconnected_since)}: "

@@ -47,6 +47,47 @@ class Foreseen:
     processed: set[str] = field(default_factory=set)
 
 
+# Made once: making a statement costs more than carrying it out.
+_JOB = sa.select(*JOB_COLUMNS).where(JOBS.c.id == sa.bindparam("id"))
+_JOBS = sa.select(*JOB_COLUMNS).where(JOBS.c.id.in_(sa.bindparam("ids", expanding=True)))
+_JOBS_IN = (
+    sa.select(*JOB_COLUMNS)
+    .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
+    .order_by(JOBS.c.number)
+)
+_COUNT_IN = (
+    sa.select(sa.func.count())
+    .select_from(JOBS)
+    .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
+)
+_NEXT_QUEUED = (
+    sa.select(*JOB_COLUMNS)
+    .where(JOBS.c.state == "queued", JOBS.c.not_before <= sa.bindparam("now"))
+    .order_by(JOBS.c.priority.desc(), JOBS.c.number)
+    .limit(1)
+)
+_EARLY = sa.select(EARLY_CANCELS.c.job_id).where(
+    EARLY_CANCELS.c.job_id.in_(sa.bindparam("ids", expanding=True))
+)
+_PROCESSED = sa.select(PROCESSED.c.id).where(PROCESSED.c.id.in_(sa.bindparam("ids", expanding=True)))
+_FACT = sa.select(FACTS.c.value).where(FACTS.c.name == sa.bindparam("name"))
+
+
+def _next_effects() -> sa.Select[Any]:
+    earlier = EFFECTS.alias("earlier")
+    in_the_way = sa.exists().where(
+        earlier.c.job_id == EFFECTS.c.job_id,
+        sa.or_(
+            earlier.c.rank < EFFECTS.c.rank,
+            sa.and_(earlier.c.rank == EFFECTS.c.rank, earlier.c.id < EFFECTS.c.id),
+        ),
+    )
+    return sa.select(EFFECTS).where(~in_the_way).order_by(EFFECTS.c.due_at, EFFECTS.c.id)
+
+
+_NEXT_EFFECTS = _next_effects()
+
+
 class Transaction:
     """See ``lando.ledger.Ledger``; besides, what the daemon reads and writes beyond the rules."""
 
@@ -75,16 +116,14 @@ class Transaction:
 
     def foresee(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
         """See ``Ledger.foresee``: three questions for a whole batch."""
-        rows = self._connection.execute(sa.select(*JOB_COLUMNS).where(JOBS.c.id.in_(job_ids)))
-        jobs = {row.id: to_job(row) for row in rows}
-        early = sa.select(EARLY_CANCELS.c.job_id).where(EARLY_CANCELS.c.job_id.in_(job_ids))
-        processed = sa.select(PROCESSED.c.id).where(PROCESSED.c.id.in_(message_ids))
+        ask = self._connection.execute
+        jobs = {row.id: to_job(row) for row in ask(_JOBS, {"ids": job_ids})}
         self._foreseen = Foreseen(
             {job_id: jobs.get(job_id) for job_id in job_ids},
             {*job_ids},
-            set(self._open.execute(early).scalars()),
+            {*ask(_EARLY, {"ids": job_ids}).scalars()},
             {*message_ids},
-            set(self._open.execute(processed).scalars()),
+            {*ask(_PROCESSED, {"ids": message_ids}).scalars()},
         )
 
     # jobs
@@ -96,13 +135,12 @@ class Transaction:
             return found
         if job_id in self._foreseen.jobs:
             return self._foreseen.jobs[job_id]
-        return self._one_job(sa.select(*JOB_COLUMNS).where(JOBS.c.id == job_id))
+        return self._one_job(_JOB, {"id": job_id})
 
     def job_of_server(self, name: str) -> Job | None:
         """See ``Ledger.job_of_server``."""
-        return self._one_job(
-            sa.select(*JOB_COLUMNS).where(JOBS.c.server_name == name, JOBS.c.state.in_(LIVE_STATES))
-        )
+        query = sa.select(*JOB_COLUMNS).where(JOBS.c.server_name == name, JOBS.c.state.in_(LIVE_STATES))
+        return self._one_job(query, {})
 
     def body(self, job_id: str) -> dict[str, Any]:
         """The start_worker body of a job."""
@@ -125,25 +163,18 @@ class Transaction:
 
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
         """See ``Ledger.jobs_in``."""
-        query = sa.select(*JOB_COLUMNS).where(JOBS.c.state.in_(states)).order_by(JOBS.c.number)
-        return [to_job(row) for row in self._connection.execute(query)]
+        return [to_job(row) for row in self._connection.execute(_JOBS_IN, {"states": states})]
 
     def count_live(self) -> int:
         """See ``Ledger.count_live``."""
-        query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(LIVE_STATES))
-        return int(self._connection.execute(query).scalar_one())
+        return int(self._connection.execute(_COUNT_IN, {"states": LIVE_STATES}).scalar_one())
 
     def next_queued(self, now: float) -> Job | None:
         """See ``Ledger.next_queued``."""
-        return self._one_job(
-            sa.select(*JOB_COLUMNS)
-            .where(JOBS.c.state == "queued", JOBS.c.not_before <= now)
-            .order_by(JOBS.c.priority.desc(), JOBS.c.number)
-            .limit(1)
-        )
+        return self._one_job(_NEXT_QUEUED, {"now": now})
 
-    def _one_job(self, query: sa.Select[Any]) -> Job | None:
-        row = self._connection.execute(query).first()
+    def _one_job(self, query: sa.Select[Any], values: Mapping[str, Any]) -> Job | None:
+        row = self._connection.execute(query, values).first()
         return None if row is None else to_job(row)
 
     def append_change(self, change: Change) -> None:
@@ -181,18 +212,9 @@ class Transaction:
 
     def next_effects(self) -> list[Effect]:
         """The effect of each job whose turn it is, the most overdue first; due or not."""
-        earlier = EFFECTS.alias("earlier")
-        in_the_way = sa.exists().where(
-            earlier.c.job_id == EFFECTS.c.job_id,
-            sa.or_(
-                earlier.c.rank < EFFECTS.c.rank,
-                sa.and_(earlier.c.rank == EFFECTS.c.rank, earlier.c.id < EFFECTS.c.id),
-            ),
-        )
-        query = sa.select(EFFECTS).where(~in_the_way).order_by(EFFECTS.c.due_at, EFFECTS.c.id)
         return [
             Effect(row.id, row.job_id, row.kind, tuple(json.loads(row.servers)), row.due_at, row.tries)
-            for row in self._connection.execute(query)
+            for row in self._connection.execute(_NEXT_EFFECTS)
         ]
 
     def shift_times(self, seconds: float) -> None:
@@ -289,7 +311,7 @@ class Transaction:
 
     def fact(self, name: str) -> Any:
         """The value last set, or None."""
-        text = self._connection.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
+        text = self._connection.execute(_FACT, {"name": name}).scalar()
         return None if text is None else json.loads(text)
 
     def set_fact(self, name: str, value: Any) -> None:

@@ -45,6 +45,7 @@ class Connection:
         """Why the connection is lost."""
         self.blocked: str | None = None
         """Why the broker takes no messages just now, in its words."""
+        parameters = broker.parameters()
         self._broker = broker
         self._bell = bell
         self._loop = IOLoop()
@@ -53,7 +54,7 @@ class Connection:
         if bell is not None:
             self._loop.add_handler(bell.fileno(), lambda *_: None, self._loop.READ)
         self._connection = SelectConnection(
-            broker.parameters(),
+            parameters,
             on_open_callback=lambda _: None,
             on_open_error_callback=lambda _, error: self._lose(error),
             on_close_callback=lambda _, error: self._lose(error),
