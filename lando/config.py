@@ -9,72 +9,23 @@ import stat
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import platformdirs
 
-from lando import yamlfile
+from lando import workqueueconfig, yamlfile
 from lando.errors import UsageError
 from lando.secrets import Secret
-from lando.yamlsection import Section, kind
+from lando.workqueueconfig import WorkQueueConfig
+from lando.yamlsection import Section, beside
 
 CONFIG_NAME = "landoconfig.yml"
 EMBEDDED_SOURCE = "embedded, no configuration file"
 DATABASE_NAME = "lando.db"
 WORKER_COMMAND = "/lando/lando_worker.sh"
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
-NETWORK_FILE_SYSTEMS = frozenset(
-    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "ceph", "ceph-fuse", "glusterfs", "sshfs")
-)
-
-AMQP_URL = re.compile(
-    r"(?P<scheme>amqps?)://(?P<username>[^:/]+):(?P<password>[^/]+)"
-    r"@(?:\[(?P<ipv6>[^]/@]+)\]|(?P<name>[^:/@]+))(?::(?P<port>[^:/@]*))?(?:/(?P<virtual_host>[^/]*|/))?",
-    re.IGNORECASE,
-)
-"""Source: https://www.rabbitmq.com/docs/uri-spec; the ``//`` that Celery's users write is taken, too."""
-MAX_QUEUE_NAME = 200
-"""Bytes: the broker takes 255 (AMQP's short string), and what belongs to the queue is named after it."""
-
 CloudKind = Literal["local", "openstack"]
-QueueType = Literal["quorum", "classic"]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Tls:
-    """TLS to the broker, its certificate always verified. Paths are absolute."""
-
-    ca: Path | None = None
-    """The authorities to believe; None: the system's."""
-    certificate: Path | None = None
-    """The client's own; together with ``key`` or not at all."""
-    key: Path | None = None
-
-
-@dataclass(frozen=True)
-class WorkQueueConfig:
-    """The message broker, and the accounts on it."""
-
-    host: str
-    username: str
-    password: Secret
-    worker_username: str | None
-    """The VMs' account; None only in a client's file."""
-    worker_password: Secret | None
-    queue_name: str = "lando"
-    port: int = 5672
-    virtual_host: str = "/"
-    tls: Tls | None = None
-    """None: in the clear."""
-    worker_host: str = ""
-    """The broker as VMs see it; the same as ``host`` unless given."""
-    heartbeat: int = 30
-    """Seconds between AMQP heartbeats."""
-    queue_type: QueueType | None = None
-    """None: quorum, where the broker has it."""
-    from_url: bool = False
-    """The account and the address were given as ``url``, the key that errors should name."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +135,8 @@ KEYS: dict[str, tuple[str, ...]] = {
         *("work_queue", "vm_settings", "cloud_settings", "database", "cloud", "deployment"),
         *("max_workers", "state_dir", "timeouts", "worker"),
     ),
-    "work_queue": ("url", *(name for name in _names(WorkQueueConfig) if name != "from_url")),
-    "work_queue.tls": _names(Tls),
+    "work_queue": workqueueconfig.KEYS,
+    "work_queue.tls": workqueueconfig.TLS_KEYS,
     "vm_settings": (*_names(VmSettings), FAVOR_ALIAS),
     "cloud_settings": _names(CloudSettings),
     "database": ("url",),
@@ -193,9 +144,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "worker": _names(WorkerConfig),
 }
 """Every key, by section; the top level is ""."""
-
-IN_URL = ("host", "username", "password", "port", "virtual_host")
-"""The keys of ``work_queue`` that ``url`` takes the place of."""
 
 
 def find_config(explicit: Path | None = None) -> Config:
@@ -294,15 +242,10 @@ def _sqlite_url(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
-def _beside(path: Path, written: str) -> Path:
-    """A path that a configuration file names, relative to the file's own directory."""
-    return Path(os.path.abspath(path.parent / os.path.expanduser(written)))
-
-
 def _state_dir(top: Section, path: Path) -> Path:
     written = top.text("state_dir")
     if written and not os.environ.get("LANDO_STATE_DIR"):
-        return _beside(path, written)
+        return beside(path, written)
     return _default_state_dir().absolute()
 
 
@@ -338,171 +281,7 @@ def _work_queue(top: Section, path: Path, client: bool) -> WorkQueueConfig | Non
         if top.holds("work_queue"):
             top.complain("work_queue", "has no host; name the broker, or remove it for the embedded queue")
         return None
-    from_url = section.get("url") is not None
-    broker = _broker_of_url(section) if from_url else _broker_of_keys(section)
-    tls = _tls(section, path, broker.tls)
-    worker_username, worker_password = _worker_account(section, client)
-    return WorkQueueConfig(
-        host=broker.host,
-        username=broker.username,
-        password=broker.password,
-        worker_username=worker_username,
-        worker_password=worker_password,
-        queue_name=_queue_name(section),
-        port=_or(broker.port, 5671 if tls else 5672),
-        virtual_host=_or(broker.virtual_host, WorkQueueConfig.virtual_host),
-        tls=tls,
-        worker_host=_host(section, "worker_host") or broker.host,
-        heartbeat=_heartbeat(section),
-        queue_type=_queue_type(section),
-        from_url=from_url,
-    )
-
-
-@dataclass(frozen=True)
-class _Broker:
-    """Where the broker is and who we are there; None: not said."""
-
-    host: str
-    username: str
-    password: Secret
-    port: int | None = None
-    virtual_host: str | None = None
-    tls: bool | None = None
-
-
-def _broker_of_keys(section: Section) -> _Broker:
-    section.require("host", "the broker's host name or address; or write url")
-    return _Broker(
-        host=_host(section, "host") or "",
-        username=section.required_text("username", "the daemon's, or the client's, account on the broker"),
-        password=_secret(section, "password", "the password of username"),
-        port=section.integer("port", 1, 65535),
-        virtual_host=section.text("virtual_host"),
-    )
-
-
-def _broker_of_url(section: Section) -> _Broker:
-    for key in IN_URL:
-        if section.get(key) is not None:
-            section.complain(key, "is in url, too; keep one")
-    url = section.text("url") or ""
-    parts = AMQP_URL.fullmatch(url)
-    mistake = _mistake_in_url(url, parts)
-    if parts is None or mistake:
-        section.complain("url", mistake)
-        return _Broker("", "", Secret(""))
-    return _Broker(
-        host=unquote(parts["ipv6"] or parts["name"]),
-        username=unquote(parts["username"]),
-        password=Secret(unquote(parts["password"])),
-        port=int(parts["port"]) if parts["port"] else None,
-        # A path of "/" alone would be the virtual host "", which nobody means.
-        virtual_host=unquote(parts["virtual_host"] or "/"),
-        tls=parts["scheme"].lower() == "amqps",
-    )
-
-
-def _mistake_in_url(url: str, parts: re.Match[str] | None) -> str:
-    """What is wrong, without a word of the url; "" if nothing is."""
-    if re.search("[?#]", url):
-        return "may have no ? and no #; options are keys of their own, in a password write %3F and %23"
-    if parts is None or not _is_host(unquote(parts["ipv6"] or parts["name"])):
-        return (
-            "expected amqp://USER:PASSWORD@HOST[:PORT][/VIRTUAL_HOST] or amqps://…; "
-            "within a name or password write %2F for /, %3A for : and %40 for @"
-        )
-    if parts["port"] and not (re.fullmatch("[0-9]{1,5}", parts["port"]) and 1 <= int(parts["port"]) <= 65535):
-        return "has no valid port; expected a whole number from 1 to 65535"
-    if re.search("%(?![0-9A-Fa-f]{2})", url):
-        return "has a % that two hexadecimal digits do not follow; write %25 for the character %"
-    if re.search("[\0-\x1f\x7f\ufffd]", unquote(url)):
-        return "has a % code that is no character of UTF-8 text, or a control character"
-    return ""
-
-
-def _tls(section: Section, path: Path, of_url: bool | None) -> Tls | None:
-    """What ``tls`` and ``url`` say together; ``of_url``: whether the url is amqps, None without one."""
-    given = section.get("tls")
-    if given is not None and not isinstance(given, (bool, dict)):
-        section.complain("tls", f"expected true, false, or ca, certificate and key, found {kind(given)}")
-        return None
-    wanted = of_url if given is None else given is not False
-    if of_url is not None and wanted != of_url:
-        scheme, other = ("amqps", "amqp") if of_url else ("amqp", "amqps")
-        section.complain("tls", f"contradicts url, which says {scheme}; write {other} there, or remove tls")
-    files = section.section("tls", KEYS["work_queue.tls"]) if isinstance(given, dict) else None
-    if files is None:
-        return Tls() if wanted else None
-    for one, other in (("certificate", "key"), ("key", "certificate")):
-        if files.get(one) is not None and files.get(other) is None:
-            files.complain(one, f"is of use only together with {other}, which is missing")
-    return Tls(**{name: _file(files, name, path) for name in KEYS["work_queue.tls"]})
-
-
-def _file(section: Section, key: str, path: Path) -> Path | None:
-    """A file that can be read, absolute."""
-    written = section.text(key)
-    if written is None:
-        return None
-    file = _beside(path, written)
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            section.complain(key, "names something that is not a file")
-        else:
-            file.open("rb").close()
-    except OSError as error:
-        # The path is not told: somebody may have put the key itself in its place.
-        place = path.parent.absolute()
-        section.complain(
-            key, f"names a file that cannot be read ({error.strerror}); expected a path from {place}"
-        )
-    return file
-
-
-def _worker_account(section: Section, client: bool) -> tuple[str | None, Secret | None]:
-    if client:
-        password = section.text("worker_password")
-        return section.text("worker_username"), None if password is None else Secret(password)
-    return (
-        section.required_text("worker_username", "the account of the VMs on the broker"),
-        _secret(section, "worker_password", "the password of worker_username"),
-    )
-
-
-def _queue_name(section: Section) -> str:
-    name = _or(section.text("queue_name"), WorkQueueConfig.queue_name)
-    if len(name.encode()) > MAX_QUEUE_NAME:
-        section.complain("queue_name", f"must be at most {MAX_QUEUE_NAME} bytes of UTF-8")
-    if name.startswith("amq."):
-        section.complain("queue_name", "may not begin with amq., which the broker keeps for itself")
-    return name
-
-
-def _heartbeat(section: Section) -> int:
-    seconds = _or(section.duration("heartbeat"), WorkQueueConfig.heartbeat)
-    if not 5 <= seconds <= 3600 or seconds != int(seconds):
-        section.complain("heartbeat", "expected whole seconds from 5 to 3600")
-    return int(seconds)
-
-
-def _queue_type(section: Section) -> QueueType | None:
-    queue_type = section.text("queue_type")
-    if queue_type not in (None, "quorum", "classic"):
-        section.complain("queue_type", "expected quorum or classic")
-    return "classic" if queue_type == "classic" else "quorum" if queue_type else None
-
-
-def _host(section: Section, key: str) -> str | None:
-    host = section.text(key)
-    if host and not _is_host(host):
-        section.complain(key, "expected a host name or address alone; port and account are keys of their own")
-    return host
-
-
-def _is_host(text: str) -> bool:
-    """A name or an address; one colon would be before a port, IPv6 addresses have two at least."""
-    return not re.search(r"[]/@\s[]", text) and text.count(":") != 1
+    return workqueueconfig.read(section, path, client)
 
 
 def _vm_settings(top: Section) -> VmSettings:
@@ -587,7 +366,7 @@ def _database(top: Section, state_dir: Path, path: Path) -> tuple[str, Path | No
     if not rest.startswith("/") or "?" in rest or rest == "/:memory:":
         section.complain("url", "expected sqlite:///PATH, a file, without options")
         return url, None
-    file = _beside(path, rest[1:])
+    file = beside(path, rest[1:])
     return _sqlite_url(file), file
 
 
@@ -616,43 +395,3 @@ def _others_may_read(file: Path) -> bool:
 
 def _close_to_others(file: Path, what: str) -> str:
     return f"{file}: {what} and others may read it; run: chmod 600 {shlex.quote(str(file))}"
-
-
-def refuse_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
-    """Refuse a directory where SQLite's write-ahead log is unsafe: it needs memory shared by its processes.
-
-    Args:
-        path: the state directory; need not exist yet.
-        mountinfo: the mounts of this process, as in proc_pid_mountinfo(5).
-
-    Raises:
-        UsageError: the directory is on a network file system.
-
-    Source: https://sqlite.org/wal.html ("WAL does not work over a network filesystem").
-    """
-    file_system = _file_system_of(Path(os.path.realpath(path)), mountinfo)
-    if file_system.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS:
-        raise UsageError(
-            f"{path}: is on a network file system ({file_system}), where SQLite cannot keep its promises; "
-            "set state_dir to a local directory, or database.url to a PostgreSQL server"
-        )
-
-
-def _file_system_of(path: Path, mountinfo: Path) -> str:
-    """The type of the file system a path is on, or "" where there is no telling."""
-    try:
-        lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    found, longest = "", -1
-    for line in lines:
-        mount, _, source = line.partition(" - ")
-        point = Path(_unescape(mount.split(" ")[4]))
-        # Of two mounts at one point the later hides the earlier.
-        if path.is_relative_to(point) and len(point.parts) >= longest:
-            found, longest = source.split(" ")[0], len(point.parts)
-    return found
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)

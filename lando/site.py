@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from lando import bootscript, daemonlock, jobfile
 from lando.bootscript import WorkerSettings
 from lando.cloud import Cloud, ServerRequest
-from lando.config import Config, refuse_network_filesystem
+from lando.config import Config
 from lando.errors import UsageError
+from lando.filesystem import refuse_network_filesystem
 from lando.job import JobSpec
 from lando.queue import DeadLetters, Publisher, WorkQueue
 from lando.queue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQueue

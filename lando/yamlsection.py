@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lando.yamlfile import Document, KeyPath
@@ -20,6 +22,11 @@ def nearest(word: str, known: Collection[str]) -> str | None:
     """The known name that was probably meant."""
     folded = word.lower().replace("-", "_").replace(" ", "_")
     return next(iter(difflib.get_close_matches(folded, known, n=1)), None)
+
+
+def beside(file: Path, written: str) -> Path:
+    """A path that a configuration file names, made absolute from the file's own directory."""
+    return Path(os.path.abspath(file.parent / os.path.expanduser(written)))
 
 
 class Section:

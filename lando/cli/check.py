@@ -14,8 +14,8 @@ import click
 
 from lando import bootscript, daemonlock
 from lando.cli.common import site
-from lando.config import refuse_network_filesystem
 from lando.errors import LandoError
+from lando.filesystem import refuse_network_filesystem
 from lando.queue.embedded import waiting
 from lando.site import Site
 from lando.store import HEAD, schema_version

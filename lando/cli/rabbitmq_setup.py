@@ -13,10 +13,11 @@ from pathlib import Path
 import click
 
 from lando.cli.common import note, site
-from lando.config import WorkQueueConfig, load
+from lando.config import load
 from lando.errors import LandoError, UsageError
 from lando.queue.rabbitmq.accounts import accounts, as_json, definitions, script
 from lando.secrets import Secret
+from lando.workqueueconfig import WorkQueueConfig
 
 CLIENT_CONFIG_NAME = "workerconfig.yml"
 ADMINISTRATOR = "guest"

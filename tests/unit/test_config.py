@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from lando import config
-from lando.config import Config, Tls, WorkQueueConfig
+from lando.config import Config
 from lando.errors import UsageError
+from lando.filesystem import refuse_network_filesystem
 from lando.secrets import Secret
+from lando.workqueueconfig import Tls, WorkQueueConfig
 
 SAMPLE = Path(__file__).parents[2] / "landoconfig.sample"
 
@@ -664,15 +666,15 @@ def test_network_file_systems_are_refused_by_name(path: str, refused_as: str | N
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(MOUNTS)
     if refused_as is None:
-        config.refuse_network_filesystem(Path(path), mountinfo)
+        refuse_network_filesystem(Path(path), mountinfo)
         return
     with pytest.raises(UsageError, match=rf"network file system \({refused_as}\).* set state_dir"):
-        config.refuse_network_filesystem(Path(path), mountinfo)
+        refuse_network_filesystem(Path(path), mountinfo)
 
 
 def test_this_machine_can_be_asked(tmp_path: Path) -> None:
-    config.refuse_network_filesystem(tmp_path / "not" / "there")
-    config.refuse_network_filesystem(tmp_path, tmp_path / "no-mountinfo")
+    refuse_network_filesystem(tmp_path / "not" / "there")
+    refuse_network_filesystem(tmp_path, tmp_path / "no-mountinfo")
 
 
 def test_sample_loads() -> None:

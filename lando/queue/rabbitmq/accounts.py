@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lando.config import WorkQueueConfig
 from lando.queue.rabbitmq.names import (
     Names,
     Permissions,
@@ -23,6 +22,7 @@ from lando.queue.rabbitmq.names import (
     worker_permissions,
 )
 from lando.secrets import Secret
+from lando.workqueueconfig import WorkQueueConfig
 
 SALT_BYTES = 4
 END = "END_OF_DEFINITIONS"

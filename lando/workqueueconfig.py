@@ -1,0 +1,241 @@
+"""The section ``work_queue`` of the configuration: the message broker, and the accounts on it."""
+
+from __future__ import annotations
+
+import re
+import stat
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+from lando.secrets import Secret
+from lando.yamlsection import Section, beside, kind
+
+AMQP_URL = re.compile(
+    r"(?P<scheme>amqps?)://(?P<username>[^:/]+):(?P<password>[^/]+)"
+    r"@(?:\[(?P<ipv6>[^]/@]+)\]|(?P<name>[^:/@]+))(?::(?P<port>[^:/@]*))?(?:/(?P<virtual_host>[^/]*|/))?",
+    re.IGNORECASE,
+)
+"""Source: https://www.rabbitmq.com/docs/uri-spec; the ``//`` that Celery's users write is taken, too."""
+MAX_QUEUE_NAME = 200
+"""Bytes: the broker takes 255 (AMQP's short string), and what belongs to the queue is named after it."""
+
+QueueType = Literal["quorum", "classic"]
+
+
+@dataclass(frozen=True)
+class Tls:
+    """TLS to the broker, its certificate always verified. Paths are absolute."""
+
+    ca: Path | None = None
+    """The authorities to believe; None: the system's."""
+    certificate: Path | None = None
+    """The client's own; together with ``key`` or not at all."""
+    key: Path | None = None
+
+
+@dataclass(frozen=True)
+class WorkQueueConfig:
+    """The message broker, and the accounts on it."""
+
+    host: str
+    username: str
+    password: Secret
+    worker_username: str | None
+    """The VMs' account; None only in a client's file."""
+    worker_password: Secret | None
+    queue_name: str = "lando"
+    port: int = 5672
+    virtual_host: str = "/"
+    tls: Tls | None = None
+    """None: in the clear."""
+    worker_host: str = ""
+    """The broker as VMs see it; the same as ``host`` unless given."""
+    heartbeat: int = 30
+    """Seconds between AMQP heartbeats."""
+    queue_type: QueueType | None = None
+    """None: quorum, where the broker has it."""
+    from_url: bool = False
+    """The account and the address were given as ``url``, the key that errors should name."""
+
+
+KEYS = ("url", *(each.name for each in fields(WorkQueueConfig) if each.name != "from_url"))
+TLS_KEYS = tuple(each.name for each in fields(Tls))
+IN_URL = ("host", "username", "password", "port", "virtual_host")
+"""The keys of ``work_queue`` that ``url`` takes the place of."""
+
+
+def read(section: Section, path: Path, client: bool) -> WorkQueueConfig:
+    """What the section says; mistakes are noted in its document.
+
+    Args:
+        section: ``work_queue``.
+        path: the file, where relative paths in it start from.
+        client: the file holds only what a client needs.
+    """
+    from_url = section.get("url") is not None
+    broker = _broker_of_url(section) if from_url else _broker_of_keys(section)
+    tls = _tls(section, path, broker.tls)
+    worker_username, worker_password = _worker_account(section, client)
+    return WorkQueueConfig(
+        host=broker.host,
+        username=broker.username,
+        password=broker.password,
+        worker_username=worker_username,
+        worker_password=worker_password,
+        queue_name=_queue_name(section),
+        port=broker.port or (5671 if tls else 5672),
+        virtual_host=broker.virtual_host or WorkQueueConfig.virtual_host,
+        tls=tls,
+        worker_host=_host(section, "worker_host") or broker.host,
+        heartbeat=_heartbeat(section),
+        queue_type=_queue_type(section),
+        from_url=from_url,
+    )
+
+
+@dataclass(frozen=True)
+class _Broker:
+    """Where the broker is and who we are there; None: not said."""
+
+    host: str
+    username: str
+    password: Secret
+    port: int | None = None
+    virtual_host: str | None = None
+    tls: bool | None = None
+
+
+def _broker_of_keys(section: Section) -> _Broker:
+    section.require("host", "the broker's host name or address; or write url")
+    return _Broker(
+        host=_host(section, "host") or "",
+        username=section.required_text("username", "the daemon's, or the client's, account on the broker"),
+        password=Secret(section.required_text("password", "the password of username")),
+        port=section.integer("port", 1, 65535),
+        virtual_host=section.text("virtual_host"),
+    )
+
+
+def _broker_of_url(section: Section) -> _Broker:
+    for key in IN_URL:
+        if section.get(key) is not None:
+            section.complain(key, "is in url, too; keep one")
+    url = section.text("url") or ""
+    parts = AMQP_URL.fullmatch(url)
+    mistake = _mistake_in_url(url, parts)
+    if parts is None or mistake:
+        section.complain("url", mistake)
+        return _Broker("", "", Secret(""))
+    return _Broker(
+        host=unquote(parts["ipv6"] or parts["name"]),
+        username=unquote(parts["username"]),
+        password=Secret(unquote(parts["password"])),
+        port=int(parts["port"]) if parts["port"] else None,
+        # A path of "/" alone would be the virtual host "", which nobody means.
+        virtual_host=unquote(parts["virtual_host"] or "/"),
+        tls=parts["scheme"].lower() == "amqps",
+    )
+
+
+def _mistake_in_url(url: str, parts: re.Match[str] | None) -> str:
+    """What is wrong, without a word of the url; "" if nothing is."""
+    if re.search("[?#]", url):
+        return "may have no ? and no #; options are keys of their own, in a password write %3F and %23"
+    if parts is None or not _is_host(unquote(parts["ipv6"] or parts["name"])):
+        return (
+            "expected amqp://USER:PASSWORD@HOST[:PORT][/VIRTUAL_HOST] or amqps://…; "
+            "within a name or password write %2F for /, %3A for : and %40 for @"
+        )
+    if parts["port"] and not (re.fullmatch("[0-9]{1,5}", parts["port"]) and 1 <= int(parts["port"]) <= 65535):
+        return "has no valid port; expected a whole number from 1 to 65535"
+    if re.search("%(?![0-9A-Fa-f]{2})", url):
+        return "has a % that two hexadecimal digits do not follow; write %25 for the character %"
+    if re.search("[\0-\x1f\x7f\ufffd]", unquote(url)):
+        return "has a % code that is no character of UTF-8 text, or a control character"
+    return ""
+
+
+def _tls(section: Section, path: Path, of_url: bool | None) -> Tls | None:
+    """What ``tls`` and ``url`` say together; ``of_url``: whether the url is amqps, None without one."""
+    given = section.get("tls")
+    if given is not None and not isinstance(given, (bool, dict)):
+        section.complain("tls", f"expected true, false, or ca, certificate and key, found {kind(given)}")
+        return None
+    wanted = of_url if given is None else given is not False
+    if of_url is not None and wanted != of_url:
+        scheme, other = ("amqps", "amqp") if of_url else ("amqp", "amqps")
+        section.complain("tls", f"contradicts url, which says {scheme}; write {other} there, or remove tls")
+    files = section.section("tls", TLS_KEYS) if isinstance(given, dict) else None
+    if files is None:
+        return Tls() if wanted else None
+    for one, other in (("certificate", "key"), ("key", "certificate")):
+        if files.get(one) is not None and files.get(other) is None:
+            files.complain(one, f"is of use only together with {other}, which is missing")
+    return Tls(**{name: _file(files, name, path) for name in TLS_KEYS})
+
+
+def _file(section: Section, key: str, path: Path) -> Path | None:
+    """A file that can be read, absolute."""
+    written = section.text(key)
+    if written is None:
+        return None
+    file = beside(path, written)
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            section.complain(key, "names something that is not a file")
+        else:
+            file.open("rb").close()
+    except OSError as error:
+        # The path is not told: somebody may have put the key itself in its place.
+        place = path.parent.absolute()
+        section.complain(
+            key, f"names a file that cannot be read ({error.strerror}); expected a path from {place}"
+        )
+    return file
+
+
+def _worker_account(section: Section, client: bool) -> tuple[str | None, Secret | None]:
+    if client:
+        password = section.text("worker_password")
+        return section.text("worker_username"), None if password is None else Secret(password)
+    return (
+        section.required_text("worker_username", "the account of the VMs on the broker"),
+        Secret(section.required_text("worker_password", "the password of worker_username")),
+    )
+
+
+def _queue_name(section: Section) -> str:
+    name = section.text("queue_name") or WorkQueueConfig.queue_name
+    if len(name.encode()) > MAX_QUEUE_NAME:
+        section.complain("queue_name", f"must be at most {MAX_QUEUE_NAME} bytes of UTF-8")
+    if name.startswith("amq."):
+        section.complain("queue_name", "may not begin with amq., which the broker keeps for itself")
+    return name
+
+
+def _heartbeat(section: Section) -> int:
+    seconds = section.duration("heartbeat") or WorkQueueConfig.heartbeat
+    if not 5 <= seconds <= 3600 or seconds != int(seconds):
+        section.complain("heartbeat", "expected whole seconds from 5 to 3600")
+    return int(seconds)
+
+
+def _queue_type(section: Section) -> QueueType | None:
+    queue_type = section.text("queue_type")
+    if queue_type not in (None, "quorum", "classic"):
+        section.complain("queue_type", "expected quorum or classic")
+    return "classic" if queue_type == "classic" else "quorum" if queue_type else None
+
+
+def _host(section: Section, key: str) -> str | None:
+    host = section.text(key)
+    if host and not _is_host(host):
+        section.complain(key, "expected a host name or address alone; port and account are keys of their own")
+    return host
+
+
+def _is_host(text: str) -> bool:
+    """A name or an address; one colon would be before a port, IPv6 addresses have two at least."""
+    return not re.search(r"[]/@\s[]", text) and text.count(":") != 1
