@@ -45,6 +45,7 @@ explore: dev
 bench: dev
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python -m benchmarks.throughput
 
 diagrams: dev
 	$(BIN)/python -m lando.diagrams

@@ -26,6 +26,8 @@ from lando.tasks import SendCreate
 if TYPE_CHECKING:
     from lando.queue.rabbitmq import Broker, Names
 
+PATIENCE = 20.0
+"""Seconds that a broker's confirmation is waited for."""
 STAND_IN_ID = "00000000-0000-0000-0000-000000000000"
 STAND_IN_SECRET = "0" * 32
 STAND_IN_COMMAND = "/lando/lando_worker.sh"
@@ -93,13 +95,16 @@ class Site:
 
     @property
     def worker_broker(self) -> Broker:
-        """The same with the workers' account."""
+        """The same with the workers' account, and without a certificate, which VMs do not get."""
+        from lando.queue.rabbitmq import Tls  # noqa: PLC0415
+
         queue = self.config.work_queue
         assert queue is not None and queue.worker_username is not None and queue.worker_password is not None
         return replace(
             self.broker,
             username=queue.worker_username,
             password=queue.worker_password,
+            tls=None if self.broker.tls is None else Tls(self.broker.tls.authorities),
             from_url=False,
             account="worker_",
         )
@@ -146,14 +151,18 @@ class Site:
         if self.config.database_path is not None:
             refuse_network_filesystem(self.config.database_path.parent)
 
-    def publisher(self) -> Publisher:
-        """Where commands are sent."""
+    def publisher(self, patience: float = PATIENCE) -> Publisher:
+        """Where commands are sent.
+
+        Args:
+            patience: seconds that a broker's confirmation is waited for.
+        """
         if self.embedded_queue is not None:
             self.prepare_state_dir()
             return EmbeddedPublisher(self.embedded_queue, "client", account())
         from lando.queue.rabbitmq import RabbitMQPublisher  # noqa: PLC0415
 
-        return RabbitMQPublisher(self.broker, self.names.commands, self.names.queue)
+        return RabbitMQPublisher(self.broker, self.names.commands, self.names.queue, patience)
 
     def queue(self) -> WorkQueue:
         """What the daemon reads."""

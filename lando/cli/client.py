@@ -62,8 +62,10 @@ def terminate_worker(ctx: click.Context, name: str) -> None:
 def shutdown_server(ctx: click.Context) -> None:
     """End the daemon; jobs go on, and the next daemon takes them up."""
     here = _site(ctx)
+    tell_if_no_daemon(
+        here, "none is there to be ended, and the next one ignores what was sent before it began"
+    )
     send(here, Message("shutdown_server"))
-    tell_if_no_daemon(here)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import click
 from lando.config import find_config
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.site import Site
+from lando.site import PATIENCE, Site
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -58,13 +58,16 @@ class JobId(_TextParam):
         ]
 
 
-def send(here: Site, message: Message) -> None:
+def send(here: Site, message: Message, patience: float = PATIENCE) -> None:
     """Queue one command durably.
+
+    Args:
+        patience: seconds that a broker's confirmation is waited for.
 
     Raises:
         QueueUnavailable: it may or may not be queued.
     """
-    publisher = here.publisher()
+    publisher = here.publisher(patience)
     try:
         publisher.publish(message.encode())
     finally:
@@ -83,12 +86,12 @@ def dump(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def tell_if_no_daemon(here: Site) -> None:
-    """Say that nobody will take up a command just now."""
+def tell_if_no_daemon(here: Site, consequence: str | None = None) -> None:
+    """Say that nobody will take up a command just now, and what comes of it."""
     with contextlib.suppress(LandoError):  # the command is queued: that is what counts
         if here.has_daemon():
             return
         if here.embedded_queue is not None:
-            note("no daemon is running here; start one with `lando-fsm daemon`")
+            note(f"no daemon is running here; {consequence or 'start one with `lando-fsm daemon`'}")
         else:
-            note("no daemon is connected to the queue just now; the message waits there")
+            note(f"no daemon is connected to the queue just now; {consequence or 'the message waits there'}")

@@ -67,7 +67,11 @@ def command(ctx: click.Context, client_config: Path | None, definitions_file: Pa
         _print(as_json(definitions(virtual_host, made)))
     else:
         _write_private(definitions_file, as_json(definitions(virtual_host, made)))
-        note(f"wrote {definitions_file}; on the broker's machine: rabbitmqctl import_definitions FILE")
+        note(
+            f"wrote {definitions_file}; as root on the broker's machine, where rabbitmq has to read it:\n"
+            "  install -o rabbitmq -m 600 FILE /var/lib/rabbitmq/lando.json\n"
+            "  rabbitmqctl import_definitions /var/lib/rabbitmq/lando.json"
+        )
 
 
 def _print(text: str) -> None:

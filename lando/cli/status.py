@@ -79,7 +79,8 @@ def _warn(seen: Views) -> None:
     daemon = seen.daemon()
     waiting = seen.unread() if daemon.pid is None else 0
     if waiting:
-        note(f"{waiting} messages wait in the work queue for a daemon")
+        messages = "message waits" if waiting == 1 else "messages wait"
+        note(f"{waiting} {messages} in the work queue for a daemon")
     if daemon.disconnected_since is not None:
         note(
             f"the daemon is disconnected from the work queue since {rfc3339(daemon.disconnected_since)}: "

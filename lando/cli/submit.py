@@ -57,7 +57,7 @@ def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
     wait = FIRST_WAIT
     while True:
         try:
-            return send(here, message)
+            return send(here, message, max(1.0, begun + patience - time.monotonic()))
         except QueueUnavailable as error:
             waits_for = min(patience, ABSENT_PATIENCE) if isinstance(error, QueueAbsent) else patience
             if time.monotonic() + wait > begun + waits_for:

@@ -58,7 +58,8 @@ def schema_version(url: str) -> str | None:
     Raises:
         StoreUnavailable: the database cannot be read.
     """
-    engine = sa.create_engine(url, hide_parameters=True)
+    with errors():
+        engine = sa.create_engine(url, hide_parameters=True)
     try:
         with errors(), engine.connect() as connection:
             return _version(connection)
@@ -134,6 +135,10 @@ def errors(path: Path | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreUnavailable(f"{where}{error.strerror or error}") from error
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"database.url: {error.name} is not installed; pip install 'psycopg[binary]'"
+        ) from error
     except sa.exc.ArgumentError as error:
         raise UsageError(f"database.url: {error}") from error
     except sa.exc.OperationalError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import re
@@ -17,6 +18,15 @@ from lando import config, job, jobfile, messages, views
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
 from lando.ledger import Change
+from lando.queue.rabbitmq.names import (
+    Names,
+    Permissions,
+    client_permissions,
+    daemon_permissions,
+    worker_permissions,
+)
+from lando.queue.rabbitmq.topology import DEAD_LETTER_BYTES_KEPT, DEAD_LETTERS_KEPT, DELIVERY_LIMIT
+from lando.site import MAX_AUTHORITIES
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -236,6 +246,73 @@ def test_configuration_examples_load(page: Path, tmp_path: Path) -> None:
         path = tmp_path / f"{number}.yml"
         path.write_text(text)
         assert config.load(path).cloud == "local"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_broker_examples_load(page: Path, tmp_path: Path) -> None:
+    for file in ("ca.pem", "lando.pem", "lando.key"):
+        (tmp_path / file).touch(0o600)
+    for text in (text for text in blocks(page, "yaml") if "work_queue:" in text):
+        (tmp_path / "example.yml").write_text(text)
+        found = config.load(tmp_path / "example.yml", client="worker_username" not in text)
+        assert found.work_queue is not None
+
+
+# RabbitMQ
+
+RABBITMQ = ROOT / "docs" / "rabbitmq.md"
+NAMES = Names("lando")
+
+
+def table(page: Path, section: str) -> list[list[str]]:
+    """The cells of a section's tables, without the lines that rule them."""
+    lines = [line for line in sections(page)[section].splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines if "| ---" not in line]
+
+
+def test_what_is_on_the_broker_is_documented() -> None:
+    named = [row[0].strip("`") for row in table(RABBITMQ, "What there is on the broker")[1:]]
+    assert named == [NAMES.queue, NAMES.commands, NAMES.reports, NAMES.dead_letters, NAMES.lock]
+
+
+def test_documented_permissions_are_the_permissions() -> None:
+    rights = {"nothing": "^$", "everything above": daemon_permissions(NAMES).configure}
+
+    def pattern(cell: str) -> str:
+        return rights.get(cell) or f"^{re.escape(cell.strip('`'))}$"
+
+    documented = [Permissions(*map(pattern, row[2:])) for row in table(RABBITMQ, "Accounts")[1:]]
+    assert documented == [permissions(NAMES) for permissions in (daemon_permissions, client_permissions)] + [
+        worker_permissions(NAMES)
+    ]
+
+
+def test_documented_limits_are_the_limits() -> None:
+    mebibytes = DEAD_LETTER_BYTES_KEPT // 2**20
+    assert f"newest {DEAD_LETTERS_KEPT:,} are kept, of at most {mebibytes} MiB" in prose(RABBITMQ)
+    assert f"`x-delivery-limit` {DELIVERY_LIMIT:,}" in prose(RABBITMQ)
+    assert f"at most {MAX_AUTHORITIES:,} characters" in prose(RABBITMQ)
+
+
+def test_documented_words_of_the_broker_are_its_words() -> None:
+    source = "\n".join(
+        words for path in (ROOT / "lando/queue/rabbitmq").glob("*.py") for words in texts(path.read_text())
+    )
+    documented = [
+        re.split(r"…|[;:(]", row[0])[0].strip()
+        for row in table(ROOT / "docs" / "troubleshooting.md", "The broker")[1:]
+    ]
+    assert len(documented) > 10
+    assert [words for words in documented if words not in source] == []
+
+
+def texts(source: str) -> Iterator[str]:
+    """Every text of a module as it is shown, with a gap where a value is put in."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 # the job file

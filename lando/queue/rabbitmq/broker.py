@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -113,11 +114,19 @@ class Broker:
         words = _words(causes[-1]) if causes else "the connection was closed"
         return QueueUnavailable(f"the broker at {self} cannot be used: {words}")
 
+    def silence(self, seconds: float) -> QueueUnavailable:
+        """What it means that there was no connection after so many seconds."""
+        return QueueUnavailable(
+            f"the broker at {self} did not answer within {seconds:g} s; see to it, or correct "
+            f"{self.setting('host')} and port"
+        )
+
     def _refused(self, error: BaseException) -> LandoError | None:
-        if isinstance(error, (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)):
+        if isinstance(error, exceptions.AuthenticationError) or _is_login_refused(error):
             return UsageError(
                 f"{self.setting('password')}: the broker at {self} refuses the account {self.username!r} "
-                "with this password (guest may log in only on the broker's own machine)"
+                "with this password (guest may log in only on the broker's own machine); "
+                "`lando-fsm rabbitmq-setup` prints what makes the accounts"
             )
         if isinstance(error, exceptions.ProbableAccessDeniedError):
             return self._virtual_host_refused(str(error))
@@ -126,6 +135,10 @@ class Broker:
         if isinstance(error, socket.gaierror):
             return QueueUnavailable(f"{self.setting('host')}: {self.host}: {error.strerror}")
         if isinstance(error, exceptions.IncompatibleProtocolError):
+            if "CERTIFICATE_REQUIRED" in str(error):
+                return UsageError(
+                    f"{self.setting('tls.certificate')}: the broker at {self} wants one of ours"
+                )
             return QueueUnavailable(
                 f"{self.setting('port')}: nobody speaks AMQP at {self}; is this the broker's port, "
                 f"and does it need {'no ' if self.tls else ''}tls?"
@@ -136,11 +149,11 @@ class Broker:
             return QueueUnavailable(f"the broker at {self} closed the connection: {error.reply_text}")
         if isinstance(error, OSError):
             return QueueUnavailable(
-                f"the broker at {self} cannot be reached: {_words(error)}; is it running, and are "
-                f"{self.setting('host')} and port right?"
+                f"the broker at {self} cannot be reached: {_words(error)}; start it, or correct "
+                f"{self.setting('host')} and port"
             )
         if isinstance(error, exceptions.ConnectionOpenAborted):
-            return QueueUnavailable(f"the broker at {self} did not answer within {CONNECT_TIMEOUT:g} s")
+            return self.silence(CONNECT_TIMEOUT)
         return None
 
     def _virtual_host_refused(self, words: str) -> LandoError:
@@ -190,13 +203,31 @@ class Broker:
                 f"{self.setting('queue_name')} right?"
             )
         if code == RESOURCE_LOCKED:
-            return QueueTaken(f"another daemon is connected to this queue of the broker at {self}")
-        if code == PRECONDITION_FAILED and "inequivalent" in said:
-            return UsageError(
-                f"{self.setting('queue_name')}: what is there already is of another kind: {said}; choose "
-                "another name, set queue_type to its kind, or delete it on the broker once it is empty"
+            return QueueTaken(
+                f"the queue on the broker at {self} is held by another connection: another daemon's, or an "
+                "earlier one of this daemon, which the broker has not given up yet"
             )
+        if code == PRECONDITION_FAILED and "inequivalent" in said:
+            return self._another_kind(said)
         return QueueUnavailable(f"the broker at {self}: {said}")
+
+    def _another_kind(self, said: str) -> UsageError:
+        kind = re.search("x-queue-type.* current is (?:the value )?'?(quorum|classic|none)", said)
+        if kind is not None:
+            there = "quorum" if kind.group(1) == "quorum" else "classic"
+            return UsageError(
+                f"{self.setting('queue_type')}: the queue is there already, as a {there} one: {said}; set "
+                f"queue_type: {there}, choose another queue_name, or delete it once it is empty"
+            )
+        return UsageError(
+            f"{self.setting('queue_name')}: what is there already is of another kind: {said}; choose another "
+            "name, or delete it on the broker once it is empty"
+        )
+
+
+def _is_login_refused(error: BaseException) -> bool:
+    """Whether the broker said so; pika only guesses, also where a broker that stops cuts a login short."""
+    return isinstance(error, exceptions.ProbableAuthenticationError) and f"({ACCESS_REFUSED})" in str(error)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -45,6 +45,8 @@ class Connection:
         """Why the connection is lost."""
         self.blocked: str | None = None
         """Why the broker takes no messages just now, in its words."""
+        self.rung = False
+        """Whether the bell was rung; for who waits to take back."""
         parameters = broker.parameters()
         self._broker = broker
         self._bell = bell
@@ -52,7 +54,7 @@ class Connection:
         self._loop.activate_poller()
         self._channel: Channel | None = None
         if bell is not None:
-            self._loop.add_handler(bell.fileno(), lambda *_: None, self._loop.READ)
+            self._loop.add_handler(bell.fileno(), self._on_bell, self._loop.READ)
         self._connection = SelectConnection(
             parameters,
             on_open_callback=lambda _: None,
@@ -70,6 +72,10 @@ class Connection:
     def fail(self, error: LandoError) -> None:
         """Give the connection up: it can be of no more use."""
         self.error = self.error or error
+
+    def _on_bell(self, *_: Any) -> None:
+        if self._bell is not None and self._bell.silence():
+            self.rung = True
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self.blocked = str(frame.method.reason)
@@ -157,7 +163,9 @@ class Connection:
         """
         conversation = Conversation(steps)
         if not self.wait(conversation.is_over, timeout):
-            raise QueueUnavailable(f"the broker at {self._broker} did not answer within {timeout:g} s")
+            if self.blocked is not None:
+                raise QueueUnavailable(f"the broker at {self._broker} takes no messages now: {self.blocked}")
+            raise self._broker.silence(timeout)
         return conversation.result
 
     def close(self) -> None:
@@ -168,11 +176,19 @@ class Connection:
             deadline = time.monotonic() + CLOSE_TIMEOUT
             while not self._connection.is_closed and time.monotonic() < deadline:
                 self._poll(deadline - time.monotonic())
+            self._hang_up()
         except Exception as error:  # whatever state it is in, nothing may come of a good-bye
             logging.getLogger("lando").debug("closing a connection: %s", error)
         finally:
             self.error = self.error or QueueUnavailable("the connection was closed")
             self._let_go()
+
+    def _hang_up(self) -> None:
+        """Close the socket of a broker that does not answer, so that it gives up our lock once it can."""
+        transport = getattr(self._connection, "_transport", None)  # pika has no public way
+        if not self._connection.is_closed and transport is not None:
+            transport.abort()
+            self._poll(0.0)
 
     def _let_go(self) -> None:
         if self._bell is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lando.errors import LandoError, UsageError
 from lando.queue import Delivery, QueueUnavailable
 from lando.queue.bell import Bell
-from lando.queue.rabbitmq.broker import Broker
+from lando.queue.rabbitmq.broker import Broker, QueueTaken
 from lando.queue.rabbitmq.letters import letter
 from lando.queue.rabbitmq.names import Names
 from lando.queue.rabbitmq.publisher import RabbitMQPublisher
@@ -28,6 +28,8 @@ CONNECT_PATIENCE = 1.0
 """Seconds for which one ``receive`` waits for a connection to come about."""
 STEADY = 5.0
 """Seconds after which a connection counts as a good one: the back-off begins anew."""
+TAKEN_PATIENCE = 4
+"""Heartbeats for which a new daemon waits for a queue that somebody holds."""
 BURIAL_TIMEOUT = 3.0
 BURIAL_PAUSE = 10.0
 """Seconds until a burial is tried again; messages that can be understood do not wait for it."""
@@ -63,6 +65,7 @@ class RabbitMQQueue:
         self._next_burial = 0.0
         self._session: Session | None = None
         self._sessions = 0
+        self._made_at = time.monotonic()
         self._was_connected = False
         self._trouble = QueueUnavailable(f"connecting to the broker at {broker}")
         self._tries = 0
@@ -87,9 +90,7 @@ class RabbitMQQueue:
         with self._losing():
             ready = session.is_ready(patience)
             if not ready and session.age > ANSWER_TIMEOUT:
-                raise QueueUnavailable(
-                    f"the broker at {self._broker} did not answer within {ANSWER_TIMEOUT:g} s"
-                )
+                raise self._broker.silence(ANSWER_TIMEOUT)
         if not ready:
             raise self._trouble
         self._was_connected = True
@@ -103,8 +104,17 @@ class RabbitMQQueue:
             self._end_session()
             if isinstance(error, UsageError) and not self._was_connected:
                 raise
+            if isinstance(error, QueueTaken) and self._is_in_vain():
+                raise UsageError(
+                    f"{error}; one daemon serves a queue: end that one, or choose another queue_name"
+                ) from None
             self._trouble = QueueUnavailable(str(error))
             raise self._trouble from error
+
+    def _is_in_vain(self) -> bool:
+        """Whether whoever holds the queue must be alive: a broker gives up a dead connection sooner."""
+        waited = time.monotonic() - self._made_at
+        return not self._was_connected and waited > TAKEN_PATIENCE * self._broker.heartbeat
 
     def _end_session(self) -> None:
         session, self._session = self._session, None
@@ -164,6 +174,7 @@ class RabbitMQQueue:
             log.warning("%d messages cannot be moved to the dead letters yet: %s", len(letters), error)
             self._next_burial = time.monotonic() + BURIAL_PAUSE
             return
+        self._letters.close()  # it would not answer heartbeats until the next burial
         done = [burial.delivery for burial in self._burials]
         self._burials.clear()
         self.ack(done)

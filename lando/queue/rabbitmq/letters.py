@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +18,19 @@ from lando.queue.rabbitmq.connection import Connection
 from lando.queue.rabbitmq.names import Names
 from lando.queue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
 
-REASON, EXCHANGE, SENDER = "reason", "exchange", "sender"
-"""Headers of a dead letter: why it is one, where it was published, and the account, as the broker vouched."""
+REASON, EXCHANGE, SENDER, AT = "reason", "exchange", "sender", "at"
+"""Headers of a dead letter: why it is one, where it was published, the account, as the broker vouched, and
+when it was buried, in microseconds since the epoch: the broker keeps no order once they were listed."""
+DEFAULT_EXCHANGE = ""
+"""Where accounts with more rights than ours need can publish; so what came from there can go back there."""
 READ_TIMEOUT = 15.0
 """Seconds that reading one of them may take."""
 
 
 def letter(delivery: Delivery, reason: str, letter_id: str, names: Names) -> Outgoing:
     """The dead letter of a message."""
-    exchange = {"client": names.commands, "worker": names.reports, None: ""}[delivery.origin]
-    headers = {REASON: reason, EXCHANGE: exchange, SENDER: delivery.sender}
+    exchange = {"client": names.commands, "worker": names.reports, None: DEFAULT_EXCHANGE}[delivery.origin]
+    headers = {REASON: reason, EXCHANGE: exchange, SENDER: delivery.sender, AT: time.time_ns() // 1000}
     return Outgoing(
         delivery.raw, names.dead_letters, headers, letter_id, "application/octet-stream", int(time.time())
     )
@@ -53,19 +57,22 @@ class _Read:
     tag: int
     properties: Any
     raw: bytes
+    is_ours: bool
+    """Whether the daemon buried it; else the broker did, and its headers are whatever somebody wrote."""
 
     @property
     def headers(self) -> dict[str, Any]:
-        return self.properties.headers or {}
+        return (self.properties.headers or {}) if self.is_ours else {}
 
     @property
     def id(self) -> str:
-        return str(self.properties.message_id or f"broker-{self.tag}")
+        if self.is_ours and self.properties.message_id:
+            return str(self.properties.message_id)
+        return f"broker-{hashlib.sha256(self.raw).hexdigest()[:16]}"
 
     def as_letter(self) -> DeadLetter:
-        broker = self.headers.get("x-first-death-reason", "no reason is known")
-        reason = self.headers.get(REASON) or f"the broker: {broker}"
-        at = float(self.properties.timestamp or 0)
+        reason = self.headers.get(REASON) or "moved here by the broker"
+        at = self.headers.get(AT, 0) / 1e6 or float(self.properties.timestamp or 0)
         return DeadLetter(self.id, str(reason), self.raw[:FIRST_BYTES], len(self.raw), at)
 
 
@@ -85,38 +92,58 @@ class RabbitMQLetters:
         """See ``DeadLetters.all``."""
         with self._connected() as connection:
             try:
-                return [read.as_letter() for read in self._each(connection)]
+                found = [read.as_letter() for read in self._each(connection)]
             except QueueAbsent:
                 return []  # no daemon has made it yet
+        # Twice with one id: the broker was slow to confirm it, so it was buried again.
+        return sorted({each.id: each for each in found}.values(), key=lambda each: each.at)
 
     def requeue(self, ids: Sequence[str]) -> None:
-        """See ``DeadLetters.requeue``."""
-        self._let_go(ids, self._publish_again)
+        """See ``DeadLetters.requeue``.
+
+        Raises:
+            UsageError: or it is not known whose one of them was; nothing was done.
+        """
+        with self._connected() as connection:
+            chosen = [(read, self._exchange(read)) for read in self._chosen(connection, ids)]
+            for read, exchange in chosen:
+                self._publish_again(read, exchange)
+                self._forget(connection, read)
 
     def drop(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.drop``."""
-        self._let_go(ids, lambda _: None)
+        with self._connected() as connection:
+            for read in self._chosen(connection, ids):
+                self._forget(connection, read)
 
-    def _publish_again(self, read: _Read) -> None:
-        """To where it came from: a worker's message does not become a client's."""
-        exchange = read.headers.get(EXCHANGE) or self._names.commands
+    def _exchange(self, read: _Read) -> str:
+        """Where it came from: a worker's message does not become a client's."""
+        exchange = read.headers.get(EXCHANGE)
+        if exchange not in (self._names.commands, self._names.reports, DEFAULT_EXCHANGE):
+            raise UsageError(
+                f"dead letter {read.id}: it is not known who sent it, so it cannot be requeued; drop it, and "
+                "send the command again if it was yours"
+            )
+        return str(exchange)
+
+    def _publish_again(self, read: _Read, exchange: str) -> None:
         publisher = RabbitMQPublisher(self._broker, exchange, self._names.queue)
         try:
             publisher.publish_all([Outgoing(read.raw, exchange, {SENDER: read.headers.get(SENDER)})])
         finally:
             publisher.close()
 
-    def _let_go(self, ids: Sequence[str], before: Callable[[_Read], None]) -> None:
+    def _chosen(self, connection: Connection, ids: Sequence[str]) -> list[_Read]:
         wanted = set(ids)
-        with self._connected() as connection:
-            chosen = [read for read in self._each(connection) if read.id in wanted]
-            missing = wanted - {read.id for read in chosen}
-            if missing:
-                raise UsageError(f"no dead letter {sorted(missing)[0]}; `lando-fsm dead-letters` lists them")
-            for read in chosen:
-                before(read)
-                connection.channel.basic_ack(read.tag)
-                connection.serve()
+        chosen = [read for read in self._each(connection) if read.id in wanted]
+        missing = wanted - {read.id for read in chosen}
+        if missing:
+            raise UsageError(f"no dead letter {min(missing)}; `lando-fsm dead-letters` lists them")
+        return chosen
+
+    def _forget(self, connection: Connection, read: _Read) -> None:
+        connection.channel.basic_ack(read.tag)
+        connection.serve()
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -133,7 +160,8 @@ class RabbitMQLetters:
         got: list[_Read] = []
 
         def take(_: Any, method: Any, properties: Any, raw: bytes) -> None:
-            got.append(_Read(method.delivery_tag, properties, raw))
+            is_ours = properties.user_id == self._broker.username
+            got.append(_Read(method.delivery_tag, properties, raw, is_ours))
 
         connection.channel.add_callback(empty.append, [pika.spec.Basic.GetEmpty])
         while True:

@@ -75,7 +75,8 @@ class RabbitMQPublisher:
         try:
             self._publish_all(self._connection or self._connect(), messages)
         except LandoError:
-            self.close()
+            if not self._is_blocked():
+                self.close()
             raise
 
     def _is_idle_connection_lost(self) -> bool:
@@ -87,6 +88,15 @@ class RabbitMQPublisher:
         except LandoError:
             return True
         return False
+
+    def _is_blocked(self) -> bool:
+        """Whether the broker reads nothing from the connection for now.
+
+        It would not notice that it was closed, either: one for each try would pile up there, each with a copy
+        of the messages, and it takes all of them when it is well again. So the connection is kept.
+        """
+        connection = self._connection
+        return connection is not None and connection.error is None and connection.blocked is not None
 
     def _connect(self) -> Connection:
         connection = self._connection = Connection(self._broker)
@@ -114,6 +124,8 @@ class RabbitMQPublisher:
             self._refused += len(answered)
 
     def _publish_all(self, connection: Connection, messages: Sequence[Outgoing]) -> None:
+        if self._is_blocked():
+            raise QueueUnavailable(self._why_not_confirmed(connection))
         self._returned.clear()
         self._refused = 0
         for message in messages:

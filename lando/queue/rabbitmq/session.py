@@ -49,7 +49,6 @@ class Session:
     ) -> None:
         self._broker = broker
         self._names = names
-        self._bell = bell
         self._base = number * TAGS
         self._begun = time.monotonic()
         self._buffer: deque[Delivery] = deque()
@@ -65,12 +64,16 @@ class Session:
         return time.monotonic() - self._begun
 
     def is_ready(self, patience: float) -> bool:
-        """Whether it is connected and consumes, after at most ``patience`` seconds.
+        """Whether it is connected and consumes, after at most ``patience`` seconds, or the bell.
 
         Raises:
             LandoError: it will not be.
         """
-        return self._connection.wait(self._set_up.is_over, patience)
+        self._connection.wait(lambda: self._set_up.is_over() or self._connection.rung, patience)
+        if self._set_up.is_over():
+            return True
+        self._connection.rung = False
+        return False
 
     def _setting_up(self, queue_type: QueueType | None) -> Steps[None]:
         channel = yield from self._connection.opened()
@@ -112,7 +115,8 @@ class Session:
             LandoError: the connection is lost.
         """
         if not self._buffer:
-            self._connection.wait(lambda: bool(self._buffer) or self._bell.silence(), timeout)
+            self._connection.wait(lambda: bool(self._buffer) or self._connection.rung, timeout)
+            self._connection.rung = False
         self._read_more(limit)
         received = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
         self._buffered -= sum(len(delivery.raw) for delivery in received)
@@ -134,17 +138,16 @@ class Session:
         Raises:
             LandoError: the connection is lost.
         """
-        return self._is_empty() and self._is_empty() and not self._buffer
+        return not self._buffer and self._is_empty() and self._is_empty() and not self._buffer
 
     def _is_empty(self) -> bool:
-        found = self._connection.carry_out(
-            self._connection.answer(
-                lambda callback: self._connection.channel.queue_declare(
-                    self._names.queue, passive=True, callback=callback
-                )
-            ),
-            ANSWER_TIMEOUT,
-        )
+        answers: list[Any] = []
+        self._connection.channel.queue_declare(self._names.queue, passive=True, callback=answers.append)
+        if not self._connection.wait(lambda: bool(answers or self._buffer), ANSWER_TIMEOUT):
+            raise QueueUnavailable(f"the broker at {self._broker} did not answer within {ANSWER_TIMEOUT:g} s")
+        if not answers:
+            return False  # the answer comes behind more messages, which are not to sit in memory all at once
+        found = answers[0].method
         if found.consumer_count > 1 and not self._told_of_others:
             self._told_of_others = True
             log.warning(
