@@ -39,7 +39,7 @@ class Bell:
 
     def close(self) -> None:
         """Let go of the pipe."""
-        ends = (self._hear, self._ring)
+        ends = {self._hear, self._ring} - {-1}
         self._hear = self._ring = -1
         for end in ends:
             os.close(end)

@@ -130,6 +130,13 @@ class RabbitMQLetters:
         publisher = RabbitMQPublisher(self._broker, exchange, self._names.queue)
         try:
             publisher.publish_all([Outgoing(read.raw, exchange, {SENDER: read.headers.get(SENDER)})])
+        except UsageError:
+            if exchange != DEFAULT_EXCHANGE:
+                raise
+            raise UsageError(
+                f"dead letter {read.id}: it came through the default exchange, where "
+                f"{self._broker.username!r} may not publish; drop it, and send the command again if it was yours"
+            ) from None
         finally:
             publisher.close()
 
