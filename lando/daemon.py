@@ -480,8 +480,10 @@ class Daemon:
 
     def _take_sightings(self, transaction: Transaction, count: int, now: float) -> list[Server]:
         leaked: list[Server] = []
-        for _ in range(count):
+        for remaining in range(count, 0, -1):
             sighting = self._sightings.popleft()
+            if remaining > 1:
+                continue  # only the newest tells how things are
             with self._guarded(transaction, "looking at servers"):
                 jobs = transaction.jobs_in(LIVE_STATES)
                 leaked = self._sweeper.leaked(sighting, jobs, now)

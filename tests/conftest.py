@@ -123,10 +123,10 @@ def private_broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What the explorations of the model saw; here, since a parallel run loads no conftest further down."""
+    """What the large tests saw; here, since a parallel run loads no conftest further down."""
     reports = terminalreporter.getreports("passed")
-    lines = [value for report in reports for name, value in report.user_properties if name == "exploration"]
+    lines = [value for report in reports for name, value in report.user_properties if name == "seen"]
     if lines:
-        terminalreporter.section("explorations of the model")
+        terminalreporter.section("what was seen")
         for line in lines:
             terminalreporter.write_line(line)

@@ -83,6 +83,6 @@ def test_a_story_is_as_short_as_it_can_be() -> None:
 
 def assert_holds(found: Exploration, record_property: Record) -> None:
     print(found)
-    record_property("exploration", str(found))
+    record_property("seen", str(found))
     assert found.broken is None, f"\n{found}"
     assert found.states > 10

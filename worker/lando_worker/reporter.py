@@ -144,11 +144,18 @@ class Reporter:
             except Exception as error:  # whatever it is, the report must get through
                 print(f"lando: cannot report: {self._logbook.masked(str(error))}; trying again", flush=True)
                 self._disconnect()
-                time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
-                wait = min(wait * 2, LONGEST_WAIT)
+                self._pause(wait * random.uniform(0.5, 1))  # noqa: S311
+                wait = min(wait * 2, LONGEST_WAIT, self._heartbeat)
             else:
                 self._spool.delivered(seq)
                 wait = FIRST_WAIT
+
+    def _pause(self, seconds: float) -> None:
+        """The end does not wait until earlier reports are delivered: it is kept on disk at once."""
+        with self._news:
+            ended = self._news.wait_for(lambda: self._final is not None and not self._spool.closed, seconds)
+        if ended and self._final is not None:
+            self._add_end(self._final)
 
     def _publish(self, raw: bytes) -> None:
         if self._publisher is None:

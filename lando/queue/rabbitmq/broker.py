@@ -143,6 +143,8 @@ class Broker:
                 f"{self.setting('port')}: nobody speaks AMQP at {self}; is this the broker's port, "
                 f"and does it need {'no ' if self.tls else ''}tls?"
             )
+        if isinstance(error, exceptions.StreamLostError):
+            return QueueUnavailable(f"the connection to the broker at {self} was lost")
         if isinstance(error, exceptions.ChannelClosedByBroker):
             return self._operation_refused(error.reply_code, error.reply_text)
         if isinstance(error, exceptions.ConnectionClosedByBroker):

@@ -22,7 +22,7 @@ from lando.queue.rabbitmq.topology import QueueType
 
 log = logging.getLogger("lando")
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0
+FIRST_WAIT, LONGEST_WAIT = 0.25, 10.0
 """Seconds between two tries to connect."""
 CONNECT_PATIENCE = 1.0
 """Seconds for which one ``receive`` waits for a connection to come about."""

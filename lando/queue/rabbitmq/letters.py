@@ -135,7 +135,7 @@ class RabbitMQLetters:
                 raise
             raise UsageError(
                 f"dead letter {read.id}: it came through the default exchange, where "
-                f"{self._broker.username!r} may not publish; drop it, and send the command again if it was yours"
+                f"{self._broker.username!r} may not publish; drop it, and send it again if it was yours"
             ) from None
         finally:
             publisher.close()
