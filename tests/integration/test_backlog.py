@@ -12,7 +12,7 @@ from lando.cloud import Limits, Server, ServerRequest
 from lando.daemon import BATCH
 from lando.job import Job, JobSpec
 from lando.messages import Message
-from lando.queue.embedded import EmbeddedLetters, EmbeddedPublisher
+from lando.queue.embedded import EmbeddedPublisher
 from lando.service import Service
 from lando.site import Site
 from lando.store import Store
@@ -88,8 +88,8 @@ def test_a_result_far_back_in_the_queue_outweighs_a_server_that_is_down(tmp_path
     serving.stop()
 
     job = job_of(site, job_id)
-    assert job is not None
-    worker = EmbeddedPublisher(site.database, "worker")
+    assert job is not None and site.embedded_queue is not None
+    worker = EmbeddedPublisher(site.embedded_queue, "worker")
     token = job.requests[0].token
     for seq in range(1, BATCH + 50):
         worker.publish(Message("worker_progress", {}, job_id, 1, token, seq).encode())
@@ -122,14 +122,16 @@ def test_an_invalid_name_makes_a_failed_job_and_shows_no_secret(tmp_path: Path) 
     assert job is not None
     assert "name" in job.reason
     assert "hunter2" not in job.reason
-    assert EmbeddedLetters(site.database).all() == []
+    assert site.dead_letters().all() == []
 
 
 def test_no_worker_can_use_up_the_id_of_a_clients_message(tmp_path: Path) -> None:
     site, _ = a_site(tmp_path)
     job_id = str(uuid.uuid4())
     body = JobSpec("/nowhere", ".", {}, "t.cwl").as_body()
-    worker = EmbeddedPublisher(site.publisher() and site.database, "worker")
+    site.publisher().close()  # makes the queue
+    assert site.embedded_queue is not None
+    worker = EmbeddedPublisher(site.embedded_queue, "worker")
     worker.publish(Message("worker_started", {}, job_id, 1, "guess", 1, id=f"start-{job_id}").encode())
     serving = Serving(site)
     try:

@@ -359,7 +359,7 @@ def test_a_job_that_is_never_confirmed_can_be_submitted_again(
     monkeypatch.setenv("LANDO_STATE_DIR", str(tmp_path / "state"))
     here, job = Site(load(config)), str(uuid.uuid4())
 
-    def full() -> None:
+    def full(patience: float) -> None:
         raise QueueUnavailable("the disk is full")
 
     monkeypatch.setattr(here, "publisher", full)
