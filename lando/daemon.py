@@ -202,16 +202,22 @@ class Daemon:
             self._read_queue(sightings)
         except QueueUnavailable as error:
             self._note_disconnection(str(error))
+            time.sleep(0.1)  # a queue that fails at once must not make this loop spin
         self._notice_clock()
         self._work(sightings if self._up_to_date else 0)
 
     def _read_queue(self, sightings: int) -> None:
         deliveries = self._queue.receive(BATCH, self._wait)
-        self._note_connection()
+        obstacle = self._queue.obstacle()
+        if obstacle is None:
+            self._note_connection()
+        else:
+            self._note_disconnection(obstacle)
         self._notice_clock()
         if deliveries:
             self._take_all(deliveries)
-        if len(deliveries) == BATCH or not (sightings or self._listening_since is None or self._is_tick()):
+        to_be_judged = sightings or self._listening_since is None or self._is_tick()
+        if obstacle is not None or len(deliveries) == BATCH or not to_be_judged:
             return
         self._notice_clock()
         self._up_to_date = self._queue.is_read_up_to_date()
@@ -227,11 +233,8 @@ class Daemon:
         if words != self._disconnected_words:
             self._disconnected_words = words
             self._queue_news = True
-            since = time.strftime("%H:%M:%S", time.localtime(self._disconnected_since))
-            log.error(
-                "disconnected from the work queue since %s: %s; trying again, nothing is lost", since, words
-            )
-        time.sleep(0.1)  # a queue that fails at once must not make this loop spin
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._disconnected_since))
+            log.error("disconnected from the work queue since %s: %s; trying again", since, words)
 
     def _note_connection(self) -> None:
         if self._disconnected_since is None:
@@ -299,8 +302,12 @@ class Daemon:
         for (delivery, message), what in zip(messages, taken, strict=True):
             self._tell(delivery, message, what)
         reach("before-ack")
-        self._queue.ack([delivery for delivery, _ in messages])
+        results = list(zip(messages, taken, strict=True))
+        self._queue.ack([delivery for (delivery, _), what in results if what.disposition != "unknown"])
         reach("after-ack")
+        strays = [(delivery, what.words) for (delivery, _), what in results if what.disposition == "unknown"]
+        if strays:
+            self._bury(strays)  # perhaps somebody else's: they can be requeued
 
     def _take_alone(self, delivery: Delivery, message: Message) -> None:
         try:
@@ -321,15 +328,10 @@ class Daemon:
             else:
                 log.info("shutdown_server: ending")
                 self._stopping = True
-        elif taken.disposition != "taken":
-            log.info(
-                "%s %s from %s %s: %s",
-                message.type,
-                taken.job_id or "",
-                _whose(delivery),
-                taken.disposition,
-                taken.words,
-            )
+        elif taken.disposition not in ("taken", "unknown"):
+            about = f"{message.type} {taken.job_id or ''}".strip()
+            words = f": {taken.words}" if taken.words else ""
+            log.info("%s from %s %s%s", about, _whose(delivery), taken.disposition, words)
 
     # everything else
 
@@ -396,7 +398,8 @@ class Daemon:
         if time.monotonic() >= self._next_forgetting:
             self._next_forgetting = time.monotonic() + FORGET_EVERY
             for origin, seconds in REMEMBERED:
-                transaction.forget_processed(origin, now - seconds, FORGET_AT_ONCE)
+                if transaction.forget_processed(origin, now - seconds, FORGET_AT_ONCE) == FORGET_AT_ONCE:
+                    self._next_forgetting = 0.0  # there is more
 
     def _conclude(self, transaction: Transaction) -> None:
         while self._finished:
@@ -461,8 +464,8 @@ class Daemon:
     # observation
 
     def _servers_to_look_for(self, transaction: Transaction) -> tuple[str, ...] | None:
-        if self._looking or time.monotonic() < self._next_look:
-            return None
+        if self._looking or self._sightings or time.monotonic() < self._next_look:
+            return None  # what was seen last is to be taken first
         self._next_look = time.monotonic() + self._numbers.observe
         jobs = transaction.jobs_in(("booting", "running"))
         return tuple(job.server_id for job in jobs if job.server_id is not None)
@@ -480,10 +483,8 @@ class Daemon:
 
     def _take_sightings(self, transaction: Transaction, count: int, now: float) -> list[Server]:
         leaked: list[Server] = []
-        for remaining in range(count, 0, -1):
+        for _ in range(count):
             sighting = self._sightings.popleft()
-            if remaining > 1:
-                continue  # only the newest tells how things are
             with self._guarded(transaction, "looking at servers"):
                 jobs = transaction.jobs_in(LIVE_STATES)
                 leaked = self._sweeper.leaked(sighting, jobs, now)

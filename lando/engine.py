@@ -81,7 +81,7 @@ class Pace:
         return min(self.longest, self.first * 2.0 ** min(tries, 30))
 
 
-Disposition = Literal["taken", "duplicate", "ignored", "refused", "shutdown"]
+Disposition = Literal["taken", "duplicate", "ignored", "refused", "shutdown", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,13 @@ class Engine:
         key = _key(message)
         if ledger.is_processed(key):
             return Taken("duplicate", job_id=message.job)
-        ledger.mark_processed(key, now)
+        taken = self._answer(ledger, message, now, sender)
+        # A report that changed nothing can come again; workers make no rows of what is ignored.
+        if message.origin == "client" or taken.disposition == "taken":
+            ledger.mark_processed(key, now)
+        return taken
+
+    def _answer(self, ledger: Ledger, message: Message, now: float, sender: str | None) -> Taken:
         if message.type == "start_worker":
             return self._start(ledger, message, now, sender)
         if message.type == "shutdown_server":
@@ -168,6 +174,9 @@ class Engine:
         if job is None and message.type == "cancel_job":
             ledger.remember_cancel(message.job, now)
             return Taken("taken", "the cancel came before its job; it is remembered", message.job)
+        if job is None and message.origin == "worker":
+            words = f"no job {message.job} in this database; does another daemon serve the queue, too?"
+            return Taken("unknown", words, message.job)
         if job is None:
             return Taken("ignored", f"no such job: {message.job}", message.job)
         if message.type == "cancel_job":

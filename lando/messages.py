@@ -85,7 +85,7 @@ def decode(raw: bytes, origin: Origin | None = None) -> Message:
     envelope = _object(raw)
     version = envelope.get("version")
     if version != VERSION or isinstance(version, bool):
-        raise Malformed(f"version {version!r}; this daemon understands version {VERSION}")
+        raise Malformed(f"version {_short(version)}; this daemon understands version {VERSION}")
     kind = envelope.get("type")
     if kind not in CLIENT_TYPES + WORKER_TYPES:
         raise Malformed(f"unknown type {_short(kind)}")

@@ -33,6 +33,7 @@ class Service:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        site.try_worker_account()
         _ = site.cloud  # a setting that this version cannot serve is told before anything is made
         site.prepare_state_dir()
         self._resources = contextlib.ExitStack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -19,7 +20,7 @@ from lando.config import Config
 from lando.errors import UsageError
 from lando.filesystem import refuse_network_filesystem
 from lando.job import JobSpec
-from lando.queue import DeadLetters, Publisher, WorkQueue
+from lando.queue import DeadLetters, Publisher, QueueUnavailable, WorkQueue
 from lando.queue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQueue
 from lando.tasks import SendCreate
 
@@ -108,6 +109,18 @@ class Site:
             from_url=False,
             account="worker_",
         )
+
+    def try_worker_account(self) -> None:
+        """See that workers will be able to log in, as far as that can be told now.
+
+        Raises:
+            UsageError: they will not.
+        """
+        if self.embedded_queue is None:
+            from lando.queue.rabbitmq.inspection import look  # noqa: PLC0415
+
+            with contextlib.suppress(QueueUnavailable):  # the daemon waits for the broker
+                look(self.worker_broker, self.names.queue)
 
     @cached_property
     def names(self) -> Names:

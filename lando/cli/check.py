@@ -119,7 +119,7 @@ def _rabbitmq(here: Site) -> tuple[Literal["ok", "warning"], str]:
     where = f"RabbitMQ at {here.broker}, queue {here.names.queue!r}"
     if found is None:
         return "warning", f"{where}: not there yet, made by the first daemon"
-    words = f"{where} (version {found.version}), {found.waiting} messages not taken yet"
+    words = f"{where} (version {found.version}), {found.waiting} not taken yet"
     letters = look(here.broker, here.names.dead_letters)
     if letters is not None and letters.waiting:
         return "warning", f"{words}, {letters.waiting} dead letters; see `lando-fsm dead-letters`"

@@ -58,9 +58,9 @@ def _print(letters: list[DeadLetter], as_json: bool) -> None:
     if not letters:
         note("no dead letters")
     for letter in letters:
-        print(
-            f"{letter.id}  {rfc3339(letter.at)}  {letter.reason}  {letter.size} bytes  {letter.first_bytes!r}"
-        )
+        whose = " ".join(filter(None, (letter.origin, letter.sender))) or "somebody unknown"
+        words = f"{letter.reason}  {letter.size} bytes  {letter.first_bytes!r}"
+        print(f"{letter.id}  {rfc3339(letter.at) or '-'}  {whose}  {words}")
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
@@ -68,6 +68,8 @@ def _as_json(letter: DeadLetter) -> dict[str, Any]:
         "id": letter.id,
         "at": rfc3339(letter.at),
         "reason": letter.reason,
+        "origin": letter.origin,
+        "sender": letter.sender,
         "bytes": letter.size,
         "first_bytes": letter.first_bytes.decode("utf-8", "backslashreplace"),
     }

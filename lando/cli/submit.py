@@ -53,6 +53,14 @@ def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
     Raises:
         LandoError: not confirmed in time; the text names the --id that makes repeating harmless.
     """
+    try:
+        _publish(here, message, patience)
+    except KeyboardInterrupt:
+        note(f"it may be queued; submitting it again with --id {message.job} cannot make it run twice")
+        raise
+
+
+def _publish(here: Site, message: Message, patience: float) -> None:
     begun = time.monotonic()
     wait = FIRST_WAIT
     while True:

@@ -37,14 +37,19 @@ FIRST_BYTES = 60
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that could not be understood, kept with the reason. ``at`` is epoch seconds."""
+    """A message that could not be understood, kept with the reason.
+
+    Its sender is as far known as the queue could tell; ``at`` is epoch seconds, None where it is not known.
+    """
 
     id: str
     reason: str
     first_bytes: bytes
     size: int
     """Bytes of the whole message."""
-    at: float
+    at: float | None
+    origin: Origin | None = None
+    sender: str | None = None
 
 
 class DeadLetters(Protocol):
@@ -94,8 +99,12 @@ class WorkQueue(Protocol):
         """Up to ``limit`` messages, oldest first; waits at most ``timeout`` seconds, less when woken."""
         ...
 
+    def obstacle(self) -> str | None:
+        """Why those who publish cannot get their messages into the queue just now, as far as is known."""
+        ...
+
     def is_read_up_to_date(self) -> bool:
-        """Whether everything that was queued before this call has been received."""
+        """Whether everything that was queued before this call has been received, and nothing is held up."""
         ...
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:

@@ -223,6 +223,10 @@ class EmbeddedQueue:
                     "DELETE FROM queue_messages WHERE id = ?", [(delivery.tag,) for delivery in deliveries]
                 )
 
+    def obstacle(self) -> str | None:
+        """See ``WorkQueue.obstacle``: publishers wait for the file themselves, and say so."""
+        return None
+
     def is_read_up_to_date(self) -> bool:
         """See ``WorkQueue.is_read_up_to_date``."""
         query = "SELECT NOT EXISTS (SELECT 1 FROM queue_messages WHERE id > ?)"
@@ -292,9 +296,12 @@ class EmbeddedLetters:
 
     def all(self) -> list[DeadLetter]:
         """See ``DeadLetters.all``."""
-        query = "SELECT id, reason, substr(raw, 1, ?), length(raw), at FROM queue_dead_letters ORDER BY id"
+        query = (
+            "SELECT id, reason, substr(raw, 1, ?), length(raw), at, origin, sender "
+            "FROM queue_dead_letters ORDER BY id"
+        )
         rows = _select(self._database, query, (FIRST_BYTES,))
-        return [DeadLetter(str(row[0]), row[1], bytes(row[2]), row[3], row[4]) for row in rows]
+        return [DeadLetter(str(row[0]), row[1], bytes(row[2]), *row[3:]) for row in rows]
 
     def requeue(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.requeue``."""

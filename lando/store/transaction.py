@@ -242,14 +242,19 @@ class Transaction:
         """See ``Ledger.mark_processed``."""
         self._pending.mark_processed(message_id, at)
 
-    def forget_processed(self, origin: Origin, before: float, limit: int) -> None:
-        """Forget up to ``limit`` messages of before this time (epoch seconds), and as old early cancels."""
+    def forget_processed(self, origin: Origin, before: float, limit: int) -> int:
+        """Forget up to ``limit`` messages of before this time (epoch seconds), and as old early cancels.
+
+        Returns:
+            How many messages were forgotten.
+        """
         old = sa.select(PROCESSED.c.id).where(
             PROCESSED.c.at < before, PROCESSED.c.id.startswith(f"{origin}:")
         )
-        self._connection.execute(sa.delete(PROCESSED).where(PROCESSED.c.id.in_(old.limit(limit))))
+        forgotten = self._connection.execute(sa.delete(PROCESSED).where(PROCESSED.c.id.in_(old.limit(limit))))
         if origin == "client":
             self._connection.execute(sa.delete(EARLY_CANCELS).where(EARLY_CANCELS.c.at < before))
+        return forgotten.rowcount
 
     def remember_cancel(self, job_id: str, at: float) -> None:
         """See ``Ledger.remember_cancel``."""
@@ -272,10 +277,11 @@ class Transaction:
             LOGS.c.job_id == job_id, LOGS.c.attempt == attempt, LOGS.c.seq == seq
         )
         if self._connection.execute(same).first() is None:
-            self._connection.execute(
+            inserted = self._connection.execute(
                 sa.insert(LOGS).values(job_id=job_id, attempt=attempt, seq=seq, text=text[-MAX_LOG:])
             )
-            if seq % TRIM_EVERY == 0 or len(text) >= MAX_LOG // TRIM_EVERY:
+            (row_id,) = inserted.inserted_primary_key or (0,)
+            if row_id % TRIM_EVERY == 0 or len(text) >= MAX_LOG // TRIM_EVERY:
                 self._drop_oldest_logs(job_id)
 
     def _drop_oldest_logs(self, job_id: str) -> None:

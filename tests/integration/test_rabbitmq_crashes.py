@@ -270,6 +270,37 @@ def cut_login_short(listener: socket.socket, said: int | None) -> None:
             connection.recv(65536)
 
 
+def test_an_alarm_is_nobodys_silence(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
+    """A broker that takes no messages shows an empty queue to who only reads it."""
+    site = BrokerSite(tmp_path / "site", private_broker.virtual_host(), config=NERVOUS)
+    try:
+        site.start_daemon()
+        job, tally = counted(site.root, "wf", gate.script)
+        running = site.queue_job(job)
+        gate.wait_for_arrivals()
+        site.wait(running, "running")
+        private_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1})")
+        wait_for(
+            lambda: (
+                "takes no messages just now" in site.job(running)["reason"]
+                or "disconnected" in site.job(running)["reason"]
+            ),
+            "status to say so",
+            15,
+        )
+        time.sleep(8)  # more than the silence that a worker may keep
+        assert site.job(running)["state"] == "running", site.daemon_log()
+        private_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.6)")
+        gate.let_through()
+        found = site.wait(running, "done", "failed")
+        assert (found["state"], found["attempt"]) == ("done", 1), (found, site.daemon_log())
+        assert runs(tally) == 1
+        assert site.daemon_log().count("takes no messages just now") <= 2  # and why, once that is known
+        site.nothing_is_left()
+    finally:
+        site.close()
+
+
 # hanging
 
 

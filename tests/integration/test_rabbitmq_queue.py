@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import random
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pika
 import pika.exceptions
@@ -24,7 +27,7 @@ import pytest
 from lando.errors import LandoError, UsageError
 from lando.queue import Delivery, QueueAbsent, QueueUnavailable
 from lando.queue.rabbitmq import Broker, RabbitMQPublisher, RabbitMQQueue, consumer, session
-from lando.queue.rabbitmq.letters import RabbitMQLetters
+from lando.queue.rabbitmq.letters import MAX_REASON, RabbitMQLetters
 from lando.queue.rabbitmq.publisher import Outgoing
 from lando.queue.rabbitmq.session import MAX_BUFFERED, PREFETCH
 from lando.queue.rabbitmq.topology import QueueType
@@ -115,7 +118,7 @@ def connect(queue: RabbitMQQueue) -> None:
 
     def is_connected() -> bool:
         with contextlib.suppress(QueueUnavailable):
-            return queue.is_read_up_to_date() or True
+            return queue.is_read_up_to_date() or queue._pulse.is_fresh
         with contextlib.suppress(QueueUnavailable):
             queue.receive(0, 0.0)
         return False
@@ -148,7 +151,7 @@ def take(queue: RabbitMQQueue, count: int, limit: int = 500) -> list[Delivery]:
 def nothing_comes(queue: RabbitMQQueue) -> None:
     """The queue is read to its end, and there was nothing."""
     assert queue.receive(10, 0.2) == []
-    assert queue.is_read_up_to_date()
+    wait_for(queue.is_read_up_to_date, "the queue to be read to its end", 10)
 
 
 def bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
@@ -1105,3 +1108,87 @@ def test_what_is_there_already_stays_and_another_kind_is_a_wrong_setting(
     with pytest.raises(UsageError, match=r"queue_type: .*already, as a quorum one"):
         connect(other)
     assert bodies(take(read(least_privilege), 1)) == [b"one"]
+
+
+# what one message, or many, must not do
+
+
+class Odd(pika.BasicProperties):
+    """Headers that RabbitMQ passes on and pika cannot read."""
+
+    def __init__(self, field: bytes) -> None:
+        super().__init__(headers={"x": "y"})
+        self.field = field
+
+    def encode(self) -> list[bytes]:
+        flags, *_ = super().encode()
+        return [flags, struct.pack(">I", len(self.field)) + self.field]
+
+
+FAR_FUTURE = b"\x01tT" + struct.pack(">Q", 2**62)
+NESTED = functools.reduce(lambda inner, _: b"A" + struct.pack(">I", len(inner)) + inner, range(5000), b"V")
+
+
+@pytest.mark.parametrize("field", [FAR_FUTURE, b"\x01a" + NESTED], ids=["far future", "deeply nested"])
+def test_headers_that_cannot_be_read_cost_nothing(
+    least_privilege: VirtualHost, read: Read, publish: Publish, field: bytes
+) -> None:
+    here = least_privilege
+    queue = read(here)
+    with here.connect(here.worker) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(here.names.reports, here.queue_name, b"odd", Odd(field), mandatory=True)
+    publish(here).publish(b"behind it")
+    received = take(queue, 2)
+    assert bodies(received) == [b"odd", b"behind it"]
+    queue.ack(received)
+    nothing_comes(queue)
+
+
+def test_a_reason_larger_than_a_frame_is_cut(
+    least_privilege: VirtualHost, read: Read, publish: Publish
+) -> None:
+    queue = read(least_privilege)
+    send(publish(least_privilege), least_privilege, numbers(2))
+    first, second = take(queue, 2)
+    queue.dead_letter([(first, "because " * 50_000), (second, "because")])
+    assert [len(found.reason) for found in letters(least_privilege).all()] == [MAX_REASON, len("because")]
+    nothing_comes(queue)
+
+
+def test_what_cannot_be_buried_yet_does_not_fill_the_memory(
+    own: VirtualHost, read: Read, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "BURIAL_PAUSE", 0.5)
+    monkeypatch.setattr(consumer, "MAX_UNBURIED", 20 * MEGABYTE)
+    queue = read(own)
+    send(publish(own), own, [bytes(MEGABYTE) for _ in range(60)])
+    refuse = mock.patch.object(queue._letters, "publish_all", side_effect=QueueUnavailable("not now"))
+    with refuse:
+        for _ in range(100):
+            queue.dead_letter([(one, "too much") for one in queue.receive(4, 0.05)])
+        held = sum(len(burial.delivery.raw) for burial in queue._burials)
+        assert 20 * MEGABYTE < held <= 25 * MEGABYTE
+
+    def are_all_buried() -> bool:
+        queue.dead_letter([(one, "too much") for one in queue.receive(4, 0.05)])
+        return letters_waiting(own) == 60
+
+    wait_for(are_all_buried, "all to be buried")
+    nothing_comes(queue)
+
+
+def test_an_alarm_is_no_empty_queue(own_broker: servers.Broker, own: VirtualHost, read: Read) -> None:
+    queue = read(own)
+    wait_for(queue.is_read_up_to_date, "the queue to be read to its end", 10)
+    assert queue.obstacle() is None
+    own_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1})")
+    try:
+        words = wait_for(lambda: queue.receive(1, 0.2) == [] and queue.obstacle(), "the alarm", 15)
+        assert "takes no messages just now" in words and "memory" in words
+        assert not queue.is_read_up_to_date()
+    finally:
+        own_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.6)")
+    wait_for(lambda: queue.receive(1, 0.2) == [] and queue.is_read_up_to_date(), "its end", 15)
+    assert queue.obstacle() is None

@@ -217,10 +217,21 @@ def test_a_cancel_that_overtakes_its_start_is_remembered(site: Site) -> None:
     assert site.admit() == []
 
 
-@pytest.mark.parametrize("type", ["retry_job", "worker_progress"])
-def test_messages_about_unknown_jobs_are_ignored(site: Site, type: str) -> None:
-    more: dict[str, Any] = {"attempt": 1, "token": "t", "seq": 1} if type == "worker_progress" else {}
-    assert site.take(type, "nobody", **more).disposition == "ignored"
+def test_a_retry_of_an_unknown_job_is_ignored(site: Site) -> None:
+    assert site.take("retry_job", "nobody").disposition == "ignored"
+
+
+def test_a_report_about_an_unknown_job_is_perhaps_somebody_elses(site: Site) -> None:
+    taken = site.take("worker_progress", "nobody", attempt=1, token="t", seq=1)
+    assert taken.disposition == "unknown"
+    assert "does another daemon serve the queue" in taken.words
+
+
+def test_a_report_that_is_ignored_leaves_no_row(site: Site) -> None:
+    site.boot()
+    for number in range(2):
+        taken = site.take("worker_progress", "a", id="same", attempt=1, token="wrong", seq=number + 1)
+        assert taken.disposition == "ignored"
 
 
 def test_terminate_worker_cancels_the_job_of_that_server(site: Site) -> None:

@@ -258,11 +258,27 @@ def test_of_a_long_log_the_newest_is_kept(store: Store) -> None:
     with store.transaction() as transaction:
         for seq in range(1, 8):
             transaction.append_log(A, 1, seq, str(seq) * piece)
-        transaction.append_log(A, 2, 64, "x")
     with store.reading() as queries:
         kept = queries.log(A)
-    assert [seq for _, seq, _ in kept] == [5, 6, 7, 64]
+    assert [seq for _, seq, _ in kept] == [4, 5, 6, 7]
     assert sum(len(text) for _, _, text in kept) <= MAX_LOG
+
+
+def test_no_numbering_of_small_pieces_evades_the_bound(store: Store) -> None:
+    insert(store, Job(A))
+    with store.transaction() as transaction:
+        for number in range(300):
+            transaction.append_log(A, 1, 64 * number + 1, "x" * 16_383)
+    with store.reading() as queries:
+        assert sum(len(text) for _, _, text in queries.log(A)) <= 2 * MAX_LOG
+
+
+def test_old_messages_are_forgotten_a_few_at_a_time(store: Store) -> None:
+    with store.transaction() as transaction:
+        for number in range(25):
+            transaction.mark_processed(f"worker:{number}", float(number))
+        forgotten = [transaction.forget_processed("worker", 20.0, 8) for _ in range(4)]
+    assert forgotten == [8, 8, 4, 0]
 
 
 def test_the_console_of_the_last_attempt_is_shown(store: Store) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lando.messages import Message
-from lando.queue import Publisher
+from lando.queue import Publisher, QueueUnavailable
 from lando_worker.logbook import Logbook
 from lando_worker.spool import Spool
 
@@ -143,7 +143,8 @@ class Reporter:
                 self._publish(raw)
             except Exception as error:  # whatever it is, the report must get through
                 print(f"lando: cannot report: {self._logbook.masked(str(error))}; trying again", flush=True)
-                self._disconnect()
+                if not isinstance(error, QueueUnavailable):
+                    self._disconnect()
                 self._pause(wait * random.uniform(0.5, 1))  # noqa: S311
                 wait = min(wait * 2, LONGEST_WAIT, self._heartbeat)
             else:

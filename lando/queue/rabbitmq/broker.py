@@ -15,6 +15,7 @@ from lando.errors import LandoError, UsageError
 from lando.queue import QueueAbsent, QueueUnavailable
 from lando.secrets import Secret
 
+GUEST = " (guest may log in only on the broker's own machine)"
 CONNECT_TIMEOUT = 10.0
 """Seconds from the first packet to an open connection."""
 
@@ -125,7 +126,7 @@ class Broker:
         if isinstance(error, exceptions.AuthenticationError) or _is_login_refused(error):
             return UsageError(
                 f"{self.setting('password')}: the broker at {self} refuses the account {self.username!r} "
-                "with this password (guest may log in only on the broker's own machine); "
+                f"with this password{GUEST if self.username == 'guest' else ''}; "
                 "`lando-fsm rabbitmq-setup` prints what makes the accounts"
             )
         if isinstance(error, exceptions.ProbableAccessDeniedError):

@@ -7,10 +7,12 @@ its majority. Here every wait has one, and heartbeats are answered in each.
 from __future__ import annotations
 
 import logging
+import struct
 import time
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
+import pika
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 
@@ -20,6 +22,21 @@ from lando.queue.bell import Bell
 from lando.queue.rabbitmq.broker import Broker
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it knows is in the errors raised here
+
+_decode_table = pika.data.decode_table
+
+
+def _decode_any_table(encoded: bytes, offset: int) -> tuple[dict[str, Any], int]:
+    """pika's, but headers that it cannot read count as none: they must not cost us the connection."""
+    try:
+        found: tuple[dict[str, Any], int] = _decode_table(encoded, offset)
+    except Exception:
+        (size,) = struct.unpack_from(">I", encoded, offset)
+        return {}, offset + 4 + size
+    return found
+
+
+pika.data.decode_table = _decode_any_table
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
@@ -168,12 +185,12 @@ class Connection:
             raise self._broker.silence(timeout)
         return conversation.result
 
-    def close(self) -> None:
-        """Say good-bye, for at most CLOSE_TIMEOUT seconds, and let go."""
+    def close(self, patience: float = CLOSE_TIMEOUT) -> None:
+        """Say good-bye, for at most ``patience`` seconds, and let go."""
         try:
             if not (self._connection.is_closed or self._connection.is_closing):
                 self._connection.close()
-            deadline = time.monotonic() + CLOSE_TIMEOUT
+            deadline = time.monotonic() + patience
             while not self._connection.is_closed and time.monotonic() < deadline:
                 self._poll(deadline - time.monotonic())
             self._hang_up()

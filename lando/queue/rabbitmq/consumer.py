@@ -17,6 +17,7 @@ from lando.queue.rabbitmq.broker import Broker, QueueTaken
 from lando.queue.rabbitmq.letters import letter
 from lando.queue.rabbitmq.names import Names
 from lando.queue.rabbitmq.publisher import RabbitMQPublisher
+from lando.queue.rabbitmq.pulse import Pulse
 from lando.queue.rabbitmq.session import ANSWER_TIMEOUT, Session
 from lando.queue.rabbitmq.topology import QueueType
 
@@ -31,6 +32,11 @@ STEADY = 5.0
 TAKEN_PATIENCE = 4
 """Heartbeats for which a new daemon waits for a queue that somebody holds."""
 BURIAL_TIMEOUT = 3.0
+BURIAL_RATE = 1024 * 1024
+"""Bytes a second that a slow network carries, at least."""
+BURIED_AT_ONCE = 8 * 1024 * 1024
+MAX_UNBURIED = 64 * 1024 * 1024
+"""Bytes of messages that could not be buried yet, above which nothing more is read."""
 BURIAL_PAUSE = 10.0
 """Seconds until a burial is tried again; messages that can be understood do not wait for it."""
 
@@ -61,11 +67,12 @@ class RabbitMQQueue:
         # On a connection of their own: a broker that is short of memory stops reading from publishers, and
         # the acks that would relieve it must get through.
         self._letters = RabbitMQPublisher(broker, names.dead_letters, names.queue, BURIAL_TIMEOUT)
+        self._pulse = Pulse(broker, names)
         self._burials: list[Burial] = []
         self._next_burial = 0.0
         self._session: Session | None = None
         self._sessions = 0
-        self._made_at = time.monotonic()
+        self._taken_since: float | None = None
         self._was_connected = False
         self._trouble = QueueUnavailable(f"connecting to the broker at {broker}")
         self._tries = 0
@@ -104,21 +111,23 @@ class RabbitMQQueue:
             self._end_session()
             if isinstance(error, UsageError) and not self._was_connected:
                 raise
-            if isinstance(error, QueueTaken) and self._is_in_vain():
+            if isinstance(error, QueueTaken) and self._waits_in_vain():
                 raise UsageError(
                     f"{error}; one daemon serves a queue: end that one, or choose another queue_name"
                 ) from None
             self._trouble = QueueUnavailable(str(error))
             raise self._trouble from error
 
-    def _is_in_vain(self) -> bool:
+    def _waits_in_vain(self) -> bool:
         """Whether whoever holds the queue must be alive: a broker gives up a dead connection sooner."""
-        waited = time.monotonic() - self._made_at
+        self._taken_since = self._taken_since or time.monotonic()
+        waited = time.monotonic() - self._taken_since
         return not self._was_connected and waited > TAKEN_PATIENCE * self._broker.heartbeat
 
     def _end_session(self) -> None:
         session, self._session = self._session, None
         self._burials.clear()  # they are delivered again
+        self._pulse.stop()
         if session is not None:
             self._tries = 0 if session.age > STEADY else self._tries
             session.close()
@@ -146,12 +155,21 @@ class RabbitMQQueue:
         self._connect(session, max(timeout, CONNECT_PATIENCE))
         self._bury()
         with self._served():
+            if sum(len(burial.delivery.raw) for burial in self._burials) > MAX_UNBURIED:
+                session.idle(deadline - time.monotonic())
+                return []
             return session.receive(limit, deadline - time.monotonic())
+
+    def obstacle(self) -> str | None:
+        """See ``WorkQueue.obstacle``: an alarm on the broker."""
+        self._pulse.feel()
+        return self._pulse.obstacle
 
     def is_read_up_to_date(self) -> bool:
         """See ``WorkQueue.is_read_up_to_date``."""
         with self._served() as session:
-            return session.is_read_up_to_date()
+            self._pulse.feel()
+            return self._pulse.is_fresh and session.is_read_up_to_date()
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """See ``WorkQueue.ack``: one multiple-ack, wherever nothing older is still unacked."""
@@ -165,19 +183,34 @@ class RabbitMQQueue:
         self._bury()
 
     def _bury(self) -> None:
+        """Some at a time: neither memory nor a turn is to be filled by what nobody understands."""
         if not self._burials or time.monotonic() < self._next_burial:
             return
-        letters = [letter(burial.delivery, burial.reason, burial.id, self._names) for burial in self._burials]
-        try:
-            self._letters.publish_all(letters)
-        except LandoError as error:
-            log.warning("%d messages cannot be moved to the dead letters yet: %s", len(letters), error)
-            self._next_burial = time.monotonic() + BURIAL_PAUSE
-            return
+        deadline = time.monotonic() + BURIAL_TIMEOUT
+        while self._burials and time.monotonic() < deadline:
+            some = self._some_burials()
+            size = sum(len(burial.delivery.raw) for burial in some)
+            letters = [letter(burial.delivery, burial.reason, burial.id, self._names) for burial in some]
+            try:
+                self._letters.publish_all(letters, BURIAL_TIMEOUT + size / BURIAL_RATE)
+            except LandoError as error:
+                log.warning(
+                    "%d messages cannot be moved to the dead letters yet: %s", len(self._burials), error
+                )
+                self._next_burial = time.monotonic() + BURIAL_PAUSE
+                return
+            del self._burials[: len(some)]
+            self.ack([burial.delivery for burial in some])
         self._letters.close()  # it would not answer heartbeats until the next burial
-        done = [burial.delivery for burial in self._burials]
-        self._burials.clear()
-        self.ack(done)
+
+    def _some_burials(self) -> list[Burial]:
+        """The first ones, up to BURIED_AT_ONCE bytes, and one at least."""
+        size = 0
+        for count, burial in enumerate(self._burials):
+            size += len(burial.delivery.raw)
+            if size > BURIED_AT_ONCE:
+                return self._burials[: max(1, count)]
+        return list(self._burials)
 
     def rewind(self) -> None:
         """See ``WorkQueue.rewind``: nothing more is consumed until the next ``receive``."""

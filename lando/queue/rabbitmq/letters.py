@@ -12,6 +12,7 @@ from typing import Any
 import pika
 
 from lando.errors import UsageError
+from lando.messages import Origin
 from lando.queue import FIRST_BYTES, DeadLetter, Delivery, QueueAbsent, QueueUnavailable
 from lando.queue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
 from lando.queue.rabbitmq.connection import Connection
@@ -21,6 +22,8 @@ from lando.queue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
 REASON, EXCHANGE, SENDER, AT = "reason", "exchange", "sender", "at"
 """Headers of a dead letter: why it is one, where it was published, the account, as the broker vouched, and
 when it was buried, in microseconds since the epoch: the broker keeps no order once they were listed."""
+MAX_REASON = 1000
+"""Characters: a header may not be larger than a frame."""
 DEFAULT_EXCHANGE = ""
 """Where accounts with more rights than ours need can publish; so what came from there can go back there."""
 READ_TIMEOUT = 15.0
@@ -30,7 +33,12 @@ READ_TIMEOUT = 15.0
 def letter(delivery: Delivery, reason: str, letter_id: str, names: Names) -> Outgoing:
     """The dead letter of a message."""
     exchange = {"client": names.commands, "worker": names.reports, None: DEFAULT_EXCHANGE}[delivery.origin]
-    headers = {REASON: reason, EXCHANGE: exchange, SENDER: delivery.sender, AT: time.time_ns() // 1000}
+    headers = {
+        REASON: reason[:MAX_REASON],
+        EXCHANGE: exchange,
+        SENDER: delivery.sender,
+        AT: time.time_ns() // 1000,
+    }
     return Outgoing(
         delivery.raw, names.dead_letters, headers, letter_id, "application/octet-stream", int(time.time())
     )
@@ -70,10 +78,19 @@ class _Read:
             return str(self.properties.message_id)
         return f"broker-{hashlib.sha256(self.raw).hexdigest()[:16]}"
 
-    def as_letter(self) -> DeadLetter:
+    def as_letter(self, names: Names) -> DeadLetter:
+        origins: dict[str, Origin] = {names.commands: "client", names.reports: "worker"}
         reason = self.headers.get(REASON) or "moved here by the broker"
-        at = self.headers.get(AT, 0) / 1e6 or float(self.properties.timestamp or 0)
-        return DeadLetter(self.id, str(reason), self.raw[:FIRST_BYTES], len(self.raw), at)
+        at = self.headers[AT] / 1e6 if AT in self.headers else None
+        return DeadLetter(
+            self.id,
+            str(reason),
+            self.raw[:FIRST_BYTES],
+            len(self.raw),
+            at,
+            origins.get(self.headers.get(EXCHANGE, "")),
+            self.headers.get(SENDER),
+        )
 
 
 class RabbitMQLetters:
@@ -92,11 +109,11 @@ class RabbitMQLetters:
         """See ``DeadLetters.all``."""
         with self._connected() as connection:
             try:
-                found = [read.as_letter() for read in self._each(connection)]
+                found = [read.as_letter(self._names) for read in self._each(connection)]
             except QueueAbsent:
                 return []  # no daemon has made it yet
         # Twice with one id: the broker was slow to confirm it, so it was buried again.
-        return sorted({each.id: each for each in found}.values(), key=lambda each: each.at)
+        return sorted({each.id: each for each in found}.values(), key=lambda each: each.at or 0.0)
 
     def requeue(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.requeue``.

@@ -63,8 +63,11 @@ class RabbitMQPublisher:
         """
         self.publish_all([Outgoing(raw, self._exchange)])
 
-    def publish_all(self, messages: Sequence[Outgoing]) -> None:
+    def publish_all(self, messages: Sequence[Outgoing], patience: float | None = None) -> None:
         """Return once all are confirmed; some may be queued when it fails.
+
+        Args:
+            patience: seconds that confirming may take, where that differs from the publisher's.
 
         Raises:
             QueueUnavailable: not all were confirmed; repeating is harmless.
@@ -73,7 +76,7 @@ class RabbitMQPublisher:
         if self._is_idle_connection_lost():
             self.close()
         try:
-            self._publish_all(self._connection or self._connect(), messages)
+            self._publish_all(self._connection or self._connect(), messages, patience or self._patience)
         except LandoError:
             if not self._is_blocked():
                 self.close()
@@ -123,7 +126,7 @@ class RabbitMQPublisher:
         if isinstance(method, pika.spec.Basic.Nack):
             self._refused += len(answered)
 
-    def _publish_all(self, connection: Connection, messages: Sequence[Outgoing]) -> None:
+    def _publish_all(self, connection: Connection, messages: Sequence[Outgoing], patience: float) -> None:
         if self._is_blocked():
             raise QueueUnavailable(self._why_not_confirmed(connection))
         self._returned.clear()
@@ -145,7 +148,7 @@ class RabbitMQPublisher:
                 ),
                 mandatory=True,
             )
-        if not connection.wait(lambda: not self._outstanding, self._patience):
+        if not connection.wait(lambda: not self._outstanding, patience):
             raise QueueUnavailable(self._why_not_confirmed(connection))
         if self._returned:
             raise QueueAbsent(

@@ -122,6 +122,15 @@ class Session:
         self._buffered -= sum(len(delivery.raw) for delivery in received)
         return received
 
+    def idle(self, timeout: float) -> None:
+        """Answer heartbeats for a while, until the bell.
+
+        Raises:
+            LandoError: the connection is lost.
+        """
+        self._connection.wait(lambda: self._connection.rung, min(timeout, 1.0))
+        self._connection.rung = False
+
     def _read_more(self, limit: int) -> None:
         """Take what has arrived, for a full batch."""
         before = -1
