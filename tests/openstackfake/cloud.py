@@ -1,0 +1,553 @@
+"""What there is in the cloud, and what becomes of servers in time; the APIs beside this file only show it."""
+
+from __future__ import annotations
+
+import heapq
+import ipaddress
+import itertools
+import logging
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+_log = logging.getLogger(__name__)
+
+NO_VOLUMES = "Build of instance {} aborted: publicURL endpoint for volumev3 service not found"
+NO_NETWORK = "Build of instance {} aborted: Failed to allocate the network(s), not rescheduling."
+
+HOST_ID = "5c0f3b2a94d1d8a7a9f1e6d2b4c8097e1f6a3d5b7c9e0f1a2b3c4d5e"
+
+
+def new_id() -> str:
+    """As Nova, Neutron and Glance make them."""
+    return str(uuid.uuid4())
+
+
+def new_hex_id() -> str:
+    """As Keystone makes them."""
+    return uuid.uuid4().hex
+
+
+@dataclass
+class Account:
+    """The one project, and the one user who may do things in it."""
+
+    username: str = "lando"
+    password: str = "kumquat"
+    project_name: str = "lando"
+    user_domain_name: str = "Default"
+    project_domain_name: str = "Default"
+    application_credential_id: str = field(default_factory=new_hex_id)
+    application_credential_name: str = "lando-fsm"
+    application_credential_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    user_id: str = field(default_factory=new_hex_id)
+    project_id: str = field(default_factory=new_hex_id)
+    domain_id: str = "default"
+
+
+@dataclass
+class Settings:
+    """How the cloud is run; a test may change it at any time."""
+
+    region: str = "RegionOne"
+    token_seconds: float = 3600.0
+    """How long a token is valid."""
+    min_microversion: str = "2.1"
+    max_microversion: str = "2.93"
+    page_cap: int = 1000
+    """Servers in one answer at most (Nova's ``api.max_limit``)."""
+    build_seconds: float = 0.05
+    """From BUILD to ACTIVE."""
+    delete_seconds: float = 0.05
+    """From the answer to a delete until the server is gone."""
+    soft_delete: bool = False
+    """Deleted servers are kept, SOFT_DELETED (Nova's ``reclaim_instance_interval``)."""
+    address_seconds: float = 0.0
+    """From the association of a floating IP until the server shows it."""
+    clock_skew: float = 0.0
+    """Seconds that the cloud's clock is ahead."""
+    has_volumes: bool = True
+    """Whether there is a volume service; without one, what boots from a volume ends in ERROR."""
+
+
+@dataclass
+class Knobs:
+    """What goes wrong with servers, not calls. Every nth is counted from 1, each knob for itself."""
+
+    spawn_delay: float = 0.0
+    """Seconds by which a build takes longer."""
+    spawn_fail_every: int = 0
+    """Every nth build ends in ERROR."""
+    spawn_hang_every: int = 0
+    """Every nth build stays in BUILD."""
+    never_run_userdata_every: int = 0
+    """Every nth server is ACTIVE, but its user data never run."""
+    userdata_delay: float = 0.0
+    """Seconds from ACTIVE until the user data run."""
+    die_after_s: float | None = None
+    """Seconds from ACTIVE until a server is SHUTOFF."""
+    die_every: int = 0
+    """With ``die_after_s``: only every nth server dies."""
+    destroy_delay: float = 0.0
+    """Seconds by which deleting takes longer."""
+    max_vms: int | None = None
+    """A build fails when there are that many servers."""
+
+
+@dataclass
+class Flavor:
+    """Sizes in MB (ram) and GB (disk)."""
+
+    name: str
+    vcpus: int
+    ram: int
+    disk: int
+    id: str = field(default_factory=new_id)
+
+
+@dataclass
+class Image:
+    """What servers boot from; the minimum sizes as in ``Flavor``."""
+
+    name: str
+    min_disk: int = 1
+    min_ram: int = 256
+    status: str = "active"
+    id: str = field(default_factory=new_id)
+    created: float = field(default_factory=time.time)
+
+
+@dataclass
+class Network:
+    """A network with one subnet."""
+
+    name: str
+    cidr: str
+    external: bool = False
+    shared: bool = False
+    id: str = field(default_factory=new_id)
+    subnet_id: str = field(default_factory=new_id)
+    created: float = field(default_factory=time.time)
+    given: set[str] = field(default_factory=set)
+    """Addresses in use."""
+
+    def take_address(self) -> str | None:
+        """A free address; None when all are in use."""
+        hosts = itertools.islice(ipaddress.ip_network(self.cidr).hosts(), 10, None)
+        address = next((str(host) for host in hosts if str(host) not in self.given), None)
+        if address is not None:
+            self.given.add(address)
+        return address
+
+
+@dataclass
+class KeyPair:
+    """Of the user, by name."""
+
+    name: str
+    public_key: str
+    type: str = "ssh"
+    number: int = 1
+    created: float = field(default_factory=time.time)
+
+
+@dataclass
+class Port:
+    """A server's place in a network."""
+
+    server_id: str
+    network: Network
+    address: str
+    id: str = field(default_factory=new_id)
+    mac: str = field(default_factory=lambda: "fa:16:3e:" + ":".join(secrets.token_hex(1) for _ in range(3)))
+    created: float = field(default_factory=time.time)
+
+
+@dataclass
+class FloatingIp:
+    """An address of an external network; it outlives the server whose port it is associated with."""
+
+    network: Network
+    address: str
+    description: str = ""
+    port: Port | None = None
+    id: str = field(default_factory=new_id)
+    created: float = field(default_factory=time.time)
+    updated: float = field(default_factory=time.time)
+    associated: float = 0.0
+    revision: int = 0
+
+
+@dataclass
+class Server:
+    """A server, with what was asked for in ``request`` (the body of the POST, as it came)."""
+
+    name: str
+    request: dict[str, Any]
+    flavor: Flavor
+    image: Image | None
+    networks: list[Network]
+    user_data: bytes | None
+    id: str = field(default_factory=new_id)
+    metadata: dict[str, str] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    description: str | None = None
+    vm_state: str = "building"
+    task_state: str | None = "scheduling"
+    power_state: int = 0
+    fault: tuple[float, str] | None = None
+    """When, and in what words, it came to be in ERROR."""
+    created: float = field(default_factory=time.time)
+    updated: float = field(default_factory=time.time)
+    launched: float | None = None
+    terminated: float | None = None
+    listed_from: float = 0.0
+    """No list shows it before."""
+    cell_is_down: bool = False
+    """Nova's part that knows it does not answer: lists leave it out or hardly tell of it."""
+    ports: list[Port] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
+    console: str = ""
+    """What its console shows, unless it runs processes."""
+
+    @property
+    def status(self) -> str:
+        """As the API calls it."""
+        return {
+            "building": "BUILD",
+            "active": "ACTIVE",
+            "stopped": "SHUTOFF",
+            "error": "ERROR",
+            "deleted": "DELETED",
+            "soft-delete": "SOFT_DELETED",
+        }[self.vm_state]
+
+
+class Machines(Protocol):
+    """What really runs, if anything: user data as processes."""
+
+    def run(self, server: Server) -> None:
+        """Start a server's user data."""
+        ...
+
+    def end(self, server: Server) -> None:
+        """End everything that it started; returns when that is so."""
+        ...
+
+    def runs(self, server: Server) -> bool:
+        """Whether it is still on."""
+        ...
+
+    def console(self, server: Server) -> str:
+        """What it wrote so far."""
+        ...
+
+
+class Records:
+    """Machines that are nothing but records."""
+
+    def run(self, server: Server) -> None:
+        """Say on the console what would run."""
+        server.console += f"{server.name} login: \n"
+
+    def end(self, server: Server) -> None:
+        """Nothing runs."""
+
+    def runs(self, server: Server) -> bool:
+        """Until it is shut off."""
+        return True
+
+    def console(self, server: Server) -> str:
+        """What a test or ``run`` put there."""
+        return server.console
+
+
+class Timeline:
+    """Carries things out when they are due, one after the other, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._ended = False
+        threading.Thread(target=self._run, name="fake cloud's time", daemon=True).start()
+
+    def after(self, seconds: float, then: Callable[[], None]) -> None:
+        """Have it carried out."""
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), then))
+            self._changed.notify()
+
+    def end(self) -> None:
+        """Carry out nothing more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._ended and (not self._due or self._due[0][0] > time.monotonic()):
+                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                if self._ended:
+                    return
+                then = heapq.heappop(self._due)[2]
+            try:
+                then()
+            except Exception:
+                _log.exception("the fake cloud has a bug")
+
+
+class Cloud:
+    """Everything there is. Whoever reads or changes it holds ``lock``."""
+
+    def __init__(self, machines: Machines | None = None) -> None:
+        self.lock = threading.RLock()
+        self.account = Account()
+        self.settings = Settings()
+        self.knobs = Knobs()
+        self.quotas = {
+            **{"instances": 10, "cores": 20, "ram": 51200, "metadata_items": 128, "key_pairs": 100},
+            **{"server_groups": 10, "server_group_members": 10},
+            **{"floatingip": 50, "port": 500, "network": 100, "subnet": 100, "router": 10},
+            **{"security_group": 10, "security_group_rule": 100, "rbac_policy": 10, "subnetpool": -1},
+        }
+        """Nova's and Neutron's, by name; -1 for none."""
+        self.flavors = [
+            Flavor("m1.tiny", vcpus=1, ram=512, disk=2),
+            Flavor("m1.small", vcpus=1, ram=2048, disk=20),
+            Flavor("m1.medium", vcpus=2, ram=4096, disk=40),
+        ]
+        self.images = [Image("lando-worker")]
+        self.networks = [
+            Network("selfservice", "10.20.0.0/16"),
+            Network("ext-net", "172.24.0.0/16", external=True),
+        ]
+        self.router_id = new_id()
+        self.key_pairs = [KeyPair("lando", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI lando")]
+        self.security_groups = ["default"]
+        self.availability_zones = ["nova"]
+        self.servers: dict[str, Server] = {}
+        self.ended: dict[str, Server] = {}
+        """Servers that were deleted."""
+        self.floating_ips: dict[str, FloatingIp] = {}
+        self.tokens: dict[str, tuple[float, float]] = {}
+        """When each was issued, and when it expires."""
+        self._machines = machines or Records()
+        self._timeline = Timeline()
+        self._counted: dict[str, int] = {}
+
+    def now(self) -> float:
+        """The cloud's clock."""
+        return time.time() + self.settings.clock_skew
+
+    def close(self) -> None:
+        """End everything that runs."""
+        self._timeline.end()
+        with self.lock:
+            servers = list(self.servers.values())
+        for server in servers:
+            self._machines.end(server)
+
+    def console(self, server: Server) -> str:
+        """What the server's console shows."""
+        return self._machines.console(server)
+
+    # tokens
+
+    def issue_token(self) -> str:
+        """A new one, for ``settings.token_seconds``."""
+        token = "gAAAAAB" + secrets.token_urlsafe(96)
+        self.tokens[token] = (self.now(), self.now() + self.settings.token_seconds)
+        return token
+
+    def is_valid(self, token: str | None) -> bool:
+        """Neither unknown nor revoked nor expired."""
+        return token in self.tokens and self.now() < self.tokens[token][1]
+
+    # the life of a server
+
+    def add(self, server: Server) -> None:
+        """Build it, from now on."""
+        self.servers[server.id] = server
+        seconds = self.settings.build_seconds + self.knobs.spawn_delay
+        self._later(seconds / 2, server, self._give_ports)
+        self._later(seconds, server, self._finish_build)
+
+    def _later(self, seconds: float, server: Server, then: Callable[[Server], None]) -> None:
+        """Do it in time, unless the server is gone or going by then."""
+
+        def do() -> None:
+            with self.lock:
+                if self.servers.get(server.id) is server and server.task_state != "deleting":
+                    then(server)
+
+        self._timeline.after(seconds, do)
+
+    def _give_ports(self, server: Server) -> None:
+        self._change(server, task_state="spawning")
+        if any(network.external for network in server.networks):  # for administrators only
+            self.fail(server, NO_NETWORK.format(server.id))
+            return
+        for network in server.networks:
+            address = network.take_address()
+            if address is None:
+                self.fail(server, NO_NETWORK.format(server.id))
+                return
+            server.ports.append(Port(server.id, network, address))
+
+    def _finish_build(self, server: Server) -> None:
+        if server.vm_state != "building":
+            return
+        reason = self._why_build_fails(server)
+        if reason is not None:
+            self.fail(server, reason)
+        elif not self._is_nth("spawn_hang_every", self.knobs.spawn_hang_every):
+            self._boot(server)
+
+    def _why_build_fails(self, server: Server) -> str | None:
+        full = self.knobs.max_vms is not None and self._running() >= self.knobs.max_vms
+        if full or self._is_nth("spawn_fail_every", self.knobs.spawn_fail_every):
+            return (
+                "Exceeded maximum number of retries. Exhausted all hosts available for retrying build "
+                f"failures for instance {server.id}."
+            )
+        volumes = [each for each in self._block_devices(server) if each.get("destination_type") == "volume"]
+        if volumes and not self.settings.has_volumes:
+            return NO_VOLUMES.format(server.id)
+        server.volumes = [new_id() for _ in volumes]
+        return None
+
+    @staticmethod
+    def _block_devices(server: Server) -> list[dict[str, Any]]:
+        devices: list[dict[str, Any]] = server.request.get("block_device_mapping_v2", [])
+        return devices
+
+    def _running(self) -> int:
+        return sum(server.vm_state in ("active", "stopped") for server in self.servers.values())
+
+    def _is_nth(self, knob: str, every: int) -> bool:
+        if not every:
+            return False
+        self._counted[knob] = self._counted.get(knob, 0) + 1
+        return self._counted[knob] % every == 0
+
+    def _boot(self, server: Server) -> None:
+        self._change(server, vm_state="active", task_state=None, power_state=1)
+        server.launched = self.now()
+        if not self._is_nth("never_run_userdata_every", self.knobs.never_run_userdata_every):
+            self._later(self.knobs.userdata_delay, server, self._run)
+        mortal = not self.knobs.die_every or self._is_nth("die_every", self.knobs.die_every)
+        if self.knobs.die_after_s is not None and mortal:
+            self._later(self.knobs.die_after_s, server, self.shut_off)
+
+    def _run(self, server: Server) -> None:
+        if server.vm_state != "active":
+            return
+
+        def run() -> None:
+            self._machines.run(server)
+            self._later(0.5, server, self._watch)
+
+        threading.Thread(target=run, name=f"boots {server.id}", daemon=True).start()
+
+    def _watch(self, server: Server) -> None:
+        """See it when the machine goes off by itself."""
+        if server.vm_state != "active":
+            return
+        if self._machines.runs(server):
+            self._later(0.5, server, self._watch)
+        else:
+            self.shut_off(server)
+
+    def shut_off(self, server: Server) -> None:
+        """Its power is gone: SHUTOFF."""
+        self._change(server, vm_state="stopped", task_state=None, power_state=4)
+        self._in_background(server, lambda: None)
+
+    def start(self, server: Server) -> None:
+        """Switch it on again; its user data run again."""
+        self._change(server, vm_state="active", task_state=None, power_state=1)
+        self._run(server)
+
+    def fail(self, server: Server, reason: str) -> None:
+        """Its build failed, or it broke: ERROR."""
+        self._change(server, vm_state="error", task_state=None, power_state=0)
+        server.fault = (self.now(), reason)
+        self._drop_ports(server)
+
+    def delete(self, server: Server) -> None:
+        """Begin to delete it; a second time changes nothing."""
+        if server.task_state == "deleting":
+            return
+        if self.settings.soft_delete and server.launched is not None:
+            self._change(server, vm_state="soft-delete", task_state=None)
+            self._in_background(server, lambda: None)
+            return
+        self.delete_now(server)
+
+    def delete_now(self, server: Server) -> None:
+        """Begin to delete it, even where deleted servers are kept for a while."""
+        if server.task_state == "scheduling":  # on no host yet: there is nothing to wait for
+            self._forget(server)
+            return
+        self._change(server, task_state="deleting")
+        seconds = self.settings.delete_seconds + self.knobs.destroy_delay
+
+        def end() -> None:
+            self._in_background(server, lambda: self._forget(server))
+
+        self._timeline.after(seconds, end)
+
+    def _in_background(self, server: Server, then: Callable[[], None]) -> None:
+        """End what runs on it, which may take a while."""
+
+        def end() -> None:
+            self._machines.end(server)
+            with self.lock:
+                then()
+
+        threading.Thread(target=end, name=f"ends {server.id}", daemon=True).start()
+
+    def _forget(self, server: Server) -> None:
+        if self.servers.pop(server.id, None) is None:
+            return
+        self._drop_ports(server)
+        server.tags, server.metadata = [], {}
+        server.terminated = self.now()
+        self._change(server, vm_state="deleted", task_state=None, power_state=0)
+        self.ended[server.id] = server
+
+    def _drop_ports(self, server: Server) -> None:
+        """Floating IPs stay, associated with nothing."""
+        for port in server.ports:
+            port.network.given.discard(port.address)
+            for floating_ip in self.floating_ips.values():
+                if floating_ip.port is port:
+                    floating_ip.port = None
+                    floating_ip.revision += 1
+        server.ports = []
+
+    def _change(self, server: Server, **states: Any) -> None:
+        for name, value in states.items():
+            setattr(server, name, value)
+        server.updated = self.now()
+
+    # what is used
+
+    def used(self) -> dict[str, int]:
+        """Of Nova's quotas; whatever is listed counts, in ERROR or on its way out, too."""
+        flavors = [server.flavor for server in self.servers.values()]
+        return {
+            "instances": len(flavors),
+            "cores": sum(flavor.vcpus for flavor in flavors),
+            "ram": sum(flavor.ram for flavor in flavors),
+        }
+
+    def ports(self) -> list[Port]:
+        """All of them."""
+        return [port for server in self.servers.values() for port in server.ports]
