@@ -53,6 +53,8 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
             signal.signal(ending, lambda *_: interruptions.append(time.monotonic()))
         publish(here, message)
         shown = _follow_or_cancel(here, message, interruptions, daemon)
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)  # it is over: one more must not spoil the exit code
     if shown.job.state == "done":
         outputs = shown.job.outputs or {}
         dump(outputs if outdir is None else copied(outputs, here.outputs(message.job), outdir))

@@ -205,7 +205,7 @@ def test_an_outage(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
         assert (runs(ran), runs(started)) == (1, 2)
         assert "disconnected" not in site.command("status").stderr
         assert re.search(r"connected to the work queue, after \d", site.daemon_log())
-        causes = re.findall(r"disconnected from the work queue since [\d:]+: (.*)", site.daemon_log())
+        causes = re.findall(r"disconnected from the work queue since [\d-]+ [\d:]+: (.*)", site.daemon_log())
         assert causes and len(causes) == len(set(causes)), causes
         site.nothing_is_left()
     finally:

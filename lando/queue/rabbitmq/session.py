@@ -26,7 +26,7 @@ PREFETCH = 1500
 """Messages on their way to us: so many that the next batch is here while one is committed."""
 MAX_BUFFERED = 16 * 1024 * 1024
 """Bytes of messages waiting in memory; what is more stays in the socket, which slows the broker down."""
-ANSWER_TIMEOUT = 15.0
+ANSWER_TIMEOUT = 10.0
 """Seconds after which a broker that does not answer is taken for lost."""
 TAGS = 2**40
 """More deliveries than a session has: no tag of one session is one of another."""
