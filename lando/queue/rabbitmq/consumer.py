@@ -31,6 +31,8 @@ STEADY = 5.0
 """Seconds after which a connection counts as a good one: the back-off begins anew."""
 TAKEN_PATIENCE = 4
 """Heartbeats for which a new daemon waits for a queue that somebody holds."""
+FIRST_PATIENCE = 0.2
+"""Seconds for which the first sign that the broker takes messages is waited for."""
 BURIAL_TIMEOUT = 3.0
 BURIAL_RATE = 1024 * 1024
 """Bytes a second that a slow network carries, at least."""
@@ -168,7 +170,7 @@ class RabbitMQQueue:
     def is_read_up_to_date(self) -> bool:
         """See ``WorkQueue.is_read_up_to_date``."""
         with self._served() as session:
-            self._pulse.feel()
+            self._pulse.feel(FIRST_PATIENCE)
             return self._pulse.is_fresh and session.is_read_up_to_date()
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:

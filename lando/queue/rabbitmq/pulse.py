@@ -23,8 +23,6 @@ PERIOD = 1.0
 """Seconds between two beats."""
 STALE = 3 * PERIOD
 """Seconds after which a confirmation proves nothing any more."""
-FIRST_PATIENCE = 0.2
-"""Seconds for which the first confirmation, and the connection before it, are waited for each time."""
 GOOD_BYE = 0.3
 """Seconds."""
 NOWHERE = "nowhere"
@@ -32,7 +30,7 @@ NOWHERE = "nowhere"
 
 
 class Pulse:
-    """Felt by whoever wants to know; once it was felt, it never waits for the broker.
+    """Felt by whoever wants to know.
 
     Args:
         broker: the daemon's account.
@@ -50,18 +48,25 @@ class Pulse:
         self._next_beat = 0.0
         self._words = ""
 
-    def feel(self) -> None:
-        """Take confirmations, and send the next beat when it is due."""
+    def feel(self, patience: float = 0.0) -> None:
+        """Take confirmations, and send the next beat when it is due.
+
+        Args:
+            patience: seconds for which the connection, and then the first confirmation, are waited for; the
+                connection is made by who is willing to wait.
+        """
         now = time.monotonic()
+        if self._connection is None and not patience and not self._begun:
+            return
         try:
-            self._serve(now)
+            self._serve(now, patience)
         except LandoError as error:
             begun = self._begun
             self.stop()
             self._begun, self._next_beat = begun, now + PERIOD
             self._words = str(error)
 
-    def _serve(self, now: float) -> None:
+    def _serve(self, now: float, patience: float) -> None:
         if self._connection is None:
             if now < self._next_beat:
                 return
@@ -70,7 +75,7 @@ class Pulse:
             self._set_up = Conversation(self._confirming(self._connection))
         self._connection.serve()
         assert self._set_up is not None
-        if not self._connection.wait(self._set_up.is_over, FIRST_PATIENCE):
+        if not self._connection.wait(self._set_up.is_over, patience):
             return
         if self._sent_at is None and now >= self._next_beat:
             self._sent_at, self._next_beat = now, now + PERIOD
@@ -79,7 +84,7 @@ class Pulse:
             )
             self._connection.serve()
         if self._confirmed_at is None:
-            self._connection.wait(lambda: self._confirmed_at is not None, FIRST_PATIENCE)
+            self._connection.wait(lambda: self._confirmed_at is not None, patience)
 
     def _confirming(self, connection: Connection) -> Steps[None]:
         channel = yield from connection.opened()
@@ -99,7 +104,7 @@ class Pulse:
     @property
     def obstacle(self) -> str | None:
         """Why publishers cannot get their messages into the queue, once that is known."""
-        if self.is_fresh or time.monotonic() - self._begun < STALE:
+        if self.is_fresh or not self._begun or time.monotonic() - self._begun < STALE:
             return None
         blocked = self._connection.blocked if self._connection is not None else None
         why = blocked or self._words or "it confirms nothing"
