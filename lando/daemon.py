@@ -29,7 +29,7 @@ from lando.ledger import Change, Effect
 from lando.messages import Malformed, Message, Origin, decode
 from lando.observer import Sighting, Sweeper
 from lando.pool import Pool
-from lando.queue import Delivery, QueueUnavailable, WorkQueue
+from lando.queue import Delivery, QueueUnavailable, WorkQueue, whose
 from lando.store import QUEUE_FACT, Store, StoreUnavailable, Transaction
 from lando.tasks import Result, Task
 
@@ -287,7 +287,7 @@ class Daemon:
 
     def _bury(self, malformed: Sequence[tuple[Delivery, str]]) -> None:
         for delivery, reason in malformed[:TOLD_AT_ONCE]:
-            log.warning("a message from %s went to the dead letters: %s", _whose(delivery), reason)
+            log.warning("a message from %s went to the dead letters: %s", whose(delivery), reason)
         if len(malformed) > TOLD_AT_ONCE:
             log.warning("%d more went there", len(malformed) - TOLD_AT_ONCE)
         self._queue.dead_letter(malformed)
@@ -331,7 +331,7 @@ class Daemon:
         elif taken.disposition not in ("taken", "unknown"):
             about = f"{message.type} {taken.job_id or ''}".strip()
             words = f": {taken.words}" if taken.words else ""
-            log.info("%s from %s %s%s", about, _whose(delivery), taken.disposition, words)
+            log.info("%s from %s %s%s", about, whose(delivery), taken.disposition, words)
 
     # everything else
 
@@ -511,8 +511,3 @@ class Daemon:
             log.info(
                 "job %s  %s → %s  %s", change.job_id[:8], change.source or "new", change.target, change.reason
             )
-
-
-def _whose(delivery: Delivery) -> str:
-    """Who sent it, as far as the queue can tell."""
-    return " ".join(filter(None, (delivery.origin, delivery.sender))) or "somebody unknown"

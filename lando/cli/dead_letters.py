@@ -8,7 +8,7 @@ import click
 
 from lando.cli.common import dump, note, site, tell_if_no_daemon
 from lando.errors import UsageError
-from lando.queue import DeadLetter
+from lando.queue import DeadLetter, whose
 from lando.views import rfc3339
 
 
@@ -58,9 +58,8 @@ def _print(letters: list[DeadLetter], as_json: bool) -> None:
     if not letters:
         note("no dead letters")
     for letter in letters:
-        whose = " ".join(filter(None, (letter.origin, letter.sender))) or "somebody unknown"
         words = f"{letter.reason}  {letter.size} bytes  {letter.first_bytes!r}"
-        print(f"{letter.id}  {rfc3339(letter.at) or '-'}  {whose}  {words}")
+        print(f"{letter.id}  {rfc3339(letter.at) or '-'}  {whose(letter)}  {words}")
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:

@@ -31,6 +31,11 @@ class Delivery:
     sender: str | None = None
 
 
+def whose(message: Delivery | DeadLetter) -> str:
+    """Who sent it, as far as the queue can tell."""
+    return " ".join(filter(None, (message.origin, message.sender))) or "somebody unknown"
+
+
 FIRST_BYTES = 60
 """Of a dead letter, for people to look at."""
 
