@@ -43,7 +43,7 @@ explore: dev
 	$(BIN)/python -m tests.model
 
 bench: dev
-	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python -m benchmarks.throughput
 

@@ -3,7 +3,7 @@
 Everything is real (queue, database with every commit fsynced, daemon) but the cloud, which only notes the
 time. Printed beside it, as a floor: one fsynced commit on the same file system.
 
-usage: python benchmarks/latency.py [JOBS]
+usage: python -m benchmarks.latency [JOBS]
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import time
 import uuid
 from pathlib import Path
 
+from benchmarks.emptycloud import EmptyCloud
 from lando import config
-from lando.cloud import Limits, Refused, Server, ServerRequest
+from lando.cloud import Refused, Server, ServerRequest
 from lando.job import JobSpec
 from lando.messages import Message
 from lando.service import Service
@@ -29,10 +30,8 @@ TARGET = 0.1
 """Seconds that 99 of 100 jobs may wait at most."""
 
 
-class NotingCloud:
+class NotingCloud(EmptyCloud):
     """Creates nothing, and notes when it was asked to."""
-
-    settle_time = 0.0
 
     def __init__(self) -> None:
         self.asked: dict[str, float] = {}
@@ -44,25 +43,6 @@ class NotingCloud:
             self.asked.setdefault(request.job_id, time.monotonic())
             self.called.notify_all()
         raise Refused("this cloud only notes the time", names="job")
-
-    def servers(self) -> list[Server]:
-        """None, ever."""
-        return []
-
-    def get(self, server_id: str) -> Server | None:
-        """None, ever."""
-        return None
-
-    def delete(self, server_id: str) -> None:
-        """Nothing to delete."""
-
-    def console_log(self, server_id: str) -> str:
-        """Nothing to read."""
-        return ""
-
-    def limits(self) -> Limits:
-        """No limits."""
-        return Limits()
 
 
 def measure(directory: Path, jobs: int) -> list[float]:

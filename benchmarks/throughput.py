@@ -26,8 +26,9 @@ from typing import Any
 
 import pika
 
+from benchmarks.emptycloud import EmptyCloud
 from lando import config
-from lando.cloud import Limits, Server, ServerRequest
+from lando.cloud import Server, ServerRequest
 from lando.daemon import BATCH
 from lando.job import JobSpec
 from lando.messages import Message
@@ -45,10 +46,8 @@ TARGET = 0.5
 """Of the bare loop's speed."""
 
 
-class FullCloud:
+class FullCloud(EmptyCloud):
     """Has no room, ever."""
-
-    settle_time = 0.0
 
     def __init__(self) -> None:
         self.over = threading.Event()
@@ -57,25 +56,6 @@ class FullCloud:
         """Wait until the measurement is over."""
         self.over.wait()
         return Server(request.mark, request.name, "ERROR", request.mark, request.deployment)
-
-    def servers(self) -> list[Server]:
-        """None."""
-        return []
-
-    def get(self, server_id: str) -> Server | None:
-        """None."""
-        return None
-
-    def delete(self, server_id: str) -> None:
-        """Nothing to delete."""
-
-    def console_log(self, server_id: str) -> str:
-        """Nothing to read."""
-        return ""
-
-    def limits(self) -> Limits:
-        """No limits."""
-        return Limits()
 
 
 class Timed(RabbitMQQueue):
