@@ -299,10 +299,10 @@ class Daemon:
             reach("before-take-commit")
         # Before the ack, which may fail: when the messages come again, they are duplicates.
         self._log(transaction.changes)
-        for (delivery, message), what in zip(messages, taken, strict=True):
+        results = list(zip(messages, taken, strict=True))
+        for (delivery, message), what in results:
             self._tell(delivery, message, what)
         reach("before-ack")
-        results = list(zip(messages, taken, strict=True))
         self._queue.ack([delivery for (delivery, _), what in results if what.disposition != "unknown"])
         reach("after-ack")
         strays = [(delivery, what.words) for (delivery, _), what in results if what.disposition == "unknown"]

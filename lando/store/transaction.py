@@ -41,7 +41,6 @@ class Foreseen:
     """What was read in advance for a batch of messages. True until the first write."""
 
     jobs: dict[str, Job | None] = field(default_factory=dict)
-    asked_for_cancels: set[str] = field(default_factory=set)
     early_cancels: set[str] = field(default_factory=set)
     messages: set[str] = field(default_factory=set)
     processed: set[str] = field(default_factory=set)
@@ -120,7 +119,6 @@ class Transaction:
         jobs = {row.id: to_job(row) for row in ask(_JOBS, {"ids": job_ids})}
         self._foreseen = Foreseen(
             {job_id: jobs.get(job_id) for job_id in job_ids},
-            {*job_ids},
             {*ask(_EARLY, {"ids": job_ids}).scalars()},
             {*message_ids},
             {*ask(_PROCESSED, {"ids": message_ids}).scalars()},
@@ -264,7 +262,7 @@ class Transaction:
 
     def was_canceled(self, job_id: str) -> bool:
         """See ``Ledger.was_canceled``."""
-        if job_id in self._foreseen.asked_for_cancels:
+        if job_id in self._foreseen.jobs:
             return job_id in self._foreseen.early_cancels
         query = sa.select(EARLY_CANCELS.c.job_id).where(EARLY_CANCELS.c.job_id == job_id)
         return self._connection.execute(query).first() is not None
