@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from lando.cloud import Limits, Server
+from lando.cloud import Quota, Server, Share, Size
 
 
 class EmptyCloud:
     """Shows no server, ever; what ``create`` does is its subclasses'."""
 
     settle_time = 0.0
+    has_quota = False
+    floating_ips = None
 
     def servers(self) -> list[Server]:
         """None, ever."""
@@ -18,13 +20,18 @@ class EmptyCloud:
         """None, ever."""
         return None
 
-    def delete(self, server_id: str) -> None:
+    def delete(self, server_id: str) -> bool:
         """Nothing to delete."""
+        return True
 
     def console_log(self, server_id: str) -> str:
         """Nothing to read."""
         return ""
 
-    def limits(self) -> Limits:
+    def quota(self) -> Quota:
         """No limits."""
-        return Limits()
+        return Quota(Share(0, None), Share(0, None), Share(0, None))
+
+    def size(self, flavor: str | None) -> Size:
+        """All alike."""
+        return Size(servers=1)

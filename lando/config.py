@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from lando import workqueueconfig, yamlfile
+from lando import cloudconfig, workqueueconfig, yamlfile
+from lando.cloudconfig import CloudSettings, VmSettings
 from lando.errors import UsageError
-from lando.secrets import Secret
 from lando.workqueueconfig import WorkQueueConfig
 from lando.yamlsection import Section, beside
 
@@ -29,35 +29,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class VmSettings:
-    """What servers are made of, where a job file does not say otherwise."""
-
-    worker_image_name: str = "lando_worker"
-    default_flavor_name: str = "m1.small"
-    ssh_key_name: str | None = None
-    network_name: str | None = None
-    floating_ip_pool_name: str | None = None
-    """Servers get no floating IP unless given."""
-
-
-@dataclass(frozen=True)
-class CloudSettings:
-    """The OpenStack account, for Keystone's v3 password method."""
-
-    auth_url: str
-    username: str
-    password: Secret
-    project_name: str
-    user_domain_name: str = "Default"
-    project_domain_name: str = "Default"
-
-
-@dataclass(frozen=True)
 class Timeouts:
     """All in seconds."""
 
-    boot: float = 20 * 60.0
-    """From admission to the worker's first report, unless the job file says otherwise."""
+    boot: float | None = None
+    """From admission to the worker's first report, unless the job file says otherwise; None: learned from the
+    last boots (``lando.boottimes``)."""
     run: float | None = None
     """From the worker's first report to its last; no limit unless given."""
     silence: float = 10 * 60.0
@@ -72,6 +49,10 @@ class Timeouts:
     """Between two lists of the cloud's servers."""
     grace: float = 60.0
     """A server that belongs to no job is deleted when it is still there after this long."""
+    hold: float = 30.0
+    """Nobody is admitted for this long after the cloud refused a server; doubled by each vain try."""
+    settle: float | None = None
+    """A server whose create was not answered is listed within this long; None: what suits the cloud."""
 
 
 LOCAL_TIMEOUTS = Timeouts(boot=60.0, observe=1.0)
@@ -108,8 +89,9 @@ class Config:
     """Marks this installation's servers; None: a random one, kept in the database."""
     work_queue: WorkQueueConfig | None = None
     """None: the embedded queue, in the SQLite database."""
-    vm_settings: VmSettings = VmSettings()
+    vm_settings: VmSettings = field(default_factory=VmSettings)
     cloud_settings: CloudSettings | None = None
+    """None for OpenStack: the account of the OS_* environment variables."""
     timeouts: Timeouts = LOCAL_TIMEOUTS
     worker: WorkerConfig = WorkerConfig()
     warnings: tuple[str, ...] = ()
@@ -127,9 +109,6 @@ def _names(record: type[Any]) -> tuple[str, ...]:
     return tuple(each.name for each in fields(record))
 
 
-FAVOR_ALIAS = "default_favor_name"
-"""The spelling of ``default_flavor_name`` in the first releases' configuration files."""
-
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("work_queue", "vm_settings", "cloud_settings", "database", "cloud", "deployment"),
@@ -137,8 +116,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     "work_queue": workqueueconfig.KEYS,
     "work_queue.tls": workqueueconfig.TLS_KEYS,
-    "vm_settings": (*_names(VmSettings), FAVOR_ALIAS),
-    "cloud_settings": _names(CloudSettings),
+    "vm_settings": cloudconfig.VM_KEYS,
+    "cloud_settings": cloudconfig.CLOUD_KEYS,
     "database": ("url",),
     "timeouts": _names(Timeouts),
     "worker": _names(WorkerConfig),
@@ -214,7 +193,7 @@ def load(path: Path, client: bool = False) -> Config:
         deployment=_deployment(top),
         work_queue=work_queue,
         vm_settings=_vm_settings(top),
-        cloud_settings=_cloud_settings(top),
+        cloud_settings=_cloud_settings(top, path),
         timeouts=_timeouts(top, LOCAL_TIMEOUTS if cloud == "local" else Timeouts()),
         worker=_worker(top, None if cloud == "local" else WORKER_COMMAND),
     )
@@ -254,8 +233,6 @@ def _cloud(top: Section) -> CloudKind:
     given = top.get("cloud_settings") is not None
     if cloud not in (None, "local", "openstack"):
         top.complain("cloud", "expected local or openstack")
-    if cloud == "openstack" and not given:
-        top.complain("cloud", "openstack needs the section cloud_settings")
     return "openstack" if cloud == "openstack" or (cloud is None and given) else "local"
 
 
@@ -271,10 +248,6 @@ def _subsection(top: Section, key: str) -> Section | None:
     return top.section(key, KEYS[key])
 
 
-def _secret(section: Section, key: str, what: str) -> Secret:
-    return Secret(section.required_text(key, what))
-
-
 def _work_queue(top: Section, path: Path, client: bool) -> WorkQueueConfig | None:
     section = _subsection(top, "work_queue")
     if section is None:
@@ -286,32 +259,12 @@ def _work_queue(top: Section, path: Path, client: bool) -> WorkQueueConfig | Non
 
 def _vm_settings(top: Section) -> VmSettings:
     section = _subsection(top, "vm_settings")
-    if section is None:
-        return VmSettings()
-    if section.get("default_flavor_name") is not None and section.get(FAVOR_ALIAS) is not None:
-        section.complain(FAVOR_ALIAS, "is another spelling of default_flavor_name, also given; keep one")
-    flavor = section.text("default_flavor_name") or section.text(FAVOR_ALIAS)
-    return VmSettings(
-        worker_image_name=_or(section.text("worker_image_name"), VmSettings.worker_image_name),
-        default_flavor_name=_or(flavor, VmSettings.default_flavor_name),
-        ssh_key_name=section.text("ssh_key_name"),
-        network_name=section.text("network_name"),
-        floating_ip_pool_name=section.text("floating_ip_pool_name"),
-    )
+    return VmSettings() if section is None else cloudconfig.read_vm_settings(section)
 
 
-def _cloud_settings(top: Section) -> CloudSettings | None:
+def _cloud_settings(top: Section, path: Path) -> CloudSettings | None:
     section = _subsection(top, "cloud_settings")
-    if section is None:
-        return None
-    return CloudSettings(
-        auth_url=section.required_text("auth_url", "Keystone's address, such as https://cloud:5000/v3"),
-        username=section.required_text("username", "the OpenStack account"),
-        password=_secret(section, "password", "the password of username"),
-        project_name=section.required_text("project_name", "the OpenStack project"),
-        user_domain_name=_or(section.text("user_domain_name"), CloudSettings.user_domain_name),
-        project_domain_name=_or(section.text("project_domain_name"), CloudSettings.project_domain_name),
-    )
+    return None if section is None else cloudconfig.read_cloud_settings(section, path)
 
 
 def _timeouts(top: Section, defaults: Timeouts) -> Timeouts:

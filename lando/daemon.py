@@ -19,19 +19,28 @@ from dataclasses import dataclass
 from functools import partial
 
 from lando import observer
-from lando.cloud import Cloud, CloudError, Server
+from lando.cloud import Cloud, CloudError, FloatingIp
 from lando.crashpoints import reach
 from lando.effects import Effects
-from lando.engine import Engine, Taken
+from lando.engine import Admission, Engine, Taken
 from lando.errors import UsageError
 from lando.job import LIVE_STATES, Job
 from lando.ledger import Change, Effect
 from lando.messages import Malformed, Message, Origin, decode
-from lando.observer import Sighting, Sweeper
+from lando.observer import Leaked, Sighting, Sweeper, Wanted
+from lando.outlook import Outlook
 from lando.pool import Pool
 from lando.queue import Delivery, QueueUnavailable, WorkQueue, whose
-from lando.store import QUEUE_FACT, Store, StoreUnavailable, Transaction
-from lando.tasks import Result, Task
+from lando.store import (
+    CLOUD_FACT,
+    QUEUE_FACT,
+    ROOM_FACT,
+    SWEPT_FACT,
+    Store,
+    StoreUnavailable,
+    Transaction,
+)
+from lando.tasks import DeleteServers, Result, Task
 
 log = logging.getLogger("lando")
 
@@ -45,6 +54,10 @@ UNSURE_WAIT = 0.05
 """Seconds between questions whether the queue has been read to its end."""
 PAUSE = 30.0
 """Seconds without a turn after which the daemon must have been suspended: nothing was heard meanwhile."""
+AFTER_DELETION = 3.0
+"""Seconds after a deletion until the cloud is looked at: the server may be gone."""
+OUTLOOK_LASTS = 60.0
+"""Seconds for which at least what the quota left is believed."""
 LAST_MOMENTS = 3.0
 """Seconds that effects under way are waited for when the daemon ends."""
 REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("worker", 86400.0))
@@ -73,6 +86,9 @@ class Numbers:
 
     max_workers: int
     observe: float
+    """Between two looks at the cloud."""
+    grace: float
+    """Between two looks at its floating IPs."""
 
 
 class Daemon:
@@ -106,12 +122,21 @@ class Daemon:
         self._sweeper = sweeper
         self._numbers = numbers
         self._pool = Pool(POOL)
+        self._eyes = Pool(1)  # creates that hang keep nobody from looking
         self._finished: collections.deque[Finished] = collections.deque()
         self._sightings: collections.deque[Sighting] = collections.deque()
         self._under_way: set[int] = set()
         self._looking = False
         self._sweeping: set[str] = set()
+        self._swept: collections.deque[Leaked] = collections.deque()
+        self._swept_before: set[str] = set()
+        self._outlook = Outlook(cloud.has_quota, max(OUTLOOK_LASTS, 3 * numbers.observe))
+        self._obstacle: str | None = None
+        self._blind_since: float | None = None
+        self._cloud_words = ""
+        self._cloud_news = True
         self._next_look = 0.0
+        self._next_look_at_floating_ips = 0.0
         self._next_tick = 0.0
         self._next_forgetting = 0.0
         self._last_turn = time.time()
@@ -340,16 +365,18 @@ class Daemon:
         tasks: list[tuple[Effect, Task]] = []
         with self._store.transaction() as transaction:
             self._tell_of_queue(transaction)
+            self._tell_of_cloud(transaction)
             self._conclude(transaction)
             leaked = self._take_sightings(transaction, sightings, now)
             if self._up_to_date and self._is_tick():
                 self._next_tick = time.monotonic() + TICK
                 self._check_deadlines(transaction, now)
+            self._count_swept(transaction)
             admitted = self._admit(transaction, now)
             self._begin(transaction, tasks, time.time())
             if len(admitted) == POOL:
                 self._wait = 0.0  # perhaps there is room for more
-            known = self._servers_to_look_for(transaction)
+            wanted = self._what_to_look_for(transaction)
             self._forget(transaction, now)
             reach("before-work-commit")
         reach("after-work-commit")
@@ -357,11 +384,13 @@ class Daemon:
         for effect, task in tasks:
             self._under_way.add(effect.id)
             self._pool.submit(partial(self._carry_out, effect, task))
-        if known is not None:
+        if any(isinstance(task, DeleteServers) for _, task in tasks):
+            self._next_look = min(self._next_look, time.monotonic() + AFTER_DELETION)
+        if wanted is not None:
             self._looking = True
-            self._pool.submit(partial(self._look, known))
-        for server in leaked:
-            self._sweep(server)
+            self._eyes.submit(partial(self._look, wanted))
+        for thing in leaked:
+            self._sweep(thing)
 
     @contextlib.contextmanager
     def _guarded(self, transaction: Transaction, what: str) -> Iterator[None]:
@@ -386,13 +415,22 @@ class Daemon:
             )
             self._queue_news = False
 
-    def _admit(self, transaction: Transaction, now: float) -> list[Job]:
-        """Nobody is admitted while no cancel, and no result, can be heard."""
-        admitted: list[Job] = []
+    def _admit(self, transaction: Transaction, now: float) -> Sequence[Job]:
+        """Nobody is admitted while no cancel, and no result, can be heard, or what room there is not seen."""
+        admission = Admission()
         if self._disconnected_since is None:
+            obstacle = self._outlook.obstacle
             with self._guarded(transaction, "admission"):
-                admitted = self._engine.admit(transaction, now, self._numbers.max_workers, POOL)
-        return admitted
+                if obstacle is None:
+                    admission = self._engine.admit(
+                        transaction, now, self._numbers.max_workers, POOL, self._outlook.room
+                    )
+                elif transaction.next_queued(now) is not None:
+                    admission = Admission(obstacle=obstacle)
+        if admission.obstacle != self._obstacle:
+            self._obstacle = admission.obstacle
+            transaction.set_fact(ROOM_FACT, admission.obstacle)
+        return admission.jobs
 
     def _forget(self, transaction: Transaction, now: float) -> None:
         if time.monotonic() >= self._next_forgetting:
@@ -463,48 +501,98 @@ class Daemon:
 
     # observation
 
-    def _servers_to_look_for(self, transaction: Transaction) -> tuple[str, ...] | None:
-        if self._looking or self._sightings or time.monotonic() < self._next_look:
+    def _what_to_look_for(self, transaction: Transaction) -> Wanted | None:
+        """What the cloud is to be asked now; None: nothing."""
+        if self._looking or self._sightings:
             return None  # what was seen last is to be taken first
-        self._next_look = time.monotonic() + self._numbers.observe
+        waiting, flavors = transaction.flavors() if self._cloud.has_quota else (False, ())
+        now = time.monotonic()
+        if now < self._next_look and not (waiting and self._outlook.is_dim and self._blind_since is None):
+            return None
+        self._next_look = now + self._numbers.observe
+        floating_ips = self._cloud.floating_ips is not None and now >= self._next_look_at_floating_ips
+        if floating_ips:
+            self._next_look_at_floating_ips = now + self._numbers.grace
         jobs = transaction.jobs_in(("booting", "running"))
-        return tuple(job.server_id for job in jobs if job.server_id is not None)
+        known = tuple(job.server_id for job in jobs if job.server_id is not None)
+        return Wanted(known, flavors if waiting else None, floating_ips)
 
-    def _look(self, known: tuple[str, ...]) -> None:
+    def _look(self, wanted: Wanted) -> None:
         try:
-            self._sightings.append(observer.look(self._cloud, known))
+            sighting = observer.look(self._cloud, wanted)
+            self._note_sight(sighting.troubles)
+            self._sightings.append(sighting)
             self._queue.wake()
         except CloudError as error:
-            log.warning("the cloud could not be asked for its servers: %s", error)
-        except Exception:
-            log.exception("the cloud could not be asked for its servers")
+            self._note_sight((str(error),))
+        except Exception as error:
+            log.exception("the cloud could not be looked at")
+            self._note_sight((f"{type(error).__name__}: {error}",))
         finally:
             self._looking = False
 
-    def _take_sightings(self, transaction: Transaction, count: int, now: float) -> list[Server]:
-        leaked: list[Server] = []
+    def _note_sight(self, troubles: Sequence[str]) -> None:
+        """Tell when the cloud begins not to answer, and when it answers again."""
+        words = "; ".join(troubles)
+        if words == self._cloud_words:
+            return
+        if words:
+            log.error("the cloud cannot be asked: %s; trying again", words)
+        elif self._blind_since is not None:
+            log.info("the cloud answers again, after %.1f s", time.time() - self._blind_since)
+        self._blind_since = (self._blind_since or time.time()) if words else None
+        self._cloud_words = words
+        self._cloud_news = True
+
+    def _tell_of_cloud(self, transaction: Transaction) -> None:
+        """Write down, for ``status``, whether the cloud answers."""
+        if self._cloud_news:
+            self._cloud_news = False
+            since, words = self._blind_since, self._cloud_words
+            transaction.set_fact(CLOUD_FACT, {"unreachable_since": since, "words": words})
+            if words:
+                self._outlook.fail(words)
+
+    def _take_sightings(self, transaction: Transaction, count: int, now: float) -> list[Leaked]:
+        leaked: list[Leaked] = []
         for _ in range(count):
             sighting = self._sightings.popleft()
             with self._guarded(transaction, "looking at servers"):
                 jobs = transaction.jobs_in(LIVE_STATES)
-                leaked = self._sweeper.leaked(sighting, jobs, now)
+                self._outlook.take(sighting, jobs)
+                leaked += self._sweeper.leaked(sighting, jobs, now)
                 for job, event in observer.events(sighting, jobs, now):
                     self._engine.fire(transaction, job, event)
+                self._engine.notice_absence(transaction, {server.id for server in sighting.servers}, now)
         return leaked
 
-    def _sweep(self, server: Server) -> None:
-        if server.id not in self._sweeping:
-            self._sweeping.add(server.id)
-            log.warning("server %s (%s) belongs to no job; it is deleted", server.name, server.id)
-            self._pool.submit(partial(self._delete_leaked, server))
+    # what is leaked
 
-    def _delete_leaked(self, server: Server) -> None:
+    def _sweep(self, thing: Leaked) -> None:
+        if thing.id not in self._sweeping:
+            self._sweeping.add(thing.id)
+            self._pool.submit(partial(self._delete_leaked, thing))
+
+    def _delete_leaked(self, thing: Leaked) -> None:
+        what = observer.described(thing)
         try:
-            self._cloud.delete(server.id)
+            observer.delete(self._cloud, thing)
+            if thing.id not in self._swept_before:
+                self._swept_before.add(thing.id)
+                self._swept.append(thing)
+                log.warning("%s belonged to no job; it was deleted", what)
         except Exception as error:
-            log.warning("leaked server %s could not be deleted (yet): %s", server.name, error)
+            log.warning("%s belongs to no job, and could not be deleted (yet): %s", what, error)
         finally:
-            self._sweeping.discard(server.id)
+            self._sweeping.discard(thing.id)
+
+    def _count_swept(self, transaction: Transaction) -> None:
+        """Count, for ``servers``, what had leaked and is gone."""
+        while self._swept:
+            thing = self._swept.popleft()
+            counts = transaction.fact(SWEPT_FACT) or {"servers": 0, "floating_ips": 0}
+            counts["floating_ips" if isinstance(thing, FloatingIp) else "servers"] += 1
+            transaction.set_fact(SWEPT_FACT, counts)
 
     def _log(self, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -29,6 +29,8 @@ from lando.errors import LandoError, UsageError
 from lando.states.events import RefusalKind
 from lando.tasks import (
     AnswerLost,
+    Attached,
+    AttachFloatingIp,
     Console,
     Created,
     CreateWasRefused,
@@ -86,8 +88,10 @@ class Effects:
                 return self._create(task)
             if isinstance(task, FindServers):
                 return self._find(task.mark)
+            if isinstance(task, AttachFloatingIp):
+                return self._attach(task)
             if isinstance(task, DeleteServers):
-                return self._delete(task.servers)
+                return self._delete(task)
             return self._console(task)
         except CloudError as error:
             return Trouble(str(error), error.retry_after)
@@ -125,12 +129,19 @@ class Effects:
             )
         )
 
-    def _delete(self, servers: tuple[str, ...]) -> Result:
-        for server in servers:
-            self._calmly(partial(self._cloud.delete, server))
+    def _attach(self, task: AttachFloatingIp) -> Result:
+        pool = self._cloud.floating_ips
+        assert pool is not None
+        return Attached(self._calmly(partial(pool.attach, task.server_id, task.mark, self._deployment)))
+
+    def _delete(self, task: DeleteServers) -> Result:
+        absent = [self._calmly(partial(self._cloud.delete, server)) for server in task.servers]
         reach("deleted")
-        left = [server for server in servers if self._calmly(partial(self._cloud.get, server)) is not None]
-        return StillThere() if left else Gone()
+        if not all(absent):
+            return StillThere()
+        if task.floating_ip is not None and self._cloud.floating_ips is not None:
+            self._calmly(partial(self._cloud.floating_ips.release, task.floating_ip, self._deployment))
+        return Gone()
 
     def _console(self, task: FetchConsole) -> Result:
         return Console(self._calmly(partial(self._cloud.console_log, task.server_id)))

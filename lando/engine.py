@@ -8,15 +8,17 @@ Every rule runs inside one transaction that its caller commits, and touches noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lando import boottimes
 from lando.errors import UsageError
 from lando.job import Job, JobSpec
-from lando.ledger import Change, Effect, Ledger
+from lando.ledger import Change, Effect, Hold, Ledger
 from lando.messages import Message
 from lando.records import replace
+from lando.room import Room
 from lando.states import MACHINE, Event, Fired, JobMachine, Policy, fire, requests
 from lando.states.events import (
     Admitted,
@@ -29,6 +31,7 @@ from lando.states.events import (
     Report,
     Retry,
     RunTimeout,
+    ServerActive,
     ServerCreated,
     ServerGone,
     WorkerLost,
@@ -36,8 +39,11 @@ from lando.states.events import (
     WorkerStarted,
     WorkflowFinished,
 )
+from lando.states.table import EffectKind
 from lando.tasks import (
     AnswerLost,
+    Attached,
+    AttachFloatingIp,
     Console,
     Created,
     CreateWasRefused,
@@ -54,7 +60,8 @@ from lando.tasks import (
 
 HOLDING = ("quota", "rate_limit", "site", "unreachable")
 """Refusals that the next job would meet, too: nobody is admitted for a while."""
-WISHES = ("attempts", "priority", "boot_timeout", "run_timeout")
+DELETIONS: tuple[EffectKind, ...] = ("delete_server", "delete_twins")
+WISHES = ("attempts", "priority", "boot_timeout", "run_timeout", "flavor")
 """What a job file says that its record keeps, too."""
 CONSOLE_TRIES = 3
 """How often a console log is asked for before the deletion goes on without it."""
@@ -81,6 +88,14 @@ class Pace:
         return min(self.longest, self.first * 2.0 ** min(tries, 30))
 
 
+@dataclass(frozen=True)
+class Admission:
+    """Who was admitted, and what the next one in the order waits for, where that is the cloud's to give."""
+
+    jobs: tuple[Job, ...] = ()
+    obstacle: str | None = None
+
+
 Disposition = Literal["taken", "duplicate", "ignored", "refused", "shutdown", "unknown"]
 
 
@@ -101,6 +116,7 @@ class Engine:
         pace: what the engine waits.
         accept: makes a spec of a start_worker body, or raises UsageError with what is wrong.
         new_secret: a fresh random string, for marks and tokens.
+        learns_boot: the boot timeout follows from the last boots.
         machine: the table to run; another one only in tests that break it on purpose.
     """
 
@@ -111,12 +127,14 @@ class Engine:
         accept: Callable[[Mapping[str, Any]], JobSpec],
         new_secret: Callable[[], str],
         machine: JobMachine = MACHINE,
+        learns_boot: bool = False,
     ) -> None:
         self.policy = policy
         self.pace = pace
         self._accept = accept
         self._new_secret = new_secret
         self._machine = machine
+        self._learns_boot = learns_boot
 
     def fire(self, ledger: Ledger, job: Job, event: Event) -> Fired:
         """Answer an event: new record, history and effects, all in the caller's transaction."""
@@ -130,7 +148,17 @@ class Engine:
             )
         for order in fired.orders:
             ledger.add_effect(job.id, order.kind, order.servers, event.at)
+        if (job.state, after.state) == ("booting", "running") and self._learns_boot:
+            recent = ledger.note_boot(event.at - job.entered_at)
+            self.policy = replace(self.policy, boot_timeout=boottimes.timeout(recent))
+        if after.state == "terminating" and after.floating_ip is not None:
+            self._hurry(ledger, ledger.effects(("attach_floating_ip",), job.id), event.at)
         return replace(fired, job=after)
+
+    def _hurry(self, ledger: Ledger, effects: Iterable[Effect], now: float) -> None:
+        for effect in effects:
+            if effect.due_at > now:
+                ledger.postpone_effect(effect, now, effect.tries, "")
 
     # messages
 
@@ -214,25 +242,51 @@ class Engine:
 
     # admission
 
-    def admit(self, ledger: Ledger, now: float, places: int, at_once: int) -> list[Job]:
-        """Admit queued jobs, by priority and then first come first served, while there are places.
+    def admit(
+        self, ledger: Ledger, now: float, places: int, at_once: int, room: Room | None = None
+    ) -> Admission:
+        """Admit queued jobs, by priority and then first come first served, while there are places and room.
+
+        Nobody overtakes the first one for whom there is no room. After a refusal that others would meet, too,
+        one job at a time tries whether it still holds.
 
         Args:
             now: the daemon's clock.
             places: how many jobs may own a server at the same time.
             at_once: how many to admit in this transaction, so that a first refusal can hold the rest.
+            room: what the project's quota leaves; None where the cloud has none.
         """
+        hold = ledger.hold()
+        if hold is not None and (hold.until > now or self._is_creating(ledger)):
+            return Admission()
+        live = ledger.live()
         admitted: list[Job] = []
-        if ledger.admission_held(now):
-            return admitted
-        for _ in range(min(at_once, places - ledger.count_live())):
+        while len(admitted) < (at_once if hold is None else 1) and sum(live.values()) < places:
             job = ledger.next_queued(now)
             if job is None:
                 break
+            lacking = None if room is None else room.lacks(live, job.flavor)
+            if lacking is not None:
+                return Admission(tuple(admitted), f"waits for the project's quota: {lacking}")
             name = server_name(job.id, job.attempt + 1)
             event = Admitted(now, mark=self._new_secret(), token=self._new_secret(), server_name=name)
             admitted.append(self.fire(ledger, job, event).job)
-        return admitted
+            live[job.flavor] = live.get(job.flavor, 0) + 1
+        return Admission(tuple(admitted))
+
+    def _is_creating(self, ledger: Ledger) -> bool:
+        return any(job.server_id is None for job in ledger.jobs_in(("booting",)))
+
+    def _hold(self, ledger: Ledger, refusal: CreateWasRefused, words: str, now: float) -> None:
+        """Admit nobody for as long as the cloud says, or for a while that doubles with each vain try."""
+        before = ledger.hold()
+        times = 1
+        if before is not None and before.kind == refusal.kind:
+            # Creates that were under way together are refused together: that is one try.
+            times = before.times + 1 if before.until <= now else before.times
+        wait = min(self.pace.longest, self.policy.hold * 2.0 ** min(times - 1, 30))
+        until = now + (wait if refusal.retry_after is None else refusal.retry_after)
+        ledger.set_hold(Hold(refusal.kind, max(until, 0.0 if before is None else before.until), words, times))
 
     # deadlines
 
@@ -252,8 +306,8 @@ class Engine:
     def _overdue(self, job: Job, now: float, listening_since: float) -> Event | None:
         if job.state == "booting":
             timeout = self.policy.boot_timeout if job.boot_timeout is None else job.boot_timeout
-            waited = now - max(job.entered_at, listening_since)
-            return BootTimeout(now) if waited >= timeout else None
+            given_up_at = max(job.deadline_at or job.entered_at + timeout, listening_since + timeout)
+            return BootTimeout(now) if now >= given_up_at else None
         if job.state != "running":
             return None
         # The result of a workflow that ended while we were away may still be on its way.
@@ -286,12 +340,17 @@ class Engine:
             if fired.answer == "stays":
                 return SendCreate(fired.job, request.mark, request.token)
             return FindServers(request.mark)
+        if effect.kind == "attach_floating_ip":
+            wanted = job.state in ("booting", "running") and self.policy.floating_ip
+            if not wanted or job.server_id is None or job.floating_ip is None:
+                return None
+            return AttachFloatingIp(job.server_id, job.floating_ip)
         if effect.kind == "delete_twins":
             return DeleteServers(effect.servers)
         if effect.kind == "save_console_log":
             return FetchConsole(job.server_id) if job.server_id is not None else None
         if job.server_id is not None:
-            return DeleteServers((job.server_id,))
+            return DeleteServers((job.server_id,), job.floating_ip)
         self.fire(ledger, job, ServerGone(now, None))
         return None
 
@@ -310,10 +369,34 @@ class Engine:
             ledger.postpone_effect(effect, now + wait, effect.tries, "the deletion is under way")
         else:
             ledger.remove_effect(effect)
-            if isinstance(result, Console):
-                ledger.save_console(job.id, job.attempt, result.text)
-            elif effect.kind == "delete_server":
-                self.fire(ledger, job, ServerGone(now, job.server_id))
+            self._take_result(ledger, job, effect, task, result, now)
+
+    def _take_result(
+        self, ledger: Ledger, job: Job, effect: Effect, task: Task, result: Result, now: float
+    ) -> None:
+        if isinstance(result, Console):
+            ledger.save_console(job.id, job.attempt, result.text)
+        elif isinstance(result, Attached):
+            assert isinstance(task, AttachFloatingIp)
+            self.fire(ledger, job, ServerActive(now, task.server_id, result.address))
+        elif effect.kind == "delete_server":
+            self.fire(ledger, job, ServerGone(now, job.server_id))
+            hold = ledger.hold()
+            if hold is not None and hold.kind == "quota":
+                ledger.set_hold(replace(hold, until=min(hold.until, now)))  # what it took is free
+
+    def notice_absence(self, ledger: Ledger, listed: Container[str], now: float) -> None:
+        """A full list is there: deletions whose servers it lacks are asked about now, the others wait.
+
+        Args:
+            listed: the ids of all servers.
+        """
+        for effect in ledger.effects(DELETIONS):
+            job = ledger.job(effect.job_id)
+            assert job is not None
+            servers = effect.servers or (job.server_id,)
+            if not any(server is not None and server in listed for server in servers):
+                self._hurry(ledger, (effect,), now)
 
     def _try_again(self, ledger: Ledger, effect: Effect, trouble: Trouble, now: float) -> None:
         if effect.kind == "save_console_log" and effect.tries + 1 >= CONSOLE_TRIES:
@@ -329,7 +412,9 @@ class Engine:
         fired = self.fire(ledger, job, event) if event is not None else None
         after = fired.job if fired is not None else job
         if isinstance(result, CreateWasRefused) and result.kind in HOLDING:
-            ledger.hold_admission(max(after.not_before, now), after.reason)
+            self._hold(ledger, result, after.reason, now)
+        elif isinstance(event, ServerCreated) and ledger.hold() is not None:
+            ledger.set_hold(None)
         request = requests.open_request(after)
         if request is None:
             ledger.remove_effect(effect)

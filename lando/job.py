@@ -79,6 +79,8 @@ class Job:
     priority: int = 0
     boot_timeout: float | None = None
     run_timeout: float | None = None
+    flavor: str | None = None
+    """What the job file asks for; None: the site's default."""
     runnable: bool = True
     """False for a start_worker that cannot be run as it stands; such a job only ever fails."""
 
@@ -94,6 +96,8 @@ class Job:
     """Serial of the attempt; never reused."""
     failures: int = 0
     """System failures since the job was submitted or last retried by its user."""
+    misses: int = 0
+    """How often in a row the cloud had no room for its server; not counted as failures."""
     not_before: float = 0.0
     """Back-off: not admitted before this time."""
     deadline_at: float | None = None
@@ -104,6 +108,8 @@ class Job:
     server_name: str | None = None
     server_id: str | None = None
     server_ip: str | None = None
+    floating_ip: str | None = None
+    """The mark of its floating IP, which may exist from when this is set until the server is gone."""
 
     seq: int = 0
     """Highest sequence number heard from this attempt's worker."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lando.job import Job, State
+from lando.states.events import RefusalKind
 from lando.states.table import EffectKind
 
 
@@ -42,6 +43,18 @@ class Change:
     target: State
     reason: str
     attempt: int
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The cloud refused a create for what the next job would meet, too: nobody is admitted for a while, and
+    then one job at a time, until a server was created."""
+
+    kind: RefusalKind
+    until: float
+    words: str
+    times: int = 1
+    """Refusals in a row."""
 
 
 class Ledger(Protocol):
@@ -107,8 +120,12 @@ class Ledger(Protocol):
         """The console output of an attempt's server."""
         ...
 
-    def count_live(self) -> int:
-        """How many jobs may own a server."""
+    def live(self) -> dict[str | None, int]:
+        """How many jobs may own a server, by the flavor that they ask for."""
+        ...
+
+    def effects(self, kinds: Sequence[EffectKind], job_id: str | None = None) -> list[Effect]:
+        """The effects of these kinds, of all jobs or of one, due or not."""
         ...
 
     def next_queued(self, now: float) -> Job | None:
@@ -119,10 +136,14 @@ class Ledger(Protocol):
         """All jobs in these states."""
         ...
 
-    def hold_admission(self, until: float, words: str) -> None:
-        """Admit nobody before ``until``."""
+    def note_boot(self, seconds: float) -> Sequence[float]:
+        """Another server took so long to boot; answers what the last ones took, the oldest first."""
         ...
 
-    def admission_held(self, now: float) -> bool:
-        """Nobody is admitted just now."""
+    def hold(self) -> Hold | None:
+        """Why nobody, or one job at a time, is admitted."""
+        ...
+
+    def set_hold(self, hold: Hold | None) -> None:
+        """From now on this is so."""
         ...

@@ -1,17 +1,29 @@
-"""Turns one server list into what it means: events for jobs, and leaked servers for the sweeper.
+"""Turns one look at the cloud into what it means: events for jobs, room for more, and what is leaked.
 
 Absence from a list is a hint only: a known server is gone when the cloud, asked for it by id, says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
-from lando.cloud import Cloud, Server
+from lando.cloud import Cloud, CloudError, FloatingIp, Quota, Server, Size
 from lando.job import LIVE_STATES, Job
 from lando.states import Event
 from lando.states.events import BootFailed, ServerActive, ServerLost
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a look is to answer, beside the list of servers."""
+
+    known: Collection[str] = ()
+    """Ids of servers that jobs had before the list was asked for."""
+    flavors: Collection[str | None] | None = None
+    """Flavors that jobs ask for, who wait or own a server; None: nobody waits, and no quota is asked for."""
+    floating_ips: bool = False
 
 
 @dataclass(frozen=True)
@@ -20,22 +32,51 @@ class Sighting:
 
     servers: tuple[Server, ...]
     gone: frozenset[str] = frozenset()
+    floating_ips: tuple[FloatingIp, ...] | None = None
+    """None: not asked for, or not to be had."""
+    quota: Quota | None = None
+    """None: not asked for, not to be had, or none is set."""
+    sizes: Mapping[str | None, Size] = field(default_factory=dict)
+    """Of the flavors asked for, as far as the cloud knows them."""
+    troubles: tuple[str, ...] = ()
+    """Why something could not be had."""
 
 
-def look(cloud: Cloud, known: Iterable[str]) -> Sighting:
-    """One list, and a question by id for each known server that it lacks.
-
-    Args:
-        cloud: the driver.
-        known: ids of servers that jobs had before the list was asked for.
+def look(cloud: Cloud, wanted: Wanted) -> Sighting:
+    """One list, and a question by id for each known server that it lacks; then the quota, so that what was
+    created between the two counts as somebody else's rather than not at all.
 
     Raises:
         CloudError: nothing was seen; nothing may be concluded.
     """
-    known = tuple(known)
+    known = tuple(wanted.known)
     servers = tuple(cloud.servers())
     listed = {server.id for server in servers}
-    return Sighting(servers, frozenset(id_ for id_ in known if id_ not in listed and cloud.get(id_) is None))
+    gone = frozenset(id_ for id_ in known if id_ not in listed and cloud.get(id_) is None)
+    quota, floating_ips, sizes, troubles = None, None, {}, []
+    if wanted.flavors is not None:
+        try:
+            quota = cloud.quota()
+        except CloudError as error:
+            troubles.append(str(error))
+        else:
+            sizes = _sizes(cloud, wanted.flavors)
+    if wanted.floating_ips and cloud.floating_ips is not None:
+        try:
+            floating_ips = tuple(cloud.floating_ips.all())
+        except CloudError as error:
+            troubles.append(str(error))
+    return Sighting(servers, gone, floating_ips, quota, sizes, tuple(troubles))
+
+
+def _sizes(cloud: Cloud, flavors: Collection[str | None]) -> dict[str | None, Size]:
+    sizes = {}
+    for flavor in flavors:
+        try:
+            sizes[flavor] = cloud.size(flavor)
+        except CloudError:
+            continue  # its job's create will say what is wrong with it
+    return sizes
 
 
 def events(sighting: Sighting, jobs: Iterable[Job], now: float) -> list[tuple[Job, Event]]:
@@ -58,16 +99,96 @@ def events(sighting: Sighting, jobs: Iterable[Job], now: float) -> list[tuple[Jo
 
 def _event(job: Job, server: Server, now: float) -> Event | None:
     if server.status == "ERROR" and job.state == "booting":
-        return BootFailed(now, server.id, server.fault or "the cloud reports ERROR")
+        words = server.fault or "the cloud reports ERROR"
+        return BootFailed(now, server.id, words, server.lacks_room)
     if server.status in ("ERROR", "SHUTOFF"):
         return ServerLost(now, server.id, server.fault or f"the cloud reports {server.status}")
-    if server.status == "ACTIVE" and server.address and server.address != job.server_ip:
+    if server.status == "ACTIVE" and server.address and job.server_ip is None:
         return ServerActive(now, server.id, server.address)
     return None
 
 
+class Marked(Protocol):
+    """What carries marks: a server or a floating IP."""
+
+    @property
+    def id(self) -> str:
+        """The cloud's name for it."""
+        ...
+
+    @property
+    def mark(self) -> str | None:
+        """Of the create request that it comes from."""
+        ...
+
+    @property
+    def deployment(self) -> str | None:
+        """Whose it is."""
+        ...
+
+
+T = TypeVar("T", bound=Marked)
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What jobs own, or may own, in the cloud; made of every job that may own a server."""
+
+    jobs: Mapping[str, Job]
+    """By the ids of their servers, and by the marks of requests whose server's id is not known, or that their
+    floating IP carries."""
+
+    @classmethod
+    def of(cls, jobs: Iterable[Job]) -> Belongings:
+        """What these jobs own."""
+        owners: dict[str, Job] = {}
+        for job in jobs:
+            if job.state not in LIVE_STATES:
+                continue
+            if job.server_id is not None:
+                owners[job.server_id] = job
+            else:  # an unresolved create may own it
+                owners.update((request.mark, job) for request in job.requests)
+            if job.floating_ip is not None:
+                owners[_of_floating_ip(job.floating_ip)] = job
+        return cls(owners)
+
+    def owner(self, thing: Marked) -> Job | None:
+        """The job that the thing belongs to."""
+        if isinstance(thing, FloatingIp):
+            return None if thing.mark is None else self.jobs.get(_of_floating_ip(thing.mark))
+        return self.jobs.get(thing.id) or (None if thing.mark is None else self.jobs.get(thing.mark))
+
+
+def _of_floating_ip(mark: str) -> str:
+    return f"floating {mark}"
+
+
+Leaked = Server | FloatingIp
+
+
+def described(thing: Leaked) -> str:
+    """What it is, for people."""
+    if isinstance(thing, FloatingIp):
+        return f"floating IP {thing.address} ({thing.id})"
+    return f"server {thing.name} ({thing.id})"
+
+
+def delete(cloud: Cloud, thing: Leaked) -> bool:
+    """Ask for its deletion, and answer whether it is gone; to be repeated until it is.
+
+    Raises:
+        CloudError: it could not be asked for.
+    """
+    if isinstance(thing, Server):
+        return cloud.delete(thing.id)
+    assert cloud.floating_ips is not None
+    cloud.floating_ips.delete(thing.id)
+    return True
+
+
 class Sweeper:
-    """Tells which servers are leaked: they carry our mark, belong to no live attempt, and were seen so twice.
+    """Tells what is leaked: it carries our mark, belongs to no live attempt, and was seen so twice.
 
     Args:
         deployment: the mark that all our servers carry.
@@ -76,33 +197,41 @@ class Sweeper:
 
     def __init__(self, deployment: str, grace: float) -> None:
         self._deployment = deployment
-        self._grace = grace
-        self._suspected: dict[str, float] = {}
+        self._servers: _Suspects[Server] = _Suspects(grace)
+        self._floating_ips: _Suspects[FloatingIp] = _Suspects(grace)
 
-    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Server]:
-        """The servers to delete.
+    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
+        """What is to be deleted.
 
         Args:
             sighting: what the cloud showed.
             jobs: every job that may own a server, as they are after the list was answered.
             now: the daemon's clock.
         """
-        jobs = [job for job in jobs if job.state in LIVE_STATES]
-        owned_ids = {job.server_id for job in jobs}
-        open_marks = {
-            request.mark for job in jobs if job.server_id is None for request in job.requests
-        }  # an unresolved create may own it
-        suspects = [
-            server
-            for server in sighting.servers
-            if server.deployment == self._deployment
-            and server.id not in owned_ids
-            and server.mark not in open_marks
-        ]
-        first_seen = {server.id: self._suspected.get(server.id) for server in suspects}
-        self._suspected = {id_: now if seen is None else seen for id_, seen in first_seen.items()}
+        belongings = Belongings.of(jobs)
+        leaked: list[Leaked] = [*self._servers.again(self._unowned(sighting.servers, belongings), now)]
+        if sighting.floating_ips is not None:
+            unowned = self._unowned(sighting.floating_ips, belongings)
+            leaked += self._floating_ips.again(unowned, now)
+        return leaked
+
+    def _unowned(self, things: Iterable[T], belongings: Belongings) -> list[T]:
         return [
-            server
-            for server in suspects
-            if (seen := first_seen[server.id]) is not None and now - seen >= self._grace
+            thing
+            for thing in things
+            if thing.deployment == self._deployment and belongings.owner(thing) is None
         ]
+
+
+class _Suspects(Generic[T]):
+    """Since when what belongs to nobody has been seen."""
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._since: dict[str, float] = {}
+
+    def again(self, unowned: Collection[T], now: float) -> list[T]:
+        """Those that were seen before, the grace period ago or earlier."""
+        before = self._since
+        self._since = {thing.id: before.get(thing.id, now) for thing in unowned}
+        return [thing for thing in unowned if thing.id in before and now - before[thing.id] >= self._grace]

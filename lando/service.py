@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from lando import boottimes
 from lando.cloud import ServerRequest
 from lando.daemon import Daemon, Numbers
 from lando.daemonlock import DaemonLock
@@ -54,7 +55,7 @@ class Service:
         here = str(self._site.config.state_dir.resolve())
         with self._store.transaction() as transaction:
             there = transaction.fact(VMS_OF)
-            if there not in (None, here) and transaction.count_live():
+            if there not in (None, here) and transaction.live():
                 raise UsageError(
                     f"{self._site.config.source}: jobs of this database have VMs in {there}, not in {here}; "
                     f"set state_dir (or LANDO_STATE_DIR) to {there} until they have ended"
@@ -68,19 +69,23 @@ class Service:
         deployment = self._store.deployment(config.deployment)
         engine = Engine(
             Policy(
-                boot_timeout=times.boot,
+                boot_timeout=self._learned_boot_timeout() if times.boot is None else times.boot,
                 run_timeout=times.run,
                 retry_first=times.retry_first,
                 retry_longest=times.retry_longest,
+                hold=times.hold,
+                floating_ip=config.vm_settings.floating_ip_pool_name is not None and config.cloud != "local",
             ),
             Pace(
-                poll=times.observe,
+                # On OpenStack the list tells when to ask whether a server is gone.
+                poll=times.observe if config.cloud == "local" else 3 * times.observe,
                 settle=cloud.settle_time,
                 silence=times.silence,
                 heartbeat=times.heartbeat,
             ),
             accept=self._site.accept,
             new_secret=new_secret,
+            learns_boot=times.boot is None,
         )
         return Daemon(
             self._store,
@@ -89,8 +94,12 @@ class Service:
             engine,
             Effects(cloud, deployment, self._server_request),
             Sweeper(deployment, times.grace),
-            Numbers(max_workers=config.max_workers or 1_000_000, observe=times.observe),
+            Numbers(config.max_workers or 1_000_000, times.observe, times.grace),
         )
+
+    def _learned_boot_timeout(self) -> float:
+        with self._store.reading() as queries:
+            return boottimes.timeout(queries.recent_boots())
 
     def _server_request(self, task: SendCreate, deployment: str) -> ServerRequest:
         with self._store.reading() as queries:

@@ -25,6 +25,7 @@ from lando.queue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQue
 from lando.tasks import SendCreate
 
 if TYPE_CHECKING:
+    from lando.cloud.nova import Account, NovaCloud, ServerSettings
     from lando.queue.rabbitmq import Broker, Names
 
 PATIENCE = 20.0
@@ -210,14 +211,75 @@ class Site:
     @cached_property
     def cloud(self) -> Cloud:
         """Where servers are made."""
-        if self.config.cloud != "local":
-            raise UsageError(
-                f"{self.config.source}: cloud_settings: this version has only the local cloud; "
-                "leave cloud_settings out, or say `cloud: local`, to use it"
-            )
+        if self.config.cloud == "openstack":
+            return self.openstack
         from lando.cloud.local import LocalCloud  # noqa: PLC0415 - only the daemon needs it
 
         return LocalCloud(self.config.state_dir)
+
+    @cached_property
+    def openstack(self) -> NovaCloud:
+        """The project on OpenStack; nothing is sent before the first call.
+
+        Raises:
+            UsageError: the account is incomplete.
+        """
+        from lando.cloud.nova import connect  # noqa: PLC0415 - half a second, only where there is one
+
+        return connect(self._account(), self._server_settings(), self.config.timeouts.settle)
+
+    def _account(self) -> Account:
+        from lando.cloud import nova  # noqa: PLC0415
+
+        settings = self.config.cloud_settings
+        if settings is None:
+            return nova.from_environment()
+        if settings.cloud is not None:
+            account = nova.from_clouds_yaml(settings.cloud)
+            return replace(account, region=settings.region_name or account.region)
+        where = f"cloud_settings in {self.config.source}"
+        endpoint = {
+            "region": settings.region_name,
+            "interface": settings.interface,
+            "cacert": settings.cacert,
+            "verify": settings.verify,
+        }
+        auth_url, password = settings.auth_url or "", settings.password
+        if password is None:
+            assert settings.application_credential_id and settings.application_credential_secret
+            return nova.with_application_credential(
+                where,
+                auth_url,
+                settings.application_credential_id,
+                settings.application_credential_secret,
+                **endpoint,
+            )
+        return nova.with_password(
+            where,
+            auth_url,
+            settings.username or "",
+            password,
+            settings.project_name or "",
+            settings.user_domain_name,
+            settings.project_domain_name,
+            **endpoint,
+        )
+
+    def _server_settings(self) -> ServerSettings:
+        from lando.cloud.nova import ServerSettings  # noqa: PLC0415
+
+        vm = self.config.vm_settings
+        return ServerSettings(
+            image=vm.worker_image_name,
+            flavor=vm.default_flavor_name,
+            key_name=vm.ssh_key_name,
+            networks=vm.networks,
+            security_groups=vm.security_groups,
+            availability_zone=vm.availability_zone,
+            config_drive=vm.config_drive,
+            volume_size=vm.volume_size,
+            floating_ip_pool=vm.floating_ip_pool_name,
+        )
 
     def outputs(self, job_id: str) -> Path:
         """Where a job's outputs are kept when its server is on this machine."""

@@ -25,10 +25,19 @@ class FindServers:
 
 
 @dataclass(frozen=True)
+class AttachFloatingIp:
+    """Lead the floating IP of this mark to the server; allocate it unless there is one."""
+
+    server_id: str
+    mark: str
+
+
+@dataclass(frozen=True)
 class DeleteServers:
-    """Delete these and tell whether they are gone."""
+    """Delete these, then what floating IP there is of this mark, and tell whether all are gone."""
 
     servers: tuple[str, ...]
+    floating_ip: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class FetchConsole:
     server_id: str
 
 
-Task = SendCreate | FindServers | DeleteServers | FetchConsole
+Task = SendCreate | FindServers | AttachFloatingIp | DeleteServers | FetchConsole
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,13 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Attached:
+    """The floating IP leads to the server."""
+
+    address: str
+
+
+@dataclass(frozen=True)
 class Gone:
     """All are absent."""
 
@@ -96,4 +112,4 @@ class Trouble:
     retry_after: float | None = None
 
 
-Result = Created | CreateWasRefused | AnswerLost | Listed | Gone | StillThere | Console | Trouble
+Result = Created | CreateWasRefused | AnswerLost | Listed | Attached | Gone | StillThere | Console | Trouble

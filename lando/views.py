@@ -12,11 +12,11 @@ from typing import Any
 from lando import daemonlock
 from lando.errors import LandoError, UsageError
 from lando.job import ENDED_STATES, Job
-from lando.ledger import Change
+from lando.ledger import Change, Hold
 from lando.messages import Malformed, Message, decode
 from lando.queue.embedded import waiting
 from lando.site import Site
-from lando.store import QUEUE_FACT, JobView, Queries, Store
+from lando.store import QUEUE_FACT, ROOM_FACT, JobView, Queries, Store
 from lando.store.transaction import display_name
 
 LEAKING_TRIES = 5
@@ -290,12 +290,18 @@ class _Places:
     positions: dict[str, int]
     live: int
     limit: int | None
-    held: str | None
+    hold: Hold | None
+    obstacle: str | None
+    """What the next one waits for that is the cloud's to give."""
 
     @classmethod
     def read(cls, queries: Queries, limit: int | None) -> _Places:
         return cls(
-            queries.queue_positions(), queries.count_live(), limit, queries.admission_hold(time.time())
+            queries.queue_positions(),
+            queries.count_live(),
+            limit,
+            queries.hold(),
+            queries.fact(ROOM_FACT),
         )
 
 
@@ -339,11 +345,17 @@ def _why_queued(job: Job, places: _Places) -> str:
     position, wait = places.positions.get(job.id, 0), job.not_before - time.time()
     if wait > 0:
         return f"{job.reason}; not before {wait:.0f} s from now, position {position}"
-    if places.held is not None:
-        return f"nobody is admitted just now: {places.held}; position {position}"
+    if places.hold is not None:
+        return f"nobody is admitted just now: {places.hold.words}; {_then(places.hold)}; position {position}"
     if places.limit is not None and places.live >= places.limit:
         return f"waits for a free place ({places.live} of {places.limit} taken); position {position}"
-    return f"waits for its turn; position {position}"
+    return f"{places.obstacle or 'waits for its turn'}; position {position}"
+
+
+def _then(hold: Hold) -> str:
+    wait = hold.until - time.time()
+    when = f"tried again in {max(1.0, wait):.0f} s" if wait > 0 else "being tried again, with one job"
+    return f"{when}, or when a server of ours is gone" if hold.kind == "quota" and wait > 0 else when
 
 
 def _why_running(job: Job) -> str:

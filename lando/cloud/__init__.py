@@ -1,4 +1,4 @@
-"""The cloud as the daemon sees it: six calls and typed errors. Knows nothing of jobs' states.
+"""The cloud as the daemon sees it: a few calls and typed errors. Knows nothing of jobs' states.
 
 A server carries public marks (deployment, job, attempt, and the random mark of its create request), by
 which it is found again when the answer to a create is lost. Drivers live beside this file.
@@ -12,6 +12,18 @@ from typing import Literal, Protocol
 from lando.errors import LandoError
 
 ServerStatus = Literal["BUILD", "ACTIVE", "SHUTOFF", "ERROR", "UNKNOWN"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What servers take of a quota; ``ram`` in MiB."""
+
+    servers: int = 0
+    cores: int = 0
+    ram: int = 0
+
+    def __add__(self, other: Size) -> Size:
+        return Size(self.servers + other.servers, self.cores + other.cores, self.ram + other.ram)
 
 
 @dataclass(frozen=True)
@@ -44,13 +56,44 @@ class Server:
     address: str | None = None
     fault: str | None = None
     """The cloud's own words about what went wrong."""
+    lacks_room: bool = False
+    """What went wrong is that the cloud had no room for it just now."""
+    size: Size = Size()
+    """What it takes of the project's quota, as far as the cloud says so."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the project may still create; None where the cloud sets no limit."""
+class Share:
+    """How much of a quota is used. ``limit``: None where there is none."""
 
-    servers: int | None = None
+    used: int
+    limit: int | None
+
+    @property
+    def left(self) -> int | None:
+        """What may still be used; None without limit."""
+        return None if self.limit is None else max(0, self.limit - self.used)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """The project's quota, which others use, too. ``ram`` in MiB."""
+
+    servers: Share
+    cores: Share
+    ram: Share
+
+
+@dataclass(frozen=True)
+class FloatingIp:
+    """A floating IP of the project; the marks are None for one that is not ours."""
+
+    id: str
+    address: str
+    mark: str | None = None
+    deployment: str | None = None
+    server_port: str | None = None
+    """The port of the server that it leads to; None while it leads nowhere."""
 
 
 class CloudError(LandoError):
@@ -102,6 +145,8 @@ class Cloud(Protocol):
 
     settle_time: float
     """Seconds after which a server that a list does not show will not surface any more."""
+    has_quota: bool
+    """Whether the cloud limits what a project may have."""
 
     def create(self, request: ServerRequest) -> Server:
         """Ask for a server. Anything but a CloudError of a definite kind must be treated as Ambiguous."""
@@ -111,8 +156,8 @@ class Cloud(Protocol):
         """The server, or None when the cloud definitely has none by this id."""
         ...
 
-    def delete(self, server_id: str) -> None:
-        """Ask for deletion; an absent server is success. Gone only when ``get`` answers None."""
+    def delete(self, server_id: str) -> bool:
+        """Ask for deletion, and answer whether the server is absent; to be repeated until it is."""
         ...
 
     def servers(self) -> list[Server]:
@@ -123,6 +168,36 @@ class Cloud(Protocol):
         """The end of the server's console output, at most 64 KiB of text."""
         ...
 
-    def limits(self) -> Limits:
-        """What may still be created."""
+    def quota(self) -> Quota:
+        """The project's quota, in a cloud that has one."""
+        ...
+
+    def size(self, flavor: str | None) -> Size:
+        """What a server of this flavor takes of the quota; None: of the site's default flavor."""
+        ...
+
+    @property
+    def floating_ips(self) -> FloatingIpPool | None:
+        """The project's floating IPs; None where the cloud has none."""
+        ...
+
+
+class FloatingIpPool(Protocol):
+    """Floating IPs, which outlive the servers they lead to. Every call may raise CloudError."""
+
+    def attach(self, server_id: str, mark: str, deployment: str) -> str:
+        """Lead the floating IP of a mark to a server, and answer its address. It is allocated unless there is
+        one by this mark, so that the call can be repeated when its answer was lost."""
+        ...
+
+    def release(self, mark: str, deployment: str) -> None:
+        """Release every floating IP of a mark; that there is none is success."""
+        ...
+
+    def delete(self, floating_ip_id: str) -> None:
+        """Release one; an absent one is success."""
+        ...
+
+    def all(self) -> list[FloatingIp]:
+        """Every floating IP of the project, ours or not."""
         ...

@@ -39,12 +39,14 @@ from typing import Any
 from lando.cloud import (
     Ambiguous,
     CloudError,
-    Limits,
     NoCapacity,
+    Quota,
     Refused,
     Server,
     ServerRequest,
     ServerStatus,
+    Share,
+    Size,
     Unreachable,
     containers,
     launcher,
@@ -99,6 +101,8 @@ class LocalCloud:
     """
 
     settle_time = 0.0
+    has_quota = False
+    floating_ips = None
 
     def __init__(self, root: Path, term_grace: float = 5.0, gone_check: float = 30.0) -> None:
         root = root.absolute()
@@ -164,26 +168,27 @@ class LocalCloud:
             self.delete(server.id)
         return True
 
-    def delete(self, server_id: str) -> None:
+    def delete(self, server_id: str) -> bool:
         """See ``Cloud.delete``. Returns soon; the VM's end goes on in the background, if it takes longer.
 
-        Call it again until ``get`` answers None: a deletion that was cut short by the death of this
-        process goes on, and one that failed since the last call is told.
+        Called again, a deletion that was cut short by the death of this process goes on, and one that failed
+        since the last call is told.
 
         Raises:
             CloudError: processes or containers could not be stopped, or files not be touched.
         """
         if not _is_mark(server_id):
-            return
+            return True
         with _errors(f"cannot delete {self._vms / server_id}"):
             if not self._remember_deleted(server_id):
-                return
+                return True
             with self._endings_lock:
                 ending = self._endings.get(server_id) or self._begin_ending(server_id)
             wait([ending], timeout=_QUICK_SECONDS)
             if ending.done():
                 self._forget_ending(server_id, ending)
                 ending.result()
+            return not (self._vms / server_id).exists()
 
     def console_log(self, server_id: str) -> str:
         """See ``Cloud.console_log``; "" for a VM that does not exist."""
@@ -196,9 +201,14 @@ class LocalCloud:
             except FileNotFoundError:
                 return ""
 
-    def limits(self) -> Limits:
-        """See ``Cloud.limits``: this machine sets none."""
-        return Limits(None)
+    def quota(self) -> Quota:
+        """See ``Cloud.quota``: this machine sets none."""
+        none = Share(0, None)
+        return Quota(none, none, none)
+
+    def size(self, flavor: str | None) -> Size:
+        """See ``Cloud.size``: all VMs are alike."""
+        return Size(servers=1)
 
     def _directory(self, mark: str) -> Path:
         if not _is_mark(mark):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lando.job import CreateRequest, Job
 from lando.records import replace
 from lando.states import changes, requests
-from lando.states.events import CreateAbsent, CreateRefused, CreateSent, ServerActive
+from lando.states.events import CreateAbsent, CreateRefused, CreateSent
 from lando.states.table import EffectKind, Policy, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(
@@ -30,11 +30,6 @@ def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
     return replace(job, requests=(*job.requests, CreateRequest(event.new_mark, event.new_token)))
 
 
-def note_address(job: Job, event: ServerActive, policy: Policy) -> Job:
-    """The server is up."""
-    return replace(job, server_ip=event.address, reason="the server is up; waiting for its worker")
-
-
 def blames_job(job: Job, event: CreateRefused) -> bool:
     """The cloud refuses what the job's own file names."""
     return requests.is_open(job, event) and event.kind == "job"
@@ -56,21 +51,28 @@ WAITS = {
     "rate_limit": "the cloud asks for fewer calls",
     "capacity": "the cloud has no room just now",
     "unreachable": "the cloud cannot be reached",
-    "site": "admission is held, landoconfig.yml names what the cloud refuses",
+    "site": "landoconfig.yml names what the cloud refuses",
 }
+
+
+def lacks_room(job: Job, event: CreateRefused) -> bool:
+    """There is no room for this job's server; for another's there may be."""
+    return requests.is_open(job, event) and event.kind == "capacity"
+
+
+def back_off(job: Job, event: CreateRefused, policy: Policy) -> Job:
+    """It alone waits, ever longer, and no failure is counted."""
+    job = back_to_the_queue(job, event, policy)
+    misses = job.misses + 1
+    wait = changes.wait_for_room(misses, policy) if event.retry_after is None else event.retry_after
+    return replace(job, misses=misses, not_before=event.at + wait)
 
 
 def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
     """Not the job's fault: it keeps its place, and no failure is counted."""
     job = changes.nothing_exists(job, event, policy)
-    wait = policy.hold if event.retry_after is None else event.retry_after
-    return replace(
-        job,
-        not_before=event.at + wait,
-        deadline_at=None,
-        server_name=None,
-        reason=f"{WAITS[event.kind]}: {event.words}",
-    )
+    words = f"{WAITS[event.kind]}: {event.words}"
+    return replace(job, deadline_at=None, server_name=None, reason=words)
 
 
 ROWS = (
@@ -85,7 +87,16 @@ ROWS = (
     ),
     stays("server_created", does=changes.adopt_server, when=requests.is_open, why="the server is adopted"),
     refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
-    stays("server_active", does=note_address, when=changes.of_its_server, why="the server is up"),
+    stays(
+        "server_active",
+        does=changes.note_address,
+        when=changes.is_first_address,
+        orders=("attach_floating_ip",),
+        why="the server is up",
+    ),
+    stays(
+        "server_active", does=changes.note_address, when=changes.of_its_server, why="it has another address"
+    ),
     ignored("server_active", why="an observation of another server"),
     moves(
         "create_refused", "failed", does=fail_for_good, when=blames_job, why="the job names what is refused"
@@ -93,9 +104,16 @@ ROWS = (
     moves(
         "create_refused",
         "queued",
+        does=back_off,
+        when=lacks_room,
+        why="nothing exists; the job waits, and no failure is counted",
+    ),
+    moves(
+        "create_refused",
+        "queued",
         does=back_to_the_queue,
         when=requests.is_open,
-        why="nothing exists; the job waits, its place kept, and no failure is counted",
+        why="nothing exists; all jobs wait, its place is kept, and no failure is counted",
     ),
     refused("create_refused", why="its request was resolved before"),
     stays(

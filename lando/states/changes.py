@@ -12,6 +12,7 @@ from lando.states.events import (
     CreateRefused,
     Report,
     RunTimeout,
+    ServerActive,
     ServerCreated,
     ServerLost,
     WorkerLost,
@@ -62,7 +63,8 @@ def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
 
 def conclude(job: Job, verdict: Outcome, words: str) -> Job:
     """The attempt is over; what was not sent is withdrawn, what exists will be deleted."""
-    return replace(requests.withdraw_unsent(job), verdict=verdict, reason=words, deadline_at=None)
+    job = requests.withdraw_unsent(job)
+    return replace(job, verdict=verdict, reason=words, deadline_at=None, misses=0)
 
 
 def cancel(job: Job, event: Cancel, policy: Policy) -> Job:
@@ -84,7 +86,35 @@ def give_up_running(job: Job, event: RunTimeout, policy: Policy) -> Job:
 
 def boot_failed(job: Job, event: BootFailed, policy: Policy) -> Job:
     """The cloud could not build the server."""
-    return conclude(job, "system_failed", f"the server could not be built: {event.words}")
+    if not event.lacks_room:
+        return conclude(job, "system_failed", f"the server could not be built: {event.words}")
+    concluded = conclude(job, "system_failed", f"the cloud has no room just now: {event.words}")
+    return replace(concluded, misses=job.misses + 1)
+
+
+def wait_for_room(misses: int, policy: Policy) -> float:
+    """Seconds until a job for whose server there was no room is admitted again; ``misses`` in a row."""
+    return min(policy.hold_longest, policy.hold * 2.0 ** (misses - 1))
+
+
+def note_address(job: Job, event: ServerActive, policy: Policy) -> Job:
+    """The server is up; the floating IP that is ordered, if servers get one, is known from here on."""
+    return replace(
+        job,
+        server_ip=event.address,
+        floating_ip=_adopted_mark(job) if policy.floating_ip else job.floating_ip,
+        misses=0,
+        reason="the server is up; waiting for its worker" if job.state == "booting" else job.reason,
+    )
+
+
+def _adopted_mark(job: Job) -> str | None:
+    return next((request.mark for request in job.requests if request.status == "adopted"), None)
+
+
+def is_first_address(job: Job, event: ServerActive) -> bool:
+    """The job's server was not seen up before."""
+    return of_its_server(job, event) and job.server_ip is None
 
 
 def server_lost(job: Job, event: ServerLost, policy: Policy) -> Job:
@@ -112,7 +142,7 @@ def nothing_exists(job: Job, event: CreateRefused | CreateAbsent, policy: Policy
     return requests.set_status(job, event.mark, "void")
 
 
-def of_its_server(job: Job, event: BootFailed | ServerLost) -> bool:
+def of_its_server(job: Job, event: BootFailed | ServerLost | ServerActive) -> bool:
     """The observation is of the server that the job has now."""
     return job.server_id is not None and event.server_id == job.server_id
 

@@ -103,7 +103,7 @@ class ServerCreated(Event):
 
 @dataclass(frozen=True)
 class ServerActive(Event):
-    """The server is up and has an address."""
+    """The server is up and has an address, or another one than before."""
 
     name = "server_active"
     server_id: str
@@ -117,6 +117,8 @@ class BootFailed(Event):
     name = "boot_failed"
     server_id: str
     words: str
+    lacks_room: bool = False
+    """It had no room for it just now."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def begin_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
         server_name=event.server_name,
         server_id=None,
         server_ip=None,
+        floating_ip=None,
         verdict=None,
         seq=0,
         heard_at=None,

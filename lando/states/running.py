@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from lando.job import Job
-from lando.records import replace
 from lando.states import changes, requests
-from lando.states.events import ServerActive
-from lando.states.table import EffectKind, Policy, StateText, ignored, moves, refused, stays
+from lando.states.table import EffectKind, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(
     name="running",
@@ -17,11 +14,6 @@ TEXT = StateText(
 
 STALE = "the report of another attempt, or of a server that was given up"
 ENDING: tuple[EffectKind, ...] = ("save_console_log", "delete_server")
-
-
-def note_address(job: Job, event: ServerActive, policy: Policy) -> Job:
-    """Seen late; the worker was faster."""
-    return replace(job, server_ip=event.address)
 
 
 ROWS = (
@@ -90,7 +82,16 @@ ROWS = (
     refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
     ignored("create_refused", why="the worker has spoken, so the server exists whatever the answer says"),
     ignored("create_absent", why="the worker has spoken, so the server exists: look again"),
-    stays("server_active", does=note_address, when=changes.of_its_server, why="the worker was faster"),
+    stays(
+        "server_active",
+        does=changes.note_address,
+        when=changes.is_first_address,
+        orders=("attach_floating_ip",),
+        why="the worker was faster",
+    ),
+    stays(
+        "server_active", does=changes.note_address, when=changes.of_its_server, why="it has another address"
+    ),
     ignored("server_active", why="an observation of another server"),
     ignored("boot_timeout", why="the worker has reported"),
     refused("admitted", why="the job was admitted before"),

@@ -14,7 +14,9 @@ from typing import Any, Literal
 from lando.job import Job, State
 
 Answer = Literal["moves", "stays", "ignored", "refused"]
-EffectKind = Literal["create_server", "delete_server", "delete_twins", "save_console_log"]
+EffectKind = Literal[
+    "create_server", "attach_floating_ip", "delete_server", "delete_twins", "save_console_log"
+]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,11 @@ class Policy:
     """Back-off after the first system failure; doubled with each further one."""
     retry_longest: float = 600.0
     hold: float = 30.0
-    """Back-off after a refused create, unless the cloud names another."""
+    """Back-off after a create that was refused or found no room, unless the cloud names another; doubled by
+    each further one in a row."""
+    hold_longest: float = 600.0
+    floating_ip: bool = False
+    """Servers get a floating IP."""
 
 
 Guard = Callable[[Job, Any], bool]

@@ -44,6 +44,11 @@ def has_tries_left(job: Job, event: object) -> bool:
     return job.verdict == "system_failed" and job.failures + 1 < job.attempts
 
 
+def lacked_room(job: Job, event: object) -> bool:
+    """The cloud had no room for its server: nobody's failure."""
+    return job.verdict == "system_failed" and job.misses > 0
+
+
 def end(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Nothing of the attempt is left; its tokens are void."""
     failed = 1 if job.verdict == "system_failed" else 0
@@ -58,6 +63,7 @@ def end(job: Job, event: ServerGone, policy: Policy) -> Job:
         requests=(),
         server_id=None,
         server_ip=None,
+        floating_ip=None,
         reason=words,
     )
 
@@ -74,10 +80,29 @@ def try_again(job: Job, event: ServerGone, policy: Policy) -> Job:
     )
 
 
+def wait_for_room(job: Job, event: ServerGone, policy: Policy) -> Job:
+    """Back to the queue, after a back-off that doubles each time in a row; no failure is counted."""
+    return replace(
+        end(job, event, policy),
+        outcome=None,
+        failures=job.failures,
+        server_name=None,
+        not_before=event.at + changes.wait_for_room(job.misses, policy),
+        reason=job.reason,
+    )
+
+
 ENDING = "the attempt is over already"
 
 ROWS = (
     moves("server_gone", "done", does=end, when=succeeded, why="the workflow succeeded, nothing is left"),
+    moves(
+        "server_gone",
+        "queued",
+        does=wait_for_room,
+        when=lacked_room,
+        why="there was no room for the server: no failure is counted",
+    ),
     moves(
         "server_gone", "queued", does=try_again, when=has_tries_left, why="a system failure, tries are left"
     ),

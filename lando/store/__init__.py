@@ -15,8 +15,11 @@ from lando.store.queries import EffectView, JobView, Queries
 from lando.store.transaction import Transaction
 
 __all__ = [
+    "CLOUD_FACT",
     "HEAD",
     "QUEUE_FACT",
+    "ROOM_FACT",
+    "SWEPT_FACT",
     "EffectView",
     "JobView",
     "Queries",
@@ -29,7 +32,12 @@ __all__ = [
 
 DEPLOYMENT = "deployment"
 QUEUE_FACT = "queue"
-"""The fact that tells since when the daemon cannot hear the work queue, and why."""
+CLOUD_FACT = "cloud"
+"""The facts that tell since when the daemon cannot hear the work queue, or see the cloud, and why."""
+ROOM_FACT = "room"
+"""The fact that tells what the next job in the order waits for."""
+SWEPT_FACT = "swept"
+"""The fact that counts what leaked and was deleted."""
 
 
 class Store:

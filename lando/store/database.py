@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 from lando.errors import LandoError, UsageError
 from lando.queue.embedded import use_write_ahead_log
 
-HEAD = "0002"
+HEAD = "0003"
 """The schema version that this program reads and writes."""
 
 BUSY_TIMEOUT = 60.0

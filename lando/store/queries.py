@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from lando.job import LIVE_STATES, Job
-from lando.ledger import Change
+from lando.ledger import Change, Hold
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
-from lando.store.transaction import HOLD, JOB_COLUMNS, to_job
+from lando.store.transaction import BOOTS, HOLD, JOB_COLUMNS, to_hold, to_job
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,10 @@ class Queries:
         text = self._connection.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
         return None if text is None else json.loads(text)
 
-    def admission_hold(self, now: float) -> str | None:
-        """Why nobody is admitted just now, or None."""
-        hold = self.fact(HOLD)
-        return str(hold["words"]) if hold is not None and hold["until"] > now else None
+    def recent_boots(self) -> list[float]:
+        """How many seconds the last boots took, the oldest first."""
+        return [float(seconds) for seconds in self.fact(BOOTS) or ()]
+
+    def hold(self) -> Hold | None:
+        """See ``Ledger.hold``."""
+        return to_hold(self.fact(HOLD))

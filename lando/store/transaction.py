@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from lando import boottimes
 from lando.job import LIVE_STATES, CreateRequest, Job, State
-from lando.ledger import Change, Effect, rank
+from lando.ledger import Change, Effect, Hold, rank
 from lando.messages import Origin
+from lando.records import replace
 from lando.states.table import EffectKind
 from lando.store.database import errors
 from lando.store.pending import JOB_FIELDS, Pending
@@ -25,7 +27,9 @@ MAX_LOG = 1024 * 1024
 TRIM_EVERY = 64
 """Small pieces of log after which what is too much is dropped; a large one is looked after at once."""
 
-HOLD = "admission_hold"
+HOLD = "hold"
+BOOTS = "boots"
+"""Facts: why admission is held; how many seconds the last boots took."""
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -34,6 +38,15 @@ def to_job(row: Row[Any]) -> Job:
     values["requests"] = tuple(CreateRequest(**request) for request in json.loads(values["requests"]))
     values["outputs"] = None if values["outputs"] is None else json.loads(values["outputs"])
     return Job(**{name: values[name] for name in JOB_FIELDS})
+
+
+def to_hold(fact: Any) -> Hold | None:
+    """The hold that a fact says."""
+    return None if fact is None else Hold(**fact)
+
+
+def _effect(row: Row[Any]) -> Effect:
+    return Effect(row.id, row.job_id, row.kind, tuple(json.loads(row.servers)), row.due_at, row.tries)
 
 
 @dataclass
@@ -54,10 +67,15 @@ _JOBS_IN = (
     .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
     .order_by(JOBS.c.number)
 )
-_COUNT_IN = (
-    sa.select(sa.func.count())
-    .select_from(JOBS)
+_LIVE = (
+    sa.select(JOBS.c.flavor, sa.func.count().label("servers"))
     .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
+    .group_by(JOBS.c.flavor)
+)
+_FLAVORS = (
+    sa.select(JOBS.c.state, JOBS.c.flavor)
+    .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
+    .distinct()
 )
 _NEXT_QUEUED = (
     sa.select(*JOB_COLUMNS)
@@ -163,9 +181,14 @@ class Transaction:
         """See ``Ledger.jobs_in``."""
         return [to_job(row) for row in self._connection.execute(_JOBS_IN, {"states": states})]
 
-    def count_live(self) -> int:
-        """See ``Ledger.count_live``."""
-        return int(self._connection.execute(_COUNT_IN, {"states": LIVE_STATES}).scalar_one())
+    def live(self) -> dict[str | None, int]:
+        """See ``Ledger.live``."""
+        return {row.flavor: row.servers for row in self._connection.execute(_LIVE, {"states": LIVE_STATES})}
+
+    def flavors(self) -> tuple[bool, tuple[str | None, ...]]:
+        """Whether a job is queued, and the flavors of those that are, or may own a server."""
+        rows = self._connection.execute(_FLAVORS, {"states": ("queued", *LIVE_STATES)}).all()
+        return any(row.state == "queued" for row in rows), tuple({row.flavor for row in rows})
 
     def next_queued(self, now: float) -> Job | None:
         """See ``Ledger.next_queued``."""
@@ -210,10 +233,14 @@ class Transaction:
 
     def next_effects(self) -> list[Effect]:
         """The effect of each job whose turn it is, the most overdue first; due or not."""
-        return [
-            Effect(row.id, row.job_id, row.kind, tuple(json.loads(row.servers)), row.due_at, row.tries)
-            for row in self._connection.execute(_NEXT_EFFECTS)
-        ]
+        return [_effect(row) for row in self._connection.execute(_NEXT_EFFECTS)]
+
+    def effects(self, kinds: Sequence[EffectKind], job_id: str | None = None) -> list[Effect]:
+        """See ``Ledger.effects``."""
+        query = sa.select(EFFECTS).where(EFFECTS.c.kind.in_(kinds))
+        if job_id is not None:
+            query = query.where(EFFECTS.c.job_id == job_id)
+        return [_effect(row) for row in self._connection.execute(query.order_by(EFFECTS.c.id))]
 
     def shift_times(self, seconds: float) -> None:
         """Move everything that is to happen at a time: the clock was set, or the machine slept."""
@@ -221,9 +248,9 @@ class Transaction:
             table = column.table
             assert isinstance(table, sa.Table)
             self._connection.execute(sa.update(table).values({column.name: column + seconds}))
-        hold = self.fact(HOLD)
+        hold = self.hold()
         if hold is not None:
-            self.set_fact(HOLD, {**hold, "until": hold["until"] + seconds})
+            self.set_hold(replace(hold, until=hold.until + seconds))
 
     # messages
 
@@ -323,16 +350,19 @@ class Transaction:
         self._connection.execute(sa.delete(FACTS).where(FACTS.c.name == name))
         self._connection.execute(sa.insert(FACTS).values(name=name, value=json.dumps(value)))
 
-    def hold_admission(self, until: float, words: str) -> None:
-        """See ``Ledger.hold_admission``."""
-        hold = self.fact(HOLD)
-        if hold is None or hold["until"] < until:
-            self.set_fact(HOLD, {"until": until, "words": words})
+    def hold(self) -> Hold | None:
+        """See ``Ledger.hold``."""
+        return to_hold(self.fact(HOLD))
 
-    def admission_held(self, now: float) -> bool:
-        """See ``Ledger.admission_held``."""
-        hold = self.fact(HOLD)
-        return hold is not None and hold["until"] > now
+    def set_hold(self, hold: Hold | None) -> None:
+        """See ``Ledger.set_hold``."""
+        self.set_fact(HOLD, None if hold is None else asdict(hold))
+
+    def note_boot(self, seconds: float) -> Sequence[float]:
+        """See ``Ledger.note_boot``."""
+        recent = [*(self.fact(BOOTS) or ()), round(seconds, 1)][-boottimes.KEPT :]
+        self.set_fact(BOOTS, recent)
+        return recent
 
 
 def display_name(body: Mapping[str, Any]) -> str:

@@ -7,10 +7,12 @@ import time
 import uuid
 from pathlib import Path
 
+from benchmarks.emptycloud import EmptyCloud
 from lando import config
-from lando.cloud import Limits, Server, ServerRequest
+from lando.cloud import Server, ServerRequest
 from lando.daemon import BATCH
 from lando.job import Job, JobSpec
+from lando.ledger import Hold
 from lando.messages import Message
 from lando.queue.embedded import EmbeddedPublisher
 from lando.service import Service
@@ -19,10 +21,8 @@ from lando.store import Store
 from tests.localsite import wait_for
 
 
-class OneServerDown:
+class OneServerDown(EmptyCloud):
     """A cloud whose only server is down."""
-
-    settle_time = 0.0
 
     def __init__(self) -> None:
         self.server: Server | None = None
@@ -37,14 +37,9 @@ class OneServerDown:
     def get(self, server_id: str) -> Server | None:
         return self.server
 
-    def delete(self, server_id: str) -> None:
+    def delete(self, server_id: str) -> bool:
         self.server = None
-
-    def console_log(self, server_id: str) -> str:
-        return ""
-
-    def limits(self) -> Limits:
-        return Limits()
+        return True
 
 
 class Serving:
@@ -148,12 +143,13 @@ def test_when_the_clock_is_set_what_is_due_moves_with_it(tmp_path: Path) -> None
     with store.transaction() as transaction:
         transaction.insert_job(job, {}, None)
         transaction.add_effect(job.id, "delete_server", (), now + 10)
-        transaction.hold_admission(now + 5, "quota")
+        transaction.set_hold(Hold("quota", now + 5, "used up"))
         transaction.shift_times(-3600.0)
         moved = transaction.job(job.id)
         assert moved is not None
         assert moved.deadline_at is not None
         assert abs(moved.deadline_at - (now - 3540)) < 0.01
         assert abs(transaction.next_effects()[0].due_at - (now - 3590)) < 0.01
-        assert not transaction.admission_held(now)
+        hold = transaction.hold()
+        assert hold is not None and abs(hold.until - (now - 3595)) < 0.01
     store.close()

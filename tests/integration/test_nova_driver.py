@@ -35,6 +35,7 @@ from lando.cloud import (
     Refused,
     Server,
     ServerRequest,
+    Size,
     Unreachable,
 )
 from lando.cloud.nova import (
@@ -109,9 +110,9 @@ class Project:
             return not servers
 
         until(empty)
-        for floating_ip in cloud.floating_ips():
+        for floating_ip in cloud.floating_ips.all():
             if floating_ip.deployment == self.deployment:
-                cloud.delete_floating_ip(floating_ip.id)
+                cloud.floating_ips.delete(floating_ip.id)
 
     @contextmanager
     def quota(self, **quota: int) -> Iterator[None]:
@@ -232,17 +233,17 @@ def test_a_server_is_created_listed_with_its_marks_booted_and_deleted(project: P
         created.id, request.name, "BUILD", request.mark, project.deployment, request.job_id, request.attempt
     )
     [listed] = project.ours(cloud)
-    assert replace(listed, status="BUILD", address=None) == created
+    assert listed.size == cloud.size(None)
+    assert replace(listed, status="BUILD", address=None, size=Size()) == created
 
     booted = until(lambda: (found := cloud.get(created.id)) and found.status == "ACTIVE" and found)
     assert booted.address
-    assert replace(booted, status="BUILD", address=None) == created
+    assert replace(booted, status="BUILD", address=None, size=Size()) == created
     until(lambda: cloud.console_log(created.id))
 
-    cloud.delete(created.id)
-    cloud.delete(created.id)  # harmless
-    until(lambda: cloud.get(created.id) is None)
-    cloud.delete(created.id)
+    until(lambda: cloud.delete(created.id))
+    assert cloud.get(created.id) is None
+    assert cloud.delete(created.id), "harmless"
     assert project.ours(cloud) == []
     assert cloud.console_log(created.id) == ""
 
@@ -288,7 +289,7 @@ def test_servers_of_others_carry_no_marks(project: Project) -> None:
 def test_what_never_existed_is_absent(project: Project) -> None:
     cloud, nobody = project.cloud(), str(uuid.uuid4())
     assert cloud.get(nobody) is None
-    cloud.delete(nobody)
+    assert cloud.delete(nobody)
     assert cloud.console_log(nobody) == ""
 
 
@@ -366,7 +367,7 @@ def test_a_wrong_password_is_told_without_it(project: Project) -> None:
     secret = "not-the-password"
     wrong = replace(project.account, options={**project.account.options, "password": secret})
     cloud = connect(wrong, project.settings)
-    for call in (cloud.servers, cloud.limits, lambda: cloud.create(project.request())):
+    for call in (cloud.servers, cloud.quota, lambda: cloud.create(project.request())):
         with pytest.raises(Refused) as refused:
             call()
         assert refused.value.names == "site"
@@ -401,13 +402,13 @@ def test_a_used_up_quota_is_waited_for(project: Project) -> None:
     cloud = project.cloud()
     used = cloud.quota().servers.used
     with project.quota(instances=used + 1):
-        assert cloud.limits().servers == 1
+        assert cloud.quota().servers.left == 1
         created = cloud.create(project.request())
-        until(lambda: cloud.limits().servers == 0)  # Nova counts it once a host is chosen
+        until(lambda: cloud.quota().servers.left == 0)  # Nova counts it once a host is chosen
         with pytest.raises(QuotaExceeded, match="instances"):
             cloud.create(project.request())
-        cloud.delete(created.id)
-        until(lambda: cloud.limits().servers == 1)
+        until(lambda: cloud.delete(created.id))
+        until(lambda: cloud.quota().servers.left == 1)
 
 
 def test_a_project_that_may_have_no_server_is_the_sites(project: Project) -> None:
@@ -429,56 +430,67 @@ def test_a_server_larger_than_the_whole_quota_is_of_who_named_its_flavor(project
 def test_limits_tell_what_is_left(project: Project) -> None:
     cloud = project.cloud()
     before = cloud.quota()
-    flavor = cloud.flavor()
-    cloud.create(project.request())
+    size = cloud.size(None)
+    assert size == cloud.size(project.settings.flavor)
+    created = cloud.create(project.request())
     until(lambda: cloud.quota().servers.used == before.servers.used + 1)
     after = cloud.quota()
-    assert after.cores.used == before.cores.used + flavor.cores
-    assert after.ram.used == before.ram.used + flavor.ram
-    assert cloud.limits().servers == after.servers.left
+    assert after.cores.used == before.cores.used + size.cores
+    assert after.ram.used == before.ram.used + size.ram
+    (listed,) = [server for server in cloud.servers() if server.id == created.id]
+    assert listed.size == size, "a list tells what each server takes"
 
 
 # floating IPs
 
 
 def test_a_floating_ip_is_allocated_once_attached_and_released(project: Project) -> None:
-    cloud, request = project.cloud(), project.request()
-    allocated = cloud.create_floating_ip(project.pool, request.mark, project.deployment)
+    cloud, request = project.cloud(floating_ip_pool=project.pool), project.request()
+    pool = cloud.floating_ips
+    allocated = pool.allocate(request.mark, project.deployment)
     assert (allocated.mark, allocated.deployment) == (request.mark, project.deployment)
     assert allocated.server_port is None
-    assert cloud.create_floating_ip(project.pool, request.mark, project.deployment) == allocated
-    assert allocated in cloud.floating_ips()
+    assert pool.allocate(request.mark, project.deployment) == allocated
+    assert allocated in pool.all()
 
     server = cloud.create(request)
     until(lambda: (found := cloud.get(server.id)) and found.address)
-    attached = cloud.attach_floating_ip(allocated.id, server.id)
-    assert attached.server_port
-    assert replace(attached, server_port=None) == allocated
+    assert pool.attach(server.id, request.mark, project.deployment) == allocated.address
     until(lambda: (found := cloud.get(server.id)) and found.address == allocated.address)
-    assert cloud.create_floating_ip(project.pool, request.mark, project.deployment).id == allocated.id
+    assert pool.attach(server.id, request.mark, project.deployment) == allocated.address, "harmless"
+    assert pool.allocate(request.mark, project.deployment).server_port
 
-    cloud.delete(server.id)
-    until(lambda: cloud.get(server.id) is None)
-    until(lambda: allocated in cloud.floating_ips())  # it outlives its server
-    cloud.delete_floating_ip(allocated.id)
-    cloud.delete_floating_ip(allocated.id)  # harmless
-    assert allocated.id not in {each.id for each in cloud.floating_ips()}
+    until(lambda: cloud.delete(server.id))
+    until(lambda: allocated in pool.all())  # it outlives its server
+    pool.release(request.mark, project.deployment)
+    assert allocated.id not in {each.id for each in pool.all()}
+    pool.release(request.mark, project.deployment)  # harmless
+    pool.delete(allocated.id)
+
+
+def test_only_the_floating_ips_of_a_mark_are_released(project: Project) -> None:
+    pool = project.cloud(floating_ip_pool=project.pool).floating_ips
+    mark, other = uuid.uuid4().hex, uuid.uuid4().hex
+    ours, theirs = (pool.allocate(each, project.deployment) for each in (mark, other))
+    pool.release(mark, "another deployment")
+    assert ours in pool.all()
+    pool.release(mark, project.deployment)
+    assert theirs in pool.all() and ours not in pool.all()
 
 
 def test_a_floating_ip_waits_for_the_servers_port(project: Project) -> None:
-    cloud = project.cloud()
-    allocated = cloud.create_floating_ip(project.pool, uuid.uuid4().hex, project.deployment)
+    pool = project.cloud(floating_ip_pool=project.pool).floating_ips
     with pytest.raises(CloudError, match="no port yet"):
-        cloud.attach_floating_ip(allocated.id, str(uuid.uuid4()))
+        pool.attach(str(uuid.uuid4()), uuid.uuid4().hex, project.deployment)
 
 
 def test_a_pool_that_is_not_there_is_the_sites(project: Project) -> None:
-    cloud = project.cloud()
-    for pool in ("no-such-pool", project.settings.networks[0]):
+    for name in ("no-such-pool", project.settings.networks[0]):
+        pool = project.cloud(floating_ip_pool=name).floating_ips
         with pytest.raises(
-            Refused, match=f"floating_ip_pool_name: .* no external network named {pool}"
+            Refused, match=f"floating_ip_pool_name: .* no external network named {name}"
         ) as refused:
-            cloud.create_floating_ip(pool, uuid.uuid4().hex, project.deployment)
+            pool.allocate(uuid.uuid4().hex, project.deployment)
         assert refused.value.names == "site"
 
 
@@ -504,9 +516,9 @@ def test_calls_come_from_several_threads(project: Project) -> None:
     calls: list[Callable[[], Any]] = [
         cloud.servers,
         lambda: cloud.get(created.id),
-        cloud.limits,
+        cloud.quota,
         cloud.image,
-        cloud.floating_ips,
+        cloud.floating_ips.all,
     ]
     fresh = project.cloud()  # whose names and token all threads want at once
     calls.append(lambda: fresh._parts(request))
@@ -519,12 +531,12 @@ def test_calls_come_from_several_threads(project: Project) -> None:
 
 
 def test_a_job_costs_three_calls_of_nova(project: Project) -> None:
-    cloud = project.cloud()
+    cloud, lister = project.cloud(), project.cloud()
     cloud._parts(project.request())
     before = cloud.wire.calls.counts()
     created = cloud.create(project.request())
-    cloud.delete(created.id)
-    cloud.get(created.id)
+    while not cloud.delete(created.id):
+        until(lambda: created.id not in {server.id for server in lister.servers()})
     calls = cloud.wire.calls.counts() - before
     assert sorted(call.rpartition("/v2.1")[0].split()[0] + call.rpartition("/v2.1")[2] for call in calls) == [
         "DELETE/servers/ID",
@@ -725,7 +737,7 @@ def test_a_login_page_instead_of_keystone_is_the_sites(fake: Project) -> None:
 def test_a_token_that_expires_meanwhile_is_renewed(fake: Project) -> None:
     cloud = fake.cloud()
     cloud.servers()
-    for call in (cloud.servers, lambda: cloud.create(fake.request()), cloud.limits, cloud.floating_ips):
+    for call in (cloud.servers, lambda: cloud.create(fake.request()), cloud.quota, cloud.floating_ips.all):
         fake.fake.revoke_tokens()
         call()
     assert len(fake.fake.servers) == 1
@@ -777,8 +789,8 @@ def test_a_server_that_is_kept_after_its_deletion_still_exists_and_is_deleted_fo
     cloud.delete(created.id)
     kept = until(lambda: (found := cloud.get(created.id)) and found.status == "SHUTOFF" and found)
     assert kept.mark == created.mark
-    cloud.delete(created.id)
-    until(lambda: cloud.get(created.id) is None)
+    until(lambda: cloud.delete(created.id))
+    assert cloud.get(created.id) is None
 
 
 def test_a_list_longer_than_the_clouds_pages_is_whole(fake: Project) -> None:
@@ -909,23 +921,23 @@ def test_nothing_secret_is_logged_even_when_all_is(fake: Project, caplog: pytest
 
 
 def test_a_floating_ip_whose_allocation_was_lost_is_found_by_its_mark(fake: Project) -> None:
-    cloud, mark = fake.cloud(), uuid.uuid4().hex
+    pool, mark = fake.cloud(floating_ip_pool=fake.pool).floating_ips, uuid.uuid4().hex
     fake.fake.faults.add(Fault("POST network /floatingips", times=1, work="twice", ending="close"))
     with pytest.raises(Ambiguous):
-        cloud.create_floating_ip(fake.pool, mark, fake.deployment)
-    twins = cloud.floating_ips()
+        pool.allocate(mark, fake.deployment)
+    twins = pool.all()
     assert [each.mark for each in twins] == [mark, mark]
-    kept = cloud.create_floating_ip(fake.pool, mark, fake.deployment)
+    kept = pool.allocate(mark, fake.deployment)
     assert kept in twins
-    assert cloud.floating_ips() == [kept]
+    assert pool.all() == [kept]
 
 
 def test_a_quota_of_floating_ips_is_waited_for(fake: Project) -> None:
     fake.fake.quotas["floatingip"] = 1
-    cloud = fake.cloud()
-    cloud.create_floating_ip(fake.pool, uuid.uuid4().hex, fake.deployment)
+    pool = fake.cloud(floating_ip_pool=fake.pool).floating_ips
+    pool.allocate(uuid.uuid4().hex, fake.deployment)
     with pytest.raises(QuotaExceeded):
-        cloud.create_floating_ip(fake.pool, uuid.uuid4().hex, fake.deployment)
+        pool.allocate(uuid.uuid4().hex, fake.deployment)
 
 
 def test_a_clock_that_differs_is_told(fake: Project) -> None:

@@ -18,6 +18,8 @@ from lando.ledger import Effect
 from lando.states.events import RefusalKind
 from lando.tasks import (
     AnswerLost,
+    Attached,
+    AttachFloatingIp,
     Console,
     Created,
     CreateWasRefused,
@@ -36,6 +38,7 @@ from lando.tasks import (
 from . import invariants
 from .rules import OUTCOMES, TIMERS, Broken, Rules, Step, is_valid
 from .world import (
+    Floating,
     Ghost,
     InFlight,
     Letter,
@@ -249,6 +252,12 @@ class Actions:
                 yield Action(
                     ("a lost create is carried out late:", machine.id), _with(born, _surfaced(machine))
                 )
+        for late in sorted(each for each in world.floating if each.late):
+            rest = world.floating - {late}
+            yield Action(("a lost allocation comes to nothing",), world._replace(floating=rest))
+            carried_out = late._replace(late=False, stray=True)
+            after = world._replace(floating=rest | {carried_out})
+            yield Action(("a lost allocation is carried out late:", late.id), after)
         for machine in world.machines:
             if not machine.listed:
                 yield Action((machine.id, "is listed"), _with(world, _surfaced(machine)))
@@ -256,7 +265,10 @@ class Actions:
             if not world.faults:
                 continue
             yield Action((machine.id, "vanishes"), _without(_fault(world), machine.id))
-            if machine.phase != "ERROR":
+            if machine.phase == "BUILD":
+                full = _with(_fault(world), machine._replace(phase="no room"))
+                yield Action(("the cloud has no room for", machine.id), full)
+            if machine.phase not in ("ERROR", "no room"):
                 yield Action(
                     (machine.id, "is in ERROR"), _with(_fault(world), machine._replace(phase="ERROR"))
                 )
@@ -282,7 +294,7 @@ class Actions:
             held = world._replace(sighting=None)
             yield self._observed(held, world.sighting, "an old look at the cloud is applied")
         seen = _look(world)
-        if seen.machines or seen.gone or world.suspected:
+        if seen.machines or seen.gone or seen.floating or world.suspected:
             yield self._observed(world, seen, "the cloud is looked at")
             if world.faults and world.sighting is None:
                 yield Action(
@@ -293,11 +305,13 @@ class Actions:
     def _observed(self, world: World, seen: Seen, words: str) -> Action:
         step = self.rules.observe(world.books, seen, world.suspected)
         leaked, suspected = step.answer
-        swept = [machine for machine in world.machines if machine.id in leaked]
-        broken = step.broken or next(filter(None, (invariants.may_be_swept(world, m) for m in swept)), None)
+        swept = [thing for thing in (*world.machines, *sorted(world.floating)) if thing.id in leaked]
+        broken = step.broken or next(
+            filter(None, (invariants.may_be_swept(world, each) for each in swept)), None
+        )
         after = self._after(world._replace(suspected=suspected - leaked), step)
-        for machine in swept:
-            after = _without(after, machine.id)
+        after = _without(after, *(each.id for each in swept))
+        after = after._replace(floating=after.floating.difference(swept))
         label = (words,) if not swept else (words, "and the sweeper deletes", *(m.id for m in swept))
         return Action(label, after, broken)
 
@@ -318,9 +332,16 @@ def _answers(world: World, task: Task) -> Iterator[tuple[Result, World, str]]:
     elif isinstance(task, FindServers):
         found = (machine.id for machine in world.machines if machine.listed and machine.mark == task.mark)
         yield Listed(tuple(found)), _missed(world, task.mark), ""
+    elif isinstance(task, AttachFloatingIp):
+        job = next(job.id for job in world.books.jobs if job.server_id == task.server_id)
+        attached = world._replace(floating=world.floating | {Floating(task.mark, job)})
+        yield Attached("192.0.2.9"), attached, ""
+        if world.faults:
+            yield Trouble("no answer"), _fault(attached), "(it is there all the same)"
     elif isinstance(task, DeleteServers):
         rest = _without(world, *task.servers)
-        yield Gone(), rest, ""
+        released = (each for each in world.floating if each.mark == task.floating_ip and not each.late)
+        yield Gone(), rest._replace(floating=rest.floating.difference(released)), ""
         if rest is not world:
             yield StillThere(), world, ""
         if rest is not world and world.faults:
@@ -362,7 +383,12 @@ def _look(world: World) -> Seen:
         for machine in world.machines
         if machine.listed
     )
-    return Seen(tuple(listed), frozenset(id_ for id_ in known if id_ is not None and id_ not in exist))
+    floating = (each._replace(stray=False) for each in sorted(world.floating) if not each.late)
+    return Seen(
+        tuple(listed),
+        frozenset(id_ for id_ in known if id_ is not None and id_ not in exist),
+        tuple(floating),
+    )
 
 
 def _may_speak(world: World, job: Job) -> bool:
@@ -384,9 +410,21 @@ def _fault(world: World) -> World:
 
 def _died(world: World) -> World:
     """All that was in memory is lost; what was begun may still reach the cloud, late."""
-    sent = (flight.task for flight in world.tasks if flight.result is None)
-    ghosts = world.ghosts | {_ghost(task) for task in sent if isinstance(task, SendCreate)}
-    return world._replace(tasks=(), sighting=None, suspected=frozenset(), ghosts=ghosts)
+    ghosts, floating = set(world.ghosts), set(world.floating)
+    there = {each.mark for each in floating}
+    for flight in world.tasks:
+        task = flight.task if flight.result is None else None
+        if isinstance(task, SendCreate):
+            ghosts.add(_ghost(task))
+        if isinstance(task, AttachFloatingIp) and task.mark not in there:
+            floating.add(Floating(task.mark, flight.effect.job_id, late=True))
+    return world._replace(
+        tasks=(),
+        sighting=None,
+        suspected=frozenset(),
+        ghosts=frozenset(ghosts),
+        floating=frozenset(floating),
+    )
 
 
 def _acked(world: World, letter: Letter) -> World:

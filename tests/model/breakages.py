@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lando.cloud import Server
 from lando.job import CreateRequest, Job, State
 from lando.ledger import Effect, Ledger
-from lando.observer import Sighting, Sweeper
+from lando.observer import Leaked, Sighting, Sweeper
 from lando.states import TABLE, Event, Row, build, changes, requests, terminating
 from lando.states.events import CreateAbsent, CreateRefused
 from lando.states.table import Policy, ignored, moves
-from lando.tasks import AnswerLost, Result, SendCreate, Task, Trouble
+from lando.tasks import AnswerLost, DeleteServers, Result, SendCreate, Task, Trouble
 
 from .explore import SHIPPED
 from .ledger import MemoryLedger
@@ -21,6 +20,7 @@ from .rules import Variant, WatchedEngine
 from .world import Scenario
 
 FAULT = Scenario("one fault", faults=1, asks=0)
+FLOATING = Scenario("a floating IP and a fault", faults=1, asks=0, floating_ips=True)
 ASK = Scenario("a fault and an ask", faults=1, asks=1)
 ASKS = Scenario("a fault and two asks", faults=1, asks=2)
 TWO_JOBS = Scenario("two jobs, one place", jobs=("A", "B"), faults=0, asks=0)
@@ -84,8 +84,8 @@ class ForgetsCancels(MemoryLedger):
 
 
 class CountsNobody(MemoryLedger):
-    def count_live(self) -> int:
-        return 0
+    def live(self) -> dict[str | None, int]:
+        return {}
 
 
 class InOrderOfIds(MemoryLedger):
@@ -121,12 +121,28 @@ class GivesUp(WatchedEngine):
 
 
 class SweepsTheUnresolved(Sweeper):
-    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Server]:
+    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
         return super().leaked(sighting, [job for job in jobs if job.server_id is not None], now)
 
 
+class SweepsFloatingIps(Sweeper):
+    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
+        return super().leaked(sighting, [replace(job, floating_ip=None) for job in jobs], now)
+
+
+class ForgetsFloatingIps(WatchedEngine):
+    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Task | None:
+        task = super()._task(ledger, job, effect, now)
+        return replace(task, floating_ip=None) if isinstance(task, DeleteServers) else task
+
+
+class SweepsServersOnly(Sweeper):
+    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
+        return super().leaked(replace(sighting, floating_ips=None), jobs, now)
+
+
 class SweepsNothing(Sweeper):
-    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Server]:
+    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
         return []
 
 
@@ -269,4 +285,20 @@ BREAKAGES = (
         Variant(sweeper=SweepsTheUnresolved),
     ),
     Breakage("the sweeper sweeps nothing", "every job can end", FAULT, Variant(sweeper=SweepsNothing)),
+    # floating IPs
+    Breakage(
+        "floating IPs are not released",
+        "no floating IP is left behind",
+        FLOATING,
+        Variant(engine=ForgetsFloatingIps),
+    ),
+    Breakage(
+        "the sweeper takes floating IPs in use",
+        "the sweeper spares what lives",
+        FLOATING,
+        Variant(sweeper=SweepsFloatingIps),
+    ),
+    Breakage(
+        "lost floating IPs are not swept", "every job can end", FLOATING, Variant(sweeper=SweepsServersOnly)
+    ),
 )

@@ -9,7 +9,7 @@ from lando.states import requests
 
 from .ledger import Books
 from .rules import Broken, Rules, is_valid
-from .world import Letter, Machine, Scenario, World
+from .world import Floating, Letter, Machine, Scenario, World
 
 
 def broken_in(world: World, rules: Rules) -> Broken | None:
@@ -81,6 +81,11 @@ def _left_behind(world: World, job: Job) -> Iterator[Broken]:
     if left:
         yield Broken("no server is left behind", f"job {job.id} is {job.state}, and {left[0]} exists")
 
+    floating = [each.id for each in world.floating if each.job == job.id and not (each.stray or each.late)]
+    if floating:
+        words = f"job {job.id} is {job.state}, and {floating[0]} exists"
+        yield Broken("no floating IP is left behind", words)
+
 
 def create_may_be_sent(world: World, job: Job) -> Broken | None:
     """No server of the job may exist that a look could have shown before."""
@@ -92,8 +97,19 @@ def create_may_be_sent(world: World, job: Job) -> Broken | None:
     return None
 
 
-def may_be_swept(world: World, machine: Machine) -> Broken | None:
-    """The server belongs to no live attempt and to no unresolved create."""
+def may_be_swept(world: World, thing: Machine | Floating) -> Broken | None:
+    """It belongs to no live attempt and to no unresolved create."""
+    return _floats(world, thing) if isinstance(thing, Floating) else _serves(world, thing)
+
+
+def _floats(world: World, floating: Floating) -> Broken | None:
+    for job in world.books.jobs:
+        if job.state in LIVE_STATES and job.floating_ip == floating.mark:
+            return Broken("the sweeper spares what lives", f"{floating.id} is that of job {job.id}")
+    return None
+
+
+def _serves(world: World, machine: Machine) -> Broken | None:
     for job in world.books.jobs:
         open_request = requests.open_request(job) if job.state in LIVE_STATES else None
         if job.server_id == machine.id:
@@ -142,4 +158,5 @@ def has_ended(world: World, scenario: Scenario) -> bool:
     """All jobs have ended, nothing is left to do, and nothing is left in the cloud."""
     jobs = world.books.jobs
     ended = len(jobs) == len(scenario.jobs) and all(job.state in ENDED_STATES for job in jobs)
-    return ended and not world.books.effects and not world.machines and not world.tasks
+    left = (world.books.effects, world.machines, world.floating, world.tasks)
+    return ended and not any(left)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lando.job import LIVE_STATES, Job, State
-from lando.ledger import Change, Effect, rank
+from lando.ledger import Change, Effect, Hold, rank
 from lando.states.table import EffectKind
 
 
@@ -33,7 +34,8 @@ class MemoryLedger:
         self._last_effect = max(self._effects, default=0)
         self._early_cancels = set(books.early_cancels)
         self._processed = set(processed)
-        self._held_until = 0.0
+        self._hold: Hold | None = None
+        self._boots: list[float] = []
         self.changes: list[Change] = []
         self.logs: dict[tuple[str, int, int], str] = {}
         self.consoles: dict[tuple[str, int], str] = {}
@@ -106,8 +108,8 @@ class MemoryLedger:
     def save_console(self, job_id: str, attempt: int, text: str) -> None:
         self.consoles[job_id, attempt] = text
 
-    def count_live(self) -> int:
-        return len(self.jobs_in(LIVE_STATES))
+    def live(self) -> dict[str | None, int]:
+        return dict(Counter(job.flavor for job in self.jobs_in(LIVE_STATES)))
 
     def next_queued(self, now: float) -> Job | None:
         ready = [job for job in self.jobs_in(("queued",)) if job.not_before <= now]
@@ -116,8 +118,19 @@ class MemoryLedger:
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
         return [job for job in self._jobs.values() if job.state in states]
 
-    def hold_admission(self, until: float, words: str) -> None:
-        self._held_until = until
+    def effects(self, kinds: Sequence[EffectKind], job_id: str | None = None) -> list[Effect]:
+        return [
+            effect
+            for effect in self._effects.values()
+            if effect.kind in kinds and job_id in (None, effect.job_id)
+        ]
 
-    def admission_held(self, now: float) -> bool:
-        return self._held_until > now
+    def note_boot(self, seconds: float) -> Sequence[float]:
+        self._boots.append(seconds)
+        return self._boots
+
+    def hold(self) -> Hold | None:
+        return self._hold
+
+    def set_hold(self, hold: Hold | None) -> None:
+        self._hold = hold

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from lando import observer
-from lando.cloud import Server, ServerStatus
+from lando.cloud import FloatingIp, Server, ServerStatus
 from lando.engine import Engine, Pace
 from lando.errors import UsageError
 from lando.job import LIVE_STATES, Job, JobSpec, Outcome
 from lando.ledger import Effect, Ledger
-from lando.observer import Sighting, Sweeper
+from lando.observer import Leaked, Sighting, Sweeper
 from lando.states import MACHINE, Event, Fired, JobMachine, Policy
 from lando.states.events import BootTimeout, RunTimeout, WorkerLost
 from lando.tasks import Result, SendCreate, Task
 
 from .ledger import Books, MemoryLedger
-from .world import NOW, Letter, Machine, Scenario, Seen, message, token
+from .world import NOW, Floating, Letter, Machine, Scenario, Seen, message, token
 
 OURS = "ours"
 STRANGER = "mark-0"
@@ -96,9 +96,10 @@ class Rules:
     def __init__(self, scenario: Scenario, variant: Variant) -> None:
         self.scenario = scenario
         self.variant = variant
+        policy = replace(POLICY, floating_ip=scenario.floating_ips)
         self.rows: set[tuple[str, str, str]] = set()
         """The rows of the table that were fired: state, event, why."""
-        self._engine = variant.engine(POLICY, PACE, self._accept, self._new_secret, variant.machine)
+        self._engine = variant.engine(policy, PACE, self._accept, self._new_secret, variant.machine)
         self._secrets: list[str] = []
         self._shelf: dict[tuple[object, ...], Books] = {}
         self._remembered: dict[tuple[object, ...], Any] = {}
@@ -147,7 +148,7 @@ class Rules:
         def run() -> Step:
             ledger = self._ledger(books)
             self._secrets = _secrets(free)
-            return self._step(books, ledger, self._engine.admit(ledger, NOW, self.scenario.places, 8))
+            return self._step(books, ledger, self._engine.admit(ledger, NOW, self.scenario.places, 8).jobs)
 
         return self._once(("admit", books, free), run)
 
@@ -195,20 +196,25 @@ class Rules:
 
         def run() -> Step:
             ledger = self._ledger(books)
-            sighting = Sighting(tuple(_server(machine) for machine in seen.machines), seen.gone)
+            sighting = Sighting(
+                tuple(_server(machine) for machine in seen.machines),
+                seen.gone,
+                tuple(_floating_ip(each) for each in seen.floating),
+            )
             jobs = ledger.jobs_in(LIVE_STATES)
             sweeper = self.variant.sweeper(OURS, grace=0.0)
-            earlier = tuple(server for server in sighting.servers if server.id in suspected)
-            sweeper.leaked(Sighting(earlier), (), NOW)
-            leaked = frozenset(server.id for server in sweeper.leaked(sighting, jobs, NOW))
-            unowned = frozenset(server.id for server in self._unowned(sighting, jobs))
+            servers = tuple(server for server in sighting.servers if server.id in suspected)
+            floating = tuple(each for each in sighting.floating_ips or () if each.id in suspected)
+            sweeper.leaked(Sighting(servers, floating_ips=floating), (), NOW)
+            leaked = frozenset(thing.id for thing in sweeper.leaked(sighting, jobs, NOW))
+            unowned = frozenset(thing.id for thing in self._unowned(sighting, jobs))
             for job, event in observer.events(sighting, jobs, NOW):
                 self._engine.fire(ledger, job, event)
             return self._step(books, ledger, (leaked, unowned))
 
         return self._once(("observe", books, seen, suspected), run)
 
-    def _unowned(self, sighting: Sighting, jobs: list[Job]) -> list[Server]:
+    def _unowned(self, sighting: Sighting, jobs: list[Job]) -> list[Leaked]:
         """What the sweeper suspects after this sighting: what it would delete at once on a second."""
         sweeper = self.variant.sweeper(OURS, grace=0.0)
         sweeper.leaked(sighting, jobs, NOW)
@@ -254,7 +260,14 @@ def _secrets(marks: tuple[str, ...]) -> list[str]:
 def _canonical(job: Job) -> Job:
     """The record without what no rule that is explored reads: versions, times, words for people."""
     return replace(
-        job, version=0, reason="", not_before=0.0, heard_at=None, seq=0, server_ip=None, exit_code=None
+        job,
+        version=0,
+        reason="",
+        not_before=0.0,
+        heard_at=None,
+        seq=0,
+        exit_code=None,
+        misses=min(1, job.misses),
     )
 
 
@@ -272,10 +285,22 @@ def _numbered(effects: tuple[Effect, ...]) -> dict[int, Effect]:
 def _server(machine: Machine) -> Server:
     status: ServerStatus = "BUILD"
     if machine.phase != "BUILD":
-        status = "ERROR" if machine.phase == "ERROR" else "ACTIVE"
+        status = "ERROR" if machine.phase in ("ERROR", "no room") else "ACTIVE"
     return Server(
-        machine.id, machine.id, status, machine.mark, OURS, machine.job, machine.attempt, address="192.0.2.1"
+        machine.id,
+        machine.id,
+        status,
+        machine.mark,
+        OURS,
+        machine.job,
+        machine.attempt,
+        address="192.0.2.1",
+        lacks_room=machine.phase == "no room",
     )
+
+
+def _floating_ip(floating: Floating) -> FloatingIp:
+    return FloatingIp(floating.id, "192.0.2.9", floating.mark, OURS)
 
 
 def is_valid(books: Books, letter: Letter) -> bool:

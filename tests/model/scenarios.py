@@ -17,6 +17,7 @@ USUAL = (
     Scenario("one job, two asks", faults=0, asks=2),
     Scenario("two jobs, one place, a fault", jobs=("A", "B"), faults=1, asks=0, attempts=1),
     Scenario("a job that cannot be run", faults=1, asks=2, runnable=False),
+    Scenario("one job with a floating IP, a fault", faults=1, asks=0, floating_ips=True),
 )
 """Seconds."""
 
@@ -25,6 +26,7 @@ DEEP = (
     Scenario("one job, a fault and three asks", faults=1, asks=3),
     Scenario("one job of three attempts, three faults", faults=3, asks=0, attempts=3),
     Scenario("two jobs, one place, a fault and an ask", jobs=("A", "B"), faults=1, asks=1),
+    Scenario("one job with a floating IP, two faults and an ask", faults=2, asks=1, floating_ips=True),
     Scenario("two jobs, two places, an ask", jobs=("A", "B"), places=2, faults=0, asks=1),
 )
 """Minutes."""

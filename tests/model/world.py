@@ -13,6 +13,8 @@ from lando.ledger import Effect
 from lando.messages import Message
 from lando.tasks import (
     AnswerLost,
+    Attached,
+    AttachFloatingIp,
     Console,
     Created,
     CreateWasRefused,
@@ -76,7 +78,8 @@ def token(mark: str) -> str:
     return f"token-{mark}"
 
 
-ServerPhase = Literal["BUILD", "up", "finished", "ERROR"]
+ServerPhase = Literal["BUILD", "up", "finished", "ERROR", "no room"]
+"""``no room`` is an ERROR, too, and tells why."""
 
 
 class Machine(NamedTuple):
@@ -115,6 +118,21 @@ class Ghost(NamedTuple):
         return Machine(server_id, *self[:3], listed=False, stray=self.denied, missed=self.missed)
 
 
+class Floating(NamedTuple):
+    """A floating IP: allocated, or, while ``late``, asked for by a daemon that died."""
+
+    mark: str
+    job: str
+    late: bool = False
+    stray: bool = False
+    """It was allocated late: nobody could know of it in time."""
+
+    @property
+    def id(self) -> str:
+        """The cloud's name for it."""
+        return f"floating-{self.mark}"
+
+
 class InFlight(NamedTuple):
     """An effect begun and committed; carried out once it has a result."""
 
@@ -128,6 +146,7 @@ class Seen(NamedTuple):
 
     machines: tuple[Machine, ...]
     gone: frozenset[str]
+    floating: tuple[Floating, ...] = ()
 
 
 class World(NamedTuple):
@@ -143,6 +162,7 @@ class World(NamedTuple):
     """Of those in the queue: which had their effect."""
     machines: tuple[Machine, ...] = ()
     ghosts: frozenset[Ghost] = frozenset()
+    floating: frozenset[Floating] = frozenset()
     tasks: tuple[InFlight, ...] = ()
     sighting: Seen | None = None
     """Taken earlier, not yet applied."""
@@ -169,6 +189,8 @@ class Scenario:
     reports: tuple[str, ...] = ("worker_started",)
     """What a worker's first word may be."""
     runnable: bool = True
+    floating_ips: bool = False
+    """Servers get one."""
 
     def first(self, books: Books) -> World:
         """The jobs are submitted: their messages are durably queued, and nothing else is anywhere."""
@@ -192,12 +214,17 @@ def free_marks(world: World) -> tuple[str, ...]:
     used = {request.mark for job in world.books.jobs for request in job.requests}
     used.update(machine.mark for machine in world.machines)
     used.update(ghost.mark for ghost in world.ghosts)
+    used.update(each.mark for each in world.floating)
     used.update(letter.mark for letter in world.queue if letter.mark is not None)
     used.update(
-        flight.task.mark for flight in world.tasks if isinstance(flight.task, SendCreate | FindServers)
+        flight.task.mark
+        for flight in world.tasks
+        if isinstance(flight.task, SendCreate | FindServers | AttachFloatingIp)
     )
     if world.sighting is not None:
         used.update(machine.mark for machine in world.sighting.machines)
+        used.update(each.mark for each in world.sighting.floating)
+    used.update(id_.removeprefix("floating-") for id_ in world.suspected)
     return tuple(islice(_free("mark", used), len(world.promises)))
 
 
@@ -241,6 +268,7 @@ def told(thing: Result) -> str:
     if isinstance(thing, Listed):
         return f"listed: {', '.join(thing.servers) or 'none'}"
     words: dict[type, str] = {
+        Attached: "attached",
         AnswerLost: "answer lost",
         Console: "console",
         Gone: "gone",

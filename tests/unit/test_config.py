@@ -94,7 +94,7 @@ def test_original_file_loads_unchanged() -> None:
         "http://10.0.0.1:5000/v3", "jp", Secret("hunter2-cloud"), "core", "Users", "Projects"
     )
     assert read.max_workers is None
-    assert read.timeouts == config.Timeouts(boot=1200, silence=600, heartbeat=30, observe=10, grace=60)
+    assert read.timeouts == config.Timeouts(boot=None, silence=600, heartbeat=30, observe=10, grace=60)
     assert read.worker == config.WorkerConfig(command="/lando/lando_worker.sh", user="lando")
     assert (read.source, read.warnings) == ("landoconfig.yml", ())
 
@@ -103,12 +103,64 @@ def test_everything_but_credentials_has_a_default() -> None:
     read = loaded(
         """\
         work_queue: {host: h, username: u, password: p, worker_username: w, worker_password: x, tls: true}
-        cloud_settings: {auth_url: a, username: u, password: p, project_name: n}
+        cloud_settings: {auth_url: 'https://c:5000/v3', username: u, password: p, project_name: n}
         """
     )
     assert read.work_queue and (read.work_queue.port, read.work_queue.queue_name) == (5671, "lando")
     assert read.vm_settings == config.VmSettings()
     assert read.cloud_settings and read.cloud_settings.user_domain_name == "Default"
+
+
+def test_several_networks_and_what_else_servers_are_made_of() -> None:
+    text = "vm_settings: {network_names: [a, b], security_groups: [s], config_drive: true, volume_size: 9}\n"
+    read = loaded(
+        ORIGINAL[: ORIGINAL.index("vm_settings")] + ORIGINAL[ORIGINAL.index("cloud_settings") :] + text
+    )
+    vm = read.vm_settings
+    assert (vm.networks, vm.security_groups, vm.config_drive, vm.volume_size) == (("a", "b"), ("s",), True, 9)
+    assert loaded(ORIGINAL).vm_settings.networks == ("selfservice",)
+
+
+def test_an_account_may_be_an_application_credential_or_a_cloud_of_clouds_yaml() -> None:
+    before = ORIGINAL[: ORIGINAL.index("cloud_settings")]
+    credential = loaded(
+        f"{before}cloud_settings:\n  auth_url: https://c:5000/v3\n  application_credential_id: i\n"
+        "  application_credential_secret: hunter2-s\n  region_name: North\n  cacert: ca.pem\n"
+    ).cloud_settings
+    assert credential == config.CloudSettings(
+        "https://c:5000/v3",
+        application_credential_id="i",
+        application_credential_secret=Secret("hunter2-s"),
+        region_name="North",
+        cacert=Path.cwd() / "ca.pem",
+    )
+    assert loaded(f"{before}cloud_settings: {{cloud: facility}}\n").cloud_settings == config.CloudSettings(
+        cloud="facility"
+    )
+    environment = loaded(f"{before}cloud: openstack\n")
+    assert (environment.cloud, environment.cloud_settings) == ("openstack", None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("{cloud: c, auth_url: 'https://c'}", "cloud_settings.auth_url: is in clouds.yaml with cloud"),
+        (
+            "{auth_url: 'https://c', application_credential_id: i}",
+            "cloud_settings.application_credential_secret: missing; what its creation printed",
+        ),
+        (
+            "{auth_url: 'https://c', application_credential_id: i, application_credential_secret: hunter2,"
+            " username: u}",
+            "cloud_settings.username: is not for application_credential_id, also given; keep one",
+        ),
+        ("{auth_url: c, cloud: null}", "cloud_settings.auth_url: expected Keystone's address"),
+        ("{auth_url: 'https://c', interface: secret}", "interface: expected public, internal, admin"),
+    ],
+)
+def test_mistakes_in_an_account(settings: str, words: str) -> None:
+    before = ORIGINAL[: ORIGINAL.index("cloud_settings")]
+    assert any(words in line for line in mistakes(f"{before}cloud_settings: {settings}\n"))
 
 
 def test_empty_file_is_embedded_with_its_own_source() -> None:
@@ -499,7 +551,6 @@ def test_sqlite_file_is_absolute(url: str, file: str) -> None:
         ("work_que: {}\n", ":1: work_que: unknown key; did you mean work_queue?"),
         ("work_queue:\n", ":1: work_queue: has no host; "),
         ("cloud: aws\n", ":1: cloud: expected local or openstack"),
-        ("cloud: openstack\nwork_queue: {}\n", ":1: cloud: openstack needs the section cloud_settings"),
         ("vm_settings: 5\n", ":1: vm_settings: expected keys and values (a mapping), found a number"),
         ("vm_settings:\n  flavor: x\n", ":2: vm_settings.flavor: unknown key; "),
         (
@@ -689,8 +740,11 @@ def test_sample_loads_with_every_setting_in_force() -> None:
     assert read.timeouts.run == 7 * 86400
     queue = read.work_queue
     assert queue and (queue.port, queue.virtual_host, queue.tls, queue.heartbeat) == (5672, "/", None, 30)
-    # What the sample shows as defaults are the defaults.
-    assert read.timeouts == dataclasses.replace(config.Timeouts(), run=read.timeouts.run)
+    # What the sample shows as defaults are the defaults; the others are examples.
+    assert read.timeouts == dataclasses.replace(config.Timeouts(), boot=1200, run=7 * 86400, settle=60)
+    assert read.vm_settings.security_groups == ("lando",) and read.vm_settings.volume_size == 40
+    cloud = read.cloud_settings
+    assert cloud and cloud.cacert == Path.cwd() / "cloud-ca.pem" and cloud.interface == "public"
     assert read.worker.command == config.WORKER_COMMAND and read.worker.user == config.WorkerConfig.user
 
 

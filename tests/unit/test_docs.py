@@ -216,7 +216,11 @@ def test_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
     documented: dict[str, Any] = {}
     for section in ("work_queue", "cloud_settings", "vm_settings", "timeouts", "worker"):
         table = configuration_rows(section)
-        required[section] = {key: "x" for key, default, _ in table if default == "required"}
+        required[section] = {
+            key: "https://x" if key == "auth_url" else "x"
+            for key, default, _ in table
+            if default == "required"
+        }
         defaults = {
             key: code.group(1) for key, default, _ in table if (code := re.fullmatch("`(.+)`", default))
         }

@@ -12,17 +12,23 @@ from typing import Any, Protocol
 
 import pytest
 
+from lando import boottimes
+from lando.cloud import Quota, Share, Size
 from lando.engine import CONSOLE_TRIES, Engine, Pace, Taken, server_name
 from lando.errors import UsageError
 from lando.job import Job, JobSpec
-from lando.ledger import Effect, Ledger
+from lando.ledger import Effect, Hold, Ledger
 from lando.messages import Message
+from lando.records import replace
+from lando.room import Room
 from lando.states import Event, Policy
-from lando.states.events import BootTimeout, CreateSent, RunTimeout, WorkerLost
+from lando.states.events import BootFailed, BootTimeout, CreateSent, RunTimeout, ServerActive, WorkerLost
 from lando.store import StaleRecord, Store
 from lando.store.transaction import MAX_LOG, Transaction
 from lando.tasks import (
     AnswerLost,
+    Attached,
+    AttachFloatingIp,
     Console,
     Created,
     CreateWasRefused,
@@ -85,17 +91,17 @@ def accept(body: Mapping[str, Any]) -> JobSpec:
     return JobSpec("https://example.org/a.git", ".", {}, "a.cwl", **body)
 
 
-def new_engine() -> Engine:
+def new_engine(**more: Any) -> Engine:
     secrets = (f"secret-{number}" for number in itertools.count(1))
-    return Engine(POLICY, PACE, accept, lambda: next(secrets))
+    return Engine(POLICY, PACE, accept, lambda: next(secrets), **more)
 
 
 class Site:
     """An engine over a ledger, told what happens in the words of a test."""
 
-    def __init__(self, ledgers: Open) -> None:
+    def __init__(self, ledgers: Open, **more: Any) -> None:
         self.ledgers = ledgers
-        self.engine = new_engine()
+        self.engine = new_engine(**more)
         self.now = NOW
 
     def take(self, type: str, job: str | None = None, **more: Any) -> Taken:
@@ -125,9 +131,14 @@ class Site:
             assert job is not None
             self.engine.fire(ledger, job, event)
 
-    def admit(self, places: int = 1) -> list[str]:
+    def admit(self, places: int = 1, room: Room | None = None) -> list[str]:
         with self.ledgers() as ledger:
-            return [job.id for job in self.engine.admit(ledger, self.now, places, 100)]
+            self.admission = self.engine.admit(ledger, self.now, places, 100, room)
+        return [job.id for job in self.admission.jobs]
+
+    def hold(self) -> Hold | None:
+        with self.ledgers() as ledger:
+            return ledger.hold()
 
     def effects(self) -> list[Effect]:
         with self.ledgers() as ledger:
@@ -342,7 +353,68 @@ def test_what_refuses_one_job_refuses_all_and_holds_admission(site: Site, kind: 
     site.conclude(CreateWasRefused(kind, "so they say", retry_after=5.0))
     assert site.admit(places=9) == []
     site.now += 5.0
-    assert site.admit() == ["a"], "it kept its place"
+    assert site.admit(places=9) == ["a"], "it kept its place, and tries alone whether it is still so"
+    assert site.admit(places=9) == [], "until a server was created"
+    site.conclude(Created("server-1"))
+    assert site.hold() is None
+    assert site.admit(places=9) == ["b"]
+
+
+def test_each_vain_try_holds_admission_longer(site: Site) -> None:
+    site.submit("a")
+    waits = []
+    for _ in range(6):
+        assert site.admit() == ["a"]
+        site.conclude(CreateWasRefused("site", "no image named lando"))
+        hold = site.hold()
+        assert hold is not None and "no image named lando" in hold.words
+        waits.append(hold.until - site.now)
+        site.now = hold.until
+    assert waits == [min(PACE.longest, POLICY.hold * 2**n) for n in range(6)]
+
+
+def test_creates_that_are_refused_together_are_one_vain_try(site: Site) -> None:
+    for job in "abc":
+        site.submit(job)
+    assert site.admit(places=3) == ["a", "b", "c"]
+    for _ in "abc":
+        site.conclude(CreateWasRefused("unreachable", "no route"))
+    hold = site.hold()
+    assert hold is not None and (hold.times, hold.until) == (1, NOW + POLICY.hold)
+    site.now = hold.until
+    assert site.admit(places=3) == ["a"]
+
+
+def test_a_quota_that_is_used_up_is_tried_again_when_a_server_is_gone(site: Site) -> None:
+    site.run("a")
+    site.submit("b")
+    site.admit(places=9)
+    site.conclude(CreateWasRefused("quota", "2 of 2 servers"))
+    assert site.admit(places=9) == []
+    site.take("cancel_job", "a")
+    site.conclude(Gone())
+    assert site.admit(places=9) == ["b"]
+
+
+def test_what_has_no_room_waits_alone_and_ever_longer(site: Site) -> None:
+    site.submit("a", attempts=1)
+    waits = []
+    for _ in range(7):
+        assert site.admit() == ["a"]
+        site.conclude(Created("server-1"))
+        site.fire("a", BootFailed(site.now, "server-1", "No valid host was found.", lacks_room=True))
+        site.conclude(Console(""))
+        site.conclude(Gone())
+        job = site.job("a")
+        assert (job.state, job.failures) == ("queued", 0)
+        assert "No valid host" in job.reason
+        waits.append(job.not_before - site.now)
+        site.now = job.not_before
+    assert waits == [min(POLICY.hold_longest, POLICY.hold * 2**n) for n in range(7)]
+    site.admit()
+    site.conclude(Created("server-2"))
+    site.fire("a", ServerActive(site.now, "server-2", "192.0.2.1"))
+    assert site.job("a").misses == 0
 
 
 @pytest.mark.parametrize("kind", ["capacity", "job"])
@@ -362,6 +434,141 @@ def test_every_attempt_has_a_mark_and_a_token_of_its_own(site: Site) -> None:
     secrets = {secret for request in requests for secret in (request.mark, request.token)}
     assert len(secrets) == 4
     assert [site.job(job).server_name for job in "ab"] == ["lando-a-1", "lando-b-1"]
+
+
+# room in the quota
+
+
+def room(servers: int = 5, cores: int | None = None, others: int = 0, **sizes: Size) -> Room:
+    quota = Quota(Share(0, servers), Share(0, cores), Share(0, None))
+    return Room(quota, Size(others, others, 0), {None: Size(1, 1, 512), **sizes})
+
+
+def test_no_more_are_admitted_than_the_quota_has_room_for(site: Site) -> None:
+    for job in "abcd":
+        site.submit(job)
+    assert site.admit(places=9, room=room(servers=3, others=1)) == ["a", "b"]
+    assert site.admission.obstacle == (
+        "waits for the project's quota: 3 of 3 servers are taken, 1 of them by others"
+    )
+    assert site.admit(places=9, room=room(servers=3)) == ["c"], "the other one is gone"
+    assert site.admit(places=9, room=room(servers=3)) == []
+    assert site.admission.obstacle == "waits for the project's quota: 3 of 3 servers are taken"
+
+
+def test_a_server_counts_until_it_is_gone_even_if_the_cloud_does_not_know_it_yet(site: Site) -> None:
+    site.run("a")
+    site.submit("b")
+    assert site.admit(places=9, room=room(servers=1)) == []
+    site.take("cancel_job", "a")
+    assert site.admit(places=9, room=room(servers=1)) == []
+    site.conclude(Gone())
+    assert site.admit(places=9, room=room(servers=1)) == ["b"]
+
+
+def test_nobody_overtakes_the_one_for_whom_there_is_no_room(site: Site) -> None:
+    site.submit("a", flavor="large")
+    site.submit("b")
+    here = room(cores=4, others=1, large=Size(1, 4, 512))
+    assert site.admit(places=9, room=here) == []
+    assert site.admission.obstacle == (
+        "waits for the project's quota: 1 of 4 cores are taken, 1 of them by others, and its server takes 4"
+    )
+
+
+def test_what_is_larger_than_the_whole_quota_is_for_the_cloud_to_refuse(site: Site) -> None:
+    site.submit("a", flavor="huge")
+    assert site.admit(places=9, room=room(cores=4, huge=Size(1, 8, 512))) == ["a"]
+
+
+# floating IPs
+
+
+@pytest.fixture
+def with_pool(site: Site) -> Site:
+    site.engine.policy = replace(site.engine.policy, floating_ip=True)
+    return site
+
+
+def test_a_server_that_is_up_gets_a_floating_ip_once(with_pool: Site) -> None:
+    site = with_pool
+    site.boot()
+    site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
+    mark = site.job("a").requests[0].mark
+    assert site.job("a").floating_ip == mark, "recorded before it is used"
+    assert site.conclude(Attached("192.0.2.1")) == AttachFloatingIp("server-1", mark)
+    assert site.job("a").server_ip == "192.0.2.1"
+    assert site.effects() == []
+
+
+def test_a_floating_ip_is_released_before_the_job_leaves_the_cloud(with_pool: Site) -> None:
+    site = with_pool
+    site.run()
+    site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
+    site.conclude(Attached("192.0.2.1"))
+    mark = site.job("a").floating_ip
+    site.take("cancel_job", "a")
+    assert site.conclude(StillThere()) == DeleteServers(("server-1",), mark)
+    assert site.job("a").state == "terminating"
+    site.now += 600
+    assert site.conclude(Gone()) == DeleteServers(("server-1",), mark)
+    assert (site.job("a").state, site.job("a").floating_ip) == ("failed", None)
+
+
+def test_a_floating_ip_that_is_not_to_be_had_delays_no_deletion(with_pool: Site) -> None:
+    site = with_pool
+    site.run()
+    site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
+    for _ in range(6):
+        assert isinstance(site.conclude(Trouble("the pool is empty")), AttachFloatingIp)
+        site.now = max(site.now, site.effects()[0].due_at - 0.01)
+    site.take("cancel_job", "a")
+    assert site.effects()[0].due_at <= site.now
+    assert site.begin()[1] is None, "nobody needs it any more"
+    assert isinstance(site.conclude(Gone()), DeleteServers)
+    assert site.job("a").outcome == "canceled"
+
+
+def test_without_a_pool_there_is_none(site: Site) -> None:
+    site.boot()
+    site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
+    assert site.begin()[1] is None
+    assert site.job("a").floating_ip is None
+
+
+# deletions
+
+
+def test_a_list_without_the_server_makes_the_deletion_be_asked_about(site: Site) -> None:
+    site.run("a")
+    site.take("cancel_job", "a")
+    site.conclude(StillThere())
+    due = site.effects()[0].due_at
+    assert due > site.now
+    with site.ledgers() as ledger:
+        site.engine.notice_absence(ledger, {"server-1", "server-2"}, site.now)
+    assert site.effects()[0].due_at == due, "it is still listed"
+    with site.ledgers() as ledger:
+        site.engine.notice_absence(ledger, {"server-2"}, site.now)
+    assert site.effects()[0].due_at == site.now
+
+
+# how long a boot may take
+
+
+def test_the_boot_timeout_is_learned_within_bounds(ledgers: Open) -> None:
+    site = Site(ledgers, learns_boot=True)
+    seen = []
+    for number in range(boottimes.ENOUGH + 1):
+        job = f"job-{number}"
+        site.boot(job, f"server-{number}")
+        site.now += 100.0 + number
+        site.report("worker_started", job)
+        seen.append(site.engine.policy.boot_timeout)
+    assert seen[: boottimes.ENOUGH - 1] == [boottimes.MOST] * (boottimes.ENOUGH - 1)
+    assert seen[boottimes.ENOUGH - 1 :] == [3 * 104.0, 3 * 105.0]
+    assert boottimes.timeout([1.0] * 9) == boottimes.LEAST
+    assert boottimes.timeout([9000.0] * 9) == boottimes.MOST
 
 
 # deadlines

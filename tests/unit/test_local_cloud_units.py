@@ -202,8 +202,8 @@ def test_nothing_exists_before_the_first_create(tmp_path: Path) -> None:
     assert cloud.servers() == []
     assert cloud.get("absent") is None
     assert cloud.console_log("absent") == ""
-    assert cloud.limits().servers is None
-    cloud.delete("absent")
+    assert cloud.quota().servers.left is None
+    assert cloud.delete("absent")
     assert not (tmp_path / "cloud").exists()
 
 

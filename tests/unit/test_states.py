@@ -251,12 +251,19 @@ def test_admission_begins_a_fresh_attempt() -> None:
     assert fired(replace(tired, boot_timeout=7.0), Admitted(NOW, "m", "t", "n")).job.deadline_at == NOW + 7.0
 
 
-@pytest.mark.parametrize("kind", ["quota", "rate_limit", "capacity", "unreachable", "site"])
-def test_a_refused_create_goes_back_to_the_queue_uncounted(kind: Any) -> None:
-    job = fired(booting(failures=1), CreateRefused(NOW, "mark-1", kind, "so they say")).job
-    assert (job.state, job.failures, job.not_before) == ("queued", 1, NOW + POLICY.hold)
+@pytest.mark.parametrize("kind", ["quota", "rate_limit", "unreachable", "site"])
+def test_what_refuses_any_create_sends_the_job_back_to_its_place_uncounted(kind: Any) -> None:
+    job = fired(booting(failures=1), CreateRefused(NOW, "mark-1", kind, "so they say", retry_after=3.0)).job
+    assert (job.state, job.failures, job.not_before) == ("queued", 1, 0.0)
     assert "so they say" in job.reason
-    patient = fired(booting(), CreateRefused(NOW, "mark-1", kind, "", retry_after=3.0)).job
+
+
+def test_a_create_for_which_there_is_no_room_backs_off_alone_and_uncounted() -> None:
+    job = fired(booting(failures=1), CreateRefused(NOW, "mark-1", "capacity", "so they say")).job
+    assert (job.state, job.failures, job.misses, job.not_before) == ("queued", 1, 1, NOW + POLICY.hold)
+    again = fired(booting(misses=1), CreateRefused(NOW, "mark-1", "capacity", "")).job
+    assert (again.misses, again.not_before) == (2, NOW + 2 * POLICY.hold)
+    patient = fired(booting(), CreateRefused(NOW, "mark-1", "capacity", "", retry_after=3.0)).job
     assert patient.not_before == NOW + 3.0
 
 

@@ -21,7 +21,7 @@ from alembic.migration import MigrationContext
 
 from lando.errors import UsageError
 from lando.job import CreateRequest, Job, State
-from lando.ledger import Change
+from lando.ledger import Change, Hold
 from lando.store import HEAD, StaleRecord, Store, StoreUnavailable
 from lando.store.tables import METADATA
 from lando.store.transaction import MAX_LOG
@@ -166,7 +166,7 @@ def test_live_jobs_are_counted(store: Store) -> None:
     states: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
     insert(store, *(Job(f"{n}{A[1:]}", state=state) for n, state in enumerate(states)))
     with store.transaction() as transaction:
-        assert transaction.count_live() == 3
+        assert transaction.live() == {None: 3}
         assert [job.state for job in transaction.jobs_in(("running", "done"))] == ["running", "done"]
 
 
@@ -223,12 +223,33 @@ def test_messages_are_remembered_for_a_while(store: Store) -> None:
         assert [transaction.was_canceled(id_) for id_ in (A, B, C)] == [False, True, False]
 
 
-def test_admission_is_held_for_a_while(store: Store) -> None:
+def test_a_hold_is_kept_until_it_is_taken_back(store: Store) -> None:
+    hold = Hold("quota", 10.0, "5 of 5 servers", 2)
+    for said in (hold, None):
+        with store.transaction() as transaction:
+            transaction.set_hold(said)
+            assert transaction.hold() == said
+        with store.reading() as queries:
+            assert queries.hold() == said
+
+
+def test_flavors_are_those_of_who_waits_or_owns_a_server(store: Store) -> None:
+    insert(store, Job(A, state="running", flavor="large"), Job(B, state="done", flavor="huge"))
     with store.transaction() as transaction:
-        transaction.hold_admission(10.0, "quota")
-        assert [transaction.admission_held(now) for now in (9.9, 10.0)] == [True, False]
+        assert transaction.flavors() == (False, ("large",))
+    insert(store, Job(C))
+    with store.transaction() as transaction:
+        waiting, flavors = transaction.flavors()
+    assert (waiting, set(flavors)) == (True, {None, "large"})
+
+
+def test_the_last_boots_are_kept(store: Store) -> None:
+    with store.transaction() as transaction:
+        for seconds in range(30):
+            recent = transaction.note_boot(seconds)
+    assert list(recent) == list(range(10, 30))
     with store.reading() as queries:
-        assert [queries.admission_hold(now) for now in (9.9, 10.0)] == ["quota", None]
+        assert queries.recent_boots() == list(range(10, 30))
 
 
 def test_the_deployment_is_born_with_the_database(store: Store, path: Path) -> None:
@@ -341,14 +362,16 @@ def test_migrations_and_tables_say_the_same(store: Store, path: Path) -> None:
 
 def test_an_older_schema_is_migrated_and_keeps_its_jobs(path: Path) -> None:
     upgraded_to(path, "0001")
-    values = {**dataclasses.asdict(Job(A)), "requests": "[]", "name": "old", "body": "{}"}
+    new = ("flavor", "misses", "floating_ip")
+    fields = {name: value for name, value in dataclasses.asdict(Job(A)).items() if name not in new}
+    values = {**fields, "requests": "[]", "name": "old", "body": '{"flavor": "large"}'}
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
             list(values.values()),
         )
     with closing(Store(f"sqlite:///{path}")) as store:
-        assert load(store, A) == Job(A)
+        assert load(store, A) == Job(A, flavor="large")
         with store.transaction() as transaction:
             transaction.save_console(A, 1, "a table that 0001 has not")
     with closing(sqlite3.connect(path)) as connection:

@@ -12,16 +12,12 @@ from lando.cloud.nova.account import (
     with_application_credential,
     with_password,
 )
-from lando.cloud.nova.driver import NovaCloud, Quota, ServerSettings, Share, connect
-from lando.cloud.nova.floatingips import FloatingIp
+from lando.cloud.nova.driver import NovaCloud, ServerSettings, connect
 
 __all__ = [
     "Account",
-    "FloatingIp",
     "NovaCloud",
-    "Quota",
     "ServerSettings",
-    "Share",
     "connect",
     "from_clouds_yaml",
     "from_environment",

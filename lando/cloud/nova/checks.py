@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 
 from novaclient import api_versions
 
-from lando.cloud import CloudError, Refused
-from lando.cloud.nova.driver import MICROVERSION, NovaCloud, Share, novaclient
+from lando.cloud import CloudError, Refused, Share
+from lando.cloud.nova.driver import MICROVERSION, NovaCloud, novaclient
 from lando.cloud.nova.names import Wanted
 
 MAX_CLOCK_SKEW = 60.0

@@ -1,12 +1,14 @@
 """Servers of OpenStack, behind the interface of ``lando.cloud``.
 
 The API: https://docs.openstack.org/api-ref/compute/. A job costs three calls, beside the list that all share:
-the create, the delete, and the question whether the server is gone.
+the create, the delete, and the question whether the server is gone, asked once the list lacks it.
 """
 
 from __future__ import annotations
 
 import base64
+import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,10 +17,20 @@ from typing import Any, Literal
 from keystoneauth1.exceptions import ClientException, HttpError
 from novaclient.client import Client
 
-from lando.cloud import Ambiguous, CloudError, Limits, Refused, Server, ServerRequest, ServerStatus
+from lando.cloud import (
+    Ambiguous,
+    CloudError,
+    Quota,
+    Refused,
+    Server,
+    ServerRequest,
+    ServerStatus,
+    Share,
+    Size,
+)
 from lando.cloud.nova import failures, marks
 from lando.cloud.nova.account import Account
-from lando.cloud.nova.floatingips import FloatingIp, FloatingIps
+from lando.cloud.nova.floatingips import FloatingIps
 from lando.cloud.nova.marks import Marks
 from lando.cloud.nova.names import Flavor, Image, Names, Network, Wanted
 from lando.cloud.nova.wire import Wire
@@ -32,6 +44,9 @@ SETTLE_SECONDS = 60.0
 
 MAX_USER_DATA = 65_535
 """Characters of base64: https://docs.openstack.org/api-ref/compute/#create-server, user_data."""
+
+ASK_AGAIN_SECONDS = 60.0
+"""After which a deletion that was accepted, and has not come about, is asked for anew."""
 
 CONSOLE_LINES = 1000
 CONSOLE_BYTES = 64 * 1024
@@ -61,29 +76,9 @@ class ServerSettings:
     """None: the project's default."""
     availability_zone: str | None = None
     config_drive: bool = False
+    volume_size: int | None = None
+    """GB of a volume to boot from; None: from the flavor's own disk."""
     floating_ip_pool: str | None = None
-
-
-@dataclass(frozen=True)
-class Share:
-    """How much of a quota is used. ``limit``: None where there is none."""
-
-    used: int
-    limit: int | None
-
-    @property
-    def left(self) -> int | None:
-        """What may still be used; None without limit."""
-        return None if self.limit is None else max(0, self.limit - self.used)
-
-
-@dataclass(frozen=True)
-class Quota:
-    """The project's quota, which others use, too. ``ram`` in MiB."""
-
-    servers: Share
-    cores: Share
-    ram: Share
 
 
 @dataclass(frozen=True)
@@ -107,6 +102,8 @@ class NovaCloud:
         UsageError: the account is incomplete.
     """
 
+    has_quota = True
+
     def __init__(
         self, account: Account, settings: ServerSettings, settle_time: float = SETTLE_SECONDS
     ) -> None:
@@ -116,9 +113,10 @@ class NovaCloud:
         self.wire = Wire(account)
         self.nova = novaclient(MICROVERSION, self.wire)
         self.names = Names(self.wire, self.nova)
-        self._floating_ips = FloatingIps(self.wire, self.names)
+        self.floating_ips = FloatingIps(self.wire, self.names, settings.floating_ip_pool)
         self._marks: dict[str, Marks] = {}
         self._soft_deleted: set[str] = set()
+        self._deleted_at: dict[str, float] = {}
 
     # create
 
@@ -153,23 +151,23 @@ class NovaCloud:
         """
         try:
             return _Parts(
-                flavor=self.flavor(request).id,
-                image=self.image(request).id,
+                flavor=self.flavor(request.flavor).id,
+                image=self.image(request.image).id,
                 networks=tuple(network.id for network in self.networks()),
             )
         except Ambiguous as error:
             raise failures.nothing_sent(error) from error
 
-    def flavor(self, request: ServerRequest | None = None) -> Flavor:
-        """The flavor of a job's server, or the site's default."""
-        if request is not None and request.flavor:
-            return self.names.flavor(Wanted(request.flavor, "flavor in the job file", "job"))
+    def flavor(self, name: str | None = None) -> Flavor:
+        """The flavor that a job names, or the site's default."""
+        if name is not None:
+            return self.names.flavor(Wanted(name, "flavor in the job file", "job"))
         return self.names.flavor(Wanted(self.settings.flavor, "vm_settings.default_flavor_name"))
 
-    def image(self, request: ServerRequest | None = None) -> Image:
-        """The image of a job's server, or the site's default."""
-        if request is not None and request.image:
-            return self.names.image(Wanted(request.image, "image in the job file", "job"))
+    def image(self, name: str | None = None) -> Image:
+        """The image that a job names, or the site's default."""
+        if name is not None:
+            return self.names.image(Wanted(name, "image in the job file", "job"))
         return self.names.image(Wanted(self.settings.image, "vm_settings.worker_image_name"))
 
     def networks(self) -> list[Network]:
@@ -178,13 +176,23 @@ class NovaCloud:
             self.names.network(Wanted(name, "vm_settings.network_name")) for name in self.settings.networks
         ]
 
+    def size(self, flavor: str | None) -> Size:
+        """See ``Cloud.size``.
+
+        Raises:
+            Refused: there is no such flavor.
+        """
+        found = self.flavor(flavor)
+        return Size(1, found.cores, found.ram)
+
     def _post(self, request: ServerRequest, parts: _Parts) -> Server:
         settings = self.settings
+        volume = request.volume_size or settings.volume_size
         with self.wire.calls.watched() as sent:
             try:
                 created = self.nova.servers.create(
                     request.name,
-                    None if request.volume_size else parts.image,
+                    None if volume else parts.image,
                     parts.flavor,
                     userdata=request.user_data,
                     meta=marks.metadata(request),
@@ -194,7 +202,7 @@ class NovaCloud:
                     security_groups=settings.security_groups or None,
                     availability_zone=settings.availability_zone,
                     config_drive=settings.config_drive or None,
-                    block_device_mapping_v2=_boot_volume(request, parts),
+                    block_device_mapping_v2=None if volume is None else [_boot_volume(volume, parts)],
                 )
                 # Not created.id and the like: novaclient asks again for what an answer lacks.
                 server_id = str(created.to_dict()["id"])
@@ -238,12 +246,12 @@ class NovaCloud:
             except HttpError as error:
                 failed = failures.failure(error)
                 if failed.status == 404 and failed.kind == "itemNotFound":
-                    self._soft_deleted.discard(server_id)
-                    self._marks.pop(server_id, None)
+                    self._forget(server_id)
                     return None
                 raise
-            if row.get("status") == "SOFT_DELETED":
+            if row.get("status") == "SOFT_DELETED" and server_id not in self._soft_deleted:
                 self._soft_deleted.add(server_id)
+                self._deleted_at.pop(server_id, None)  # it is to be asked for in another way
             return self._server(row)
 
     def servers(self) -> list[Server]:
@@ -281,7 +289,8 @@ class NovaCloud:
             found = self._marks.get(row["id"], Marks())
         else:
             found = marks.of_server(row.get("metadata") or {})
-        fault = row.get("fault") or {}
+        fault = (row.get("fault") or {}).get("message")
+        flavor = row.get("flavor") or {}
         return Server(
             id=row["id"],
             name=row.get("name") or "",
@@ -291,7 +300,9 @@ class NovaCloud:
             job_id=found.job_id,
             attempt=found.attempt,
             address=_address(row.get("addresses") or {}),
-            fault=fault.get("message"),
+            fault=fault,
+            lacks_room=fault is not None and failures.lacks_room(fault),
+            size=Size(1, flavor.get("vcpus", 0), flavor.get("ram", 0)),
         )
 
     def console_log(self, server_id: str) -> str:
@@ -308,12 +319,14 @@ class NovaCloud:
 
     # delete
 
-    def delete(self, server_id: str) -> None:
-        """See ``Cloud.delete``; a second one meanwhile does no harm.
+    def delete(self, server_id: str) -> bool:
+        """See ``Cloud.delete``; sent once, and then only asked about, for a good while.
 
         Raises:
             CloudError: among others while the server is locked, or busy with what Nova does not interrupt.
         """
+        if time.monotonic() - self._deleted_at.get(server_id, -math.inf) < ASK_AGAIN_SECONDS:
+            return self.get(server_id) is None
         with self.wire.errors(f"deleting server {server_id}"):
             try:
                 if server_id in self._soft_deleted:
@@ -321,17 +334,24 @@ class NovaCloud:
                 else:
                     self.nova.servers.delete(server_id)
             except HttpError as error:
-                if error.http_status != 404:
-                    raise
+                failed = failures.failure(error)
+                if failed.status == 404 and failed.kind == "itemNotFound":
+                    self._forget(server_id)
+                    return True
+                raise
+        self._deleted_at[server_id] = time.monotonic()
+        return False
+
+    def _forget(self, server_id: str) -> None:
+        """Nova has no such server any more."""
+        self._soft_deleted.discard(server_id)
+        self._marks.pop(server_id, None)
+        self._deleted_at.pop(server_id, None)
 
     # quota
 
-    def limits(self) -> Limits:
-        """See ``Cloud.limits``."""
-        return Limits(self.quota().servers.left)
-
     def quota(self) -> Quota:
-        """How much of its quota the project uses: https://docs.openstack.org/api-ref/compute/#limits-limits."""
+        """See ``Cloud.quota``: https://docs.openstack.org/api-ref/compute/#limits-limits."""
         with self.wire.errors("asking for the quota"):
             limits = {limit.name: limit.value for limit in self.nova.limits.get().absolute}
 
@@ -344,28 +364,10 @@ class NovaCloud:
                 ram=share("totalRAMUsed", "maxTotalRAMSize"),
             )
 
-    # floating IPs
 
-    def create_floating_ip(self, pool: str, mark: str, deployment: str) -> FloatingIp:
-        """See ``FloatingIps.create``."""
-        return self._floating_ips.create(Wanted(pool, "vm_settings.floating_ip_pool_name"), mark, deployment)
-
-    def attach_floating_ip(self, floating_ip_id: str, server_id: str) -> FloatingIp:
-        """See ``FloatingIps.attach``."""
-        return self._floating_ips.attach(floating_ip_id, server_id)
-
-    def delete_floating_ip(self, floating_ip_id: str) -> None:
-        """See ``FloatingIps.delete``."""
-        self._floating_ips.delete(floating_ip_id)
-
-    def floating_ips(self) -> list[FloatingIp]:
-        """See ``FloatingIps.all``."""
-        return self._floating_ips.all()
-
-
-def connect(account: Account, settings: ServerSettings, settle_time: float = SETTLE_SECONDS) -> NovaCloud:
+def connect(account: Account, settings: ServerSettings, settle_time: float | None = None) -> NovaCloud:
     """A driver for the account's project; see ``NovaCloud``. Nothing is sent before the first call."""
-    return NovaCloud(account, settings, settle_time)
+    return NovaCloud(account, settings, SETTLE_SECONDS if settle_time is None else settle_time)
 
 
 def novaclient(microversion: str, wire: Wire) -> Any:
@@ -382,19 +384,16 @@ def novaclient(microversion: str, wire: Wire) -> Any:
     return nova
 
 
-def _boot_volume(request: ServerRequest, parts: _Parts) -> list[dict[str, Any]] | None:
-    """A volume made of the image, which is deleted with the server."""
-    if request.volume_size is None:
-        return None
-    volume = {
+def _boot_volume(size: int, parts: _Parts) -> dict[str, Any]:
+    """A volume of ``size`` GB made of the image, which is deleted with the server."""
+    return {
         "boot_index": 0,
         "source_type": "image",
         "uuid": parts.image,
         "destination_type": "volume",
-        "volume_size": request.volume_size,
+        "volume_size": size,
         "delete_on_termination": True,
     }
-    return [volume]
 
 
 def _whole(row: Mapping[str, Any]) -> bool:

@@ -36,6 +36,7 @@ LONGEST_WAIT = 3600.0
 """Seconds of a Retry-After that are believed; a clock that is wrong may ask for years."""
 
 _QUOTA = re.compile(r"quota|limit exceeded|over (?:a |the )?limit|maximum number of", re.IGNORECASE)
+_NO_ROOM = re.compile(r"no valid host was found|quota exceeded", re.IGNORECASE)
 _QUOTA_SUMS = re.compile(r"Requested ([\d, ]+), but already used ([\d, ]+) of ([\d, ]+?) ([a-z_, ]+)")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
@@ -233,6 +234,15 @@ def _seconds(retry_after: str | None, date: str | None) -> float | None:
 
 
 # what it means
+
+
+def lacks_room(fault: str) -> bool:
+    """Whether the fault of a server in ERROR says that there was no room for it, just now.
+
+    Nova's scheduler finds no host; or the quota, checked once more when the server has a place, is used up by
+    others that were created at the same time.
+    """
+    return _NO_ROOM.search(fault) is not None
 
 
 def of_call(failed: Failure, doing: str, account: Account) -> CloudError:

@@ -6,12 +6,11 @@ https://docs.openstack.org/api-ref/network/v2/#floating-ips-floatingips
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from keystoneauth1.exceptions import HttpError
 
-from lando.cloud import CloudError
+from lando.cloud import CloudError, FloatingIp
 from lando.cloud.nova import failures, marks
 from lando.cloud.nova.names import Names, Wanted
 from lando.cloud.nova.wire import Wire
@@ -20,48 +19,54 @@ _NO_ROUTE = "ExternalGatewayForFloatingIPNotFound"
 _FIELDS = ["id", "floating_ip_address", "description", "port_id"]
 
 
-@dataclass(frozen=True)
-class FloatingIp:
-    """A floating IP of the project; the marks are None for one that is not ours."""
-
-    id: str
-    address: str
-    mark: str | None = None
-    deployment: str | None = None
-    server_port: str | None = None
-    """The port of the server that it leads to; None while it leads nowhere."""
-
-
 class FloatingIps:
-    """The project's floating IPs. Safe to use from several threads.
+    """See ``FloatingIpPool``. Safe to use from several threads.
 
     Args:
         wire: to ask on.
         names: what the pool's name stands for.
+        pool: the external network; None: what there is can be released, and nothing allocated.
     """
 
-    def __init__(self, wire: Wire, names: Names) -> None:
+    def __init__(self, wire: Wire, names: Names, pool: str | None) -> None:
         self._wire = wire
         self._names = names
+        self._pool = pool
 
-    def create(self, pool: Wanted, mark: str, deployment: str) -> FloatingIp:
-        """The floating IP of a mark, allocated unless there is one: repeat it when the answer was lost.
-
-        Args:
-            pool: the external network.
-            mark: public, of the create request that the server comes from.
-            deployment: what the sweeper knows its own by.
+    def attach(self, server_id: str, mark: str, deployment: str) -> str:
+        """See ``FloatingIpPool.attach``: to the server's first port that the external network reaches.
 
         Raises:
             QuotaExceeded, NoCapacity: there is none to be had now.
-            CloudError: also otherwise; it may have been allocated unless the error is of a definite kind.
+            CloudError: also otherwise, as when the server has no port yet; try again.
         """
-        network = self._names.external_network(pool)
-        description = marks.description(mark, deployment)
-        with self._wire.errors(f"allocating a floating IP of {pool.name}"):
-            found = self._list(description=description)
-            found = [each for each in found if (each.mark, each.deployment) == (mark, deployment)]
+        found = self.allocate(mark, deployment)
+        if found.server_port is not None:
+            return found.address
+        with self._wire.errors(f"attaching floating IP {found.address} to server {server_id}"):
+            ports = self._wire.network("GET", "/ports", params={"device_id": server_id})["ports"]
+            for port in ports:
+                try:
+                    self._lead_to(found.id, port["id"])
+                except HttpError as error:
+                    if failures.failure(error).kind != _NO_ROUTE or port is ports[-1]:
+                        raise
+                else:
+                    return found.address
+        raise CloudError(f"attaching floating IP {found.address}: server {server_id} has no port yet")
+
+    def allocate(self, mark: str, deployment: str) -> FloatingIp:
+        """The floating IP of a mark, allocated unless there is one; superfluous ones are released.
+
+        Raises:
+            CloudError: it may have been allocated unless the error is of a definite kind.
+        """
+        wanted = Wanted(self._pool or "", "vm_settings.floating_ip_pool_name")
+        network = self._names.external_network(wanted)
+        with self._wire.errors(f"allocating a floating IP of {wanted.name}"):
+            found = self._of(mark, deployment)
             if not found:
+                description = marks.description(mark, deployment)
                 wish = {"floating_network_id": network.id, "description": description}
                 answer = self._wire.network("POST", "/floatingips", json={"floatingip": wish})
                 return _floating_ip(answer["floatingip"])
@@ -70,29 +75,24 @@ class FloatingIps:
             self.delete(twin.id)
         return keep
 
-    def attach(self, floating_ip_id: str, server_id: str) -> FloatingIp:
-        """Lead a floating IP to a server: to the first of its ports that the external network reaches.
+    def _of(self, mark: str, deployment: str) -> list[FloatingIp]:
+        """Those of a mark. The filter only makes the answer shorter: some clouds ignore it."""
+        listed = self._list(description=marks.description(mark, deployment))
+        return [each for each in listed if (each.mark, each.deployment) == (mark, deployment)]
 
-        Raises:
-            CloudError: among others when the server has no port yet; try again.
-        """
-        with self._wire.errors(f"attaching floating IP {floating_ip_id} to server {server_id}"):
-            ports = self._wire.network("GET", "/ports", params={"device_id": server_id})["ports"]
-            for port in ports:
-                try:
-                    return self._lead_to(floating_ip_id, port["id"])
-                except HttpError as error:
-                    if failures.failure(error).kind != _NO_ROUTE or port is ports[-1]:
-                        raise
-        raise CloudError(f"attaching floating IP {floating_ip_id}: server {server_id} has no port yet")
-
-    def _lead_to(self, floating_ip_id: str, port_id: str) -> FloatingIp:
+    def _lead_to(self, floating_ip_id: str, port_id: str) -> None:
         body = {"floatingip": {"port_id": port_id}}
-        answer = self._wire.network("PUT", f"/floatingips/{floating_ip_id}", json=body)
-        return _floating_ip(answer["floatingip"])
+        self._wire.network("PUT", f"/floatingips/{floating_ip_id}", json=body)
+
+    def release(self, mark: str, deployment: str) -> None:
+        """See ``FloatingIpPool.release``."""
+        with self._wire.errors("listing floating IPs"):
+            found = self._of(mark, deployment)
+        for each in found:
+            self.delete(each.id)
 
     def delete(self, floating_ip_id: str) -> None:
-        """Release it; one that is absent is success."""
+        """See ``FloatingIpPool.delete``."""
         with self._wire.errors(f"releasing floating IP {floating_ip_id}"):
             try:
                 self._wire.network("DELETE", f"/floatingips/{floating_ip_id}")
@@ -101,7 +101,7 @@ class FloatingIps:
                     raise
 
     def all(self) -> list[FloatingIp]:
-        """Every floating IP of the project, ours or not."""
+        """See ``FloatingIpPool.all``."""
         with self._wire.errors("listing floating IPs"):
             return self._list()
 

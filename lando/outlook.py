@@ -1,0 +1,72 @@
+"""What the daemon last saw of the cloud as a whole: whether it answers, and what room its quota leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from lando.cloud import Size
+from lando.job import Job
+from lando.observer import Belongings, Sighting
+from lando.records import replace
+from lando.room import Room, measure
+
+
+class Outlook:
+    """Kept by the daemon's one thread; nothing of it outlives the process.
+
+    Args:
+        has_quota: the cloud limits what a project may have.
+        lasts: seconds for which what was seen is believed.
+    """
+
+    def __init__(self, has_quota: bool, lasts: float) -> None:
+        self._has_quota = has_quota
+        self._lasts = lasts
+        self._room: Room | None = None
+        self._others = Size()
+        self._seen_at = 0.0
+        self._trouble = ""
+
+    def take(self, sighting: Sighting, jobs: Iterable[Job]) -> None:
+        """Another look.
+
+        Args:
+            sighting: what it showed.
+            jobs: every job that may own a server.
+        """
+        self._trouble = "; ".join(sighting.troubles)
+        if sighting.quota is None:
+            return
+        belongings = Belongings.of(jobs)
+        ours = [server for server in sighting.servers if belongings.owner(server) is not None]
+        measured = measure(sighting.quota, sighting.sizes, ours)
+        # A server counts in the quota a moment after it is listed: others would seem to take less just then.
+        self._room = replace(measured, others=_larger(measured.others, self._others))
+        self._others = measured.others
+        self._seen_at = time.monotonic()
+
+    def fail(self, words: str) -> None:
+        """The cloud could not be looked at."""
+        self._trouble = words
+
+    @property
+    def is_dim(self) -> bool:
+        """Nobody can be admitted by what was seen: too little, or too long ago."""
+        return self._has_quota and (self._room is None or time.monotonic() - self._seen_at > self._lasts)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why nobody can be admitted, while the outlook is dim."""
+        if not self.is_dim:
+            return None
+        return self._trouble or "the cloud is being asked for the project's quota"
+
+    @property
+    def room(self) -> Room | None:
+        """What the quota leaves; None where there is none."""
+        return self._room
+
+
+def _larger(one: Size, other: Size) -> Size:
+    return Size(max(one.servers, other.servers), max(one.cores, other.cores), max(one.ram, other.ram))

@@ -1,0 +1,71 @@
+"""What the project's quota has room for: reckoned before a create is sent, so that none need be refused.
+
+What we take ourselves is counted by our own books, where a server counts from its job's admission until it
+is known to be gone. Only what others take is the cloud's to say. So neither creates under way nor a cloud
+that is slow to count them lead to more servers than the quota allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from lando.cloud import Quota, Server, Size
+
+ONE = Size(servers=1)
+
+
+@dataclass(frozen=True)
+class Room:
+    """The quota, what others take of it, and what servers of ours take, by flavor (None: the default one)."""
+
+    quota: Quota
+    others: Size
+    sizes: Mapping[str | None, Size]
+
+    def lacks(self, ours: Mapping[str | None, int], flavor: str | None) -> str | None:
+        """What a server of this flavor would have to wait for; None: there is room.
+
+        One that is larger than the whole quota need not wait: the cloud is to refuse it, in its own words.
+
+        Args:
+            ours: how many servers of ours there are, or may be, by flavor.
+            flavor: of the next one.
+        """
+        wanted = self.sizes.get(flavor, ONE)
+        taken = self.others
+        for each, count in ours.items():
+            size = self.sizes.get(each, ONE)
+            taken += Size(size.servers * count, size.cores * count, size.ram * count)
+        return next(self._shortages(wanted, taken), None)
+
+    def _shortages(self, wanted: Size, taken: Size) -> Iterator[str]:
+        quota, others = self.quota, self.others
+        for what, limit, need, used, foreign in (
+            ("servers", quota.servers.limit, wanted.servers, taken.servers, others.servers),
+            ("cores", quota.cores.limit, wanted.cores, taken.cores, others.cores),
+            ("MiB of RAM", quota.ram.limit, wanted.ram, taken.ram, others.ram),
+        ):
+            if limit is not None and need <= limit < used + need:
+                by_others = f", {foreign:,} of them by others" if foreign else ""
+                takes = "" if what == "servers" else f", and its server takes {need:,}"
+                yield f"{used:,} of {limit:,} {what} are taken{by_others}{takes}"
+
+
+def measure(quota: Quota, sizes: Mapping[str | None, Size], ours: Iterable[Server]) -> Room:
+    """The room there is.
+
+    Args:
+        quota: as the cloud says.
+        sizes: what servers of ours take, by flavor.
+        ours: the servers that our books count already, of a list that was asked for together with the quota.
+    """
+    known = Size()
+    for server in ours:
+        known += server.size
+    others = Size(
+        max(0, quota.servers.used - known.servers),
+        max(0, quota.cores.used - known.cores),
+        max(0, quota.ram.used - known.ram),
+    )
+    return Room(quota, others, sizes)
