@@ -193,6 +193,9 @@ class Daemon:
             transaction.set_fact(
                 "daemon", {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()}
             )
+            hold = transaction.hold()
+            if hold is not None and hold.kind == "site":
+                transaction.set_hold(None)  # landoconfig.yml may have been mended
 
     def _end_life(self) -> None:
         deadline = time.monotonic() + LAST_MOMENTS

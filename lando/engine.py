@@ -76,6 +76,8 @@ class Pace:
     first: float = 1.0
     """Back-off after an effect's first failed try; doubled with each further one."""
     longest: float = 60.0
+    site_longest: float = 300.0
+    """Between two tries of what an administrator has to mend."""
     settle: float = 30.0
     """How long a created server may take to surface in a server list."""
     silence: float = 600.0
@@ -257,7 +259,7 @@ class Engine:
             room: what the project's quota leaves; None where the cloud has none.
         """
         hold = ledger.hold()
-        if hold is not None and (hold.until > now or self._is_creating(ledger)):
+        if hold is not None and (hold.until > now or self._is_trying(ledger, hold)):
             return Admission()
         live = ledger.live()
         admitted: list[Job] = []
@@ -274,8 +276,10 @@ class Engine:
             live[job.flavor] = live.get(job.flavor, 0) + 1
         return Admission(tuple(admitted))
 
-    def _is_creating(self, ledger: Ledger) -> bool:
-        return any(job.server_id is None for job in ledger.jobs_in(("booting",)))
+    def _is_trying(self, ledger: Ledger, hold: Hold) -> bool:
+        """A job that was admitted since the hold has ended waits for the answer to its create."""
+        booting = ledger.jobs_in(("booting",))
+        return any(job.server_id is None and job.entered_at >= hold.until for job in booting)
 
     def _hold(self, ledger: Ledger, refusal: CreateWasRefused, words: str, now: float) -> None:
         """Admit nobody for as long as the cloud says, or for a while that doubles with each vain try."""
@@ -284,7 +288,8 @@ class Engine:
         if before is not None and before.kind == refusal.kind:
             # Creates that were under way together are refused together: that is one try.
             times = before.times + 1 if before.until <= now else before.times
-        wait = min(self.pace.longest, self.policy.hold * 2.0 ** min(times - 1, 30))
+        longest = self.pace.site_longest if refusal.kind == "site" else self.pace.longest
+        wait = min(longest, self.policy.hold * 2.0 ** min(times - 1, 30))
         until = now + (wait if refusal.retry_after is None else refusal.retry_after)
         ledger.set_hold(Hold(refusal.kind, max(until, 0.0 if before is None else before.until), words, times))
 
@@ -413,8 +418,8 @@ class Engine:
         after = fired.job if fired is not None else job
         if isinstance(result, CreateWasRefused) and result.kind in HOLDING:
             self._hold(ledger, result, after.reason, now)
-        elif isinstance(event, ServerCreated) and ledger.hold() is not None:
-            ledger.set_hold(None)
+        elif isinstance(result, (Created, AnswerLost)) and ledger.hold() is not None:
+            ledger.set_hold(None)  # whatever became of it, it was not refused
         request = requests.open_request(after)
         if request is None:
             ledger.remove_effect(effect)

@@ -370,7 +370,18 @@ def test_each_vain_try_holds_admission_longer(site: Site) -> None:
         assert hold is not None and "no image named lando" in hold.words
         waits.append(hold.until - site.now)
         site.now = hold.until
-    assert waits == [min(PACE.longest, POLICY.hold * 2**n) for n in range(6)]
+    assert waits == [min(PACE.site_longest, POLICY.hold * 2**n) for n in range(6)]
+
+
+def test_a_try_whose_answer_is_lost_ends_the_hold(site: Site) -> None:
+    for job in "abc":
+        site.submit(job)
+    assert site.admit() == ["a"]
+    site.conclude(CreateWasRefused("rate_limit", "too many calls", retry_after=5.0))
+    site.now += 5.0
+    assert site.admit(places=9) == ["a"]
+    site.conclude(AnswerLost("timed out"))
+    assert site.admit(places=9) == ["b", "c"]
 
 
 def test_creates_that_are_refused_together_are_one_vain_try(site: Site) -> None:
