@@ -58,6 +58,8 @@ AFTER_DELETION = 3.0
 """Seconds after a deletion until the cloud is looked at: the server may be gone."""
 OUTLOOK_LASTS = 60.0
 """Seconds for which at least what the quota left is believed."""
+TELL_AGAIN = 300.0
+"""Seconds between two lines of the log about a cloud that does not answer."""
 LAST_MOMENTS = 3.0
 """Seconds that effects under way are waited for when the daemon ends."""
 REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("worker", 86400.0))
@@ -134,6 +136,7 @@ class Daemon:
         self._obstacle: str | None = None
         self._blind_since: float | None = None
         self._cloud_words = ""
+        self._tell_of_blindness_at = 0.0
         self._cloud_news = True
         self._next_look = 0.0
         self._next_look_at_floating_ips = 0.0
@@ -539,12 +542,14 @@ class Daemon:
         words = "; ".join(troubles)
         if words == self._cloud_words:
             return
-        if words:
+        now = time.time()
+        if not words and self._blind_since is not None:
+            log.info("the cloud answers again, after %.1f s", now - self._blind_since)
+        if words and (self._blind_since is None or now >= self._tell_of_blindness_at):
+            self._tell_of_blindness_at = now + TELL_AGAIN
             log.error("the cloud cannot be asked: %s; trying again", words)
-        elif self._blind_since is not None:
-            log.info("the cloud answers again, after %.1f s", time.time() - self._blind_since)
-        self._blind_since = (self._blind_since or time.time()) if words else None
-        self._cloud_words = words
+        self._blind_since = (self._blind_since or now) if words else None
+        self._cloud_words = words  # which may have the id of a request in them, and differ each time
         self._cloud_news = True
 
     def _tell_of_cloud(self, transaction: Transaction) -> None:

@@ -65,7 +65,8 @@ def look(cloud: Cloud, wanted: Wanted) -> Sighting:
         try:
             floating_ips = tuple(cloud.floating_ips.all())
         except CloudError as error:
-            troubles.append(str(error))
+            if cloud.floating_ips.hands_out:
+                troubles.append(str(error))
     return Sighting(servers, gone, floating_ips, quota, sizes, tuple(troubles))
 
 

@@ -57,10 +57,10 @@ class Outlook:
 
     @property
     def obstacle(self) -> str | None:
-        """Why nobody can be admitted, while the outlook is dim."""
-        if not self.is_dim:
-            return None
-        return self._trouble or "the cloud is being asked for the project's quota"
+        """Why nobody can be admitted, if so: what is not seen to answer would not take a create, either."""
+        if self._trouble:
+            return f"the cloud cannot be asked: {self._trouble}"
+        return "the cloud is being asked for the project's quota" if self.is_dim else None
 
     @property
     def room(self) -> Room | None:

@@ -74,7 +74,7 @@ class Service:
                 retry_first=times.retry_first,
                 retry_longest=times.retry_longest,
                 hold=times.hold,
-                floating_ip=config.vm_settings.floating_ip_pool_name is not None and config.cloud != "local",
+                floating_ip=cloud.floating_ips is not None and cloud.floating_ips.hands_out,
             ),
             Pace(
                 # On OpenStack the list tells when to ask whether a server is gone.

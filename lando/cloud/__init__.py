@@ -185,6 +185,9 @@ class Cloud(Protocol):
 class FloatingIpPool(Protocol):
     """Floating IPs, which outlive the servers they lead to. Every call may raise CloudError."""
 
+    hands_out: bool
+    """Whether servers get one; what there is can be released all the same."""
+
     def attach(self, server_id: str, mark: str, deployment: str) -> str:
         """Lead the floating IP of a mark to a server, and answer its address. It is allocated unless there is
         one by this mark, so that the call can be repeated when its answer was lost."""

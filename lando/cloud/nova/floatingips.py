@@ -32,6 +32,7 @@ class FloatingIps:
         self._wire = wire
         self._names = names
         self._pool = pool
+        self.hands_out = pool is not None
 
     def attach(self, server_id: str, mark: str, deployment: str) -> str:
         """See ``FloatingIpPool.attach``: to the server's first port that the external network reaches.

@@ -1,0 +1,192 @@
+"""What is seen of the cloud as a whole: room for more servers, what is leaked, and what could not be seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.emptycloud import EmptyCloud
+from lando import observer
+from lando.cloud import CloudError, FloatingIp, Quota, Server, Share, Size, Unreachable
+from lando.job import CreateRequest, Job
+from lando.observer import Belongings, Sighting, Sweeper, Wanted
+from lando.outlook import Outlook
+from lando.room import Room
+
+SMALL = Size(1, 1, 512)
+LIMITS = Quota(Share(0, 10), Share(0, 20), Share(0, 51_200))
+
+
+def used(servers: int) -> Quota:
+    return replace(
+        LIMITS,
+        servers=Share(servers, 10),
+        cores=Share(servers, 20),
+        ram=Share(512 * servers, 51_200),
+    )
+
+
+def server(number: int, **more: object) -> Server:
+    made = Server(f"server-{number}", f"vm-{number}", "ACTIVE", f"mark-{number}", "ours", size=SMALL)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def job(number: int, **more: object) -> Job:
+    requests = (CreateRequest(f"mark-{number}", f"token-{number}", "sent"),)
+    made = Job(f"job-{number}", state="booting", server_id=f"server-{number}", requests=requests)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def seen(count: int, quota: Quota | None, **more: object) -> Sighting:
+    servers = tuple(server(number) for number in range(count))
+    return replace(Sighting(servers, quota=quota, sizes={None: SMALL}), **more)  # type: ignore[arg-type]
+
+
+# room
+
+
+def others(outlook: Outlook) -> int:
+    assert outlook.room is not None
+    return outlook.room.others.servers
+
+
+def test_others_take_what_is_neither_ours_nor_of_an_unresolved_create() -> None:
+    outlook = Outlook(has_quota=True, lasts=60.0)
+    outlook.take(seen(3, used(5)), [job(0), job(1, server_id=None), Job("job-9", state="queued")])
+    assert outlook.room == Room(used(5), Size(3, 3, 1536), {None: SMALL}), "the third one has leaked"
+
+
+def test_a_server_that_is_not_counted_yet_makes_no_room() -> None:
+    outlook = Outlook(has_quota=True, lasts=60.0)
+    jobs = [job(0), job(1)]
+    outlook.take(seen(2, used(5)), jobs)
+    assert others(outlook) == 3
+    outlook.take(seen(2, used(4)), jobs)
+    assert others(outlook) == 3, "perhaps one of ours is not counted just now"
+    outlook.take(seen(2, used(4)), jobs)
+    assert others(outlook) == 2, "seen twice"
+    outlook.take(seen(2, used(6)), jobs)
+    assert others(outlook) == 4
+
+
+def test_nobody_is_admitted_before_the_quota_was_seen() -> None:
+    outlook = Outlook(has_quota=True, lasts=60.0)
+    assert outlook.obstacle == "the cloud is being asked for the project's quota"
+    outlook.take(seen(0, None), [])
+    assert outlook.is_dim
+    outlook.take(seen(0, used(0)), [])
+    assert not outlook.is_dim and outlook.obstacle is None
+
+
+def test_what_was_seen_is_believed_for_a_while_only() -> None:
+    outlook = Outlook(has_quota=True, lasts=-1.0)
+    outlook.take(seen(0, used(0)), [])
+    assert outlook.is_dim and outlook.obstacle
+
+
+def test_a_cloud_that_does_not_answer_is_an_obstacle_until_it_does() -> None:
+    outlook = Outlook(has_quota=True, lasts=60.0)
+    outlook.take(seen(0, used(0)), [])
+    outlook.fail("no route to host")
+    assert outlook.obstacle == "the cloud cannot be asked: no route to host"
+    outlook.take(seen(0, used(0)), [])
+    assert outlook.obstacle is None
+
+
+def test_a_cloud_without_quota_is_never_dim() -> None:
+    outlook = Outlook(has_quota=False, lasts=-1.0)
+    assert (outlook.is_dim, outlook.obstacle, outlook.room) == (False, None, None)
+
+
+# looking
+
+
+class Pool:
+    def __init__(self, hands_out: bool, *found: FloatingIp) -> None:
+        self.hands_out = hands_out
+        self.found = found
+
+    def all(self) -> list[FloatingIp]:
+        if not self.found:
+            raise CloudError("no Neutron")
+        return list(self.found)
+
+
+class Tight(EmptyCloud):
+    has_quota = True
+
+    def quota(self) -> Quota:
+        raise Unreachable("no limits")
+
+
+def test_what_is_not_asked_for_is_not_seen() -> None:
+    sighting = observer.look(Tight(), Wanted())
+    assert (sighting.quota, sighting.floating_ips, sighting.troubles) == (None, None, ())
+
+
+def test_what_cannot_be_had_is_told_and_takes_nothing_else_away() -> None:
+    cloud = Tight()
+    cloud.floating_ips = Pool(True)
+    sighting = observer.look(cloud, Wanted((), {None}, floating_ips=True))
+    assert sighting == Sighting((), troubles=("no limits", "no Neutron"))
+
+
+def test_floating_ips_that_nobody_wants_are_no_trouble() -> None:
+    cloud = EmptyCloud()
+    cloud.floating_ips = Pool(False)
+    assert observer.look(cloud, Wanted(floating_ips=True)).troubles == ()
+
+
+def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
+    class Picky(EmptyCloud):
+        def size(self, flavor: str | None) -> Size:
+            if flavor == "m9.huge":
+                raise CloudError("no such flavor")
+            return SMALL
+
+    sighting = observer.look(Picky(), Wanted((), {None, "m9.huge"}))
+    assert sighting.sizes == {None: SMALL}
+    assert sighting.troubles == ()
+
+
+# what is leaked
+
+
+def test_a_floating_ip_belongs_to_the_job_that_recorded_its_mark() -> None:
+    floating_ip = FloatingIp("f", "192.0.2.1", "mark-1", "ours")
+    assert Belongings.of([job(1)]).owner(floating_ip) is None, "it was not asked for"
+    owner = job(1, floating_ip="mark-1")
+    assert Belongings.of([owner]).owner(floating_ip) == owner
+    assert Belongings.of([replace(owner, state="done")]).owner(floating_ip) is None
+
+
+@pytest.mark.parametrize("kind", ["servers", "floating_ips"])
+def test_what_is_leaked_is_seen_twice_before_it_is_deleted(kind: str) -> None:
+    def all_of(deployment: str | None) -> Sighting:
+        if kind == "servers":
+            return Sighting((server(1, deployment=deployment),))
+        return Sighting((), floating_ips=(FloatingIp("f", "192.0.2.1", "mark-1", deployment),))
+
+    sweeper = Sweeper("ours", grace=60.0)
+    assert sweeper.leaked(all_of("ours"), [], 0.0) == []
+    assert sweeper.leaked(all_of("ours"), [], 59.0) == []
+    assert len(sweeper.leaked(all_of("ours"), [], 60.0)) == 1
+    for stranger in ("theirs", None):
+        sweeper = Sweeper("ours", grace=0.0)
+        assert [sweeper.leaked(all_of(stranger), [], at) for at in (0.0, 60.0)] == [[], []]
+
+
+def test_a_look_without_floating_ips_forgets_none_that_is_suspected() -> None:
+    sweeper = Sweeper("ours", grace=60.0)
+    leaked = Sighting((), floating_ips=(FloatingIp("f", "192.0.2.1", "mark-1", "ours"),))
+    sweeper.leaked(leaked, [], 0.0)
+    sweeper.leaked(Sighting(()), [], 10.0)
+    assert len(sweeper.leaked(leaked, [], 60.0)) == 1
+
+
+def test_what_was_away_in_between_is_seen_for_the_first_time() -> None:
+    sweeper = Sweeper("ours", grace=60.0)
+    sweeper.leaked(Sighting((server(1),)), [], 0.0)
+    sweeper.leaked(Sighting(()), [], 30.0)
+    assert sweeper.leaked(Sighting((server(1),)), [], 60.0) == []
