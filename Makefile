@@ -1,6 +1,8 @@
-# make demo   set everything up in this checkout and run two real workflows
-# make test   ruff, mypy and all tests
-# Everything is kept inside the checkout: .venv (Python packages) and .demo (the demo's state).
+# make demo             set everything up in this checkout and run two real workflows
+# make test             ruff, mypy and all tests
+# make test-openstack   tests against a real OpenStack, which it installs (Debian 12, root) and runs; KEEP=1
+#                       leaves it up for the next run
+# Everything is kept inside the checkout: .venv (Python packages), .demo (the demo's state) and .lab.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -9,10 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help setup dev demo test lint unit explore bench diagrams lock clean
+.PHONY: help setup dev demo test test-openstack lint unit explore bench diagrams lock clean
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 setup: $(VENV)/.installed
 
@@ -30,6 +32,12 @@ demo: setup
 	@scripts/demo
 
 test: lint unit
+
+LAB := $(BIN)/python -m tests.openstack.lab
+
+test-openstack: dev
+	$(LAB) install
+	$(LAB) run $(if $(KEEP),--keep) -- $(BIN)/pytest tests/integration/test_nova_driver.py tests/openstack
 
 lint: dev
 	$(BIN)/ruff check .

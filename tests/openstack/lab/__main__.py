@@ -33,6 +33,10 @@ def arguments() -> argparse.ArgumentParser:
     verb = verbs.add_parser("exec", help="run a command where the lab is, with what tests want to know")
     verb.add_argument("--os", choices=["lando", "admin"], help="also set OS_… for this user")
     verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
+    verb = verbs.add_parser("run", help="up, exec, and down whatever came of it")
+    verb.add_argument("--driver", choices=DRIVERS, default="process", help="what a server is (%(default)s)")
+    verb.add_argument("--keep", action="store_true", help="leave it up")
+    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
     verbs.add_parser("describe", help="print what LANDO_TEST_OPENSTACK is to say")
     verb = verbs.add_parser("knobs", help="show or set what goes wrong with servers (driver process)")
     verb.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="no VALUE removes it")
@@ -79,6 +83,8 @@ def carry_out(asked: argparse.Namespace) -> int:
             return namespace.run(status.show)
         case "exec":
             return namespace.run(lambda: execute(asked.command, asked.os))
+        case "run":
+            return life.run(DRIVERS[asked.driver], lambda: execute(asked.command), asked.keep)
         case "describe":
             print(json.dumps(contents.describe(life.driver()), indent=1))
         case "knobs":
@@ -95,7 +101,7 @@ def carry_out(asked: argparse.Namespace) -> int:
     return 0
 
 
-def execute(command: list[str], user: str | None) -> int:
+def execute(command: list[str], user: str | None = None) -> int:
     """Become a command."""
     from tests.openstack.lab import contents, life  # noqa: PLC0415
 

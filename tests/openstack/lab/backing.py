@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 
-from tests.openstack.lab.place import ETC, HOME, LOG, MEMCACHED_PORT, SECRET, clean_environment
+from tests.openstack.lab.place import ETC, HOME, LOG, MEMCACHED_PORT, SECRET, LabError, clean_environment
 from tests.openstack.lab.processes import run, start, wait
 from tests.openstack.lab.steps import once
 
@@ -71,7 +71,7 @@ def sql_command(statements: str, database: str = "") -> list[str]:
 
 def wait_for_broker() -> None:
     """Until it answers and has the accounts: OpenStack's, and our tests'."""
-    rabbitmqctl("await_startup", "--timeout", "90")
+    wait("rabbitmq", has_started)
     with once("broker") as first:
         if first:
             for name in ("openstack", "lando"):
@@ -79,6 +79,15 @@ def wait_for_broker() -> None:
                 rabbitmqctl("add_user", name, SECRET)
                 rabbitmqctl("set_permissions", "-p", name, name, ".*", ".*", ".*")
             rabbitmqctl("set_user_tags", "lando", "administrator", "impersonator")
+
+
+def has_started() -> bool:
+    """Whether the broker is ready; waits for one that is starting, but not for one that is not yet."""
+    try:
+        rabbitmqctl("await_startup", "--timeout", "60")
+    except LabError:
+        return False
+    return True
 
 
 def rabbitmqctl(*arguments: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 
 from tests.openstack.lab import backing, configuration, contents, namespace, services, tables
 from tests.openstack.lab.drivers import DRIVERS, Driver
@@ -40,6 +42,15 @@ def up(wanted: Driver, owner: int | None) -> int:
         if code:
             down()
     return code
+
+
+def run(wanted: Driver, command: Callable[[], int], keep: bool) -> int:
+    """Bring it up, run a command in it, and take it down, whatever comes of that."""
+    try:
+        return up(wanted, None if keep else os.getpid()) or namespace.run(command)
+    finally:
+        if not keep and namespace.holder():
+            down()
 
 
 def bring_up(wanted: Driver, started: float) -> None:

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.openstack.lab.place import CHECKOUT, LOG, RUN, LabError
 from tests.openstack.lab.processes import alive, start_time
@@ -110,11 +111,24 @@ def run(what: Callable[[], int | None]) -> int:
     child = os.fork()
     if not child:
         os._exit(_in_child(others, what))
+    for namespace in (processes, *others):
+        os.close(namespace)
+    with _signals_are_for(child):
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _signals_are_for(child: int) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the child, too
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: os.kill(child, received))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code if code >= 0 else 128 - code
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _in_child(namespaces: list[int], what: Callable[[], int | None]) -> int:
