@@ -6,11 +6,15 @@ import shutil
 import socket
 import subprocess
 
+import pika
+import pika.exceptions
+
 from tests.openstack.lab.place import ETC, HOME, LOG, MEMCACHED_PORT, SECRET, LabError, clean_environment
 from tests.openstack.lab.processes import run, start, wait
 from tests.openstack.lab.steps import once
 
 RABBITMQ = "/usr/lib/rabbitmq/bin"
+OPENSTACK_AMQP_URL = f"amqp://openstack:{SECRET}@127.0.0.1:5672/openstack"
 LOOPBACK_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
 
 
@@ -79,6 +83,15 @@ def wait_for_broker() -> None:
                 rabbitmqctl("add_user", name, SECRET)
                 rabbitmqctl("set_permissions", "-p", name, name, ".*", ".*", ".*")
             rabbitmqctl("set_user_tags", "lando", "administrator", "impersonator")
+
+
+def is_consumed(queue: str) -> bool:
+    """Whether one of OpenStack's services reads this queue."""
+    try:
+        with pika.BlockingConnection(pika.URLParameters(OPENSTACK_AMQP_URL)) as connection:
+            return connection.channel().queue_declare(queue, passive=True).method.consumer_count > 0
+    except pika.exceptions.ChannelClosedByBroker:
+        return False  # it is not there yet
 
 
 def has_started() -> bool:

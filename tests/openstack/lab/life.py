@@ -78,7 +78,8 @@ def bring_up(wanted: Driver, started: float) -> None:
         if first:
             contents.fill_catalogue()
     # They end at once when they find no Placement in the catalogue.
-    services.start_services("nova-conductor", "nova-api", "nova-scheduler", "nova-compute")
+    services.start_services("nova-conductor", "nova-api", "nova-scheduler")
+    services.start_compute()
     services.wait_for("placement", "glance-api", "neutron-server", "nova-api")
     if wanted.guests:  # whose first call, to a server that is not there, would last a minute
         services.start_services("linuxbridge-agent", "l3-agent")

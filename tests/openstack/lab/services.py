@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 
+from tests.openstack.lab.backing import is_consumed
 from tests.openstack.lab.place import ETC, PLUGINS, PORTS, PYTHON, LabError
 from tests.openstack.lab.processes import is_up, start, stop, wait
 
@@ -75,6 +76,12 @@ def wait_for(*names: str) -> None:
     for name in names:
         if name in API_PORTS:
             wait(name, lambda port=API_PORTS[name]: listens(port))
+
+
+def start_compute() -> None:
+    """Start nova-compute once there is a conductor: if its first call finds none, it waits for 10 s."""
+    wait("nova-conductor", lambda: is_consumed("conductor"))
+    start_services("nova-compute")
 
 
 def listens(port: int) -> bool:
