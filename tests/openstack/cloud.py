@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.openstack.lab import contents, knobs, services, tokens
+from tests.openstack.lab import contents, knobs, life, services, tokens
 from tests.openstack.lab.api import Api
-from tests.openstack.lab.place import AUTH_URL, SECRET
+from tests.openstack.lab.place import AMQP_URL, AUTH_URL, SECRET, SERVERS_NETWORK_ADDRESS
 from tests.openstack.lab.processes import is_up
 
 PATIENCE = 120.0
@@ -19,32 +18,48 @@ PATIENCE = 120.0
 class LabCloud:
     """The cloud of the lab that this process runs in.
 
-    ``lando`` and ``admin`` are its APIs, as the project's user and as an administrator.
+    ``lando`` and ``admin`` are its APIs, as the project's user and as an administrator; ``amqp_url`` is an
+    account on its broker, an administrator's of a virtual host.
     """
+
+    amqp_url = AMQP_URL
 
     def __init__(self) -> None:
         self.lando = Api(contents.PROJECT)
         self.admin = Api("admin")
         self.project_id = self.lando.session.get_project_id()
-        self.amqp_url = os.environ["LANDO_TEST_AMQP_URL"]
+        self.driver = life.driver()
 
     # how landoconfig.yml names it
 
-    cloud_settings = {  # noqa: RUF012
-        "auth_url": AUTH_URL,
-        "username": contents.PROJECT,
-        "user_domain_name": "Default",
-        "project_name": contents.PROJECT,
-        "project_domain_name": "Default",
-        "password": SECRET,
-    }
-    vm_settings = {  # noqa: RUF012
-        "worker_image_name": contents.IMAGE,
-        "ssh_key_name": contents.KEY_PAIR,
-        "network_name": contents.NETWORK,
-        "default_favor_name": "m1.tiny",
-    }
+    @property
+    def cloud_settings(self) -> dict[str, str]:
+        """Its section of this name."""
+        return {
+            "auth_url": AUTH_URL,
+            "username": contents.PROJECT,
+            "user_domain_name": "Default",
+            "project_name": contents.PROJECT,
+            "project_domain_name": "Default",
+            "password": SECRET,
+        }
+
+    @property
+    def vm_settings(self) -> dict[str, str]:
+        """Its section of this name, in the original's keys; without ``floating_ip_pool_name``."""
+        return {
+            "worker_image_name": contents.IMAGE,
+            "ssh_key_name": contents.KEY_PAIR,
+            "network_name": contents.NETWORK,
+            "default_favor_name": self.driver.flavor,
+        }
+
     floating_ip_pool_name = contents.EXTERNAL_NETWORK
+
+    @property
+    def worker_host(self) -> str:
+        """The broker as servers see it."""
+        return SERVERS_NETWORK_ADDRESS if self.driver.guests else "127.0.0.1"
 
     # what is there
 
@@ -59,7 +74,7 @@ class LabCloud:
     def create_server(self, name: str, user_data: str | None = None) -> str:
         """A server of somebody else, in the project; its id."""
         [image] = self.lando.all("image", "images", name=contents.IMAGE)
-        flavor = self.lando.find("compute", "flavors", self.vm_settings["default_favor_name"])
+        flavor = self.lando.find("compute", "flavors", self.driver.flavor)
         assert flavor
         server = {"name": name, "imageRef": image["id"], "flavorRef": flavor["id"], "user_data": user_data}
         wish = {"server": {key: value for key, value in server.items() if value}}

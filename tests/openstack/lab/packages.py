@@ -14,8 +14,9 @@ from tests.openstack.lab.place import LabError
 
 PACKAGES = [
     *("python3-keystone", "python3-glance", "python3-placement", "python3-nova", "python3-neutron"),
-    *("python3-pymysql", "python3-memcache", "mariadb-server-core", "mariadb-client-core", "rabbitmq-server"),
-    *("memcached", "uwsgi-core", "uwsgi-plugin-python3", "iproute2", "util-linux"),
+    *("python3-pymysql", "python3-sqlalchemy-ext", "python3-memcache"),
+    *("mariadb-server-core", "mariadb-client-core", "rabbitmq-server", "memcached"),
+    *("uwsgi-core", "uwsgi-plugin-python3", "iproute2", "util-linux"),
 ]
 LIBVIRT_PACKAGES = [
     *("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "python3-libvirt"),
