@@ -191,7 +191,7 @@ def test_make_targets_exist() -> None:
         target
         for page in PAGES
         for text in blocks(page, "bash")
-        for target in re.findall(r"^make (\w+)", text, re.M)
+        for target in re.findall(r"^make ([\w-]+)", text, re.M)
     }
     assert "demo" in used
     assert [target for target in used if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
