@@ -88,6 +88,8 @@ def carry_out(asked: argparse.Namespace) -> int:
         case "describe":
             print(json.dumps(contents.describe(life.driver()), indent=1))
         case "knobs":
+            if life.driver().name != "process":
+                raise LabError("only the driver process has knobs")
             knobs.change(asked.settings)
             print(json.dumps(knobs.read(), indent=1))
         case "stop":

@@ -10,7 +10,7 @@ from keystoneauth1.exceptions import Conflict, NotFound
 
 from tests.openstack.lab.api import Api
 from tests.openstack.lab.drivers import Driver
-from tests.openstack.lab.place import AUTH_URL, EXTERNAL_NETWORK_ADDRESS, HOME, KNOBS, PORTS, SECRET
+from tests.openstack.lab.place import AUTH_URL, EXTERNAL_NETWORK_ADDRESS, HOME, KNOBS, PORTS, SECRET, LabError
 from tests.openstack.lab.processes import wait
 
 SERVICES = {
@@ -130,6 +130,8 @@ def owned(lando: Api) -> None:
 
 def add_image(name: str, file: Path) -> None:
     """Upload a disk image, in place of those of this name."""
+    if not file.is_file():
+        raise LabError(f"{file}: no such file")
     admin = Api("admin")
     old = [image["id"] for image in admin.all("image", "images", name=name)]
     disk_format = "qcow2" if is_qcow2(file) else "raw"
@@ -175,14 +177,26 @@ def wait_for_compute(driver: Driver) -> None:
 
 
 def remove_servers() -> None:
-    """Delete what an earlier life of the lab has left in the project, and could not bring back to life."""
+    """Delete the project's servers and floating IPs, whatever it takes."""
     lando = Api(PROJECT)
-    for address in lando.all("network", "floatingips"):
-        lando("DELETE", "network", f"/floatingips/{address['id']}")
-    for server in lando.all("compute", "servers"):
-        with contextlib.suppress(NotFound):
-            lando("DELETE", "compute", f"/servers/{server['id']}")
-    wait("an empty list of servers", lambda: not lando.all("compute", "servers"))
+
+    def removed() -> bool:
+        addresses = lando.all("network", "floatingips")
+        for address in addresses:
+            remove(lando, "network", f"/floatingips/{address['id']}")
+        servers = lando.all("compute", "servers/detail")
+        for server in servers:
+            if server["OS-EXT-STS:task_state"] != "deleting":
+                remove(lando, "compute", f"/servers/{server['id']}")
+        return not (addresses or servers)
+
+    wait("an empty project", removed)
+
+
+def remove(lando: Api, service: str, path: str) -> None:
+    """What may be gone already."""
+    with contextlib.suppress(NotFound, Conflict):
+        lando("DELETE", service, path)
 
 
 # for tests

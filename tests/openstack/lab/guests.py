@@ -10,7 +10,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.openstack.lab.place import ETC, EXTERNAL_NETWORK_ADDRESS, HOME, SERVERS_NETWORK_ADDRESS
+from tests.openstack.lab.place import (
+    ETC,
+    EXTERNAL_NETWORK_ADDRESS,
+    HOME,
+    SERVERS_NETWORK_ADDRESS,
+    clean_environment,
+)
 
 NETWORKS = {"self": f"{SERVERS_NETWORK_ADDRESS}/16", "ext": f"{EXTERNAL_NETWORK_ADDRESS}/16"}
 
@@ -58,4 +64,4 @@ def mount_with(name: str, entries: dict[str, str]) -> None:
 
 def run(*command: str | Path) -> None:
     """Run a command."""
-    subprocess.run(command, check=True)
+    subprocess.run(command, env=clean_environment(), check=True)

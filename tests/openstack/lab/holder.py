@@ -15,6 +15,7 @@ import time
 
 from tests.openstack.lab import guests
 from tests.openstack.lab.namespace import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, call, record
+from tests.openstack.lab.place import clean_environment
 from tests.openstack.lab.processes import recorded
 
 GRACEFUL = ("mariadb", "rabbitmq")
@@ -45,7 +46,7 @@ def main(driver: str, owner: int | None) -> None:
 def set_up(driver: str) -> None:
     """Make the new namespaces usable."""
     for command in ("mount --make-rprivate /", "mount -t proc proc /proc", "ip link set lo up"):
-        subprocess.run(command.split(), check=True)
+        subprocess.run(command.split(), env=clean_environment(), check=True)
     if driver == "libvirt":
         guests.set_up()
 

@@ -14,6 +14,8 @@ from tests.openstack.lab.steps import once
 
 READY = RUN / "ready"
 """Holds the driver's name, once everything answers."""
+OWNER = RUN / "owner"
+"""Is there if the lab belongs to one process."""
 
 
 def driver() -> Driver:
@@ -24,30 +26,39 @@ def driver() -> Driver:
 
 
 def up(wanted: Driver, owner: int | None) -> int:
-    """Bring it up; what fails on the way leaves nothing behind but its logs."""
+    """Bring it up; what fails on the way leaves nothing behind but its logs.
+
+    Args:
+        wanted: the driver.
+        owner: a process. The lab is its alone, and ends with it.
+    """
     if namespace.holder():
-        if READY.exists() and READY.read_text() == wanted.name:
+        if READY.exists() and READY.read_text() == wanted.name and not OWNER.exists():
             print(f"the lab is up already ({wanted.name})")
             return 0
-        raise LabError("a lab of this directory is up, or half up; take it down first")
+        raise LabError("a lab of this directory is up: half up, with another driver, or for another test run")
     started = time.monotonic()
     configuration.write(wanted)
-    READY.unlink(missing_ok=True)
+    for old in (READY, OWNER):
+        old.unlink(missing_ok=True)
+    if owner:
+        OWNER.write_text(str(owner))
     PIDS.write_text("")
-    namespace.create(wanted.name, owner)
     code = 1
     try:
+        namespace.create(wanted.name, owner)
         code = namespace.run(lambda: bring_up(wanted, started))
     finally:
-        if code:
+        if code and namespace.holder():
             down()
     return code
 
 
 def run(wanted: Driver, command: Callable[[], int], keep: bool) -> int:
     """Bring it up, run a command in it, and take it down, whatever comes of that."""
+    code = up(wanted, None if keep else os.getpid())
     try:
-        return up(wanted, None if keep else os.getpid()) or namespace.run(command)
+        return code or namespace.run(command)
     finally:
         if not keep and namespace.holder():
             down()

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -58,27 +59,22 @@ def is_here() -> bool:
 def create(driver: str, owner: int | None) -> None:
     """Start the holder. It ends when the process ``owner`` does."""
     HOLDER.unlink(missing_ok=True)
-    watched = os.pidfd_open(owner) if owner else None
+    watched = [os.pidfd_open(owner)] if owner else []
     with (LOG / "holder.log").open("ab") as log:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tests.openstack.lab.holder",
-                driver,
-                *([str(watched)] if watched else []),
-            ],
+            [sys.executable, "-m", "tests.openstack.lab.holder", driver, *map(str, watched)],
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=[watched] if watched else [],
+            pass_fds=watched,
             start_new_session=True,  # Ctrl-C is for whoever waits for us
             timeout=PATIENCE,
             check=False,
         )
+    for descriptor in watched:
+        os.close(descriptor)
     if done.returncode or not holder():
-        end()
         raise LabError(f"the namespaces could not be made; see {LOG}/holder.log")
 
 
@@ -145,5 +141,8 @@ def _in_child(namespaces: list[int], what: Callable[[], int | None]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BaseException:  # the caller's code is not this process's to go on with
+        traceback.print_exc()
+        return 1
     finally:
         sys.stdout.flush()

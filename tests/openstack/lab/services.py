@@ -45,7 +45,7 @@ COMMANDS = {
     "keystone": wsgi("keystone-wsgi-public", PORTS["identity"], 2),
     "placement": wsgi("placement-api", PORTS["placement"], 1),
     "glance-api": program("glance.cmd.api:main", *GLANCE),
-    "neutron-server": program("neutron.cmd.eventlet.server:main", *NEUTRON),
+    "neutron-server": [PYTHON, str(PLUGINS / "neutron_server.py"), *NEUTRON],
     "nova-conductor": program("nova.cmd.conductor:main", *NOVA),
     "nova-api": program("nova.cmd.api_os_compute:main", *NOVA),
     "nova-scheduler": program("nova.cmd.scheduler:main", *NOVA),
