@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.openstack.lab.place import KNOBS
+from tests.openstack.lab.place import KNOBS, LabError
 
 
 def read() -> dict[str, Any]:
@@ -27,6 +27,9 @@ def change(settings: list[str]) -> None:
     for setting in settings:
         name, _, value = setting.partition("=")
         knobs.pop(name, None)
-        if value:
-            knobs[name] = json.loads(value)
+        try:
+            if value:
+                knobs[name] = json.loads(value)
+        except ValueError:
+            raise LabError(f"{setting}: the value is not JSON") from None
     write(knobs)
