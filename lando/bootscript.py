@@ -1,7 +1,7 @@
 """The start-up script (user data): writes the worker's two files and starts lando_worker.sh.
 
 Nothing of the job is ever interpreted by a shell: every value is base64 or quoted, and the body below is
-the same for every job. The script is ASCII, whatever the job holds.
+the same for every job of a site. The script is ASCII, whatever the job holds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from lando_worker.inputs import yaml_safe_json
 MAX_BASE64 = 65_535
 """Characters of base64 that Nova takes: https://docs.openstack.org/api-ref/compute/#create-server"""
 
-BODY = r"""
+TRAPS = r"""
 set -euo pipefail
 umask 077
 unset CDPATH
@@ -36,13 +36,25 @@ report() {
     if [ "$1" -eq 0 ] || [ "$1" -eq 143 ]; then exit "$1"; fi
     reason="The VM could not $step (exit status $1): $words"
     echo "lando: $reason" >&2
-    printf '%s' "$config" | base64 -d | "$worker" --failed "$reason" "$directory" /dev/stdin ||
-        echo "lando: this could not be reported. Is $worker there, and does it run?" >&2
+    printf '%s' "$config" | base64 -d | "$worker" --failed "$reason" "$directory" /dev/stdin || unreported
     exit "$1"
+}
+
+unreported() {
+    echo "lando: this could not be reported. Is $worker there, and does it run?" >&2
+    [ -n "$source" ] || return 0
+    # A VM that is off is seen to be lost at once, and its console log is kept.
+    sleep 5
+    poweroff
 }
 trap 'report $?' EXIT
 trap 'trap - EXIT; exit 143' TERM
+"""
 
+BOOTSTRAP = Path(__file__).with_name("bootstrap.sh")
+"""What makes a stock Debian or Ubuntu a worker, before it runs the job."""
+
+STEPS = r"""
 step="make the directory $directory"
 words=$(mkdir -p -- "$directory" 2>&1)
 step="enter the directory $directory"
@@ -57,7 +69,6 @@ step="run $worker to its end"
 words='the worker ended before it had reported everything'
 "$worker" "$git" "$cd" "$run_cwl" "$PWD/parameters.yml" "$PWD/worker.json" "$server"
 """
-
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -76,6 +87,8 @@ class WorkerSettings:
     """The site's own CWL runner; None: cwltool, in the worker's own process."""
     outputs: str | None = None
     """Directory for final outputs; None: inside the VM."""
+    bootstrap_source: str | None = None
+    """What pip installs the worker from, where the image does not have it; needs ``user``."""
 
 
 def installed_command() -> str:
@@ -115,6 +128,8 @@ def render(
     }
     values = {
         "worker": settings.command,
+        "source": settings.bootstrap_source or "",
+        "account": settings.user or "",
         "git": url,
         "cd": spec.cd,
         "run_cwl": spec.run_cwl,
@@ -123,22 +138,33 @@ def render(
         "parameters": _base64(yaml_safe_json(spec.input)),
     }
     assignments = "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
-    script = f"#!/bin/bash\n# The start-up script of a lando-fsm job.\n{assignments}{BODY}".encode("ascii")
+    head = f"#!/bin/bash\n# The start-up script of a lando-fsm job.\n{assignments}"
+    script = (head + _body(settings)).encode("ascii")
     _check_size(script, spec)
     return script
 
 
-def is_surely_small(spec: JobSpec, settings: int) -> bool:
+def _body(settings: WorkerSettings) -> str:
+    bootstrap = BOOTSTRAP.read_text(encoding="ascii") if settings.bootstrap_source else ""
+    return TRAPS + bootstrap + STEPS
+
+
+def site_size(settings: WorkerSettings) -> int:
+    """Characters of a start-up script that are the site's, and the same for every job."""
+    return len(_body(settings)) + len(json.dumps(asdict(settings)))
+
+
+def is_surely_small(spec: JobSpec, site: int) -> bool:
     """Whether the script would be small enough, whatever the characters: without the cost of rendering it.
 
     Args:
-        settings: characters that the site's own part has at most.
+        site: the ``site_size``.
     """
     # A character takes up to 6 in JSON, or 4 bytes in bash; the configuration is base64 within base64.
     texts = (spec.git_clone, spec.git_ref or "", spec.cd, spec.run_cwl, *spec.cwl_args)
     characters = 6 * sum(len(text) for text in texts)
-    nested = characters + len(json.dumps(spec.input)) + settings
-    return 4 * (characters + len(BODY) + 4 * nested // 3) // 3 < MAX_BASE64 - 4096
+    nested = characters + len(json.dumps(spec.input)) + site
+    return 4 * (characters + 4 * nested // 3) // 3 < MAX_BASE64 - 4096
 
 
 def _base64(text: str) -> str:

@@ -68,6 +68,10 @@ class WorkerConfig:
     """The account that workflows run as on a VM; must exist in the image. Unused on the local cloud."""
     cwl_base_command: tuple[str, ...] | None = None
     """The site's own CWL runner; None for cwltool."""
+    bootstrap: bool = False
+    """The image is a stock one: the start-up script installs what it lacks."""
+    bootstrap_source: str | None = None
+    """What pip installs lando-fsm from in the VM then."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ def load(path: Path, client: bool = False) -> Config:
         vm_settings=_vm_settings(top),
         cloud_settings=_cloud_settings(top, path),
         timeouts=_timeouts(top, LOCAL_TIMEOUTS if cloud == "local" else Timeouts()),
-        worker=_worker(top, None if cloud == "local" else WORKER_COMMAND),
+        worker=_worker(top, cloud),
     )
     _complain_if_queue_is_out_of_reach(top, config)
     document.check()
@@ -282,15 +286,37 @@ def _timeouts(top: Section, defaults: Timeouts) -> Timeouts:
     return timeouts
 
 
-def _worker(top: Section, command: str | None) -> WorkerConfig:
+def _worker(top: Section, cloud: CloudKind) -> WorkerConfig:
+    command = None if cloud == "local" else WORKER_COMMAND
     section = _subsection(top, "worker")
     if section is None:
         return WorkerConfig(command=command)
+    bootstrap = _or(section.flag("bootstrap"), WorkerConfig.bootstrap)
+    if bootstrap and cloud == "local":
+        section.complain("bootstrap", "is for VMs of OpenStack; the local cloud runs what is installed here")
     return WorkerConfig(
         command=_or(section.text("command"), command),
         user=_or(section.text("user"), WorkerConfig.user),
         cwl_base_command=_cwl_base_command(section),
+        bootstrap=bootstrap,
+        bootstrap_source=_bootstrap_source(section, bootstrap and cloud != "local"),
     )
+
+
+def _bootstrap_source(section: Section, required: bool) -> str | None:
+    """An address, since the VM has no files of ours, and nobody promises that a bare name is ours."""
+    form = "git+https://HOST/lando-fsm.git@VERSION, or the https address of a wheel"
+    if required:
+        section.require("bootstrap_source", f"where pip in a VM gets lando-fsm: {form}")
+    source = section.text("bootstrap_source")
+    if source is None:
+        return None
+    address = re.match(r"(?:git\+)?https?://([^\s/?#]+)", source)
+    if address is None:
+        section.complain("bootstrap_source", f"expected an address that VMs can reach: {form}")
+    elif "@" in address[1]:
+        section.complain("bootstrap_source", "may hold no credentials: every process of a VM can read them")
+    return source
 
 
 def _cwl_base_command(section: Section) -> tuple[str, ...] | None:

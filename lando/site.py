@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -315,9 +314,8 @@ class Site:
 
     @cached_property
     def _settings_size(self) -> int:
-        """Characters of the site's own part of a worker configuration file."""
         settings = self._worker_settings(STAND_IN_ID, self.config.worker.command or STAND_IN_COMMAND)
-        return len(json.dumps(asdict(settings)))
+        return bootscript.site_size(settings)
 
     def server_request(self, task: SendCreate, body: Mapping[str, Any], deployment: str) -> ServerRequest:
         """What to ask of the cloud for a job.
@@ -360,6 +358,7 @@ class Site:
             heartbeat=self.config.timeouts.heartbeat,
             cwl_base_command=worker.cwl_base_command,
             outputs=str(self.outputs(job_id).absolute()) if local else None,
+            bootstrap_source=worker.bootstrap_source if worker.bootstrap else None,
         )
 
     def _worker_queue(self) -> dict[str, Any]:
