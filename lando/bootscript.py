@@ -70,6 +70,7 @@ words='the worker ended before it had reported everything'
 "$worker" "$git" "$cd" "$run_cwl" "$PWD/parameters.yml" "$PWD/worker.json" "$server"
 """
 
+
 @dataclass(frozen=True)
 class WorkerSettings:
     """What a site says about its workers, the same for every job."""

@@ -27,8 +27,12 @@ packages=()
 command -v git >/dev/null || packages+=(git ca-certificates)
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 command -v node >/dev/null || packages+=(nodejs)
-command -v docker >/dev/null || command -v podman >/dev/null ||
+if ! command -v docker >/dev/null && ! command -v podman >/dev/null; then
     packages+=(podman uidmap slirp4netns fuse-overlayfs catatonit)
+    step='tell podman that a DockerRequirement without a registry means docker.io'
+    mkdir -p /etc/containers/registries.conf.d
+    echo 'unqualified-search-registries = ["docker.io"]' >/etc/containers/registries.conf.d/lando.conf
+fi
 if [ ${#packages[@]} -gt 0 ]; then
     begin "install ${packages[*]} with apt-get"
     apt=(apt-get -qq -o DPkg::Lock::Timeout=300)
