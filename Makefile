@@ -2,7 +2,9 @@
 # make test             ruff, mypy and all tests
 # make test-openstack   tests against a real OpenStack, which it installs (Debian 12, root) and runs; KEEP=1
 #                       leaves it up for the next run
-# Everything is kept inside the checkout: .venv (Python packages), .demo (the demo's state) and .lab.
+# make worker-image     the image of the VMs, for OpenStack (as root, on Debian or Ubuntu)
+# Everything is kept inside the checkout: .venv (Python packages), .demo (the demo's state), .lab (OpenStack),
+# build (the image).
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -11,10 +13,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help setup dev demo test test-openstack lint unit explore bench diagrams lock clean
+.PHONY: help setup dev demo test test-openstack lint unit explore bench diagrams worker-image lock clean
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,7s/^# //p' Makefile
 
 setup: $(VENV)/.installed
 
@@ -57,6 +59,9 @@ bench: dev
 
 diagrams: dev
 	$(BIN)/python -m lando.diagrams
+
+worker-image: setup
+	@worker/image/build
 
 # The versions that CI tests with; run on purpose, and commit the result.
 lock:

@@ -571,6 +571,8 @@ def test_sqlite_file_is_absolute(url: str, file: str) -> None:
         ("timeouts:\n  heartbeat: 1h\n", ":2: timeouts.heartbeat: silence must be at least twice heartbeat"),
         ("timeouts:\n  retry_first: 1h\n", ":2: timeouts.retry_first: retry_longest must not be less"),
         ("worker:\n  user: 0\n", ":2: worker.user: expected text, found a number; put it in quotes"),
+        ("worker:\n  bootstrap: yes please\n", ":2: worker.bootstrap: expected true or false, found text"),
+        ("worker:\n  bootstrap: true\n", ":2: worker.bootstrap: is for VMs of OpenStack; the local cloud"),
         ("worker:\n  cwl_base_command: 'a \"b'\n", ":2: worker.cwl_base_command: has a quote"),
         ("worker:\n  cwl_base_command: [1]\n", ":2: worker.cwl_base_command[0]: expected text"),
     ],
@@ -726,6 +728,46 @@ def test_network_file_systems_are_refused_by_name(path: str, refused_as: str | N
 def test_this_machine_can_be_asked(tmp_path: Path) -> None:
     refuse_network_filesystem(tmp_path / "not" / "there")
     refuse_network_filesystem(tmp_path, tmp_path / "no-mountinfo")
+
+
+BOOTSTRAP = """work_queue: {host: h, username: u, password: p, worker_username: w, worker_password: x}
+cloud_settings: {auth_url: 'http://h', username: u, password: p, project_name: n}
+worker:
+  bootstrap: true
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "git+https://git.example.org/lando-fsm.git@v1",
+        "https://example.org/lando_fsm-0.1.0-py3-none-any.whl",
+        "http://10.0.0.5/lando_fsm-0.1.0-py3-none-any.whl",
+    ],
+)
+def test_a_stock_image_is_made_a_worker_from_an_address(source: str) -> None:
+    read = config.load(written(BOOTSTRAP + f"  bootstrap_source: {source}\n"))
+    assert read.worker.bootstrap and read.worker.bootstrap_source == source
+
+
+@pytest.mark.parametrize(
+    "more, expected",
+    [
+        ("", "3: worker.bootstrap_source: missing; where pip in a VM gets lando-fsm: git+https://"),
+        ("  bootstrap_source:\n", "5: worker.bootstrap_source: has no value; where pip in a VM gets"),
+        ("  bootstrap_source: lando-fsm\n", "5: worker.bootstrap_source: expected an address that VMs can"),
+        ("  bootstrap_source: ./lando.whl\n", "5: worker.bootstrap_source: expected an address that VMs can"),
+        ("  bootstrap_source: git+ssh://g@h/r\n", "5: worker.bootstrap_source: expected an address that VMs"),
+        ("  bootstrap_source: https://\n", "5: worker.bootstrap_source: expected an address that VMs can"),
+        (
+            "  bootstrap_source: git+https://hunter2@h/r.git\n",
+            "5: worker.bootstrap_source: may hold no credentials: every process of a VM can read them",
+        ),
+    ],
+)
+def test_a_stock_image_needs_to_know_where_the_worker_is(more: str, expected: str) -> None:
+    (only,) = mistakes(BOOTSTRAP + more)
+    assert only.startswith(f"landoconfig.yml:{expected}")
 
 
 def test_sample_loads() -> None:

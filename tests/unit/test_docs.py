@@ -112,7 +112,8 @@ def test_no_page_names_a_home_or_a_test_machine() -> None:
 def command_lines(page: Path) -> Iterator[list[str]]:
     """Every call of our programs in the page's shell and unit-file blocks, as arguments."""
     for text in blocks(page, "bash", "ini"):
-        for line in re.sub(r"<<'EOF'\n.*?^EOF$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines():
+        bare = re.sub(r"<<'EOF'\n.*?^EOF$", "", text, flags=re.MULTILINE | re.DOTALL)
+        for line in bare.replace("\\\n", "").splitlines():
             yield from _calls(line)
 
 
