@@ -29,8 +29,11 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 command -v node >/dev/null || packages+=(nodejs)
 if ! command -v docker >/dev/null && ! command -v podman >/dev/null; then
     packages+=(podman uidmap slirp4netns fuse-overlayfs catatonit)
-    step='tell podman that a DockerRequirement without a registry means docker.io'
-    mkdir -p /etc/containers/registries.conf.d
+    step='configure podman'
+    mkdir -p /etc/containers/containers.conf.d /etc/containers/registries.conf.d
+    # Workflows have no login session, and so no systemd of theirs to ask for cgroups.
+    printf '[engine]\ncgroup_manager = "cgroupfs"\n' >/etc/containers/containers.conf.d/lando.conf
+    # A DockerRequirement without a registry means Docker's.
     echo 'unqualified-search-registries = ["docker.io"]' >/etc/containers/registries.conf.d/lando.conf
 fi
 if [ ${#packages[@]} -gt 0 ]; then

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--bootstrap", metavar="SOURCE", nargs="?", const="", help="a wheel of this checkout")
     parser.add_argument("--memory", type=int, default=1024, help="MB")
     parser.add_argument("--accel", default="tcg", help="qemu's accelerator")
-    parser.add_argument("--patience", type=float, default=900, help="seconds")
+    parser.add_argument("--patience", type=float, default=1800, help="seconds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lando-vm-") as name:
         directory = Path(name)
