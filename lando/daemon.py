@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lando import observer
-from lando.cloud import Cloud, CloudError, FloatingIp
+from lando.cloud import Cloud, CloudError
 from lando.crashpoints import reach
 from lando.effects import Effects
 from lando.engine import Admission, Engine, Taken
@@ -35,7 +35,6 @@ from lando.store import (
     CLOUD_FACT,
     QUEUE_FACT,
     ROOM_FACT,
-    SWEPT_FACT,
     Store,
     StoreUnavailable,
     Transaction,
@@ -597,10 +596,7 @@ class Daemon:
     def _count_swept(self, transaction: Transaction) -> None:
         """Count, for ``servers``, what had leaked and is gone."""
         while self._swept:
-            thing = self._swept.popleft()
-            counts = transaction.fact(SWEPT_FACT) or {"servers": 0, "floating_ips": 0}
-            counts["floating_ips" if isinstance(thing, FloatingIp) else "servers"] += 1
-            transaction.set_fact(SWEPT_FACT, counts)
+            transaction.count_swept(observer.kind_of(self._swept.popleft()))
 
     def _log(self, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from lando.cloud import Cloud, CloudError, FloatingIp, Quota, Server, Size
 from lando.job import LIVE_STATES, Job
@@ -166,6 +166,11 @@ def _of_floating_ip(mark: str) -> str:
 
 
 Leaked = Server | FloatingIp
+
+
+def kind_of(thing: Leaked) -> Literal["servers", "floating_ips"]:
+    """What it counts as."""
+    return "floating_ips" if isinstance(thing, FloatingIp) else "servers"
 
 
 def described(thing: Leaked) -> str:

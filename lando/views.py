@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +17,7 @@ from lando.ledger import Change, Hold
 from lando.messages import Malformed, Message, decode
 from lando.queue.embedded import waiting
 from lando.site import Site
-from lando.store import QUEUE_FACT, ROOM_FACT, JobView, Queries, Store
+from lando.store import CLOUD_FACT, QUEUE_FACT, ROOM_FACT, JobView, Queries, Store
 from lando.store.transaction import display_name
 
 LEAKING_TRIES = 5
@@ -35,6 +36,23 @@ class Watching:
     """Epoch seconds since which it cannot hear the work queue."""
     words: str = ""
     """Why it cannot."""
+    blind_since: float | None = None
+    """Epoch seconds since which it cannot ask the cloud."""
+    cloud_words: str = ""
+    """Why it cannot."""
+
+    @property
+    def troubles(self) -> list[tuple[str, str]]:
+        """What keeps it from working as it should, each with the reason."""
+        found = []
+        if self.disconnected_since is not None:
+            since = rfc3339(self.disconnected_since)
+            found.append((f"disconnected from the work queue since {since}", self.words))
+        if self.blind_since is not None:
+            found.append(
+                (f"without an answer of the cloud since {rfc3339(self.blind_since)}", self.cloud_words)
+            )
+        return found
 
     @property
     def absence(self) -> str:
@@ -45,6 +63,13 @@ class Watching:
             since = rfc3339(self.disconnected_since)
             return f" (the daemon is disconnected from the work queue since {since})"
         return ""
+
+    @property
+    def blindness(self) -> str:
+        """What keeps servers from being made, seen and deleted, in brackets; else empty."""
+        if self.blind_since is None:
+            return ""
+        return f" (the cloud does not answer since {rfc3339(self.blind_since)})"
 
 
 @dataclass(frozen=True)
@@ -163,6 +188,16 @@ class Views:
             self._opened = Store(self._site.config.database_url)
         return self._opened
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Queries | None]:
+        """A snapshot of the database; None while there is none."""
+        store = self._store
+        if store is None:
+            yield None
+        else:
+            with store.reading() as queries:
+                yield queries
+
     def expect(self, message: Message, sender: str | None) -> None:
         """Show a job whose start_worker was published just now, although a broker shows no message."""
         self._published.append((message, sender))
@@ -174,8 +209,14 @@ class Views:
         if pid is None or store is None:
             return Watching(pid)
         with store.reading() as queries:
-            queue = queries.fact(QUEUE_FACT) or {}
-        return Watching(pid, queue.get("disconnected_since"), queue.get("words", ""))
+            queue, cloud = (queries.fact(name) or {} for name in (QUEUE_FACT, CLOUD_FACT))
+        return Watching(
+            pid,
+            queue.get("disconnected_since"),
+            queue.get("words", ""),
+            cloud.get("unreachable_since"),
+            cloud.get("words", ""),
+        )
 
     def unread(self) -> int:
         """How many messages wait in a broker's queue; the embedded one shows the jobs themselves."""
@@ -260,8 +301,8 @@ class Views:
         with store.reading() as queries:
             return queries.log(job_id, after)
 
-    def console(self, job_id: str) -> str | None:
-        """The console output of its last server that failed."""
+    def console(self, job_id: str) -> tuple[int, str] | None:
+        """The console output of its last server that failed, as (attempt, text)."""
         store = self._store
         if store is None:
             return None
@@ -338,7 +379,9 @@ def _why(view: JobView, places: _Places, daemon: Watching, leaking: bool) -> str
         why = f"{job.reason}; its server is being deleted"
     else:
         why = job.reason
-    return why if job.state in ENDED_STATES else f"{why}{daemon.absence}"
+    if job.state in ENDED_STATES:
+        return why
+    return f"{why}{daemon.absence}{daemon.blindness if job.state in ('booting', 'terminating') else ''}"
 
 
 def _why_queued(job: Job, places: _Places) -> str:

@@ -25,6 +25,7 @@ COMMANDS = {
     "cancel": "End jobs, whatever they are doing.",
     "retry": "Run failed jobs again.",
     "dead-letters": "List messages that could not be understood.",
+    "servers": "List what there is in the cloud, and whose it is.",
     "diagram": "Draw the state machine.",
     "check": "Look whether everything is there that a job needs.",
     "rabbitmq-setup": "Print what makes the accounts on the broker.",

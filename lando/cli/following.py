@@ -68,9 +68,8 @@ def verdict(shown: Shown) -> int:
     """Say on stderr how the job failed; the exit code: 0 only for done."""
     if shown.job.state == "done":
         return 0
-    show_tail = shown.job.log_tail.rstrip().splitlines()[-20:]
     code = f", exit code {shown.job.exit_code}" if shown.job.exit_code is not None else ""
     print(f"job {shown.job.id} failed ({shown.job.outcome}{code}): {shown.job.reason}", file=sys.stderr)
-    for line in show_tail:
-        print(f"    {show.printable(line)}", file=sys.stderr)
+    for line in show.last_lines(shown.job.log_tail):
+        print(f"    {line}", file=sys.stderr)
     return 1

@@ -8,6 +8,7 @@ import time
 import click
 
 from lando.cli.common import JobId, note, views
+from lando.cli.show import without_colours
 
 LOOK = 0.3
 """Seconds between looks of --follow."""
@@ -23,11 +24,7 @@ def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
     seen = views(ctx)
     job_id = seen.resolve(job)
     if console:
-        text = seen.console(job_id)
-        if text is None:
-            note("no console output was saved: no server of this job has failed")
-        else:
-            sys.stdout.write(text)
+        _console(seen.console(job_id))
         return
     after = (0, 0)
     while True:
@@ -44,6 +41,17 @@ def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
         time.sleep(LOOK)
     if after == (0, 0):
         note("nothing was logged" if shown is None or shown.ended else "nothing was logged so far")
+
+
+def _console(saved: tuple[int, str] | None) -> None:
+    if saved is None:
+        note("no console output was saved: no server of this job has failed")
+        return
+    attempt, text = saved
+    if text.strip():
+        sys.stdout.write(_shown(without_colours(text) if sys.stdout.isatty() else text))
+    else:
+        note(f"the server of attempt {attempt} had no console output")
 
 
 def _shown(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -27,6 +28,9 @@ COLORS = {
 }
 LINE = 500
 """Characters of a line of a log's tail that are shown."""
+LINES = 20
+"""Lines of it."""
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HEADINGS = ("JOB", "NAME", "STATE", "STEP", "TRY", "SINCE", "WHY")
 
 
@@ -83,6 +87,16 @@ def printable(line: str) -> str:
     return shown if len(line) <= LINE else f"{shown} …"
 
 
+def without_colours(text: str) -> str:
+    """A console's output without what colours it, and with the ends of lines that files have."""
+    return _COLOURS.sub("", text).replace("\r\n", "\n")
+
+
+def last_lines(text: str) -> list[str]:
+    """The end of somebody else's output, made harmless for a terminal."""
+    return [printable(line) for line in without_colours(text).rstrip().splitlines()[-LINES:]]
+
+
 def table(jobs: Sequence[Shown]) -> Table:
     """The jobs as a rich table."""
     from rich.table import Table  # noqa: PLC0415
@@ -104,8 +118,13 @@ def table(jobs: Sequence[Shown]) -> Table:
 
 def plain_table(jobs: Sequence[Shown]) -> str:
     """The jobs as aligned text, nothing shortened."""
-    rows = [HEADINGS, *(_cells(shown) for shown in jobs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    return aligned(HEADINGS, [_cells(shown) for shown in jobs])
+
+
+def aligned(headings: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> str:
+    """Columns of text, nothing shortened."""
+    rows = [headings, *cells]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
@@ -132,8 +151,13 @@ def print_table(jobs: Sequence[Shown]) -> None:
         click.echo_via_pager(text, color=not terminal.no_color)
 
 
-def detail(shown: Shown, log_tail: str) -> list[tuple[str, str]]:
-    """One job in detail, as label and text."""
+def detail(shown: Shown, last: tuple[str, str]) -> list[tuple[str, str]]:
+    """One job in detail, as label and text.
+
+    Args:
+        shown: the job.
+        last: what was written last, also as label and text.
+    """
     job = shown.job
     vm = ", ".join(part for part in (job.server_name, job.server_id, job.server_ip) if part)
     lines: list[tuple[str, str | None]] = [
@@ -155,7 +179,7 @@ def detail(shown: Shown, log_tail: str) -> list[tuple[str, str]]:
         ("commit", job.git_commit),
         ("exit code", None if job.exit_code is None else str(job.exit_code)),
         ("labels", ", ".join(f"{key}={value}" for key, value in shown.labels.items()) or None),
-        ("last lines", "\n".join(printable(line) for line in log_tail.rstrip().splitlines()) or None),
+        (last[0], "\n".join(last_lines(last[1]))),
     ]
     return [(label, text) for label, text in lines if text]
 
@@ -164,9 +188,9 @@ def _deadline(at: float | None) -> str | None:
     return None if at is None else f"{rfc3339(at)} (in {duration(at - time.time())})"
 
 
-def print_detail(shown: Shown, log_tail: str) -> None:
-    """Print one job in detail."""
-    for label, text in detail(shown, log_tail):
+def print_detail(shown: Shown, last: tuple[str, str]) -> None:
+    """Print one job in detail; see ``detail``."""
+    for label, text in detail(shown, last):
         if "\n" in text:
             print(f"{click.style(label + ':', bold=True) if _colored() else label + ':'}")
             print("\n".join(f"    {line}" for line in text.splitlines()))

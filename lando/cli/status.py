@@ -10,7 +10,7 @@ import click
 from lando.cli import show
 from lando.cli.common import JobId, dump, note, views
 from lando.job import State
-from lando.views import Shown, Views, rfc3339
+from lando.views import Shown, Views
 
 STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
 REFRESH = 0.5
@@ -49,8 +49,16 @@ def _detail(seen: Views, job_id: str) -> None:
     shown = seen.job(job_id)
     assert shown is not None
     _warn(seen)
-    tail = shown.job.log_tail or "".join(text for _, _, text in seen.log(job_id))
-    show.print_detail(shown, "\n".join(tail.splitlines()[-20:]))
+    show.print_detail(shown, _written_last(seen, shown))
+
+
+def _written_last(seen: Views, shown: Shown) -> tuple[str, str]:
+    """The label and the text: of the log, unless a server failed since it was written."""
+    pieces, console = seen.log(shown.job.id), seen.console(shown.job.id)
+    logged_in = pieces[-1][0] if pieces else 0
+    if console is not None and console[0] > logged_in and console[1].strip() and not shown.job.log_tail:
+        return f"console of attempt {console[0]}", console[1]
+    return "last lines", shown.job.log_tail or "".join(text for _, _, text in pieces)
 
 
 def _table(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
@@ -69,23 +77,19 @@ def _daemon_line(seen: Views, found: list[Shown]) -> str:
     words = (
         f"daemon: pid {daemon.pid}" if daemon.pid else "no daemon is running; `lando-fsm daemon` starts one"
     )
-    if daemon.disconnected_since is not None:
-        words += f", disconnected from the work queue since {rfc3339(daemon.disconnected_since)}"
-    return f"{show.summary(found)}; {words}"
+    troubles = "".join(f", {what}" for what, _ in daemon.troubles)
+    return f"{show.summary(found)}; {words}{troubles}"
 
 
 def _warn(seen: Views) -> None:
-    """A queue that cannot be heard, or is not read, concerns everybody."""
+    """A queue that cannot be heard, or is not read, and a cloud that does not answer, concern everybody."""
     daemon = seen.daemon()
     waiting = seen.unread() if daemon.pid is None else 0
     if waiting:
         messages = "message waits" if waiting == 1 else "messages wait"
         note(f"{waiting} {messages} in the work queue for a daemon")
-    if daemon.disconnected_since is not None:
-        note(
-            f"the daemon is disconnected from the work queue since {rfc3339(daemon.disconnected_since)}: "
-            f"{daemon.words}"
-        )
+    for what, why in daemon.troubles:
+        note(f"the daemon is {what}: {why}")
 
 
 def _watch(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
@@ -118,7 +122,7 @@ def _watch_plain(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
     last = ""
     while True:
         found = seen.jobs(state, ids)
-        text = show.summary(found)
+        text = show.summary(found) + "".join(f"; the daemon is {what}" for what, _ in seen.daemon().troubles)
         if text != last:
             last = text
             print(text, flush=True)

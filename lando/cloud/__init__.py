@@ -74,6 +74,10 @@ class Share:
         """What may still be used; None without limit."""
         return None if self.limit is None else max(0, self.limit - self.used)
 
+    def told(self, unit: str) -> str:
+        """What is left, for people."""
+        return f"{unit}: no limit" if self.limit is None else f"{self.left:,} of {self.limit:,} {unit} left"
+
 
 @dataclass(frozen=True)
 class Quota:
@@ -82,6 +86,10 @@ class Quota:
     servers: Share
     cores: Share
     ram: Share
+
+    def __str__(self) -> str:
+        shares = ((self.servers, "servers"), (self.cores, "cores"), (self.ram, "MiB of RAM"))
+        return ", ".join(share.told(unit) for share, unit in shares)
 
 
 @dataclass(frozen=True)

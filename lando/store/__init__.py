@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from lando.store.database import HEAD, StoreUnavailable, connect, errors, schema_version
 from lando.store.pending import StaleRecord
 from lando.store.queries import EffectView, JobView, Queries
-from lando.store.transaction import Transaction
+from lando.store.transaction import SWEPT_FACT, Swept, Transaction
 
 __all__ = [
     "CLOUD_FACT",
+    "DEPLOYMENT_FACT",
     "HEAD",
     "QUEUE_FACT",
     "ROOM_FACT",
@@ -26,18 +27,18 @@ __all__ = [
     "StaleRecord",
     "Store",
     "StoreUnavailable",
+    "Swept",
     "Transaction",
     "schema_version",
 ]
 
-DEPLOYMENT = "deployment"
+DEPLOYMENT_FACT = "deployment"
+"""The fact that is our servers' mark, where the configuration has none."""
 QUEUE_FACT = "queue"
 CLOUD_FACT = "cloud"
 """The facts that tell since when the daemon cannot hear the work queue, or see the cloud, and why."""
 ROOM_FACT = "room"
 """The fact that tells what the next job in the order waits for."""
-SWEPT_FACT = "swept"
-"""The fact that counts what leaked and was deleted."""
 
 
 class Store:
@@ -80,10 +81,10 @@ class Store:
         if configured is not None:
             return configured
         with self.transaction() as transaction:
-            born = transaction.fact(DEPLOYMENT)
+            born = transaction.fact(DEPLOYMENT_FACT)
             if born is None:
                 born = uuid.uuid4().hex[:12]
-                transaction.set_fact(DEPLOYMENT, born)
+                transaction.set_fact(DEPLOYMENT_FACT, born)
         return str(born)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from lando.job import LIVE_STATES, Job
 from lando.ledger import Change, Hold
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
-from lando.store.transaction import BOOTS, HOLD, JOB_COLUMNS, to_hold, to_job
+from lando.store.transaction import BOOTS, HOLD, JOB_COLUMNS, SWEPT_FACT, Swept, to_hold, to_job
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,20 @@ class Queries:
         rows = self._connection.execute(query.order_by(LOGS.c.attempt, LOGS.c.seq))
         return [(row.attempt, row.seq, row.text) for row in rows]
 
-    def console(self, job_id: str) -> str | None:
-        """The console output of the last server whose output was saved."""
-        query = sa.select(CONSOLES.c.text).where(CONSOLES.c.job_id == job_id)
-        text = self._connection.execute(query.order_by(CONSOLES.c.attempt.desc())).scalar()
-        return None if text is None else str(text)
+    def console(self, job_id: str) -> tuple[int, str] | None:
+        """The console output of the last server whose output was saved, as (attempt, text)."""
+        query = sa.select(CONSOLES.c.attempt, CONSOLES.c.text).where(CONSOLES.c.job_id == job_id)
+        row = self._connection.execute(query.order_by(CONSOLES.c.attempt.desc())).first()
+        return None if row is None else (row.attempt, row.text)
 
     def fact(self, name: str) -> Any:
         """A fact of the whole deployment, or None."""
         text = self._connection.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
         return None if text is None else json.loads(text)
+
+    def swept(self) -> dict[Swept, int]:
+        """How much that had leaked was deleted."""
+        return {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
 
     def recent_boots(self) -> list[float]:
         """How many seconds the last boots took, the oldest first."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -30,6 +30,9 @@ TRIM_EVERY = 64
 HOLD = "hold"
 BOOTS = "boots"
 """Facts: why admission is held; how many seconds the last boots took."""
+SWEPT_FACT = "swept"
+"""The fact that counts what leaked and was deleted."""
+Swept = Literal["servers", "floating_ips"]
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -349,6 +352,11 @@ class Transaction:
         """Remember a JSON value."""
         self._connection.execute(sa.delete(FACTS).where(FACTS.c.name == name))
         self._connection.execute(sa.insert(FACTS).values(name=name, value=json.dumps(value)))
+
+    def count_swept(self, kind: Swept) -> None:
+        """One more that had leaked is gone."""
+        counts = {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
+        self.set_fact(SWEPT_FACT, {**counts, kind: counts[kind] + 1})
 
     def hold(self) -> Hold | None:
         """See ``Ledger.hold``."""

@@ -308,7 +308,7 @@ def test_the_console_of_the_last_attempt_is_shown(store: Store) -> None:
         for attempt, text in ((2, "second"), (1, "first"), (2, "second, again")):
             transaction.save_console(A, attempt, text)
     with store.reading() as queries:
-        assert queries.console(A) == "second, again"
+        assert queries.console(A) == (2, "second, again")
         assert queries.console(B) is None
 
 
