@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,22 +15,15 @@ from lando import bootscript, daemonlock
 from lando.cli.common import site
 from lando.errors import LandoError
 from lando.filesystem import refuse_network_filesystem
+from lando.findings import Finding
 from lando.queue.embedded import waiting
 from lando.site import Site
 from lando.store import HEAD, schema_version
 from lando.views import is_there
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ENGINE_PATIENCE = 10.0
 """Seconds that docker or podman may take to answer."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was looked at, how it is, and in words."""
-
-    what: str
-    verdict: Literal["ok", "warning", "wrong"]
-    words: str
 
 
 @click.command("check")
@@ -61,11 +53,38 @@ def _findings(here: Site) -> Iterator[Finding]:
         ("worker account", _worker_account),
         ("daemon", _daemon),
         ("cloud", _cloud),
-        ("worker", _worker),
-        ("git", _git),
-        ("containers", _containers),
     ):
         yield _finding(here, what, look)
+    if here.config.cloud == "openstack":
+        yield from _openstack(here)
+        return
+    for what, look in (("worker", _worker), ("git", _git), ("containers", _containers)):
+        yield _finding(here, what, look)
+
+
+def _openstack(here: Site) -> Iterator[Finding]:
+    from lando.cloud.nova import checks  # noqa: PLC0415 - half a second, only where there is one
+
+    try:
+        cloud = here.openstack
+    except LandoError as error:
+        yield Finding("authentication", "wrong", str(error))
+        return
+    yield from checks.findings(cloud)
+    queue = here.config.work_queue
+    if queue is not None and queue.worker_host in LOOPBACK:
+        yield Finding(
+            "worker_host",
+            "warning",
+            f"VMs would look for the broker at {queue.worker_host}, which is themselves; set "
+            "work_queue.worker_host to the address by which they reach it",
+        )
+    yield Finding(
+        "worker",
+        "ok",
+        f"{here.config.worker.command} in the image, workflows run as {here.config.worker.user}, with the "
+        "image's git and containers; `lando-fsm check --boot` tries them",
+    )
 
 
 def _finding(here: Site, what: str, look: Callable[[Site], tuple[Literal["ok", "warning"], str]]) -> Finding:
@@ -153,9 +172,10 @@ def _daemon(here: Site) -> tuple[Literal["ok", "warning"], str]:
 
 
 def _cloud(here: Site) -> tuple[Literal["ok", "warning"], str]:
-    if here.config.cloud != "local":
-        raise LandoError("this version has only the local cloud; say `cloud: local`")
     places = here.config.max_workers
+    if here.config.cloud == "openstack":
+        limit = "as many VMs as the quota allows" if places is None else f"at most {places} VMs at a time"
+        return "ok", f"OpenStack: {limit}"
     return "ok", f"local: VMs are processes of this machine, at most {places} at a time"
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +13,13 @@ from typing import Any
 
 import click
 
-from lando import daemonlock
 from lando.cli.common import dump, note, send, site
 from lando.cli.following import follow, verdict
 from lando.cli.outputs import files, local_path
+from lando.cli.somedaemon import SomeDaemon
 from lando.cli.submit import publish, start_message
-from lando.daemonlock import DaemonRunning
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.service import Service
 from lando.site import Site
 from lando.views import Shown, Views
 
@@ -48,7 +45,7 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
     if outdir is not None:
         _make(outdir)
     interruptions: list[float] = []
-    with contextlib.closing(_SomeDaemon(here)) as daemon:
+    with contextlib.closing(SomeDaemon(here)) as daemon:
         for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, lambda *_: interruptions.append(time.monotonic()))
         publish(here, message)
@@ -70,49 +67,7 @@ def _make(outdir: Path) -> None:
         raise LandoError(f"--outdir {outdir}: {error.strerror}") from error
 
 
-class _SomeDaemon:
-    """The daemon that serves the site already, else one in this process; also when the other one ends."""
-
-    def __init__(self, here: Site) -> None:
-        self._here = here
-        self._service: Service | None = None
-        self._thread: threading.Thread | None = None
-        self._error: LandoError | None = None
-        self.ensure()
-
-    def ensure(self) -> None:
-        """See to it that there is a daemon.
-
-        Raises:
-            LandoError: the one of this process has failed.
-        """
-        if self._thread is not None:
-            if not self._thread.is_alive():
-                raise self._error or LandoError(
-                    "this process's daemon failed; `lando-fsm daemon` takes up what it leaves"
-                )
-        elif daemonlock.running(self._here.daemon_lock) is None:
-            with contextlib.suppress(DaemonRunning):  # somebody was faster
-                self._service = Service(self._here)
-                self._thread = threading.Thread(target=self._serve, name="daemon")
-                self._thread.start()
-
-    def _serve(self) -> None:
-        assert self._service is not None
-        try:
-            self._service.run()
-        except LandoError as error:
-            self._error = error
-
-    def close(self) -> None:
-        """End the one of this process."""
-        if self._service is not None and self._thread is not None:
-            self._service.daemon.stop()
-            self._thread.join()
-            self._service.close()
-
-
-def _follow_or_cancel(here: Site, message: Message, interruptions: list[float], daemon: _SomeDaemon) -> Shown:
+def _follow_or_cancel(here: Site, message: Message, interruptions: list[float], daemon: SomeDaemon) -> Shown:
     """Follow the job to its end, which an interruption brings about; a much later one leaves before."""
     canceled = False
     job_id = str(message.job)

@@ -1,21 +1,28 @@
 """Whether the settings fit the cloud: one question each. Creates nothing.
 
-Each answers a phrase of what was found, or raises a LandoError that names the setting.
+Each answers a phrase of what was found, or raises a LandoError that names the setting: Doubtful where jobs
+can run all the same, or soon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 
 from novaclient import api_versions
 
-from lando.cloud import CloudError, Refused, Share
+from lando.cloud import CloudError, Refused
 from lando.cloud.nova.driver import MICROVERSION, NovaCloud, novaclient
-from lando.cloud.nova.names import Wanted
+from lando.cloud.nova.names import Flavor
+from lando.errors import LandoError
+from lando.findings import Finding
 
 MAX_CLOCK_SKEW = 60.0
 """Seconds; tokens live for an hour or more, and certificates are not that new."""
+
+
+class Doubtful(CloudError):
+    """Not as it should be, but jobs can run all the same, or soon."""
 
 
 def authentication(cloud: NovaCloud) -> str:
@@ -32,8 +39,8 @@ def clock_skew(cloud: NovaCloud) -> str:
     ahead = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
     if abs(skew) > MAX_CLOCK_SKEW:
         now = datetime.now(timezone.utc)
-        raise CloudError(f"clock: the cloud's is {ahead} ({now:%H:%M:%S} UTC); set this machine's, as by NTP")
-    return f"the cloud's clock is {ahead}"
+        raise Doubtful(f"the cloud's clock is {ahead} ({now:%H:%M:%S} UTC); set this machine's, as by NTP")
+    return f"the cloud's clock is {ahead}" if abs(skew) >= 1 else "the cloud's clock is as this machine's"
 
 
 def microversion(cloud: NovaCloud) -> str:
@@ -55,19 +62,28 @@ def microversion(cloud: NovaCloud) -> str:
 def flavor(cloud: NovaCloud) -> str:
     """Look up the default flavor."""
     found = cloud.flavor()
-    return f"{found.name}: {found.cores} cores, {found.ram} MiB of RAM, {found.disk} GiB of disk"
+    cores = "1 core" if found.cores == 1 else f"{found.cores} cores"
+    return f"{found.name}: {cores}, {found.ram} MiB of RAM, {found.disk} GiB of disk"
 
 
 def image(cloud: NovaCloud) -> str:
     """Look up the worker image, and whether the default flavor has room for it."""
-    found, room = cloud.image(), cloud.flavor()
-    if found.min_ram > room.ram or found.min_disk > room.disk > 0:
+    found, room = cloud.image(), _default_flavor(cloud)
+    if room is not None and (found.min_ram > room.ram or found.min_disk > room.disk > 0):
         raise Refused(
             f"vm_settings.default_flavor_name: {room.name} has {room.ram} MiB of RAM and {room.disk} GiB of "
             f"disk, and the image {found.name} needs {found.min_ram} MiB and {found.min_disk} GiB",
             "site",
         )
     return f"{found.name} ({found.id})"
+
+
+def _default_flavor(cloud: NovaCloud) -> Flavor | None:
+    """None where it cannot be had: its own check says why."""
+    try:
+        return cloud.flavor()
+    except CloudError:
+        return None
 
 
 def network(cloud: NovaCloud) -> str:
@@ -88,7 +104,7 @@ def key_pair(cloud: NovaCloud) -> str:
     if name not in names:
         raise Refused(
             f"vm_settings.ssh_key_name: {cloud.account.who} has no key pair named {name}; "
-            f"there is {', '.join(sorted(names)) or 'none'}",
+            f"there is {_listed(names)}",
             "site",
         )
     return name
@@ -96,16 +112,56 @@ def key_pair(cloud: NovaCloud) -> str:
 
 def external_network(cloud: NovaCloud) -> str:
     """Look up the pool of floating IPs."""
-    pool = cloud.settings.floating_ip_pool
-    if pool is None:
+    found = cloud.external_network()
+    if found is None:
         return "none named: servers get no floating IP"
-    found = cloud.names.external_network(Wanted(pool, "vm_settings.floating_ip_pool_name"))
     return f"{found.name} ({found.id})"
+
+
+def security_groups(cloud: NovaCloud) -> str:
+    """Look up the security groups of servers."""
+    wanted = cloud.settings.security_groups
+    if not wanted:
+        return "none named: the project's default group"
+    with cloud.wire.errors("listing security groups"):
+        rows = cloud.wire.network("GET", "/security-groups", params={"fields": ["id", "name"]})
+        groups = {row["id"]: row["name"] for row in rows["security_groups"]}
+    for name in wanted:
+        if name not in groups and name not in groups.values():
+            raise Refused(
+                f"vm_settings.security_groups: the project has no security group named {name}; "
+                f"there is {_listed(groups.values())}",
+                "site",
+            )
+    return ", ".join(wanted)
+
+
+def availability_zone(cloud: NovaCloud) -> str:
+    """Look up the availability zone of servers."""
+    name = cloud.settings.availability_zone
+    if name is None:
+        return "none named: the cloud chooses"
+    with cloud.wire.errors("listing availability zones"):
+        rows = [zone.to_dict() for zone in cloud.nova.availability_zones.list(detailed=False)]
+        available = {row["zoneName"] for row in rows if row["zoneState"]["available"]}
+    if name not in available:
+        raise Refused(
+            f"vm_settings.availability_zone: the cloud has no zone named {name} that is available; "
+            f"there is {_listed(available)}",
+            "site",
+        )
+    return name
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names))) or "none"
 
 
 def quota_left(cloud: NovaCloud) -> str:
     """Compare the project's quota with one server of the default flavor."""
-    quota, room = cloud.quota(), cloud.flavor()
+    quota, room = cloud.quota(), _default_flavor(cloud)
+    if room is None:
+        return str(quota)
     wanted = (
         (quota.servers, 1, "servers"),
         (quota.cores, room.cores, "cores"),
@@ -118,11 +174,9 @@ def quota_left(cloud: NovaCloud) -> str:
                 f"{room.name} (vm_settings.default_flavor_name) takes {need}; ask for more",
                 "site",
             )
-    return "; ".join(_left(share, unit) for share, _, unit in wanted)
-
-
-def _left(share: Share, unit: str) -> str:
-    return f"{unit}: no limit" if share.limit is None else f"{share.left} of {share.limit} {unit} left"
+    if any(share.left is not None and share.left < need for share, need, _ in wanted):
+        raise Doubtful(f"{quota}: no room for a server of {room.name} just now, so jobs wait")
+    return str(quota)
 
 
 CHECKS: dict[str, Callable[[NovaCloud], str]] = {
@@ -134,6 +188,29 @@ CHECKS: dict[str, Callable[[NovaCloud], str]] = {
     "network": network,
     "key pair": key_pair,
     "external network": external_network,
+    "security groups": security_groups,
+    "zone": availability_zone,
     "quota": quota_left,
 }
 """In the order in which they make sense."""
+
+
+def findings(cloud: NovaCloud) -> Iterator[Finding]:
+    """Look at everything. Without authentication all others would only fail in the same way."""
+    first, *others = CHECKS
+    login = _finding(cloud, first)
+    yield login
+    if login.verdict == "wrong":
+        yield Finding("not looked at", "warning", f"without authentication: {', '.join(others)}")
+        return
+    for what in others:
+        yield _finding(cloud, what)
+
+
+def _finding(cloud: NovaCloud, what: str) -> Finding:
+    try:
+        return Finding(what, "ok", CHECKS[what](cloud))
+    except Doubtful as doubt:
+        return Finding(what, "warning", str(doubt))
+    except LandoError as error:
+        return Finding(what, "wrong", str(error).removeprefix(f"{what}: "))

@@ -150,6 +150,7 @@ class NovaCloud:
             CloudError: of a definite kind, since nothing was sent that creates.
         """
         try:
+            self.external_network()  # a server that can get no floating IP is not wanted
             return _Parts(
                 flavor=self.flavor(request.flavor).id,
                 image=self.image(request.image).id,
@@ -175,6 +176,13 @@ class NovaCloud:
         return [
             self.names.network(Wanted(name, "vm_settings.network_name")) for name in self.settings.networks
         ]
+
+    def external_network(self) -> Network | None:
+        """The network that floating IPs come from; None: servers get none."""
+        pool = self.settings.floating_ip_pool
+        if pool is None:
+            return None
+        return self.names.external_network(Wanted(pool, "vm_settings.floating_ip_pool_name"))
 
     def size(self, flavor: str | None) -> Size:
         """See ``Cloud.size``.
@@ -379,7 +387,10 @@ def novaclient(microversion: str, wire: Wire) -> Any:
         endpoint_type=endpoint["interface"],
         region_name=endpoint["region_name"],
     )
-    for manager in (nova.servers, nova.flavors, nova.keypairs, nova.limits, nova.versions):
+    for manager in (
+        *(nova.servers, nova.flavors, nova.keypairs),
+        *(nova.limits, nova.versions, nova.availability_zones),
+    ):
         manager.completion_cache = lambda *_, **__: nullcontext()
     return nova
 

@@ -1,0 +1,54 @@
+"""For commands that need a daemon and are content with one of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+from lando import daemonlock
+from lando.daemonlock import DaemonRunning
+from lando.errors import LandoError
+from lando.service import Service
+from lando.site import Site
+
+
+class SomeDaemon:
+    """The daemon that serves the site already, else one in this process; also when the other one ends."""
+
+    def __init__(self, here: Site) -> None:
+        self._here = here
+        self._service: Service | None = None
+        self._thread: threading.Thread | None = None
+        self._error: LandoError | None = None
+        self.ensure()
+
+    def ensure(self) -> None:
+        """See to it that there is a daemon.
+
+        Raises:
+            LandoError: the one of this process has failed.
+        """
+        if self._thread is not None:
+            if not self._thread.is_alive():
+                raise self._error or LandoError(
+                    "this process's daemon failed; `lando-fsm daemon` takes up what it leaves"
+                )
+        elif daemonlock.running(self._here.daemon_lock) is None:
+            with contextlib.suppress(DaemonRunning):  # somebody was faster
+                self._service = Service(self._here)
+                self._thread = threading.Thread(target=self._serve, name="daemon")
+                self._thread.start()
+
+    def _serve(self) -> None:
+        assert self._service is not None
+        try:
+            self._service.run()
+        except LandoError as error:
+            self._error = error
+
+    def close(self) -> None:
+        """End the one of this process."""
+        if self._service is not None and self._thread is not None:
+            self._service.daemon.stop()
+            self._thread.join()
+            self._service.close()
