@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 
 from lando import boottimes
@@ -19,6 +21,8 @@ from lando.site import Site, new_secret
 from lando.states import Policy
 from lando.store import Store
 from lando.tasks import SendCreate
+
+log = logging.getLogger("lando")
 
 VMS_OF = "local_vms_of"
 """The fact that names the state directory in which the local VMs of this database live."""
@@ -108,7 +112,18 @@ class Service:
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until stopped; see ``Daemon.run``."""
+        if self._site.config.cloud == "openstack":
+            # Nobody waits for it: a cloud that is down must not keep the daemon from what needs none.
+            threading.Thread(target=self._try_cloud, name="checks", daemon=True).start()
         self.daemon.run(ready)
+
+    def _try_cloud(self) -> None:
+        """Tell in the log what the cloud does not have as the configuration says, before a job meets it."""
+        from lando.cloud.nova import checks  # noqa: PLC0415 - only where there is one
+
+        for finding in checks.findings(self._site.openstack):
+            if finding.verdict != "ok":
+                log.warning("%s: %s", finding.what, finding.words)
 
     def close(self) -> None:
         """Let go of everything; the next daemon may begin."""

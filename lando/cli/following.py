@@ -6,10 +6,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from lando.cli import show
 from lando.errors import LandoError
 from lando.views import Shown, Views
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 LOOK = 0.1
 """Seconds between looks at the database, which is on this machine."""
@@ -48,6 +52,32 @@ def _display() -> Iterator[Callable[[Shown], None]]:
 
     with Live(console=show.console(sys.stderr), refresh_per_second=10) as live:
         yield lambda shown: live.update(show.live_line(shown))
+
+
+class Waiting:
+    """A live line while something else is printed now and then; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._live: Live | None = None
+
+    def show(self, shown: Shown) -> None:
+        """Show how the job is now."""
+        if not sys.stderr.isatty():
+            return
+        if self._live is None:
+            from rich.live import Live  # noqa: PLC0415
+
+            self._live = Live(console=show.console(sys.stderr), refresh_per_second=10, transient=True)
+            self._live.start()
+        self._live.update(show.live_line(shown))
+
+    def pause(self) -> None:
+        """Take the line away, until it is shown again."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    close = pause
 
 
 class _Plain:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 from lando import daemonlock
 from lando.daemonlock import DaemonRunning
@@ -20,6 +21,7 @@ class SomeDaemon:
         self._service: Service | None = None
         self._thread: threading.Thread | None = None
         self._error: LandoError | None = None
+        self._ready = threading.Event()
         self.ensure()
 
     def ensure(self) -> None:
@@ -39,10 +41,20 @@ class SomeDaemon:
                 self._thread = threading.Thread(target=self._serve, name="daemon")
                 self._thread.start()
 
+    def wait_until_ready(self, patience: float) -> None:
+        """Wait a while for the one of this process: the first on a broker makes the queue.
+
+        Raises:
+            LandoError: it has failed.
+        """
+        deadline = time.monotonic() + patience
+        while self._thread is not None and not self._ready.wait(0.1) and time.monotonic() < deadline:
+            self.ensure()
+
     def _serve(self) -> None:
         assert self._service is not None
         try:
-            self._service.run()
+            self._service.run(self._ready.set)
         except LandoError as error:
             self._error = error
 
