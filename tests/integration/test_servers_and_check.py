@@ -451,7 +451,7 @@ def setting(section: str, **changes: Any) -> Callable[[CloudSite], None]:
         (setting("vm_settings", floating_ip_pool_name="no-such"), "vm_settings.floating_ip_pool_name: "),
         (with_twin_images, "the cloud has 2 active images named lando-worker"),
         (without_quota, "the project has no quota of instances: ask for one"),
-        (behind_a_portal, "not JSON"),
+        (behind_a_portal, "that is not OpenStack: check auth_url, the region and the interface in"),
     ],
 )
 def test_a_job_is_held_and_status_says_why(

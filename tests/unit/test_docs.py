@@ -14,10 +14,12 @@ from typing import Any
 import click
 import pytest
 
-from lando import config, job, jobfile, messages, views
+from lando import config, inventory, job, jobfile, messages, views
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
+from lando.cloud import Server
 from lando.ledger import Change
+from lando.observer import Sighting
 from lando.queue.rabbitmq.names import (
     Names,
     Permissions,
@@ -367,6 +369,13 @@ def test_status_json_is_documented() -> None:
 def test_history_json_is_documented() -> None:
     change = views.change_as_json(Change("x", 0.0, "admitted", "queued", "booting", "why", 1))
     assert keys(sections(JSON)["history"]) == list(change)
+
+
+def test_servers_json_is_documented() -> None:
+    item = inventory.Item(Server("x", "name", "ACTIVE"), "nothing")
+    stock = inventory.Stock(inventory.Books(None), Sighting(()), ())
+    assert keys(sections(JSON)["servers"]) == list(stock.as_json())
+    assert keys(sections(JSON)["A server or a floating IP"]) == list(item.as_json())
 
 
 def test_messages_are_documented() -> None:

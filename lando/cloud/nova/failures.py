@@ -292,6 +292,10 @@ def _of_status(failed: Failure, told: str, account: Account) -> CloudError:
         return CloudError(told)  # definite, but only for as long as the server is busy
     if failed.kind and status in (400, 404):
         return Refused(told, "site")
+    if status is not None and status < 400:  # a page, as of a proxy or a portal in between
+        told = (
+            f"{told}; that is not OpenStack: check auth_url, the region and the interface in {account.where}"
+        )
     return Ambiguous(told, failed.retry_after)
 
 

@@ -1,0 +1,92 @@
+"""What belongs to what, where the books change while the cloud answers; and what is shown of a console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lando.cli.show import last_lines
+from lando.cloud import Server
+from lando.config import load
+from lando.inventory import Stock, take_stock
+from lando.job import CreateRequest, Job
+from lando.site import Site
+from lando.store import Store
+from lando.views import Views
+
+A = "aaaaaaaa-0000-4000-8000-000000000001"
+BOOTING = Job(A, state="booting", attempt=1, requests=(CreateRequest("m1", "t1", "sent"),))
+SERVER = Server("s1", "lando-1", "ACTIVE", mark="m1", deployment="ours", job_id=A, attempt=1)
+
+
+class Cloud:
+    """Its list takes a while, in which something happens."""
+
+    settle_time = 0.0
+    has_quota = False
+    floating_ips = None
+
+    def __init__(self, server: Server, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._server = server
+        self._meanwhile = meanwhile
+
+    def servers(self) -> list[Server]:
+        self._meanwhile()
+        return [self._server]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    config = tmp_path / "landoconfig.yml"
+    config.write_text("deployment: ours\n")
+    monkeypatch.setenv("LANDO_STATE_DIR", str(tmp_path))
+    return Site(load(config))
+
+
+def stock(site: Site, job: Job, server: Server = SERVER, after: Job | None = None) -> Stock:
+    store = Store(site.config.database_url)
+    with store.transaction() as transaction:
+        transaction.insert_job(job, {"git_clone": "x", "cd": ".", "input": {}, "run_cwl": "x"}, None)
+
+    def meanwhile() -> None:
+        if after is not None:
+            with store.transaction() as transaction:
+                transaction.save_job(after)
+
+    site.__dict__["cloud"] = Cloud(server, meanwhile)
+    return take_stock(site, Views(site))
+
+
+@pytest.mark.parametrize(
+    ("job", "belongs_to", "words"),
+    [
+        (replace(BOOTING, server_id="s1"), "job", "aaaaaaaa booting"),
+        (replace(BOOTING, server_id="s1", state="running"), "job", "aaaaaaaa running"),
+        (replace(BOOTING, server_id="s1", state="terminating"), "deletion", "being deleted (job aaaaaaaa)"),
+        (BOOTING, "unresolved_create", "an unresolved create of job aaaaaaaa"),
+        (replace(BOOTING, server_id="s2"), "twin", "leaked: a twin of job aaaaaaaa's server"),
+        (Job(A, state="done"), "nothing", "leaked: belongs to no job (aaaaaaaa is done)"),
+    ],
+)
+def test_what_a_server_belongs_to(site: Site, job: Job, belongs_to: str, words: str) -> None:
+    (item,) = stock(site, job).items
+    assert (item.belongs_to, item.words) == (belongs_to, words)
+    assert item.is_leaked == (belongs_to in ("twin", "nothing"))
+
+
+def test_a_server_whose_job_ends_while_the_cloud_answers_is_not_leaked(site: Site) -> None:
+    running = replace(BOOTING, server_id="s1", state="running")
+    assert stock(site, running, after=replace(running, state="done", server_id=None)).leaked == []
+
+
+def test_a_server_of_another_deployment_is_only_counted(site: Site) -> None:
+    found = stock(site, BOOTING, server=replace(SERVER, deployment="theirs"))
+    assert (found.items, found.other_servers) == ((), 1)
+
+
+def test_a_console_is_harmless_for_a_terminal() -> None:
+    text = "\x1b[32m[  OK  ]\x1b[0m Started.\r\n\x07\x1b]0;title\x07\nlast\n\n"
+    assert last_lines(text) == ["[  OK  ] Started.", "\\x07\\x1b]0;title\\x07", "last"]
