@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import random
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,8 +70,6 @@ FORGET_AT_ONCE = 5000
 """Rows."""
 CLOCK_STEP = 5.0
 """Seconds by which the clock must have been set, or the machine have slept, to matter."""
-_REQUEST_ID = re.compile(r"req-[0-9a-f-]+")
-"""What alone differs when the cloud says the same again."""
 
 
 @dataclass(frozen=True)
@@ -542,7 +539,7 @@ class Daemon:
     def _note_sight(self, troubles: Sequence[str]) -> None:
         """Tell when the cloud begins not to answer, and when it answers again."""
         words = "; ".join(troubles)
-        if _REQUEST_ID.sub("", words) == _REQUEST_ID.sub("", self._cloud_words):
+        if words == self._cloud_words:
             return
         now = time.time()
         if not words and self._blind_since is not None:

@@ -59,7 +59,7 @@ class Outlook:
     def obstacle(self) -> str | None:
         """Why nobody can be admitted, if so: what is not seen to answer would not take a create, either."""
         if self._trouble:
-            return f"the cloud cannot be asked: {self._trouble}"
+            return f"nobody is admitted just now: the cloud cannot be asked: {self._trouble}"
         return "the cloud is being asked for the project's quota" if self.is_dim else None
 
     @property

@@ -89,7 +89,7 @@ def test_a_cloud_that_does_not_answer_is_an_obstacle_until_it_does() -> None:
     outlook = Outlook(has_quota=True, lasts=60.0)
     outlook.take(seen(0, used(0)), [])
     outlook.fail("no route to host")
-    assert outlook.obstacle == "the cloud cannot be asked: no route to host"
+    assert outlook.obstacle == "nobody is admitted just now: the cloud cannot be asked: no route to host"
     outlook.take(seen(0, used(0)), [])
     assert outlook.obstacle is None
 
