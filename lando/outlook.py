@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterable
 
 from lando.cloud import Size
-from lando.job import Job
+from lando.job import LIVE_STATES, Job
 from lando.observer import Belongings, Sighting
-from lando.records import replace
-from lando.room import Room, measure
+from lando.room import ONE, Room, largest, others, smallest
 
 
 class Outlook:
@@ -24,7 +23,7 @@ class Outlook:
         self._has_quota = has_quota
         self._lasts = lasts
         self._room: Room | None = None
-        self._others = Size()
+        self._most = Size()
         self._seen_at = 0.0
         self._trouble = ""
 
@@ -38,13 +37,26 @@ class Outlook:
         self._trouble = "; ".join(sighting.troubles)
         if sighting.quota is None:
             return
-        belongings = Belongings.of(jobs)
-        ours = [server for server in sighting.servers if belongings.owner(server) is not None]
-        measured = measure(sighting.quota, sighting.sizes, ours)
-        # A server counts in the quota a moment after it is listed: others would seem to take less just then.
-        self._room = replace(measured, others=_larger(measured.others, self._others))
-        self._others = measured.others
+        live = [job for job in jobs if job.state in LIVE_STATES]
+        belongings = Belongings.of(live)
+        ours = {server.id: owner for server in sighting.servers if (owner := belongings.owner(server))}
+        known = sum((server.size for server in sighting.servers if server.id in ours), Size())
+        listed = {job.id for job in ours.values()}
+        hidden = sum((sighting.sizes.get(job.flavor, ONE) for job in live if job.id not in listed), Size())
+        least, most = others(sighting.quota, known, hidden)
+        self._room = Room(sighting.quota, self._believed(least, most), sighting.sizes)
+        self._most = most
         self._seen_at = time.monotonic()
+
+    def _believed(self, least: Size, most: Size) -> Size:
+        """Others take what they took, unless that cannot be.
+
+        Less is believed when it is seen twice: a server of ours counts in the quota a moment after it is
+        listed, and others seem to take less just then.
+        """
+        if self._room is None:
+            return most
+        return largest(least, smallest(self._room.others, largest(most, self._most)))
 
     def fail(self, words: str) -> None:
         """The cloud could not be looked at."""
@@ -66,7 +78,3 @@ class Outlook:
     def room(self) -> Room | None:
         """What the quota leaves; None where there is none."""
         return self._room
-
-
-def _larger(one: Size, other: Size) -> Size:
-    return Size(max(one.servers, other.servers), max(one.cores, other.cores), max(one.ram, other.ram))

@@ -7,10 +7,10 @@ that is slow to count them lead to more servers than the quota allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass
 
-from lando.cloud import Quota, Server, Size
+from lando.cloud import Quota, Size
 
 ONE = Size(servers=1)
 
@@ -52,20 +52,29 @@ class Room:
                 yield f"{used:,} of {limit:,} {what} are taken{by_others}{takes}"
 
 
-def measure(quota: Quota, sizes: Mapping[str | None, Size], ours: Iterable[Server]) -> Room:
-    """The room there is.
+def others(quota: Quota, known: Size, hidden: Size) -> tuple[Size, Size]:
+    """What others take of the quota, at least and at most.
 
     Args:
         quota: as the cloud says.
-        sizes: what servers of ours take, by flavor.
-        ours: the servers that our books count already, of a list that was asked for together with the quota.
+        known: what servers of ours take that were listed with it.
+        hidden: what those of our servers take that were not: created or deleted just then, so that nobody
+            knows whether they count in it.
     """
-    known = Size()
-    for server in ours:
-        known += server.size
-    others = Size(
-        max(0, quota.servers.used - known.servers),
-        max(0, quota.cores.used - known.cores),
-        max(0, quota.ram.used - known.ram),
-    )
-    return Room(quota, others, sizes)
+    used = Size(quota.servers.used, quota.cores.used, quota.ram.used)
+    return _less(used, known + hidden), _less(used, known)
+
+
+def largest(*sizes: Size) -> Size:
+    """The largest in each respect."""
+    return Size(*map(max, *map(astuple, sizes)))
+
+
+def smallest(*sizes: Size) -> Size:
+    """The smallest in each respect."""
+    return Size(*map(min, *map(astuple, sizes)))
+
+
+def _less(size: Size, part: Size) -> Size:
+    rest = Size(size.servers - part.servers, size.cores - part.cores, size.ram - part.ram)
+    return largest(rest, Size())
