@@ -1,4 +1,4 @@
-"""A site whose work queue is a virtual host of a test's own; VMs are local."""
+"""A site whose work queue is a virtual host of a test's own; VMs are local, unless told otherwise."""
 
 from __future__ import annotations
 
@@ -30,15 +30,22 @@ class BrokerSite(LocalSite):
         root: its directory.
         here: the virtual host.
         max_workers, config: see ``LocalSite``.
+        cloud: what the configuration says of where VMs are.
         work_queue: more keys of ``work_queue``, or other values.
     """
 
     def __init__(
-        self, root: Path, here: VirtualHost, max_workers: int = 4, config: str = QUICK, **work_queue: Any
+        self,
+        root: Path,
+        here: VirtualHost,
+        max_workers: int = 4,
+        config: str = QUICK,
+        cloud: str = "cloud: local",
+        **work_queue: Any,
     ) -> None:
-        section = here.landoconfig(**work_queue).replace("{", "{{").replace("}", "}}")
+        more = f"{cloud}\n{here.landoconfig(**work_queue)}".replace("{", "{{").replace("}", "}}")
         root.mkdir(exist_ok=True)
-        super().__init__(root, max_workers, f"{config}\ncloud: local\n{section}")
+        super().__init__(root, max_workers, f"{config}\n{more}")
         self.config.chmod(0o600)
         self.here = here
         self.client = Client(root / "client", here, self.environment)

@@ -15,6 +15,8 @@ from tests import broker
 from tests.broker import Broker, VirtualHost
 from tests.localsite import CONFIG, QUICK, Gate, LocalSite
 
+pytest.register_assert_rewrite("tests.openstackscenarios", "tests.openstacksite")
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[LocalSite]:

@@ -135,7 +135,7 @@ class LocalSite:
         )
         return found
 
-    def wait_all_ended(self, jobs: Iterable[str]) -> list[dict[str, Any]]:
+    def wait_all_ended(self, jobs: Iterable[str], patience: float = PATIENCE) -> list[dict[str, Any]]:
         """Wait until all have ended."""
         wanted = set(jobs)
 
@@ -147,7 +147,7 @@ class LocalSite:
                 else []
             )
 
-        found: list[dict[str, Any]] = wait_for(ended, f"{len(wanted)} jobs to end")
+        found: list[dict[str, Any]] = wait_for(ended, f"{len(wanted)} jobs to end", patience)
         return found
 
     def start(self, *arguments: str | Path, program: str = "lando-fsm") -> subprocess.Popen[str]:
