@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lando.views import Shown
-from tests.localsite import wait_for, workflow
+from tests.localsite import Gate, wait_for, workflow
 from tests.openstackfake import Fault
 from tests.openstackfake.faults import Faults
 from tests.openstacksite import OpenStackSite, Stage, Watch
@@ -37,6 +37,11 @@ def a_walkthrough(stage: Stage) -> None:
     assert daemon.wait(20) == 0
 
 
+def arrive(site: OpenStackSite, gate: Gate, count: int = 1) -> None:
+    """Wait until so many workflows have come to the gate."""
+    site.wait_until(lambda: gate.arrivals >= count, f"{count} workflows to begin")
+
+
 def client(site: OpenStackSite, *arguments: str | Path) -> str:
     """Run ``lando-client landoconfig.yml``; what it prints."""
     return site.command(site.config.name, *arguments, program="lando-client").stdout.strip()
@@ -50,7 +55,7 @@ def a_walkthrough_with_a_floating_ip(stage: Stage) -> None:
     site.wait_until(site.floating_ips, "the floating IP")
     [server] = site.servers()
     assert server.name == site.job(job)["vm"]["name"]
-    gate.wait_for_arrivals()
+    arrive(site, gate)
     [floating_ip] = site.wait_until(lambda: [ip for ip in site.floating_ips() if ip.server_port], "its use")
     site.wait_until(lambda: site.job(job)["vm"]["ip"] == floating_ip.address, "its address in status")
     gate.let_through()
@@ -65,7 +70,7 @@ def thirty_jobs_under_a_quota_of_five_servers(stage: Stage) -> None:
     site.start_daemon()
     with stage.facility.quota(instances=5), Watch(site) as watch:
         jobs = site.queue_jobs(30, gate.script)
-        gate.wait_for_arrivals(5)
+        arrive(site, gate, 5)
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[5:]
         sentence = "waits for the project's quota: 5 of 5 servers are taken"
@@ -120,7 +125,7 @@ def jobs_of_two_sizes_under_a_quota_of_cores(stage: Stage) -> None:
         for n in range(4):
             jobs += site.queue_jobs(1, gate.script, f"large{n}", flavor="m1.medium")
             jobs += site.queue_jobs(2, gate.script, f"small{n}")
-        gate.wait_for_arrivals(3)
+        arrive(site, gate, 3)
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[3:]
         assert waiting[0].why == (
@@ -142,13 +147,13 @@ def others_take_part_of_the_quota(stage: Stage) -> None:
         with site.foreign("lando-foreign-2"):
             site.start_daemon()
             jobs = site.queue_jobs(10, gate.script)
-            gate.wait_for_arrivals(3)
+            arrive(site, gate, 3)
             waiting = who_waits(site, jobs)
             assert waiting[0].why == (
                 "waits for the project's quota: 5 of 5 servers are taken, 2 of them by others; position 1"
             )
             assert len(waiting) == 7
-        gate.wait_for_arrivals(4)
+        arrive(site, gate, 4)
         gate.let_through(len(jobs))
         ended = site.wait_all_done(jobs)
         site.nothing_is_left()
@@ -162,7 +167,7 @@ def servers_that_fail_in_every_way(stage: Stage) -> None:
     """Builds that fail, servers that never run their user data, servers that die: all jobs end well."""
     site = stage.site(pool=True, boot=8 * stage.slowness)
     with (
-        stage.facility.quota(instances=10),
+        stage.facility.quota(instances=12),
         stage.facility.knobs(
             spawn_delay=0.5,
             spawn_fail_every=4,
@@ -174,7 +179,7 @@ def servers_that_fail_in_every_way(stage: Stage) -> None:
     ):
         site.start_daemon()
         begun = time.monotonic()
-        jobs = site.queue_jobs(40, attempts=PLENTY)
+        jobs = site.queue_jobs(40, f"sleep {1.5 * stage.slowness:g}", attempts=PLENTY)
         ended = site.wait_all_done(jobs)
         took = time.monotonic() - begun
         site.nothing_is_left()
@@ -190,7 +195,7 @@ def servers_that_fail_in_every_way(stage: Stage) -> None:
         f"OpenStack, 40 jobs whose servers fail: {took:.0f} s, {sum(attempts)} attempts, at most "
         f"{max(attempts)} of a job; {seen}"
     )
-    assert seen["could not be built"] >= 10 and seen["did not report within"] >= 5
+    assert min(seen.values()) > 0
 
 
 def answers_that_are_lost(stage: Stage) -> None:
@@ -256,14 +261,16 @@ def tokens_revoked_in_the_middle(stage: Stage) -> None:
     site, gate = stage.site(pool=True), stage.gate()
     site.start_daemon()
     with stage.facility.quota(instances=4), site.foreign():
+        stage.facility.revoke_tokens()
         jobs = site.queue_jobs(9, gate.script)
-        for n in range(1, 10):
-            gate.wait_for_arrivals(n)
-            stage.facility.revoke_tokens()
-            gate.let_through()
+        for arrivals in (3, 6, 9):
+            arrive(site, gate, arrivals)
+            stage.facility.revoke_tokens()  # while nothing is built, for which the cloud logs in, too
+            gate.let_through(3)
         ended = site.wait_all_done(jobs)
         site.nothing_is_left()
     assert all((each.job.attempt, each.job.failures) == (1, 0) for each in ended)
+    assert site.calls()[1]["POST identity /auth/tokens"] > 3
 
 
 def nova_away_for_a_while(stage: Stage) -> None:
@@ -272,7 +279,7 @@ def nova_away_for_a_while(stage: Stage) -> None:
     site.start_daemon()
     with stage.facility.quota(instances=4), site.foreign():
         jobs = site.queue_jobs(9, gate.script)
-        gate.wait_for_arrivals(3)
+        arrive(site, gate, 3)
         with stage.facility.stopped("nova-api"):
             gate.let_through(2)
             site.wait_until(
