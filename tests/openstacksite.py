@@ -215,12 +215,17 @@ class OpenStackSite(BrokerSite):
             assert len(results) == 1, results
         return found
 
-    def nothing_is_left(self) -> None:
-        """Wait until the project has no server and no floating IP of ours, and the queue no message."""
+    def nothing_is_left(self, sweeps: bool = False) -> None:
+        """Wait until the project has no server and no floating IP of ours, and the queue no message.
+
+        Args:
+            sweeps: whether some of it may have belonged to no job.
+        """
         self.wait_until(lambda: not self.servers(), "every server to be gone")
         self.wait_until(lambda: not self.floating_ips(), "every floating IP to be gone")
         wait_for(lambda: self.here.messages() == 0, "the queue to be empty")
         assert self.letters() == []
+        assert sweeps or "belonged to no job" not in self.logs_of_all_daemons(), self.logs_of_all_daemons()
 
     # the project
 
