@@ -79,21 +79,27 @@ class FakeFacility:
     def knobs(self, **knobs: Any) -> Iterator[None]:
         before = {name: getattr(self.fake.knobs, name) for name in knobs}
         vars(self.fake.knobs).update(knobs)
-        yield
-        vars(self.fake.knobs).update(before)
+        try:
+            yield
+        finally:
+            vars(self.fake.knobs).update(before)
 
     @contextmanager
     def quota(self, **quota: int) -> Iterator[None]:
         before = dict(self.fake.quotas)
         self.fake.quotas.update(quota)
-        yield
-        self.fake.quotas.update(before)
+        try:
+            yield
+        finally:
+            self.fake.quotas.update(before)
 
     @contextmanager
     def stopped(self, service: str) -> Iterator[None]:
         self.fake.stop(SERVICES[service])
-        yield
-        self.fake.start(SERVICES[service])
+        try:
+            yield
+        finally:
+            self.fake.start(SERVICES[service])
 
     def revoke_tokens(self) -> None:
         self.fake.revoke_tokens()

@@ -8,7 +8,6 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from lando.views import Shown
@@ -37,11 +36,6 @@ def a_walkthrough(stage: Stage) -> None:
     assert daemon.wait(20) == 0
 
 
-def arrive(site: OpenStackSite, gate: Gate, count: int = 1) -> None:
-    """Wait until so many workflows have come to the gate."""
-    site.wait_until(lambda: gate.arrivals >= count, f"{count} workflows to begin")
-
-
 def client(site: OpenStackSite, *arguments: str | Path) -> str:
     """Run ``lando-client landoconfig.yml``; what it prints."""
     return site.command(site.config.name, *arguments, program="lando-client").stdout.strip()
@@ -64,6 +58,11 @@ def a_walkthrough_with_a_floating_ip(stage: Stage) -> None:
     site.nothing_is_left()
 
 
+def arrive(site: OpenStackSite, gate: Gate, count: int = 1) -> None:
+    """Wait until so many workflows have come to the gate."""
+    site.wait_until(lambda: gate.arrivals >= count, f"{count} workflows to begin")
+
+
 def thirty_jobs_under_a_quota_of_five_servers(stage: Stage) -> None:
     """No more than five at any time, nobody fails or is overtaken, and who waits knows why."""
     site, gate = stage.site(), stage.gate()
@@ -84,16 +83,12 @@ def thirty_jobs_under_a_quota_of_five_servers(stage: Stage) -> None:
     assert all(each.job.attempt == 1 for each in ended)
     assert is_in_order(site, jobs)
     single, shared = site.calls()
-    assert single == {
-        CREATE: 30,
-        DELETE: 30,
-        "GET compute /servers/{id}": single["GET compute /servers/{id}"],
-    }
     stage.tell(
         f"OpenStack, 30 jobs under a quota of 5 servers in {took:.0f} s: at most {watch.most.servers} "
         f"servers in {watch.looks} looks; {sum(single.values()) / 30:.2f} calls to Nova a job {single}, "
         f"shared {shared}"
     )
+    assert single[CREATE] == 30, "none was refused"
     assert sum(single.values()) <= 3 * 30
 
 
@@ -144,7 +139,7 @@ def others_take_part_of_the_quota(stage: Stage) -> None:
     """What servers of others take is left to them, and taken up when they go; they are not touched."""
     site, gate = stage.site(), stage.gate()
     with stage.facility.quota(instances=5), Watch(site) as watch, site.foreign():
-        with site.foreign("lando-foreign-2"):
+        with site.foreign():
             site.start_daemon()
             jobs = site.queue_jobs(10, gate.script)
             arrive(site, gate, 3)
@@ -201,8 +196,7 @@ def servers_that_fail_in_every_way(stage: Stage) -> None:
 def answers_that_are_lost(stage: Stage) -> None:
     """Half of the creates and deletes go wrong on their way there or back: all jobs end well, none twice."""
     site = stage.site(pool=True)
-    seed = random.randrange(2**32)
-    site.proxy.faults = faults = disturbed(seed, 4 * stage.slowness)
+    site.proxy.faults = faults = disturbed(a_seed(), 4 * stage.slowness)
     with stage.facility.quota(instances=10), site.foreign():
         site.start_daemon()
         begun = time.monotonic()
@@ -212,13 +206,19 @@ def answers_that_are_lost(stage: Stage) -> None:
         site.nothing_is_left(sweeps=True)
     happened = sum(fault["happened"] for fault in faults.describe())
     single, _ = site.calls()
-    failed = [each for each in ended if each.job.failures]
-    assert not failed, (seed, failed, site.daemon_log())
+    assert not [each for each in ended if each.job.failures], site.daemon_log()
     stage.tell(
         f"OpenStack, 40 jobs, {happened} creates and deletes disturbed: {took:.0f} s, "
         f"{site.runs} workflows run; {single}"
     )
     assert happened >= 20
+
+
+def a_seed() -> int:
+    """Told when the test fails."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    return seed
 
 
 def disturbed(seed: int, surface_after: float) -> Faults:
@@ -300,7 +300,7 @@ def what_leaked_is_swept(stage: Stage) -> None:
     """With our mark and without a job: deleted after the grace period. Without our mark: left alone."""
     grace = 3.0 * stage.slowness
     site = stage.site(pool=True, grace=grace)
-    with site.foreign():
+    with site.foreign() as theirs:
         server = site.leak()
         floating_ip = site.cloud.floating_ips.allocate(uuid.uuid4().hex, site.deployment)
         begun = time.monotonic()
@@ -310,16 +310,14 @@ def what_leaked_is_swept(stage: Stage) -> None:
         site.wait_until(lambda: not site.floating_ips(), "the leaked floating IP to be gone")
         for id_ in (server, floating_ip.id):
             wait_for(lambda: f"({id_}) belonged to no job; it was deleted" in site.daemon_log(), "a line")  # noqa: B023
-    assert "foreign" not in site.daemon_log()
+    assert theirs not in site.daemon_log()
 
 
 def a_daemon_that_is_killed_again_and_again(stage: Stage) -> None:
     """At random moments, with 20 jobs that have floating IPs: all end well, none for a second time."""
-    seed = random.randrange(2**32)
-    chance = random.Random(seed)
+    chance = random.Random(a_seed())
     site = stage.site(pool=True)
-    with stage.facility.quota(instances=10), site.foreign(), ExitStack() as told:
-        told.callback(print, f"seed {seed}")
+    with stage.facility.quota(instances=10), site.foreign():
         dying = site.start_daemon()
         jobs = site.queue_jobs(20, "sleep 0.5")
         for _ in range(6):

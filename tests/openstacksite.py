@@ -19,6 +19,7 @@ from lando import jobfile
 from lando.cloud import FloatingIp, Server, ServerRequest, Size
 from lando.cloud.nova import NovaCloud, ServerSettings, connect, with_password
 from lando.config import load
+from lando.engine import server_name
 from lando.ledger import Change
 from lando.messages import Message
 from lando.secrets import Secret
@@ -237,19 +238,21 @@ class OpenStackSite(BrokerSite):
         """Those that carry our mark."""
         return [each for each in self.cloud.floating_ips.all() if each.deployment == self.deployment]
 
-    def leak(self, name: str = "lando-leaked-1") -> str:
+    def leak(self) -> str:
         """A server with our mark that belongs to no job; its id."""
-        return self.cloud.create(
-            ServerRequest(name, uuid.uuid4().hex, self.deployment, str(uuid.uuid4()), 1, b"")
-        ).id
+        job = str(uuid.uuid4())
+        request = ServerRequest(server_name(job, 1), uuid.uuid4().hex, self.deployment, job, 1, b"")
+        return self.cloud.create(request).id
 
     @contextmanager
-    def foreign(self, name: str = "lando-foreign-1") -> Iterator[str]:
+    def foreign(self) -> Iterator[str]:
         """Somebody else's server, named like ours; its id. It lives until the block ends."""
-        request = ServerRequest(name, "", "", "", 1, b"")
-        parts = self.cloud._parts(request)
-        nics = [{"net-id": network} for network in parts.networks]
-        server: str = self.cloud.nova.servers.create(name, parts.image, parts.flavor, nics=nics).id
+        server: str = self.cloud.nova.servers.create(
+            server_name(str(uuid.uuid4()), 1),
+            self.cloud.image().id,
+            self.cloud.flavor().id,
+            nics=[{"net-id": network.id} for network in self.cloud.networks()],
+        ).id
         try:
             yield server
             assert self.cloud.get(server) is not None, "a server of others was deleted"
