@@ -39,10 +39,13 @@ class Outlook:
             return
         live = [job for job in jobs if job.state in LIVE_STATES]
         belongings = Belongings.of(live)
-        ours = {server.id: owner for server in sighting.servers if (owner := belongings.owner(server))}
-        known = sum((server.size for server in sighting.servers if server.id in ours), Size())
-        listed = {job.id for job in ours.values()}
-        hidden = sum((sighting.sizes.get(job.flavor, ONE) for job in live if job.id not in listed), Size())
+        counted = {
+            owner.id: server.size
+            for server in sighting.servers
+            if server.counted and (owner := belongings.owner(server)) is not None
+        }
+        known = sum(counted.values(), Size())
+        hidden = sum((sighting.sizes.get(job.flavor, ONE) for job in live if job.id not in counted), Size())
         least, most = others(sighting.quota, known, hidden)
         self._room = Room(sighting.quota, self._believed(least, most), sighting.sizes)
         self._most = most
@@ -51,8 +54,8 @@ class Outlook:
     def _believed(self, least: Size, most: Size) -> Size:
         """Others take what they took, unless that cannot be.
 
-        Less is believed when it is seen twice: a server of ours counts in the quota a moment after it is
-        listed, and others seem to take less just then.
+        Less is believed when it is seen twice: when a server of ours goes between the list and the question
+        for the quota, others seem to take less.
         """
         if self._room is None:
             return most

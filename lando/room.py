@@ -57,9 +57,8 @@ def others(quota: Quota, known: Size, hidden: Size) -> tuple[Size, Size]:
 
     Args:
         quota: as the cloud says.
-        known: what servers of ours take that were listed with it.
-        hidden: what those of our servers take that were not: created or deleted just then, so that nobody
-            knows whether they count in it.
+        known: what servers of ours take that are counted in it.
+        hidden: what others of ours take, created or deleted just then, that may be counted in it.
     """
     used = Size(quota.servers.used, quota.cores.used, quota.ram.used)
     return _less(used, known + hidden), _less(used, known)
