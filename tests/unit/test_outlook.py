@@ -12,7 +12,6 @@ from lando.cloud import CloudError, FloatingIp, Quota, Server, Share, Size, Unre
 from lando.job import CreateRequest, Job
 from lando.observer import Belongings, Sighting, Sweeper, Wanted
 from lando.outlook import Outlook
-from lando.room import Room
 
 SMALL = Size(1, 1, 512)
 LIMITS = Quota(Share(0, 10), Share(0, 20), Share(0, 51_200))
@@ -44,30 +43,6 @@ def seen(count: int, quota: Quota | None, **more: object) -> Sighting:
 
 
 # room
-
-
-def others(outlook: Outlook) -> int:
-    assert outlook.room is not None
-    return outlook.room.others.servers
-
-
-def test_others_take_what_is_neither_ours_nor_of_an_unresolved_create() -> None:
-    outlook = Outlook(has_quota=True, lasts=60.0)
-    outlook.take(seen(3, used(5)), [job(0), job(1, server_id=None), Job("job-9", state="queued")])
-    assert outlook.room == Room(used(5), Size(3, 3, 1536), {None: SMALL}), "the third one has leaked"
-
-
-def test_a_server_that_is_not_counted_yet_makes_no_room() -> None:
-    outlook = Outlook(has_quota=True, lasts=60.0)
-    jobs = [job(0), job(1)]
-    outlook.take(seen(2, used(5)), jobs)
-    assert others(outlook) == 3
-    outlook.take(seen(2, used(4)), jobs)
-    assert others(outlook) == 3, "perhaps one of ours is not counted just now"
-    outlook.take(seen(2, used(4)), jobs)
-    assert others(outlook) == 2, "seen twice"
-    outlook.take(seen(2, used(6)), jobs)
-    assert others(outlook) == 4
 
 
 def test_nobody_is_admitted_before_the_quota_was_seen() -> None:
