@@ -99,11 +99,11 @@ def events(sighting: Sighting, jobs: Iterable[Job], now: float) -> list[tuple[Jo
 
 
 def _event(job: Job, server: Server, now: float) -> Event | None:
+    words = (server.fault or f"the cloud reports {server.status}").rstrip(".")
     if server.status == "ERROR" and job.state == "booting":
-        words = server.fault or "the cloud reports ERROR"
         return BootFailed(now, server.id, words, server.lacks_room)
     if server.status in ("ERROR", "SHUTOFF"):
-        return ServerLost(now, server.id, server.fault or f"the cloud reports {server.status}")
+        return ServerLost(now, server.id, words)
     if server.status == "ACTIVE" and server.address and job.server_ip is None:
         return ServerActive(now, server.id, server.address)
     return None

@@ -121,9 +121,12 @@ class Service:
         """Tell in the log what the cloud does not have as the configuration says, before a job meets it."""
         from lando.cloud.nova import checks  # noqa: PLC0415 - only where there is one
 
-        for finding in checks.findings(self._site.openstack):
-            if finding.verdict != "ok":
-                log.warning("%s: %s", finding.what, finding.words)
+        try:
+            for finding in checks.findings(self._site.openstack):
+                if finding.verdict != "ok":
+                    log.warning("%s: %s", finding.what, finding.words)
+        except Exception:
+            log.exception("looking at the cloud's settings failed; this is a bug in lando-fsm")
 
     def close(self) -> None:
         """Let go of everything; the next daemon may begin."""

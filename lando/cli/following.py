@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 LOOK = 0.1
 """Seconds between looks at the database, which is on this machine."""
+_COUNTDOWN = re.compile(r"(?:not before|in) \d+ s\b")
+"""What changes every second, and is no news."""
 
 
 def follow(views: Views, job_id: str, at_each_look: Callable[[], None] = lambda: None) -> Shown:
@@ -89,8 +92,9 @@ class _Plain:
     def show(self, shown: Shown) -> None:
         step = f"  step {shown.step_text}" if shown.step_text else ""
         line = f"{shown.job.id[:8]}  {shown.state_text}{step}  {show.one_line(shown.why)}"
-        if line != self._last:
-            self._last = line
+        lasting = _COUNTDOWN.sub("", line)
+        if lasting != self._last:
+            self._last = lasting
             print(line, file=sys.stderr, flush=True)
 
 

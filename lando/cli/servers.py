@@ -133,7 +133,7 @@ def _sweep(here: Site, seen: Views, stock: Stock) -> int:
     _tell_troubles(stock)
     leaked = sweeper.leaked(stock.sighting, stock.books.live, time.monotonic())
     if not leaked:
-        note("nothing is leaked any more; nothing was deleted")
+        note("nothing is leaked any more; nothing was left to delete")
     return _delete_all(here, leaked)
 
 
