@@ -50,7 +50,8 @@ fi
 
 if [ "$(cat "$venv/lando_source" 2>/dev/null)" != "$source" ]; then
     begin "make the virtual environment $venv"
-    words=$(python3 -m venv "$venv" 2>&1)
+    # Cleared: over the same version from elsewhere, pip would change nothing.
+    words=$(python3 -m venv --clear "$venv" 2>&1)
     begin "install the worker from $source with pip"
     words=$(patiently "$venv/bin/pip" install -q "$source" 2>&1 | tail -n 5)
     printf '%s' "$source" >"$venv/lando_source"

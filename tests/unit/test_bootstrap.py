@@ -19,7 +19,7 @@ from lando.tasks import SendCreate
 SOURCE = "git+https://git.example.org/lando-fsm.git@v1"
 REAL = ("bash", "base64", "cat", "ln", "mkdir", "printf", "rm", "tail", "chmod", "cp")
 PYTHON = """
-[ "$1" != -m ] || { mkdir -p "$3/bin" && cp "$BIN/pip" "$BIN/python" "$3/bin"; }
+[ "$1" != -m ] || { rm -rf "$4" && mkdir -p "$4/bin" && cp "$BIN/pip" "$BIN/python" "$4/bin"; }
 """
 PIP = """
 mkdir -p "$SITE"

@@ -14,8 +14,8 @@ CHOICES = (
     "--user-space-docker-cmd",
 )
 """Options of cwltool by which a job chooses for itself."""
-PATIENCE = 15.0
-"""Seconds that an engine has to answer."""
+PATIENCE = 60.0
+"""Seconds that an engine has to answer. On a small VM that has just booted, podman's first answer takes 20."""
 
 
 class Engine:
