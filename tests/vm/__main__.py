@@ -104,7 +104,7 @@ def watch(machine: Machine, here: VirtualHost, patience: float) -> int:
     print(f"{time.monotonic() - began:6.1f} s  {outcome}")
     if outcome == "succeeded":
         return 0
-    print("".join(machine.console().splitlines(keepends=True)[-60:]))
+    print("".join(machine.console().splitlines(keepends=True)[-200:]))
     return 1
 
 

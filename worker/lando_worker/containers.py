@@ -15,7 +15,7 @@ CHOICES = (
 )
 """Options of cwltool by which a job chooses for itself."""
 PATIENCE = 60.0
-"""Seconds that an engine has to answer. On a small VM that has just booted, podman's first answer takes 20."""
+"""Seconds that an engine has to answer. Podman's first one takes 20 in a small VM."""
 
 
 class Engine:
