@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from lando.cloud import Size
 from lando.job import LIVE_STATES, Job
 from lando.observer import Belongings, Sighting
-from lando.room import ONE, Room, largest, others, smallest
+from lando.room import Room, measure
 
 
 class Outlook:
@@ -23,7 +22,6 @@ class Outlook:
         self._has_quota = has_quota
         self._lasts = lasts
         self._room: Room | None = None
-        self._most = Size()
         self._seen_at = 0.0
         self._trouble = ""
 
@@ -39,27 +37,9 @@ class Outlook:
             return
         live = [job for job in jobs if job.state in LIVE_STATES]
         belongings = Belongings.of(live)
-        counted = {
-            owner.id: server.size
-            for server in sighting.servers
-            if server.counted and (owner := belongings.owner(server)) is not None
-        }
-        known = sum(counted.values(), Size())
-        hidden = sum((sighting.sizes.get(job.flavor, ONE) for job in live if job.id not in counted), Size())
-        least, most = others(sighting.quota, known, hidden)
-        self._room = Room(sighting.quota, self._believed(least, most), sighting.sizes)
-        self._most = most
+        theirs = (server for server in sighting.servers if belongings.owner(server) is None)
+        self._room = measure(sighting.quota, sighting.sizes, theirs, (job.flavor for job in live))
         self._seen_at = time.monotonic()
-
-    def _believed(self, least: Size, most: Size) -> Size:
-        """Others take what they took, unless that cannot be.
-
-        Less is believed when it is seen twice: when a server of ours goes between the list and the question
-        for the quota, others seem to take less.
-        """
-        if self._room is None:
-            return most
-        return largest(least, smallest(self._room.others, largest(most, self._most)))
 
     def fail(self, words: str) -> None:
         """The cloud could not be looked at."""

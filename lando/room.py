@@ -7,10 +7,10 @@ that is slow to count them lead to more servers than the quota allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-from lando.cloud import Quota, Size
+from lando.cloud import Quota, Server, Size
 
 ONE = Size(servers=1)
 
@@ -52,28 +52,26 @@ class Room:
                 yield f"{used:,} of {limit:,} {what} are taken{by_others}{takes}"
 
 
-def others(quota: Quota, known: Size, hidden: Size) -> tuple[Size, Size]:
-    """What others take of the quota, at least and at most.
+def measure(
+    quota: Quota, sizes: Mapping[str | None, Size], theirs: Iterable[Server], ours: Iterable[str | None]
+) -> Room:
+    """The room there is.
+
+    The cloud need not count just what it lists: Nova counts a server a moment after it has listed it, and
+    some are created or deleted between the two. So all of ours is taken to be counted, and what is more than
+    that is certainly theirs, listed or not.
 
     Args:
         quota: as the cloud says.
-        known: what servers of ours take that are counted in it.
-        hidden: what others of ours take, created or deleted just then, that may be counted in it.
+        sizes: what servers of ours take, by flavor.
+        theirs: the servers listed that are not ours.
+        ours: the flavors of those that are, or may be, listed or not.
     """
-    used = Size(quota.servers.used, quota.cores.used, quota.ram.used)
-    return _less(used, known + hidden), _less(used, known)
-
-
-def largest(*sizes: Size) -> Size:
-    """The largest in each respect."""
-    return Size(*map(max, *map(astuple, sizes)))
-
-
-def smallest(*sizes: Size) -> Size:
-    """The smallest in each respect."""
-    return Size(*map(min, *map(astuple, sizes)))
-
-
-def _less(size: Size, part: Size) -> Size:
-    rest = Size(size.servers - part.servers, size.cores - part.cores, size.ram - part.ram)
-    return largest(rest, Size())
+    listed = sum((server.size for server in theirs), Size())
+    taken = sum((sizes.get(flavor, ONE) for flavor in ours), Size())
+    others = Size(
+        max(listed.servers, quota.servers.used - taken.servers),
+        max(listed.cores, quota.cores.used - taken.cores),
+        max(listed.ram, quota.ram.used - taken.ram),
+    )
+    return Room(quota, others, sizes)

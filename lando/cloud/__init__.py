@@ -60,8 +60,6 @@ class Server:
     """What went wrong is that the cloud had no room for it just now."""
     size: Size = Size()
     """What it takes of the project's quota, as far as the cloud says so."""
-    counted: bool = True
-    """Whether it is sure to be counted in the quota's use by now; it may be listed before."""
 
 
 @dataclass(frozen=True)

@@ -234,11 +234,11 @@ def test_a_server_is_created_listed_with_its_marks_booted_and_deleted(project: P
     )
     [listed] = project.ours(cloud)
     assert listed.size == cloud.size(None)
-    assert replace(listed, status="BUILD", address=None, size=Size(), counted=True) == created
+    assert replace(listed, status="BUILD", address=None, size=Size()) == created
 
     booted = until(lambda: (found := cloud.get(created.id)) and found.status == "ACTIVE" and found)
     assert booted.address
-    assert replace(booted, status="BUILD", address=None, size=Size(), counted=True) == created
+    assert replace(booted, status="BUILD", address=None, size=Size()) == created
     until(lambda: cloud.console_log(created.id))
 
     until(lambda: cloud.delete(created.id))

@@ -14,57 +14,34 @@ def job(name: str, server: str | None = None) -> Job:
     return Job(name, state="booting", server_id=server, requests=(CreateRequest(f"mark {name}", "token"),))
 
 
-def sighting(used: int, *servers: str, counted: bool = True) -> Sighting:
+def others(used: int, servers: tuple[str, ...], *jobs: Job) -> int:
+    """How many servers others are believed to have, when so many are counted, and these are listed."""
+    outlook = Outlook(has_quota=True, lasts=60)
     quota = Quota(Share(used, 5), Share(used, None), Share(512 * used, None))
-    return Sighting(
-        tuple(Server(name, name, "BUILD", size=ONE, counted=counted) for name in servers),
-        quota=quota,
-        sizes={None: ONE},
-    )
-
-
-def others(outlook: Outlook) -> int:
+    listed = tuple(Server(name, name, "ACTIVE", size=ONE) for name in servers)
+    outlook.take(Sighting(listed, quota=quota, sizes={None: ONE}), jobs)
     assert outlook.room is not None
     taken = outlook.room.others
     assert taken == Size(taken.servers, taken.servers, 512 * taken.servers)
     return taken.servers
 
 
-def test_what_is_created_while_the_cloud_is_looked_at_is_not_taken_for_others() -> None:
-    outlook = Outlook(has_quota=True, lasts=60)
-    outlook.take(sighting(1, "theirs"), [])
-    assert others(outlook) == 1
-    outlook.take(sighting(3, "theirs"), [job("a"), job("b", "created")])
-    assert others(outlook) == 1
-    outlook.take(sighting(3, "theirs", "created", "a"), [job("a", "a"), job("b", "created")])
-    assert others(outlook) == 1
+def test_what_is_created_between_list_and_quota_is_not_taken_for_others() -> None:
+    assert others(3, ("theirs",), job("a"), job("b", "created")) == 1
 
 
-def test_others_do_not_seem_to_take_less_while_the_cloud_does_not_count_what_it_lists() -> None:
-    outlook = Outlook(has_quota=True, lasts=60)
-    outlook.take(sighting(2), [])
-    for _ in range(3):
-        outlook.take(sighting(2, "a", "b", counted=False), [job("a", "a"), job("b", "b")])
-        assert others(outlook) == 2
-    outlook.take(sighting(4, "a", "b"), [job("a", "a"), job("b", "b")])
-    assert others(outlook) == 2
+def test_what_is_listed_and_not_counted_yet_does_not_make_others_seem_to_take_less() -> None:
+    assert others(1, ("theirs", "a", "b"), job("a", "a"), job("b", "b")) == 1
 
 
-def test_more_is_seen_at_once_and_less_when_it_is_seen_twice() -> None:
-    outlook = Outlook(has_quota=True, lasts=60)
-    outlook.take(sighting(1, "ours"), [job("a", "ours")])
-    assert others(outlook) == 0
-    outlook.take(sighting(4, "ours"), [job("a", "ours"), job("b")])
-    assert others(outlook) == 2, "one of them may be that of b"
-    for expected in (2, 0):
-        outlook.take(sighting(1, "ours"), [job("a", "ours")])
-        assert others(outlook) == expected
+def test_what_is_deleted_between_list_and_quota_does_not_make_others_seem_to_take_less() -> None:
+    assert others(1, ("theirs", "a"), job("a", "a")) == 1
 
 
-def test_at_first_all_that_is_not_known_to_be_ours_is_taken_for_others() -> None:
-    outlook = Outlook(has_quota=True, lasts=60)
-    outlook.take(sighting(2), [job("a"), job("b")])
-    assert others(outlook) == 2
-    for expected in (2, 0):
-        outlook.take(sighting(2, "a", "b"), [job("a", "a"), job("b", "b")])
-        assert others(outlook) == expected
+def test_what_others_took_between_list_and_quota_is_seen_where_it_is_certain() -> None:
+    assert others(3, ("a",), job("a", "a")) == 2
+    assert others(3, ("a",), job("a", "a"), job("b")) == 1, "one of them may be that of b"
+
+
+def test_a_server_with_our_mark_that_no_job_owns_is_counted_with_those_of_others() -> None:
+    assert others(2, ("leaked", "a"), job("a", "a")) == 1

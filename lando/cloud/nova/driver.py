@@ -311,8 +311,6 @@ class NovaCloud:
             fault=fault,
             lacks_room=fault is not None and failures.lacks_room(fault),
             size=Size(1, flavor.get("vcpus", 0), flavor.get("ram", 0)),
-            # Nova counts in its cells, and lists what it has only a request for, too.
-            counted=row.get("status") != "BUILD" or bool(row.get("hostId")),
         )
 
     def console_log(self, server_id: str) -> str:
