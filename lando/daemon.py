@@ -512,7 +512,8 @@ class Daemon:
             return None  # what was seen last is to be taken first
         waiting, flavors = transaction.flavors() if self._cloud.has_quota else (False, ())
         now = time.monotonic()
-        if now < self._next_look and not (waiting and self._outlook.is_dim and self._blind_since is None):
+        hurries = waiting and self._blind_since is None and not self._outlook.shows(flavors)
+        if now < self._next_look and not hurries:
             return None
         self._next_look = now + self._numbers.observe
         floating_ips = self._cloud.floating_ips is not None and now >= self._next_look_at_floating_ips

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
-from lando.cloud import Cloud, CloudError, FloatingIp, Quota, Server, Size
+from lando.cloud import Cloud, CloudError, FloatingIp, Quota, Refused, Server, Size
 from lando.job import LIVE_STATES, Job
 from lando.states import Event
 from lando.states.events import BootFailed, ServerActive, ServerLost
@@ -37,7 +37,7 @@ class Sighting:
     quota: Quota | None = None
     """None: not asked for, not to be had, or none is set."""
     sizes: Mapping[str | None, Size] = field(default_factory=dict)
-    """Of the flavors asked for, as far as the cloud knows them."""
+    """Of the flavors asked for; one that the cloud does not have counts as a server of no size."""
     troubles: tuple[str, ...] = ()
     """Why something could not be had."""
 
@@ -56,11 +56,9 @@ def look(cloud: Cloud, wanted: Wanted) -> Sighting:
     quota, floating_ips, sizes, troubles = None, None, {}, []
     if wanted.flavors is not None:
         try:
-            quota = cloud.quota()
+            quota, sizes = cloud.quota(), _sizes(cloud, wanted.flavors)
         except CloudError as error:
             troubles.append(str(error))
-        else:
-            sizes = _sizes(cloud, wanted.flavors)
     if wanted.floating_ips and cloud.floating_ips is not None:
         try:
             floating_ips = tuple(cloud.floating_ips.all())
@@ -75,8 +73,8 @@ def _sizes(cloud: Cloud, flavors: Collection[str | None]) -> dict[str | None, Si
     for flavor in flavors:
         try:
             sizes[flavor] = cloud.size(flavor)
-        except CloudError:
-            continue  # its job's create will say what is wrong with it
+        except Refused:
+            sizes[flavor] = Size(servers=1)  # its job's create will say what is wrong with it
     return sizes
 
 

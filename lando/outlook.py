@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from lando.job import LIVE_STATES, Job
 from lando.observer import Belongings, Sighting
@@ -49,6 +49,10 @@ class Outlook:
     def is_dim(self) -> bool:
         """Nobody can be admitted by what was seen: too little, or too long ago."""
         return self._has_quota and (self._room is None or time.monotonic() - self._seen_at > self._lasts)
+
+    def shows(self, flavors: Collection[str | None]) -> bool:
+        """Whether jobs of these flavors can be admitted by what was seen."""
+        return not self.is_dim and (self._room is None or self._room.sizes.keys() >= set(flavors))
 
     @property
     def obstacle(self) -> str | None:

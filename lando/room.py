@@ -17,7 +17,10 @@ ONE = Size(servers=1)
 
 @dataclass(frozen=True)
 class Room:
-    """The quota, what others take of it, and what servers of ours take, by flavor (None: the default one)."""
+    """The quota, what others take of it, and what servers of ours take, by flavor (None: the default one).
+
+    A flavor that is not among the sizes was not asked for yet.
+    """
 
     quota: Quota
     others: Size
@@ -32,10 +35,12 @@ class Room:
             ours: how many servers of ours there are, or may be, by flavor.
             flavor: of the next one.
         """
-        wanted = self.sizes.get(flavor, ONE)
+        if not self.sizes.keys() >= {flavor, *ours}:
+            return "the cloud is being asked how large a server it takes"
+        wanted = self.sizes[flavor]
         taken = self.others
         for each, count in ours.items():
-            size = self.sizes.get(each, ONE)
+            size = self.sizes[each]
             taken += Size(size.servers * count, size.cores * count, size.ram * count)
         return next(self._shortages(wanted, taken), None)
 

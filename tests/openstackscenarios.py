@@ -116,10 +116,11 @@ def jobs_of_two_sizes_under_a_quota_of_cores(stage: Stage) -> None:
     site, gate = stage.site(), stage.gate()
     site.start_daemon()
     with stage.facility.quota(cores=5), Watch(site) as watch:
-        jobs = []
-        for n in range(4):
-            jobs += site.queue_jobs(1, gate.script, f"large{n}", flavor="m1.medium")
+        jobs = site.queue_jobs(1, gate.script, "large", flavor="m1.medium")
+        arrive(site, gate)  # so that the size of the others is not known yet
+        for n in range(3):
             jobs += site.queue_jobs(2, gate.script, f"small{n}")
+            jobs += site.queue_jobs(1, gate.script, f"large{n}", flavor="m1.medium")
         arrive(site, gate, 3)
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[3:]

@@ -477,6 +477,14 @@ def test_a_server_counts_until_it_is_gone_even_if_the_cloud_does_not_know_it_yet
     assert site.admit(places=9, room=room(servers=1)) == ["b"]
 
 
+def test_nobody_is_admitted_before_it_is_known_how_large_a_server_he_takes(site: Site) -> None:
+    site.submit("a", flavor="large")
+    site.submit("b")
+    assert site.admit(places=9, room=room(cores=5)) == []
+    assert "being asked how large" in (site.admission.obstacle or "")
+    assert site.admit(places=9, room=room(cores=5, large=Size(1, 4, 512))) == ["a", "b"]
+
+
 def test_nobody_overtakes_the_one_for_whom_there_is_no_room(site: Site) -> None:
     site.submit("a", flavor="large")
     site.submit("b")

@@ -43,5 +43,13 @@ def test_what_others_took_between_list_and_quota_is_seen_where_it_is_certain() -
     assert others(3, ("a",), job("a", "a"), job("b")) == 1, "one of them may be that of b"
 
 
+def test_a_flavor_that_was_not_asked_for_is_not_shown() -> None:
+    outlook = Outlook(has_quota=True, lasts=60)
+    assert not outlook.shows([])
+    outlook.take(Sighting((), quota=Quota(*[Share(0, 5)] * 3), sizes={None: ONE}), [])
+    assert outlook.shows([None])
+    assert not outlook.shows([None, "large"])
+
+
 def test_a_server_with_our_mark_that_no_job_owns_is_counted_with_those_of_others() -> None:
     assert others(2, ("leaked", "a"), job("a", "a")) == 1
