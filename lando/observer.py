@@ -43,8 +43,7 @@ class Sighting:
 
 
 def look(cloud: Cloud, wanted: Wanted) -> Sighting:
-    """One list, and a question by id for each known server that it lacks; then the quota, so that what was
-    created between the two counts as somebody else's rather than not at all.
+    """One list, a question by id for each known server that it lacks, and what else is wanted.
 
     Raises:
         CloudError: nothing was seen; nothing may be concluded.

@@ -24,6 +24,8 @@ from lando.tasks import SendCreate
 
 log = logging.getLogger("lando")
 
+LIST_FAILS = 30.0
+"""Seconds after which a deletion is asked about even if no list told to."""
 VMS_OF = "local_vms_of"
 """The fact that names the state directory in which the local VMs of this database live."""
 
@@ -82,7 +84,7 @@ class Service:
             ),
             Pace(
                 # On OpenStack the list tells when to ask whether a server is gone.
-                poll=times.observe if config.cloud == "local" else 3 * times.observe,
+                poll=times.observe if config.cloud == "local" else max(LIST_FAILS, 3 * times.observe),
                 settle=cloud.settle_time,
                 silence=times.silence,
                 heartbeat=times.heartbeat,

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.emptycloud import EmptyCloud
 from lando import observer
-from lando.cloud import CloudError, FloatingIp, Quota, Server, Share, Size, Unreachable
+from lando.cloud import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
 from lando.job import CreateRequest, Job
 from lando.observer import Belongings, Sighting, Sweeper, Wanted
 from lando.outlook import Outlook
@@ -117,11 +117,11 @@ def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
     class Picky(EmptyCloud):
         def size(self, flavor: str | None) -> Size:
             if flavor == "m9.huge":
-                raise CloudError("no such flavor")
+                raise Refused("no such flavor", "job")
             return SMALL
 
     sighting = observer.look(Picky(), Wanted((), {None, "m9.huge"}))
-    assert sighting.sizes == {None: SMALL}
+    assert sighting.sizes == {None: SMALL, "m9.huge": Size(servers=1)}
     assert sighting.troubles == ()
 
 
