@@ -59,7 +59,7 @@ QUICK = """
 
 SHARED = re.compile(
     r"(identity|image|network) "
-    r"|GET compute (/servers/detail|/limits|/flavors(/detail)?|/os-keypairs|/os-availability-zone|/|/v[0-9.]+)$"
+    r"|GET compute (/servers/detail|/limits|/flavors(/detail)?|/os-(keypairs|availability-zone)|/|/v[0-9.]+)$"
 )
 """Calls that are not of one job's server: however many jobs there are, they are made once, or once a look."""
 
