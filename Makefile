@@ -2,6 +2,7 @@
 # make test             ruff, mypy and all tests
 # make test-openstack   tests against a real OpenStack, which it installs (Debian 12, root) and runs; KEEP=1
 #                       leaves it up for the next run
+# make test-vm          builds the worker image, and runs a job on a VM of it, in such an OpenStack
 # make worker-image     the image of the VMs, for OpenStack (as root, on Debian or Ubuntu)
 # Everything is kept inside the checkout: .venv (Python packages), .demo (the demo's state), .lab (OpenStack),
 # build (the image).
@@ -12,11 +13,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+IMAGE := build/worker-image/lando_worker.qcow2
 
-.PHONY: help setup dev demo test test-openstack lint unit explore bench diagrams worker-image lock clean
+.PHONY: help setup dev demo test test-openstack test-vm lint unit explore bench diagrams worker-image lock clean
 
 help:
-	@sed -n '1,7s/^# //p' Makefile
+	@sed -n '1,8s/^# //p' Makefile
 
 setup: $(VENV)/.installed
 
@@ -41,6 +43,11 @@ test-openstack: dev
 	$(LAB) install
 	$(LAB) run $(if $(KEEP),--keep) -- $(BIN)/pytest tests/integration/test_nova_driver.py tests/openstack
 
+test-vm: dev $(IMAGE)
+	$(LAB) install --driver libvirt
+	LANDO_TEST_WORKER_IMAGE=$(IMAGE) $(LAB) run --driver libvirt $(if $(KEEP),--keep) -- \
+		$(BIN)/pytest tests/openstack/test_vm.py
+
 lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,6 +69,9 @@ diagrams: dev
 
 worker-image: setup
 	@worker/image/build
+
+$(IMAGE): $(shell find lando worker -type f -not -path '*/__pycache__/*') setup.py requirements.lock
+	@$(MAKE) --no-print-directory worker-image
 
 # The versions that CI tests with; run on purpose, and commit the result.
 lock:

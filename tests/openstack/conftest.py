@@ -5,10 +5,20 @@ from collections.abc import Iterator
 import pytest
 
 from tests.openstack.cloud import LabCloud
-from tests.openstack.lab import namespace
+from tests.openstack.lab import life, namespace
 
-# These tests can only run where the lab is: python -m tests.openstack.lab exec -- pytest tests/openstack
-collect_ignore_glob = [] if namespace.is_here() else ["test_*.py"]
+
+def elsewhere() -> list[str]:
+    """The files of tests that cannot run here.
+
+    They need the lab (python -m tests.openstack.lab exec -- pytest tests/openstack), and VMs or processes.
+    """
+    if not namespace.is_here():
+        return ["test_*.py"]
+    return ["test_jobs.py", "test_lab.py"] if life.driver().guests else ["test_vm.py"]
+
+
+collect_ignore_glob = elsewhere()
 
 
 @pytest.fixture

@@ -23,13 +23,19 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 class Offers:
-    """Serves a directory; ``address`` is as the VM sees it."""
+    """Serves a directory; ``address`` is as the VM sees it.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: an empty one.
+        host: this machine's address to listen at.
+        seen_as: the same, as seen from the VM.
+    """
+
+    def __init__(self, directory: Path, host: str = "127.0.0.1", seen_as: str = FROM_THE_VM) -> None:
         self._directory = directory
         handler = partial(_Quiet, directory=str(directory))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.address = f"http://{FROM_THE_VM}:{self._server.server_port}"
+        self._server = ThreadingHTTPServer((host, 0), handler)
+        self.address = f"http://{seen_as}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def repository(self) -> str:
