@@ -381,6 +381,8 @@ def _why(view: JobView, places: _Places, daemon: Watching, leaking: bool) -> str
         why = job.reason
     if job.state in ENDED_STATES:
         return why
+    if view.effect is not None and view.effect.kind == "attach_floating_ip" and view.effect.words:
+        why = f"{why}; it has no floating IP yet: {view.effect.words}"
     return f"{why}{daemon.absence}{daemon.blindness if job.state in ('booting', 'terminating') else ''}"
 
 
@@ -388,17 +390,23 @@ def _why_queued(job: Job, places: _Places) -> str:
     position, wait = places.positions.get(job.id, 0), job.not_before - time.time()
     if wait > 0:
         return f"{job.reason}; not before {wait:.0f} s from now, position {position}"
-    if places.hold is not None:
-        return f"nobody is admitted just now: {places.hold.words}; {_then(places.hold)}; position {position}"
+    return f"{_why_nobody(places)}; position {position}"
+
+
+def _why_nobody(places: _Places) -> str:
+    """Why the next one in the order is not admitted."""
+    hold, held = places.hold, 0.0 if places.hold is None else places.hold.until - time.time()
+    if hold is not None and held > 0:
+        sooner = ", or when a server of ours is gone" if hold.kind == "quota" else ""
+        again = f"tried again in {max(1.0, held):.0f} s{sooner}"
+        return f"nobody is admitted just now: {hold.words}; {again}"
     if places.limit is not None and places.live >= places.limit:
-        return f"waits for a free place ({places.live} of {places.limit} taken); position {position}"
-    return f"{places.obstacle or 'waits for its turn'}; position {position}"
-
-
-def _then(hold: Hold) -> str:
-    wait = hold.until - time.time()
-    when = f"tried again in {max(1.0, wait):.0f} s" if wait > 0 else "being tried again, with one job"
-    return f"{when}, or when a server of ours is gone" if hold.kind == "quota" and wait > 0 else when
+        return f"waits for a free place ({places.live} of {places.limit} taken)"
+    if places.obstacle is not None:
+        return places.obstacle
+    if hold is not None:
+        return f"nobody is admitted just now: {hold.words}; being tried again, with one job"
+    return "waits for its turn"
 
 
 def _why_running(job: Job) -> str:
