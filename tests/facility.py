@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from lando.cloud.nova import NovaCloud, ServerSettings, connect, with_password
+from lando.secrets import Secret
 from tests.openstackfake import OpenStackFake
 
 SERVICES = {"keystone": "identity", "nova-api": "compute", "neutron-server": "network"}
@@ -42,6 +44,28 @@ class Facility(Protocol):
     def revoke_tokens(self) -> None:
         """Every token that anybody holds is void."""
         ...
+
+
+def connect_to(facility: Facility) -> NovaCloud:
+    """The driver, on a connection of its own."""
+    account, vm = facility.cloud_settings, facility.vm_settings
+    return connect(
+        with_password(
+            "the test",
+            account["auth_url"],
+            account["username"],
+            Secret(account["password"]),
+            account["project_name"],
+            account["user_domain_name"],
+            account["project_domain_name"],
+        ),
+        ServerSettings(
+            vm["worker_image_name"],
+            vm["default_favor_name"],
+            networks=(vm["network_name"],),
+            floating_ip_pool=facility.floating_ip_pool_name,
+        ),
+    )
 
 
 class FakeFacility:

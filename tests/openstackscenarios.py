@@ -14,7 +14,8 @@ from lando.views import Shown
 from tests.localsite import Gate, wait_for, workflow
 from tests.openstackfake import Fault
 from tests.openstackfake.faults import Faults
-from tests.openstacksite import OpenStackSite, Stage, Watch
+from tests.openstacksite import OpenStackSite, Stage
+from tests.projectwatch import Watch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CREATE, DELETE = "POST compute /servers", "DELETE compute /servers/{id}"
@@ -67,7 +68,7 @@ def thirty_jobs_under_a_quota_of_five_servers(stage: Stage) -> None:
     """No more than five at any time, nobody fails or is overtaken, and who waits knows why."""
     site, gate = stage.site(), stage.gate()
     site.start_daemon()
-    with stage.facility.quota(instances=5), Watch(site) as watch:
+    with stage.facility.quota(instances=5), watching(stage) as watch:
         jobs = site.queue_jobs(30, gate.script)
         arrive(site, gate, 5)
         waiting = who_waits(site, jobs)
@@ -90,6 +91,11 @@ def thirty_jobs_under_a_quota_of_five_servers(stage: Stage) -> None:
     )
     assert single[CREATE] == 30, "none was refused"
     assert sum(single.values()) <= 3 * 30
+
+
+def watching(stage: Stage) -> Watch:
+    """Looks as often as suits the cloud."""
+    return Watch(stage.facility, 0.2 * stage.slowness)
 
 
 def who_waits(site: OpenStackSite, jobs: Sequence[str]) -> list[Shown]:
@@ -115,7 +121,7 @@ def jobs_of_two_sizes_under_a_quota_of_cores(stage: Stage) -> None:
     """The larger ones wait until there is room for them, and nobody overtakes them."""
     site, gate = stage.site(), stage.gate()
     site.start_daemon()
-    with stage.facility.quota(cores=5), Watch(site) as watch:
+    with stage.facility.quota(cores=5), watching(stage) as watch:
         jobs = site.queue_jobs(1, gate.script, "large", flavor="m1.medium")
         arrive(site, gate)  # so that the size of the others is not known yet
         for n in range(3):
@@ -139,7 +145,7 @@ def jobs_of_two_sizes_under_a_quota_of_cores(stage: Stage) -> None:
 def others_take_part_of_the_quota(stage: Stage) -> None:
     """What servers of others take is left to them, and taken up when they go; they are not touched."""
     site, gate = stage.site(), stage.gate()
-    with stage.facility.quota(instances=5), Watch(site) as watch, site.foreign():
+    with stage.facility.quota(instances=5), watching(stage) as watch, site.foreign():
         with site.foreign():
             site.start_daemon()
             jobs = site.queue_jobs(10, gate.script)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,19 +15,17 @@ import pytest
 import yaml
 
 from lando import jobfile
-from lando.cloud import FloatingIp, Server, ServerRequest, Size
-from lando.cloud.nova import NovaCloud, ServerSettings, connect, with_password
+from lando.cloud import FloatingIp, Server, ServerRequest
 from lando.config import load
 from lando.engine import server_name
 from lando.ledger import Change
 from lando.messages import Message
-from lando.secrets import Secret
 from lando.site import Site
 from lando.views import Shown, Views
 from tests.broker import VirtualHost
 from tests.brokersite import BrokerSite
 from tests.cloudproxy import CloudProxy
-from tests.facility import Facility
+from tests.facility import Facility, connect_to
 from tests.localsite import Gate, wait_for, workflow
 
 CHECKOUT = Path(__file__).parents[1]
@@ -268,65 +265,3 @@ class OpenStackSite(BrokerSite):
         every = self.proxy.calls.by_label()
         shared = {label: n for label, n in every.items() if SHARED.search(label)}
         return {label: n for label, n in every.items() if label not in shared}, shared
-
-
-def connect_to(facility: Facility) -> NovaCloud:
-    """The driver, on a connection of its own."""
-    account, vm = facility.cloud_settings, facility.vm_settings
-    return connect(
-        with_password(
-            "the test",
-            account["auth_url"],
-            account["username"],
-            Secret(account["password"]),
-            account["project_name"],
-            account["user_domain_name"],
-            account["project_domain_name"],
-        ),
-        ServerSettings(
-            vm["worker_image_name"],
-            vm["default_favor_name"],
-            networks=(vm["network_name"],),
-            floating_ip_pool=facility.floating_ip_pool_name,
-        ),
-    )
-
-
-class Watch:
-    """Counts, again and again, what the project has. Ends with its ``with`` block.
-
-    Args:
-        site: whose project.
-    """
-
-    def __init__(self, site: OpenStackSite) -> None:
-        self.most = Size()
-        """The most at any time, of everybody's."""
-        self.looks = 0
-        self._cloud = connect_to(site.facility)
-        self._pause = 0.2 * site.slowness
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._end.wait(self._pause):
-            seen = total(server.size for server in self._cloud.servers())
-            self.most = Size(
-                max(self.most.servers, seen.servers),
-                max(self.most.cores, seen.cores),
-                max(self.most.ram, seen.ram),
-            )
-            self.looks += 1
-
-
-def total(sizes: Iterable[Size]) -> Size:
-    """Their sum."""
-    return sum(sizes, Size())
