@@ -16,6 +16,19 @@ MARGIN = 3.0
 """How many times the slowest of them a boot may take."""
 
 
+def remembered(before: Sequence[float], seconds: float | None) -> list[float]:
+    """How long the last boots took, the oldest first.
+
+    One that took too long shakes half of what was believed: when the cloud has become slow, or the image is
+    another one, a few of them lead back to the longest time, and from there to what is true now.
+
+    Args:
+        before: what was remembered.
+        seconds: of the newest boot; None: it took longer than was waited for.
+    """
+    return [*before[len(before) // 2 + 1 :]] if seconds is None else [*before, round(seconds, 1)][-KEPT:]
+
+
 def timeout(recent: Sequence[float]) -> float:
     """Seconds after which a boot is given up.
 

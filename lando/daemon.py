@@ -19,18 +19,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from lando import observer
-from lando.cloud import Cloud, CloudError
+from lando.cloud import Cloud, CloudError, Server
 from lando.crashpoints import reach
 from lando.effects import Effects
 from lando.engine import Admission, Engine, Taken
 from lando.errors import UsageError
-from lando.job import LIVE_STATES, Job
+from lando.job import LIVE_STATES
 from lando.ledger import Change, Effect
 from lando.messages import Malformed, Message, Origin, decode
 from lando.observer import Leaked, Sighting, Sweeper, Wanted
 from lando.outlook import Outlook
 from lando.pool import Pool
 from lando.queue import Delivery, QueueUnavailable, WorkQueue, whose
+from lando.states.table import EffectKind
 from lando.store import (
     CLOUD_FACT,
     QUEUE_FACT,
@@ -47,6 +48,8 @@ BATCH = 500
 """Messages a transaction."""
 POOL = 8
 """Effects under way at the same time."""
+CREATES = 6
+"""How many of them may be creates: those that hang must not keep servers from being deleted."""
 TICK = 1.0
 """Seconds between looks at the deadlines."""
 UNSURE_WAIT = 0.05
@@ -126,11 +129,10 @@ class Daemon:
         self._eyes = Pool(1)  # creates that hang keep nobody from looking
         self._finished: collections.deque[Finished] = collections.deque()
         self._sightings: collections.deque[Sighting] = collections.deque()
-        self._under_way: set[int] = set()
+        self._under_way: dict[int, EffectKind] = {}
         self._looking = False
         self._sweeping: set[str] = set()
-        self._swept: collections.deque[Leaked] = collections.deque()
-        self._swept_before: set[str] = set()
+        self._swept: dict[str, Leaked] = {}
         self._outlook = Outlook(cloud.has_quota, max(OUTLOOK_LASTS, 3 * numbers.observe))
         self._obstacle: str | None = None
         self._blind_since: float | None = None
@@ -376,18 +378,15 @@ class Daemon:
             if self._up_to_date and self._is_tick():
                 self._next_tick = time.monotonic() + TICK
                 self._check_deadlines(transaction, now)
-            self._count_swept(transaction)
-            admitted = self._admit(transaction, now)
+            self._admit(transaction, now)
             self._begin(transaction, tasks, time.time())
-            if len(admitted) == POOL:
-                self._wait = 0.0  # perhaps there is room for more
             wanted = self._what_to_look_for(transaction)
             self._forget(transaction, now)
             reach("before-work-commit")
         reach("after-work-commit")
         self._log(transaction.changes)
         for effect, task in tasks:
-            self._under_way.add(effect.id)
+            self._under_way[effect.id] = effect.kind
             self._pool.submit(partial(self._carry_out, effect, task))
         if any(isinstance(task, DeleteServers) for _, task in tasks):
             self._next_look = min(self._next_look, time.monotonic() + AFTER_DELETION)
@@ -420,7 +419,7 @@ class Daemon:
             )
             self._queue_news = False
 
-    def _admit(self, transaction: Transaction, now: float) -> Sequence[Job]:
+    def _admit(self, transaction: Transaction, now: float) -> None:
         """Nobody is admitted while no cancel, and no result, can be heard, or what room there is not seen."""
         admission = Admission()
         if self._disconnected_since is None:
@@ -428,14 +427,13 @@ class Daemon:
             with self._guarded(transaction, "admission"):
                 if obstacle is None:
                     admission = self._engine.admit(
-                        transaction, now, self._numbers.max_workers, POOL, self._outlook.room
+                        transaction, now, self._numbers.max_workers, self._free_creates(), self._outlook.room
                     )
                 elif transaction.next_queued(now) is not None:
                     admission = Admission(obstacle=obstacle)
         if admission.obstacle != self._obstacle:
             self._obstacle = admission.obstacle
             transaction.set_fact(ROOM_FACT, admission.obstacle)
-        return admission.jobs
 
     def _forget(self, transaction: Transaction, now: float) -> None:
         if time.monotonic() >= self._next_forgetting:
@@ -458,7 +456,7 @@ class Daemon:
             except Exception as error:
                 log.exception("%s of job %s", finished.effect.kind, finished.effect.job_id)
                 self._postpone(transaction, finished.effect, error)
-            self._under_way.discard(finished.effect.id)
+            self._under_way.pop(finished.effect.id, None)
         reach("before-conclude-commit")
 
     def _postpone(self, transaction: Transaction, effect: Effect, error: Exception) -> None:
@@ -469,12 +467,16 @@ class Daemon:
     def _begin(self, transaction: Transaction, tasks: list[tuple[Effect, Task]], now: float) -> None:
         unsure = self._listening_since is None and self._disconnected_since is None
         self._wait = UNSURE_WAIT if unsure else TICK
+        free, free_creates, creates = POOL - len(self._under_way), self._free_creates(), 0
         for effect in transaction.next_effects():
             if effect.id in self._under_way:
                 continue
             if effect.due_at > now:
                 self._wait = min(self._wait, effect.due_at - now)
                 break
+            creates += effect.kind == "create_server"
+            if len(tasks) >= free or (effect.kind == "create_server" and creates > free_creates):
+                continue  # the next result makes a turn
             try:
                 with transaction.part():
                     task = self._engine.begin(transaction, effect, now)
@@ -488,6 +490,9 @@ class Daemon:
                 self._wait = 0.0  # the job's next effect may be due
             else:
                 tasks.append((effect, task))
+
+    def _free_creates(self) -> int:
+        return CREATES - sum(kind == "create_server" for kind in self._under_way.values())
 
     def _carry_out(self, effect: Effect, task: Task) -> None:
         reach("before-effect")
@@ -517,8 +522,6 @@ class Daemon:
             return None
         self._next_look = now + self._numbers.observe
         floating_ips = self._cloud.floating_ips is not None and now >= self._next_look_at_floating_ips
-        if floating_ips:
-            self._next_look_at_floating_ips = now + self._numbers.grace
         jobs = transaction.jobs_in(("booting", "running"))
         known = tuple(job.server_id for job in jobs if job.server_id is not None)
         return Wanted(known, flavors if waiting else None, floating_ips)
@@ -531,6 +534,7 @@ class Daemon:
             self._queue.wake()
         except CloudError as error:
             self._note_sight((str(error),))
+            self._next_look = max(self._next_look, time.monotonic() + (error.retry_after or 0.0))
         except Exception as error:
             log.exception("the cloud could not be looked at")
             self._note_sight((f"{type(error).__name__}: {error}",))
@@ -568,7 +572,10 @@ class Daemon:
             with self._guarded(transaction, "looking at servers"):
                 jobs = transaction.jobs_in(LIVE_STATES)
                 self._outlook.take(sighting, jobs)
-                leaked += self._sweeper.leaked(sighting, jobs, now)
+                if sighting.floating_ips is not None:
+                    self._next_look_at_floating_ips = time.monotonic() + self._numbers.grace
+                leaked += self._sweeper.leaked(sighting, jobs, time.monotonic())
+                self._count_swept(transaction, sighting)
                 for job, event in observer.events(sighting, jobs, now):
                     self._engine.fire(transaction, job, event)
                 self._engine.notice_absence(transaction, {server.id for server in sighting.servers}, now)
@@ -585,19 +592,24 @@ class Daemon:
         what = observer.described(thing)
         try:
             observer.delete(self._cloud, thing)
-            if thing.id not in self._swept_before:
-                self._swept_before.add(thing.id)
-                self._swept.append(thing)
-                log.warning("%s belonged to no job; it was deleted", what)
+            if thing.id not in self._swept:
+                self._swept[thing.id] = thing
+                log.warning("%s belongs to no job; its deletion was asked for", what)
         except Exception as error:
             log.warning("%s belongs to no job, and could not be deleted (yet): %s", what, error)
         finally:
             self._sweeping.discard(thing.id)
 
-    def _count_swept(self, transaction: Transaction) -> None:
-        """Count, for ``servers``, what had leaked and is gone."""
-        while self._swept:
-            transaction.count_swept(observer.kind_of(self._swept.popleft()))
+    def _count_swept(self, transaction: Transaction, sighting: Sighting) -> None:
+        """Count, for ``servers``, what had leaked and is gone: it is not listed any more."""
+        listed = {server.id for server in sighting.servers}
+        listed.update(floating_ip.id for floating_ip in sighting.floating_ips or ())
+        for thing in tuple(self._swept.values()):
+            is_known = isinstance(thing, Server) or sighting.floating_ips is not None
+            if is_known and thing.id not in listed:
+                del self._swept[thing.id]
+                transaction.count_swept(observer.kind_of(thing))
+                log.warning("%s, which belonged to no job, is gone", observer.described(thing))
 
     def _log(self, changes: Sequence[Change]) -> None:
         for change in changes:

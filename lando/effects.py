@@ -121,13 +121,7 @@ class Effects:
 
     def _find(self, mark: str) -> Result:
         servers = self._calmly(self._cloud.servers)
-        return Listed(
-            tuple(
-                server.id
-                for server in servers
-                if server.mark == mark and server.deployment == self._deployment
-            )
-        )
+        return Listed(tuple(server.id for server in servers if server.mark == mark))
 
     def _attach(self, task: AttachFloatingIp) -> Result:
         pool = self._cloud.floating_ips
@@ -135,12 +129,19 @@ class Effects:
         return Attached(self._calmly(partial(pool.attach, task.server_id, task.mark, self._deployment)))
 
     def _delete(self, task: DeleteServers) -> Result:
-        absent = [self._calmly(partial(self._cloud.delete, server)) for server in task.servers]
+        absent, troubles = [], []
+        for server in task.servers:
+            try:
+                absent.append(self._calmly(partial(self._cloud.delete, server)))
+            except CloudError as error:
+                troubles.append(error)  # it keeps none of the others
         reach("deleted")
+        if troubles:
+            raise troubles[0]
         if not all(absent):
             return StillThere()
         if task.floating_ip is not None and self._cloud.floating_ips is not None:
-            self._calmly(partial(self._cloud.floating_ips.release, task.floating_ip, self._deployment))
+            self._calmly(partial(self._cloud.floating_ips.release, task.floating_ip))
         return Gone()
 
     def _console(self, task: FetchConsole) -> Result:

@@ -150,12 +150,17 @@ class Engine:
             )
         for order in fired.orders:
             ledger.add_effect(job.id, order.kind, order.servers, event.at)
-        if (job.state, after.state) == ("booting", "running") and self._learns_boot:
-            recent = ledger.note_boot(event.at - job.entered_at)
-            self.policy = replace(self.policy, boot_timeout=boottimes.timeout(recent))
+        if job.state == "booting" and after.state != job.state and self._learns_boot:
+            self._learn(ledger, job, event)
         if after.state == "terminating" and after.floating_ip is not None:
             self._hurry(ledger, ledger.effects(("attach_floating_ip",), job.id), event.at)
         return replace(fired, job=after)
+
+    def _learn(self, ledger: Ledger, job: Job, event: Event) -> None:
+        if isinstance(event, (Report, BootTimeout)):
+            seconds = None if isinstance(event, BootTimeout) else event.at - job.entered_at
+            recent = ledger.note_boot(seconds)
+            self.policy = replace(self.policy, boot_timeout=boottimes.timeout(recent))
 
     def _hurry(self, ledger: Ledger, effects: Iterable[Effect], now: float) -> None:
         for effect in effects:
@@ -255,7 +260,7 @@ class Engine:
         Args:
             now: the daemon's clock.
             places: how many jobs may own a server at the same time.
-            at_once: how many to admit in this transaction, so that a first refusal can hold the rest.
+            at_once: how many creates can be sent now; nobody is admitted whose create would have to wait.
             room: what the project's quota leaves; None where the cloud has none.
         """
         hold = ledger.hold()
@@ -310,6 +315,9 @@ class Engine:
 
     def _overdue(self, job: Job, now: float, listening_since: float) -> Event | None:
         if job.state == "booting":
+            request = requests.open_request(job)
+            if request is not None and request.status == "ordered":
+                return None  # nothing was asked of the cloud so far
             timeout = self.policy.boot_timeout if job.boot_timeout is None else job.boot_timeout
             given_up_at = max(job.deadline_at or job.entered_at + timeout, listening_since + timeout)
             return BootTimeout(now) if now >= given_up_at else None
@@ -350,6 +358,9 @@ class Engine:
             if not wanted or job.server_id is None or job.floating_ip is None:
                 return None
             return AttachFloatingIp(job.server_id, job.floating_ip)
+        if effect.kind == "delete_twins" and job.state == "terminating" and job.server_id is not None:
+            # A twin that does not go must not keep the job's own server.
+            return DeleteServers((job.server_id, *effect.servers))
         if effect.kind == "delete_twins":
             return DeleteServers(effect.servers)
         if effect.kind == "save_console_log":
@@ -364,7 +375,7 @@ class Engine:
         job = ledger.job(effect.job_id)
         assert job is not None
         if isinstance(result, Trouble):
-            self._try_again(ledger, effect, result, now)
+            self._try_again(ledger, job, effect, result, now)
         elif effect.kind == "create_server":
             assert isinstance(task, (SendCreate, FindServers))
             self._conclude_create(ledger, job, effect, task.mark, result, now)
@@ -397,15 +408,18 @@ class Engine:
             listed: the ids of all servers.
         """
         for effect in ledger.effects(DELETIONS):
+            if effect.tries:
+                continue  # it waits for another reason
             job = ledger.job(effect.job_id)
             assert job is not None
             servers = effect.servers or (job.server_id,)
             if not any(server is not None and server in listed for server in servers):
                 self._hurry(ledger, (effect,), now)
 
-    def _try_again(self, ledger: Ledger, effect: Effect, trouble: Trouble, now: float) -> None:
-        if effect.kind == "save_console_log" and effect.tries + 1 >= CONSOLE_TRIES:
-            ledger.remove_effect(effect)
+    def _try_again(self, ledger: Ledger, job: Job, effect: Effect, trouble: Trouble, now: float) -> None:
+        had_its_tries = effect.kind == "save_console_log" and effect.tries + 1 >= CONSOLE_TRIES
+        if had_its_tries or (effect.kind == "attach_floating_ip" and job.state == "terminating"):
+            ledger.remove_effect(effect)  # the deletion does not wait for it
             return
         wait = self.pace.back_off(effect.tries) if trouble.retry_after is None else trouble.retry_after
         ledger.postpone_effect(effect, now + wait, effect.tries + 1, trouble.words)

@@ -136,8 +136,8 @@ class Ledger(Protocol):
         """All jobs in these states."""
         ...
 
-    def note_boot(self, seconds: float) -> Sequence[float]:
-        """Another server took so long to boot; answers what the last ones took, the oldest first."""
+    def note_boot(self, seconds: float | None) -> Sequence[float]:
+        """Another server took so long to boot, or (None) too long; answers ``boottimes.remembered``."""
         ...
 
     def hold(self) -> Hold | None:

@@ -374,7 +374,8 @@ def _why(view: JobView, places: _Places, daemon: Watching, leaking: bool) -> str
     elif job.state == "running":
         why = _why_running(job)
     elif leaking and view.effect is not None:
-        why = f"LEAKING: its server cannot be deleted: {view.effect.words} ({view.effect.tries} failed tries)"
+        tries = f"{view.effect.tries} failed tries"
+        why = f"LEAKING: what it has in the cloud cannot be deleted: {view.effect.words} ({tries})"
     elif job.state == "terminating":
         why = f"{job.reason}; its server is being deleted"
     else:

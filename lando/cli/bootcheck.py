@@ -49,6 +49,7 @@ def findings(here: Site) -> Iterator[Finding]:
         LandoError: the job could not be queued, or what became of it not be seen.
         KeyboardInterrupt: somebody interrupted it; nothing is left.
     """
+    _refuse_to_begin_others_jobs(here)
     interruptions: list[int] = []
     with contextlib.closing(SomeDaemon(here)) as daemon:
         for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -61,6 +62,23 @@ def findings(here: Site) -> Iterator[Finding]:
         yield course.what_is_left()
     if interruptions:
         raise KeyboardInterrupt
+
+
+def _refuse_to_begin_others_jobs(here: Site) -> None:
+    """A daemon of this process would begin what waits, and leave it when the check has ended.
+
+    Raises:
+        LandoError: no daemon is running, and there are jobs for one.
+    """
+    seen = Views(here)
+    if seen.daemon().pid is None:
+        others = sum(not shown.ended for shown in seen.jobs()) + seen.unread()
+        if others:
+            jobs = "a job waits or is" if others == 1 else f"{others} jobs wait or are"
+            raise LandoError(
+                f"no daemon is running, and {jobs} in progress: this command would take that up, and then "
+                "leave it; start `lando-fsm daemon`, and check again"
+            )
 
 
 def _start(here: Site) -> Message:

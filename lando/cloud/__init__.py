@@ -201,7 +201,7 @@ class FloatingIpPool(Protocol):
         one by this mark, so that the call can be repeated when its answer was lost."""
         ...
 
-    def release(self, mark: str, deployment: str) -> None:
+    def release(self, mark: str) -> None:
         """Release every floating IP of a mark; that there is none is success."""
         ...
 

@@ -20,7 +20,10 @@ ENDING: tuple[EffectKind, ...] = ("save_console_log", "delete_server")
 
 
 def send(job: Job, event: CreateSent, policy: Policy) -> Job:
-    """From this commit on a server may exist."""
+    """From this commit on a server may exist; with the attempt's first request its time begins to run."""
+    if len(job.requests) == 1:
+        boot_timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
+        job = replace(job, deadline_at=event.at + boot_timeout)
     return requests.set_status(job, event.mark, "sent")
 
 
@@ -41,6 +44,7 @@ def fail_for_good(job: Job, event: CreateRefused, policy: Policy) -> Job:
     return replace(
         job,
         outcome="workflow_failed",
+        misses=0,
         deadline_at=None,
         reason=f"the cloud refuses what the job asks for: {event.words}",
     )
@@ -64,7 +68,7 @@ def back_off(job: Job, event: CreateRefused, policy: Policy) -> Job:
     """It alone waits, ever longer, and no failure is counted."""
     job = back_to_the_queue(job, event, policy)
     misses = job.misses + 1
-    wait = changes.wait_for_room(misses, policy) if event.retry_after is None else event.retry_after
+    wait = changes.room_wait(misses, policy) if event.retry_after is None else event.retry_after
     return replace(job, misses=misses, not_before=event.at + wait)
 
 

@@ -92,9 +92,9 @@ def boot_failed(job: Job, event: BootFailed, policy: Policy) -> Job:
     return replace(concluded, misses=job.misses + 1)
 
 
-def wait_for_room(misses: int, policy: Policy) -> float:
+def room_wait(misses: int, policy: Policy) -> float:
     """Seconds until a job for whose server there was no room is admitted again; ``misses`` in a row."""
-    return min(policy.hold_longest, policy.hold * 2.0 ** (misses - 1))
+    return min(policy.hold_longest, policy.hold * 2.0 ** min(misses - 1, 30))
 
 
 def note_address(job: Job, event: ServerActive, policy: Policy) -> Job:

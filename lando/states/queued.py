@@ -49,7 +49,7 @@ def reject(job: Job, event: Rejected, policy: Policy) -> Job:
 
 def cancel_unstarted(job: Job, event: Cancel, policy: Policy) -> Job:
     """There is nothing to take down."""
-    return replace(job, outcome="canceled", reason="canceled")
+    return replace(job, outcome="canceled", misses=0, reason="canceled")
 
 
 STALE = "a report of an attempt that has ended; its token is void"

@@ -87,12 +87,12 @@ def wait_for_room(job: Job, event: ServerGone, policy: Policy) -> Job:
         outcome=None,
         failures=job.failures,
         server_name=None,
-        not_before=event.at + changes.wait_for_room(job.misses, policy),
+        not_before=event.at + changes.room_wait(job.misses, policy),
         reason=job.reason,
     )
 
 
-ENDING = "the attempt is over already"
+OVER = "the attempt is over already"
 
 ROWS = (
     moves("server_gone", "done", does=end, when=succeeded, why="the workflow succeeded, nothing is left"),
@@ -142,14 +142,14 @@ ROWS = (
     ),
     stays("create_absent", does=changes.look_again, when=requests.is_open, why="not listed yet: look again"),
     refused("create_absent", why="its request was resolved before"),
-    ignored("worker_started", why=ENDING),
-    ignored("worker_progress", why=ENDING),
-    ignored("server_active", why=ENDING),
-    ignored("boot_failed", why=ENDING),
+    ignored("worker_started", why=OVER),
+    ignored("worker_progress", why=OVER),
+    ignored("server_active", why=OVER),
+    ignored("boot_failed", why=OVER),
     ignored("server_lost", why="absence is for the deletion itself to find out"),
-    ignored("boot_timeout", why=ENDING),
-    ignored("run_timeout", why=ENDING),
-    ignored("worker_lost", why=ENDING),
+    ignored("boot_timeout", why=OVER),
+    ignored("run_timeout", why=OVER),
+    ignored("worker_lost", why=OVER),
     refused("admitted", why="its server is not gone yet"),
     refused("rejected", why="the job was found runnable before"),
     refused("retry", why="only a failed job can be retried; this one is terminating"),

@@ -366,9 +366,9 @@ class Transaction:
         """See ``Ledger.set_hold``."""
         self.set_fact(HOLD, None if hold is None else asdict(hold))
 
-    def note_boot(self, seconds: float) -> Sequence[float]:
+    def note_boot(self, seconds: float | None) -> Sequence[float]:
         """See ``Ledger.note_boot``."""
-        recent = [*(self.fact(BOOTS) or ()), round(seconds, 1)][-boottimes.KEPT :]
+        recent = boottimes.remembered(self.fact(BOOTS) or [], seconds)
         self.set_fact(BOOTS, recent)
         return recent
 

@@ -462,9 +462,9 @@ def test_a_floating_ip_is_allocated_once_attached_and_released(project: Project)
 
     until(lambda: cloud.delete(server.id))
     until(lambda: allocated in pool.all())  # it outlives its server
-    pool.release(request.mark, project.deployment)
+    pool.release(request.mark)
     assert allocated.id not in {each.id for each in pool.all()}
-    pool.release(request.mark, project.deployment)  # harmless
+    pool.release(request.mark)  # harmless
     pool.delete(allocated.id)
 
 
@@ -472,9 +472,7 @@ def test_only_the_floating_ips_of_a_mark_are_released(project: Project) -> None:
     pool = project.cloud(floating_ip_pool=project.pool).floating_ips
     mark, other = uuid.uuid4().hex, uuid.uuid4().hex
     ours, theirs = (pool.allocate(each, project.deployment) for each in (mark, other))
-    pool.release(mark, "another deployment")
-    assert ours in pool.all()
-    pool.release(mark, project.deployment)
+    pool.release(mark)
     assert theirs in pool.all() and ours not in pool.all()
 
 

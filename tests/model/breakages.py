@@ -116,7 +116,7 @@ class TakesSilenceForRefusal(WatchedEngine):
 
 
 class GivesUp(WatchedEngine):
-    def _try_again(self, ledger: Ledger, effect: Effect, trouble: Trouble, now: float) -> None:
+    def _try_again(self, ledger: Ledger, job: Job, effect: Effect, trouble: Trouble, now: float) -> None:
         ledger.remove_effect(effect)
 
 

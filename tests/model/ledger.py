@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lando import boottimes
 from lando.job import LIVE_STATES, Job, State
 from lando.ledger import Change, Effect, Hold, rank
 from lando.states.table import EffectKind
@@ -125,8 +126,8 @@ class MemoryLedger:
             if effect.kind in kinds and job_id in (None, effect.job_id)
         ]
 
-    def note_boot(self, seconds: float) -> Sequence[float]:
-        self._boots.append(seconds)
+    def note_boot(self, seconds: float | None) -> Sequence[float]:
+        self._boots = boottimes.remembered(self._boots, seconds)
         return self._boots
 
     def hold(self) -> Hold | None:

@@ -407,6 +407,17 @@ def test_a_quota_that_is_used_up_is_tried_again_when_a_server_is_gone(site: Site
     assert site.admit(places=9) == ["b"]
 
 
+def test_a_request_that_was_not_sent_is_never_late(site: Site) -> None:
+    site.submit("a")
+    site.admit()
+    site.now += 10 * POLICY.boot_timeout
+    assert site.overdue(listening_since=0.0) == []
+    site.begin()
+    assert site.job("a").deadline_at == site.now + POLICY.boot_timeout, "its time runs from here on"
+    site.now += POLICY.boot_timeout
+    assert site.overdue(listening_since=0.0) == [BootTimeout(site.now)]
+
+
 def test_what_has_no_room_waits_alone_and_ever_longer(site: Site) -> None:
     site.submit("a", attempts=1)
     waits = []
@@ -548,6 +559,17 @@ def test_a_floating_ip_that_is_not_to_be_had_delays_no_deletion(with_pool: Site)
     assert site.job("a").outcome == "canceled"
 
 
+def test_an_attach_that_fails_when_the_job_has_ended_is_not_tried_again(with_pool: Site) -> None:
+    site = with_pool
+    site.run()
+    site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
+    effect, task = site.begin()
+    site.take("cancel_job", "a")
+    with site.ledgers() as ledger:
+        site.engine.conclude(ledger, effect, task, Trouble("no answer", retry_after=3600.0), site.now)
+    assert [effect.kind for effect in site.effects()] == ["delete_server"]
+
+
 def test_without_a_pool_there_is_none(site: Site) -> None:
     site.boot()
     site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
@@ -572,6 +594,25 @@ def test_a_list_without_the_server_makes_the_deletion_be_asked_about(site: Site)
     assert site.effects()[0].due_at == site.now
 
 
+def test_a_twin_that_does_not_go_keeps_no_server(site: Site) -> None:
+    site.submit("a")
+    site.admit()
+    site.conclude(AnswerLost("timed out"))
+    site.conclude(Listed(("server-1", "server-2")))
+    site.take("cancel_job", "a")
+    assert site.conclude(Trouble("it is locked")) == DeleteServers(("server-1", "server-2"))
+    assert site.job("a").state == "terminating", "the twin exists"
+
+
+def test_a_deletion_that_the_cloud_wants_to_wait_is_not_hurried(site: Site) -> None:
+    site.run("a")
+    site.take("cancel_job", "a")
+    site.conclude(Trouble("too many calls", retry_after=60.0))
+    with site.ledgers() as ledger:
+        site.engine.notice_absence(ledger, set(), site.now)
+    assert site.effects()[0].due_at == site.now + 60.0
+
+
 # how long a boot may take
 
 
@@ -586,6 +627,9 @@ def test_the_boot_timeout_is_learned_within_bounds(ledgers: Open) -> None:
         seen.append(site.engine.policy.boot_timeout)
     assert seen[: boottimes.ENOUGH - 1] == [boottimes.MOST] * (boottimes.ENOUGH - 1)
     assert seen[boottimes.ENOUGH - 1 :] == [3 * 104.0, 3 * 105.0]
+    site.boot("slow", "server-slow")
+    site.fire("slow", BootTimeout(site.now))
+    assert site.engine.policy.boot_timeout == boottimes.MOST, "what was learned is doubted"
     assert boottimes.timeout([1.0] * 9) == boottimes.LEAST
     assert boottimes.timeout([9000.0] * 9) == boottimes.MOST
 
@@ -699,7 +743,7 @@ def test_twins_are_deleted_before_the_server(site: Site) -> None:
     site.take("cancel_job", "a")
     assert [effect.kind for effect in site.effects()] == ["create_server"]
     site.conclude(Listed(("server-3", "server-2")))
-    assert site.conclude(Gone()) == DeleteServers(("server-3",))
+    assert site.conclude(Gone()) == DeleteServers(("server-2", "server-3")), "its own, too: it need not wait"
     assert site.job("a").state == "terminating"
     assert site.conclude(Gone()) == DeleteServers(("server-2",))
     assert (site.job("a").state, site.effects()) == ("failed", [])

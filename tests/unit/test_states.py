@@ -267,6 +267,11 @@ def test_a_create_for_which_there_is_no_room_backs_off_alone_and_uncounted() -> 
     assert patient.not_before == NOW + 3.0
 
 
+def test_however_often_there_was_no_room_the_wait_has_a_limit() -> None:
+    job = fired(booting(misses=5000), CreateRefused(NOW, "mark-1", "capacity", "")).job
+    assert job.not_before == NOW + POLICY.hold_longest
+
+
 def test_what_the_job_file_names_wrongly_fails_the_job() -> None:
     job = fired(booting(), CreateRefused(NOW, "mark-1", "job", "no flavor m9.huge")).job
     assert (job.state, job.outcome) == ("failed", "workflow_failed")

@@ -68,11 +68,14 @@ def flavor(cloud: NovaCloud) -> str:
 
 def image(cloud: NovaCloud) -> str:
     """Look up the worker image, and whether the default flavor has room for it."""
-    found, room = cloud.image(), _default_flavor(cloud)
-    if room is not None and (found.min_ram > room.ram or found.min_disk > room.disk > 0):
+    found, room, volume = cloud.image(), _default_flavor(cloud), cloud.settings.volume_size
+    needs = f"the image {found.name} needs {found.min_ram} MiB and {found.min_disk} GiB"
+    if volume is not None and found.min_disk > volume:
+        raise Refused(f"vm_settings.volume_size: {volume} GB, and {needs}", "site")
+    if room is not None and (found.min_ram > room.ram or (volume is None and found.min_disk > room.disk > 0)):
         raise Refused(
             f"vm_settings.default_flavor_name: {room.name} has {room.ram} MiB of RAM and {room.disk} GiB of "
-            f"disk, and the image {found.name} needs {found.min_ram} MiB and {found.min_disk} GiB",
+            f"disk, and {needs}",
             "site",
         )
     return f"{found.name} ({found.id})"

@@ -272,6 +272,7 @@ class NovaCloud:
         Raises:
             Ambiguous: among others when there are servers of which nobody knows now whose they are.
         """
+        before = set(self._marks)
         with self.wire.errors("listing servers"):
             rows = self._rows()
             servers = [self._server(row) for row in rows]
@@ -282,6 +283,8 @@ class NovaCloud:
                 f"be ours ({', '.join(unknown[:3])}); ask the cloud's administrator about its cells"
             )
         self._marks.update({server.id: _marks_of(server) for server in servers})
+        for server_id in before.difference(row["id"] for row in rows):
+            self._marks.pop(server_id, None)
         return servers
 
     def _rows(self) -> list[dict[str, Any]]:

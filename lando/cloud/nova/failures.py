@@ -346,7 +346,10 @@ def _of_quota(failed: Failure, told: str, request: ServerRequest) -> CloudError:
 
 _FLAVOR = ("flavor in the job file", "vm_settings.default_flavor_name in landoconfig.yml")
 _IMAGE = ("image in the job file", "vm_settings.worker_image_name in landoconfig.yml")
-_VOLUME = ("volume_size in the job file", _FLAVOR[1])
+_VOLUME = (
+    "volume_size in the job file",
+    "vm_settings.volume_size or vm_settings.default_flavor_name in landoconfig.yml",
+)
 
 _OF_SITE = (
     (r"key_?name|key ?pair", "ssh_key_name"),
@@ -359,20 +362,24 @@ _OF_SITE = (
 def _of_request(failed: Failure, told: str, account: Account, request: ServerRequest) -> CloudError:
     """Who named what Nova's words are about, and where."""
     words = failed.words
-    for pattern, setting in _OF_SITE:
-        if re.search(pattern, words, re.IGNORECASE):
-            return Refused(f"{told}; mend vm_settings.{setting} in landoconfig.yml", "site")
     choices = (
-        (r"volume|block.device|disk", request.volume_size, _VOLUME),
-        (r"flavor", request.flavor, _FLAVOR),
+        (r"volume|block.device", request.volume_size, _VOLUME),
+        (r"flavor|disk", request.flavor, _FLAVOR),
         (r"image", request.image, _IMAGE),
     )
     about = [choice for choice in choices if re.search(choice[0], words, re.IGNORECASE)]
-    of_job = next((settings[0] for _, given, settings in about or choices if given), None)
-    if of_job and (about or failed.status == 400):
-        return Refused(f"{told}; mend {of_job}", "job")
+    for _, given, settings in about:
+        if given:
+            return Refused(f"{told}; mend {settings[0]}", "job")
+    for pattern, setting in _OF_SITE:
+        if re.search(pattern, words, re.IGNORECASE):
+            return Refused(f"{told}; mend vm_settings.{setting} in landoconfig.yml", "site")
     if about:
         return Refused(f"{told}; mend {about[0][2][1]}", "site")
+    wishes = [settings[0] for _, given, settings in choices if given]
+    if wishes and failed.status == 400:
+        # Nobody can tell, but it is this job that differs: it must not hold all others.
+        return Refused(f"{told}; mend {' or '.join(wishes)}", "job")
     return _of_status(failed, told, account)
 
 

@@ -65,7 +65,7 @@ class FloatingIps:
         wanted = Wanted(self._pool or "", "vm_settings.floating_ip_pool_name")
         network = self._names.external_network(wanted)
         with self._wire.errors(f"allocating a floating IP of {wanted.name}"):
-            found = self._of(mark, deployment)
+            found = self._of(mark)
             if not found:
                 description = marks.description(mark, deployment)
                 wish = {"floating_network_id": network.id, "description": description}
@@ -76,19 +76,18 @@ class FloatingIps:
             self.delete(twin.id)
         return keep
 
-    def _of(self, mark: str, deployment: str) -> list[FloatingIp]:
-        """Those of a mark. The filter only makes the answer shorter: some clouds ignore it."""
-        listed = self._list(description=marks.description(mark, deployment))
-        return [each for each in listed if (each.mark, each.deployment) == (mark, deployment)]
+    def _of(self, mark: str) -> list[FloatingIp]:
+        """Those of a mark, which is random: whatever the deployment was called when they were allocated."""
+        return [each for each in self._list() if each.mark == mark]
 
     def _lead_to(self, floating_ip_id: str, port_id: str) -> None:
         body = {"floatingip": {"port_id": port_id}}
         self._wire.network("PUT", f"/floatingips/{floating_ip_id}", json=body)
 
-    def release(self, mark: str, deployment: str) -> None:
+    def release(self, mark: str) -> None:
         """See ``FloatingIpPool.release``."""
         with self._wire.errors("listing floating IPs"):
-            found = self._of(mark, deployment)
+            found = self._of(mark)
         for each in found:
             self.delete(each.id)
 
@@ -106,8 +105,8 @@ class FloatingIps:
         with self._wire.errors("listing floating IPs"):
             return self._list()
 
-    def _list(self, **filters: str) -> list[FloatingIp]:
-        rows = self._wire.network("GET", "/floatingips", params={"fields": _FIELDS, **filters})["floatingips"]
+    def _list(self) -> list[FloatingIp]:
+        rows = self._wire.network("GET", "/floatingips", params={"fields": _FIELDS})["floatingips"]
         return [_floating_ip(row) for row in rows]
 
 
