@@ -181,7 +181,7 @@ def servers_that_fail_in_every_way(stage: Stage) -> None:
     ):
         site.start_daemon()
         begun = time.monotonic()
-        jobs = site.queue_jobs(40, f"sleep {1.5 * stage.slowness:g}", attempts=PLENTY)
+        jobs = site.queue_jobs(40, f"sleep {2 * stage.slowness:g}", attempts=PLENTY)
         ended = site.wait_all_done(jobs)
         took = time.monotonic() - begun
         site.nothing_is_left()
