@@ -118,6 +118,7 @@ class ProcessDriver(fake.FakeDriver):
             "PATH": f"{COMMANDS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(directory / "home"),
             "TMPDIR": str(directory / "home"),
+            "LANDO_VM_DIR": str(directory / "home"),  # else all would share this machine's /var/lib/lando
             "LANG": "C.UTF-8",
             "USER": "root",
             "SERVER_NAME": instance.hostname or "vm",
