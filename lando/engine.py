@@ -266,9 +266,10 @@ class Engine:
         hold = ledger.hold()
         if hold is not None and (hold.until > now or self._is_trying(ledger, hold)):
             return Admission()
+        most = at_once if hold is None else min(1, at_once)
         live = ledger.live()
         admitted: list[Job] = []
-        while len(admitted) < (at_once if hold is None else 1) and sum(live.values()) < places:
+        while len(admitted) < most and sum(live.values()) < places:
             job = ledger.next_queued(now)
             if job is None:
                 break
