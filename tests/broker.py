@@ -39,6 +39,8 @@ REQUIRED = "LANDO_TEST_BROKER_REQUIRED"
 HOST = "127.0.0.1"
 PATIENCE = 60.0
 TRIES = 3
+ELECTION = 1.0
+"""Seconds in which a quorum queue of one node elects its leader, where it does."""
 QUEUE_NAME = "lando"
 
 # What Debian puts on PATH runs only as root, and then as another user; this is what it calls.
@@ -117,12 +119,27 @@ class Broker:
         for _ in range(TRIES):
             self._guard = self._start_guarded(program)
             if self._comes_up():
+                if not fresh:
+                    self._see_to_leaders()
                 return
             self._wait_until_gone()
             if fresh:  # nobody knows its ports yet: take others, in case one was taken meanwhile
                 shutil.rmtree(self._data, ignore_errors=True)
                 self._choose_ports(tls=self.tls_port is not None)
         raise AssertionError(f"rabbitmq-server does not start:\n{self.log()[-3000:]}")
+
+    def _see_to_leaders(self) -> None:
+        """Some versions leave a queue without a leader when a client speaks to it before its election.
+
+        https://github.com/rabbitmq/rabbitmq-server/issues/10070
+        """
+        time.sleep(ELECTION)
+        self.evaluate(
+            "[ra:trigger_election({Name, Node}) || "
+            "Queue <- rabbit_amqqueue:list_by_type(rabbit_quorum_queue), "
+            "{Name, Node} <- [amqqueue:get_pid(Queue)], "
+            "ra_leaderboard:lookup_leader(Name) =:= undefined]"
+        )
 
     def stop(self) -> None:
         """Stop it in good order; returns when no process of it is left. It may be paused, or not running."""

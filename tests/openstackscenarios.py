@@ -261,7 +261,7 @@ def a_twin_that_surfaces_late(stage: Stage) -> None:
     assert (ended.job.attempt, ended.job.failures) == (1, 0)
     assert site.runs == 2
     assert f"worker_started {job}" in site.daemon_log(), "the twin's report was not heard, or not ignored"
-    assert re.search("server .* belonged to no job; it was deleted", site.daemon_log())
+    assert re.search("server .* which belonged to no job, is gone", site.daemon_log())
 
 
 def tokens_revoked_in_the_middle(stage: Stage) -> None:
@@ -316,7 +316,7 @@ def what_leaked_is_swept(stage: Stage) -> None:
         assert time.monotonic() - begun >= grace
         site.wait_until(lambda: not site.floating_ips(), "the leaked floating IP to be gone")
         for id_ in (server, floating_ip.id):
-            wait_for(lambda: f"({id_}) belonged to no job; it was deleted" in site.daemon_log(), "a line")  # noqa: B023
+            wait_for(lambda: f"({id_}) which belonged to no job, is gone" in site.daemon_log(), "a line")  # noqa: B023
     assert theirs not in site.daemon_log()
 
 

@@ -224,7 +224,7 @@ class OpenStackSite(BrokerSite):
         self.wait_until(lambda: not self.floating_ips(), "every floating IP to be gone")
         wait_for(lambda: self.here.messages() == 0, "the queue to be empty")
         assert self.letters() == []
-        assert sweeps or "belonged to no job" not in self.logs_of_all_daemons(), self.logs_of_all_daemons()
+        assert sweeps or "to no job" not in self.logs_of_all_daemons(), self.logs_of_all_daemons()
 
     # the project
 
