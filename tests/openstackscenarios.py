@@ -316,7 +316,7 @@ def what_leaked_is_swept(stage: Stage) -> None:
         assert time.monotonic() - begun >= grace
         site.wait_until(lambda: not site.floating_ips(), "the leaked floating IP to be gone")
         for id_ in (server, floating_ip.id):
-            wait_for(lambda: f"({id_}) which belonged to no job, is gone" in site.daemon_log(), "a line")  # noqa: B023
+            wait_for(lambda: f"({id_}), which belonged to no job, is gone" in site.daemon_log(), "a line")  # noqa: B023
     assert theirs not in site.daemon_log()
 
 
