@@ -1,7 +1,7 @@
 # make demo             set everything up in this checkout and run two real workflows
 # make test             ruff, mypy and all tests
 # make test-openstack   tests against a real OpenStack, which it installs (Debian 12, root) and runs; KEEP=1
-#                       leaves it up for the next run
+#                       leaves it up for the next run, ONLY='quota or sweep' chooses tests as pytest -k does
 # make test-vm          builds the worker image, and runs a job on a VM of it, in such an OpenStack
 # make worker-image     the image of the VMs, for OpenStack (as root, on Debian or Ubuntu)
 # Everything is kept inside the checkout: .venv (Python packages), .demo (the demo's state), .lab (OpenStack),
@@ -41,7 +41,8 @@ LAB := $(BIN)/python -m tests.openstack.lab
 
 test-openstack: dev
 	$(LAB) install
-	$(LAB) run $(if $(KEEP),--keep) -- $(BIN)/pytest tests/integration/test_nova_driver.py tests/openstack
+	$(LAB) run $(if $(KEEP),--keep) -- \
+		$(BIN)/pytest tests/integration/test_nova_driver.py tests/openstack $(if $(ONLY),-k '$(ONLY)')
 
 test-vm: dev $(IMAGE)
 	$(LAB) install --driver libvirt
