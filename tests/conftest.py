@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lando import cli
 from tests import broker
@@ -72,6 +73,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     return run
 
+
+# How fast examples are made, and tests run, is the machine's matter: it may be busy.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 SESSION = "LANDO_TEST_SESSION"
 """Environment variable by which the processes of a session know the directory that they share."""
