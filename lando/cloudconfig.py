@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 from lando.secrets import Secret
-from lando.yamlsection import Section, beside
+from lando.yamlsection import Section, beside, or_default
 
 Interface = Literal["public", "internal", "admin"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ def read_vm_settings(section: Section) -> VmSettings:
     _refuse_both(section, "network_name", ("network_names",), "for several networks, and not for")
     flavor = section.text("default_flavor_name") or section.text(FAVOR_ALIAS)
     return VmSettings(
-        worker_image_name=_or(section.text("worker_image_name"), VmSettings.worker_image_name),
-        default_flavor_name=_or(flavor, VmSettings.default_flavor_name),
+        worker_image_name=or_default(section.text("worker_image_name"), VmSettings.worker_image_name),
+        default_flavor_name=or_default(flavor, VmSettings.default_flavor_name),
         ssh_key_name=section.text("ssh_key_name"),
         network_name=section.text("network_name"),
         floating_ip_pool_name=section.text("floating_ip_pool_name"),
@@ -111,7 +110,7 @@ def read_cloud_settings(section: Section, path: Path) -> CloudSettings:
     endpoint = {
         "auth_url": _auth_url(section),
         "region_name": region,
-        "interface": _or(interface, CloudSettings.interface),
+        "interface": or_default(interface, CloudSettings.interface),
         "cacert": None if cacert is None else beside(path, cacert),
         "verify": section.flag("verify") is not False,
     }
@@ -128,8 +127,10 @@ def read_cloud_settings(section: Section, path: Path) -> CloudSettings:
         username=section.required_text("username", "the OpenStack account"),
         password=Secret(section.required_text("password", "the password of username")),
         project_name=section.required_text("project_name", "the OpenStack project"),
-        user_domain_name=_or(section.text("user_domain_name"), CloudSettings.user_domain_name),
-        project_domain_name=_or(section.text("project_domain_name"), CloudSettings.project_domain_name),
+        user_domain_name=or_default(section.text("user_domain_name"), CloudSettings.user_domain_name),
+        project_domain_name=or_default(
+            section.text("project_domain_name"), CloudSettings.project_domain_name
+        ),
         **endpoint,  # type: ignore[arg-type]
     )
 
@@ -147,7 +148,3 @@ def _refuse_both(section: Section, key: str, others: tuple[str, ...], words: str
         for other in others:
             if section.get(other) is not None:
                 section.complain(other, f"is {words} {key}, also given; keep one")
-
-
-def _or(value: T | None, default: T) -> T:
-    return default if value is None else value

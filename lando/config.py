@@ -8,7 +8,7 @@ import shlex
 import stat
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -17,7 +17,7 @@ from lando import cloudconfig, workqueueconfig, yamlfile
 from lando.cloudconfig import CloudSettings, VmSettings
 from lando.errors import UsageError
 from lando.workqueueconfig import WorkQueueConfig
-from lando.yamlsection import Section, beside
+from lando.yamlsection import Section, beside, or_default
 
 CONFIG_NAME = "landoconfig.yml"
 EMBEDDED_SOURCE = "embedded, no configuration file"
@@ -25,7 +25,6 @@ DATABASE_NAME = "lando.db"
 WORKER_COMMAND = "/lando/lando_worker.sh"
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 CloudKind = Literal["local", "openstack"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ def load(path: Path, client: bool = False) -> Config:
         database_url=database_url,
         database_path=database_path,
         cloud=cloud,
-        max_workers=_or(top.integer("max_workers", 1), _processors() if cloud == "local" else None),
+        max_workers=or_default(top.integer("max_workers", 1), _processors() if cloud == "local" else None),
         deployment=_deployment(top),
         work_queue=work_queue,
         vm_settings=_vm_settings(top),
@@ -204,10 +203,6 @@ def load(path: Path, client: bool = False) -> Config:
     _complain_if_queue_is_out_of_reach(top, config)
     document.check()
     return replace(config, warnings=_warnings(config, path))
-
-
-def _or(value: T | None, default: T) -> T:
-    return default if value is None else value
 
 
 def _default_state_dir() -> Path:
@@ -276,7 +271,9 @@ def _timeouts(top: Section, defaults: Timeouts) -> Timeouts:
     if section is None:
         return defaults
     given = {name: section.duration(name) for name in KEYS["timeouts"]}
-    timeouts = Timeouts(**{name: _or(given[name], getattr(defaults, name)) for name in KEYS["timeouts"]})
+    timeouts = Timeouts(
+        **{name: or_default(given[name], getattr(defaults, name)) for name in KEYS["timeouts"]}
+    )
     if timeouts.silence < 2 * timeouts.heartbeat:
         key = "silence" if given["silence"] else "heartbeat"
         section.complain(key, "silence must be at least twice heartbeat, or live workers are believed lost")
@@ -291,12 +288,12 @@ def _worker(top: Section, cloud: CloudKind) -> WorkerConfig:
     section = _subsection(top, "worker")
     if section is None:
         return WorkerConfig(command=command)
-    bootstrap = _or(section.flag("bootstrap"), WorkerConfig.bootstrap)
+    bootstrap = or_default(section.flag("bootstrap"), WorkerConfig.bootstrap)
     if bootstrap and cloud == "local":
         section.complain("bootstrap", "is for VMs of OpenStack; the local cloud runs what is installed here")
     return WorkerConfig(
-        command=_or(section.text("command"), command),
-        user=_or(section.text("user"), WorkerConfig.user),
+        command=or_default(section.text("command"), command),
+        user=or_default(section.text("user"), WorkerConfig.user),
         cwl_base_command=_cwl_base_command(section),
         bootstrap=bootstrap,
         bootstrap_source=_bootstrap_source(section, bootstrap and cloud != "local"),

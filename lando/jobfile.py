@@ -15,7 +15,7 @@ from lando import yamlfile
 from lando.job import DEFAULT_ATTEMPTS, JobSpec
 from lando.messages import MAX_BYTES
 from lando.yamlfile import Document
-from lando.yamlsection import Section, kind
+from lando.yamlsection import Section, kind, or_default
 
 KEYS = tuple(field.name for field in fields(JobSpec))
 SCHEMES = ("https", "http", "ssh", "git", "file")
@@ -90,19 +90,15 @@ def _spec(document: Document, base: Path | None) -> JobSpec:
         flavor=job.text("flavor"),
         image=job.text("image"),
         volume_size=job.integer("volume_size", 1),
-        attempts=_or(job.integer("attempts", 1, MAX_ATTEMPTS), DEFAULT_ATTEMPTS),
+        attempts=or_default(job.integer("attempts", 1, MAX_ATTEMPTS), DEFAULT_ATTEMPTS),
         boot_timeout=job.duration("boot_timeout"),
         run_timeout=job.duration("run_timeout"),
-        priority=_or(job.integer("priority", -(2**31)), 0),
+        priority=or_default(job.integer("priority", -(2**31)), 0),
         cwl_args=job.texts("cwl_args"),
         labels=job.lines("labels"),
     )
     document.check()
     return spec
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value
 
 
 def _git_clone(job: Section, base: Path | None) -> str:

@@ -8,9 +8,11 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lando.yamlfile import Document, KeyPath
+
+T = TypeVar("T")
 
 MAX_DURATION = 3650 * 86400.0
 """Seconds."""
@@ -22,6 +24,11 @@ def nearest(word: str, known: Collection[str]) -> str | None:
     """The known name that was probably meant."""
     folded = word.lower().replace("-", "_").replace(" ", "_")
     return next(iter(difflib.get_close_matches(folded, known, n=1)), None)
+
+
+def or_default(value: T | None, default: T) -> T:
+    """What was written, or the default where nothing was."""
+    return default if value is None else value
 
 
 def beside(file: Path, written: str) -> Path:
