@@ -12,7 +12,6 @@ import base64
 import json
 import os
 import re
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -52,6 +51,7 @@ from lando.cloud.nova import checks as checking
 from lando.errors import UsageError
 from lando.secrets import Secret
 from tests.openstackfake import Fault, OpenStackFake
+from tests.openstackfake.certificate import self_signed
 
 PATIENCE = 120.0
 """Seconds in which a real cloud boots or deletes a server that boots from a small image."""
@@ -947,16 +947,7 @@ def test_a_clock_that_differs_is_told(fake: Project) -> None:
 
 @pytest.mark.parametrize("days", [1, -1], ids=["valid", "expired"])
 def test_a_certificate_that_is_not_trusted_or_has_expired_is_the_sites(tmp_path: Path, days: int) -> None:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    new_key = f"-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {key}"
-    names = "-subj /CN=cloud -addext subjectAltName=IP:127.0.0.1,DNS:localhost"
-    for command in (
-        f"openssl req -x509 {new_key} {names} -out {certificate}",
-        f"openssl x509 -in {certificate} -signkey {key} -days {days} -out {certificate}",
-    ):
-        made = subprocess.run(command.split(), capture_output=True, text=True, check=False)
-        if made.returncode:
-            pytest.skip(f"openssl makes no such certificate: {made.stderr}")
+    certificate, key = self_signed(tmp_path, days)
     with fake_project((certificate, key)) as fake:
         trusting = connect(replace(fake.account, cacert=certificate), fake.settings)
         for cloud, why in ((fake.cloud(), "self-signed"), (trusting, "expired" if days < 0 else "")):

@@ -28,6 +28,7 @@ from tests.broker import VirtualHost
 from tests.conftest import Commands
 from tests.localsite import Gate, LocalSite, wait_for, workflow
 from tests.openstackfake import Fault, OpenStackFake
+from tests.openstackfake.certificate import self_signed
 from tests.openstackfake.cloud import Image
 
 ROOT = Path(__file__).parents[2]
@@ -474,16 +475,7 @@ def held(cloud: CloudSite, job: str, words: str) -> dict[str, Any] | None:
 
 
 def test_an_expired_certificate_is_told(tmp_path: Path, least_privilege: VirtualHost) -> None:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    new_key = f"-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {key}"
-    names = "-subj /CN=cloud -addext subjectAltName=IP:127.0.0.1,DNS:localhost"
-    for order in (
-        f"openssl req -x509 {new_key} {names} -out {certificate}",
-        f"openssl x509 -in {certificate} -signkey {key} -days -1 -out {certificate}",
-    ):
-        made = subprocess.run(order.split(), capture_output=True, text=True, check=False)
-        if made.returncode:
-            pytest.skip(f"openssl makes no such certificate: {made.stderr}")
+    certificate, key = self_signed(tmp_path, -1)
     with OpenStackFake(certificate=(certificate, key)) as fake:
         cloud = CloudSite(tmp_path, fake, least_privilege)
         try:
