@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 
 setup(
     name="lando-fsm",
@@ -13,17 +13,8 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=[
-        "lando",
-        "lando.cli",
-        "lando.cloud",
-        "lando.cloud.nova",
-        "lando.queue",
-        "lando.queue.rabbitmq",
-        "lando.states",
-        "lando.store",
-        "lando.store.migrations",
-        "lando.store.migrations.versions",
-        "lando_worker",
+        *find_namespace_packages(include=["lando", "lando.*"]),
+        *find_namespace_packages("worker", include=["lando_worker"]),
     ],
     package_dir={"lando": "lando", "lando_worker": "worker/lando_worker"},
     package_data={"lando": ["py.typed", "bootstrap.sh"], "lando_worker": ["py.typed", "*.sh"]},

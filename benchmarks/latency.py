@@ -21,10 +21,10 @@ from pathlib import Path
 from benchmarks.emptycloud import EmptyCloud
 from lando import config
 from lando.cloud import Refused, Server, ServerRequest
-from lando.job import JobSpec
 from lando.messages import Message
 from lando.service import Service
 from lando.site import Site
+from lando.states.job import JobSpec
 
 TARGET = 0.1
 """Seconds that 99 of 100 jobs may wait at most."""

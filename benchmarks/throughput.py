@@ -30,7 +30,6 @@ from benchmarks.emptycloud import EmptyCloud
 from lando import config
 from lando.cloud import Server, ServerRequest
 from lando.daemon import BATCH
-from lando.job import JobSpec
 from lando.messages import Message
 from lando.queue import Delivery
 from lando.queue.rabbitmq import RabbitMQPublisher, RabbitMQQueue
@@ -38,6 +37,7 @@ from lando.queue.rabbitmq.publisher import Outgoing
 from lando.queue.rabbitmq.session import PREFETCH, Session
 from lando.service import Service
 from lando.site import Site
+from lando.states.job import JobSpec
 from tests.broker import URL, Broker, VirtualHost, at_url
 
 WARM_UP = 21

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lando.errors import LandoError, UsageError
-from lando.job import JobSpec
-from lando.secrets import strip_url
+from lando.redaction import strip_url
+from lando.states.job import JobSpec
 from lando_worker.inputs import yaml_safe_json
 
 MAX_BASE64 = 65_535

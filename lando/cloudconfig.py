@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from lando.secrets import Secret
+from lando.redaction import Secret
 from lando.yamlsection import Section, beside, or_default
 
 Interface = Literal["public", "internal", "admin"]

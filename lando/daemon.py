@@ -20,17 +20,17 @@ from functools import partial
 
 from lando import observer
 from lando.cloud import Cloud, CloudError, Server
-from lando.crashpoints import reach
 from lando.effects import Effects
 from lando.engine import Admission, Engine, Taken
 from lando.errors import UsageError
-from lando.job import LIVE_STATES
+from lando.failpoints import reach
 from lando.ledger import Change, Effect
 from lando.messages import Malformed, Message, Origin, decode
 from lando.observer import Leaked, Sighting, Sweeper, Wanted
 from lando.outlook import Outlook
 from lando.pool import Pool
 from lando.queue import Delivery, QueueUnavailable, WorkQueue, whose
+from lando.states.job import LIVE_STATES
 from lando.states.table import EffectKind
 from lando.store import (
     CLOUD_FACT,

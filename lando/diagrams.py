@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lando.errors import LandoError
-from lando.job import ENDED_STATES, State
 from lando.ledger import Change
-from lando.states import EVENTS, MACHINE, STATES, Row, RowTransition
+from lando.states.job import ENDED_STATES, State
+from lando.states.machine import EVENTS, MACHINE, STATES, Row, RowTransition
 
 Tone = Literal["success", "failure", "other"]
 

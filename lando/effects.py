@@ -24,8 +24,8 @@ from lando.cloud import (
     ServerRequest,
     Unreachable,
 )
-from lando.crashpoints import reach
 from lando.errors import LandoError, UsageError
+from lando.failpoints import reach
 from lando.states.events import RefusalKind
 from lando.tasks import (
     AnswerLost,

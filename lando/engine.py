@@ -14,12 +14,10 @@ from typing import Any, Literal
 
 from lando import boottimes
 from lando.errors import UsageError
-from lando.job import Job, JobSpec
 from lando.ledger import Change, Effect, Hold, Ledger
 from lando.messages import Message
-from lando.records import replace
 from lando.room import Room
-from lando.states import MACHINE, Event, Fired, JobMachine, Policy, fire, requests
+from lando.states import create_requests as requests
 from lando.states.events import (
     Admitted,
     BootTimeout,
@@ -39,6 +37,9 @@ from lando.states.events import (
     WorkerStarted,
     WorkflowFinished,
 )
+from lando.states.job import Job, JobSpec
+from lando.states.machine import MACHINE, Event, Fired, JobMachine, Policy, fire
+from lando.states.records import replace
 from lando.states.table import EffectKind
 from lando.tasks import (
     AnswerLost,

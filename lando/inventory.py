@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from lando.cloud import FloatingIp, Quota, Server, Share
 from lando.errors import LandoError
-from lando.job import LIVE_STATES, Job
 from lando.observer import Belongings, Leaked, Sighting, Wanted, look
 from lando.site import Site
+from lando.states.job import LIVE_STATES, Job
 from lando.store import DEPLOYMENT_FACT, Swept
 from lando.views import Views
 

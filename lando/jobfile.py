@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lando import yamlfile
-from lando.job import DEFAULT_ATTEMPTS, JobSpec
 from lando.messages import MAX_BYTES
+from lando.states.job import DEFAULT_ATTEMPTS, JobSpec
 from lando.yamlfile import Document
 from lando.yamlsection import Section, kind, or_default
 

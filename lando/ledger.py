@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lando.job import Job, State
 from lando.states.events import RefusalKind
+from lando.states.job import Job, State
 from lando.states.table import EffectKind
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
 from lando.cloud import Cloud, CloudError, FloatingIp, Quota, Refused, Server, Size
-from lando.job import LIVE_STATES, Job
-from lando.states import Event
 from lando.states.events import BootFailed, ServerActive, ServerLost
+from lando.states.job import LIVE_STATES, Job
+from lando.states.machine import Event
 
 
 @dataclass(frozen=True)

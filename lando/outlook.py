@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 
-from lando.job import LIVE_STATES, Job
 from lando.observer import Belongings, Sighting
 from lando.room import Room, measure
+from lando.states.job import LIVE_STATES, Job
 
 
 class Outlook:

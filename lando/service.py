@@ -12,13 +12,13 @@ from collections.abc import Callable
 from lando import boottimes
 from lando.cloud import ServerRequest
 from lando.daemon import Daemon, Numbers
-from lando.daemonlock import DaemonLock
 from lando.effects import Effects
 from lando.engine import Engine, Pace
 from lando.errors import UsageError
 from lando.observer import Sweeper
 from lando.site import Site, new_secret
-from lando.states import Policy
+from lando.state_dir import DaemonLock
+from lando.states.machine import Policy
 from lando.store import Store
 from lando.tasks import SendCreate
 

@@ -12,15 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lando import bootscript, daemonlock, jobfile
+from lando import bootscript, jobfile
+from lando import state_dir as daemonlock
 from lando.bootscript import WorkerSettings
 from lando.cloud import Cloud, ServerRequest
 from lando.config import Config
 from lando.errors import UsageError
 from lando.filesystem import refuse_network_filesystem
-from lando.job import JobSpec
 from lando.queue import DeadLetters, Publisher, QueueUnavailable, WorkQueue
 from lando.queue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQueue
+from lando.states.job import JobSpec
 from lando.tasks import SendCreate
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lando.job import Job
 from lando.states.events import RefusalKind
+from lando.states.job import Job
 
 
 @dataclass(frozen=True)

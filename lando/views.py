@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lando import daemonlock
+from lando import state_dir as daemonlock
 from lando.errors import LandoError, UsageError
-from lando.job import ENDED_STATES, Job
 from lando.ledger import Change, Hold
 from lando.messages import Malformed, Message, decode
 from lando.queue.embedded import waiting
 from lando.site import Site
+from lando.states.job import ENDED_STATES, Job
 from lando.store import CLOUD_FACT, QUEUE_FACT, ROOM_FACT, JobView, Queries, Store
 from lando.store.transaction import display_name
 

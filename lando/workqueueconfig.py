@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from lando.secrets import Secret
+from lando.redaction import Secret
 from lando.yamlsection import Section, beside, kind
 
 AMQP_URL = re.compile(

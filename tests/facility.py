@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lando.cloud.nova import NovaCloud, ServerSettings, connect, with_password
-from lando.secrets import Secret
+from lando.redaction import Secret
 from tests.openstackfake import OpenStackFake
 
 SERVICES = {"keystone": "identity", "nova-api": "compute", "neutron-server": "network"}

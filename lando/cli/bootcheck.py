@@ -23,10 +23,10 @@ from lando.cli.submit import publish
 from lando.cloud import CloudError
 from lando.errors import LandoError
 from lando.findings import Finding
-from lando.job import Job, JobSpec
 from lando.messages import Message
 from lando.observer import Leaked, described
 from lando.site import Site
+from lando.states.job import Job, JobSpec
 from lando.views import Shown, Views
 
 LOOK = 0.1

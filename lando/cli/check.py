@@ -11,7 +11,8 @@ from typing import Literal
 
 import click
 
-from lando import bootscript, daemonlock
+from lando import bootscript
+from lando import state_dir as daemonlock
 from lando.cli.common import site
 from lando.errors import LandoError
 from lando.filesystem import refuse_network_filesystem

@@ -16,7 +16,7 @@ from lando.cli.common import note, site
 from lando.config import load
 from lando.errors import LandoError, UsageError
 from lando.queue.rabbitmq.accounts import accounts, as_json, definitions, script
-from lando.secrets import Secret
+from lando.redaction import Secret
 from lando.workqueueconfig import WorkQueueConfig
 
 CLIENT_CONFIG_NAME = "workerconfig.yml"

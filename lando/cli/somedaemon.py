@@ -6,11 +6,11 @@ import contextlib
 import threading
 import time
 
-from lando import daemonlock
-from lando.daemonlock import DaemonRunning
+from lando import state_dir as daemonlock
 from lando.errors import LandoError
 from lando.service import Service
 from lando.site import Site
+from lando.state_dir import DaemonRunning
 
 
 class SomeDaemon:

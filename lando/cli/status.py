@@ -9,7 +9,7 @@ import click
 
 from lando.cli import show
 from lando.cli.common import JobId, dump, note, views
-from lando.job import State
+from lando.states.job import State
 from lando.views import Shown, Views
 
 STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")

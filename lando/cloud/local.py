@@ -52,7 +52,7 @@ from lando.cloud import (
     launcher,
     processes,
 )
-from lando.crashpoints import reach
+from lando.failpoints import reach
 
 CREATE_STEPS = ("local-create-begun", "local-create-built", "local-create-placed", "local-create-started")
 """The crash points of ``create``, in order."""

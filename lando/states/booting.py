@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from lando.job import CreateRequest, Job
-from lando.records import replace
-from lando.states import changes, requests
+from lando.states import actions as changes
+from lando.states import create_requests as requests
 from lando.states.events import CreateAbsent, CreateRefused, CreateSent
+from lando.states.job import CreateRequest, Job
+from lando.states.records import replace
 from lando.states.table import EffectKind, Policy, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(

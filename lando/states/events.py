@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from lando.job import Outcome
+from lando.states.job import Outcome
 
 RefusalKind = Literal["quota", "rate_limit", "capacity", "unreachable", "job", "site"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lando.job import Job
-from lando.records import replace
 from lando.states.ended import rows
 from lando.states.events import Retry
+from lando.states.job import Job
+from lando.states.records import replace
 from lando.states.table import Policy, StateText, moves, refused
 
 TEXT = StateText(

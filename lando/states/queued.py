@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lando.job import CreateRequest, Job
-from lando.records import replace
 from lando.states.events import Admitted, Cancel, Rejected
+from lando.states.job import CreateRequest, Job
+from lando.states.records import replace
 from lando.states.table import Policy, StateText, ignored, moves, refused
 
 TEXT = StateText(

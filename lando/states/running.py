@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lando.states import changes, requests
+from lando.states import actions as changes
+from lando.states import create_requests as requests
 from lando.states.table import EffectKind, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(

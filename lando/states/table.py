@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lando.job import Job, State
+from lando.states.job import Job, State
 
 Answer = Literal["moves", "stays", "ignored", "refused"]
 EffectKind = Literal[

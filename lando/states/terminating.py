@@ -5,10 +5,11 @@ The only way out of owning a server: the job leaves when the create is resolved 
 
 from __future__ import annotations
 
-from lando.job import Job
-from lando.records import replace
-from lando.states import changes, requests
+from lando.states import actions as changes
+from lando.states import create_requests as requests
 from lando.states.events import ServerGone, WorkflowFinished
+from lando.states.job import Job
+from lando.states.records import replace
 from lando.states.table import Policy, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(

@@ -14,9 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from lando.job import Job
 from lando.ledger import Change
-from lando.records import replace
+from lando.states.job import Job
+from lando.states.records import replace
 from lando.store.tables import EFFECTS, HISTORY, JOBS, PROCESSED
 
 JOB_FIELDS = tuple(field.name for field in fields(Job))

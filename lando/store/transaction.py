@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from lando import boottimes
-from lando.job import LIVE_STATES, CreateRequest, Job, State
 from lando.ledger import Change, Effect, Hold, rank
 from lando.messages import Origin
-from lando.records import replace
+from lando.states.job import LIVE_STATES, CreateRequest, Job, State
+from lando.states.records import replace
 from lando.states.table import EffectKind
 from lando.store.database import errors
 from lando.store.pending import JOB_FIELDS, Pending

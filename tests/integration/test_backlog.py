@@ -11,12 +11,12 @@ from benchmarks.emptycloud import EmptyCloud
 from lando import config
 from lando.cloud import Server, ServerRequest
 from lando.daemon import BATCH
-from lando.job import Job, JobSpec
 from lando.ledger import Hold
 from lando.messages import Message
 from lando.queue.embedded import EmbeddedPublisher
 from lando.service import Service
 from lando.site import Site
+from lando.states.job import Job, JobSpec
 from lando.store import Store
 from tests.localsite import wait_for
 

@@ -49,7 +49,7 @@ from lando.cloud.nova import (
 )
 from lando.cloud.nova import checks as checking
 from lando.errors import UsageError
-from lando.secrets import Secret
+from lando.redaction import Secret
 from tests.openstackfake import Fault, OpenStackFake
 from tests.openstackfake.certificate import self_signed
 

@@ -23,7 +23,7 @@ from pika import frame, spec
 from lando.queue import QueueUnavailable
 from lando.queue.rabbitmq import Broker as Address
 from lando.queue.rabbitmq import RabbitMQPublisher
-from lando.secrets import Secret
+from lando.redaction import Secret
 from tests.broker import HOST, Broker, VirtualHost
 from tests.brokersite import BrokerSite
 from tests.localsite import BIN, QUICK, Gate, wait_for, workflow

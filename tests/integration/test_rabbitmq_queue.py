@@ -31,7 +31,7 @@ from lando.queue.rabbitmq.letters import MAX_REASON, RabbitMQLetters
 from lando.queue.rabbitmq.publisher import Outgoing
 from lando.queue.rabbitmq.session import MAX_BUFFERED, PREFETCH
 from lando.queue.rabbitmq.topology import QueueType
-from lando.secrets import Secret
+from lando.redaction import Secret
 from tests import broker as servers
 from tests.broker import Account, VirtualHost, free_ports, require_server
 from tests.localsite import wait_for

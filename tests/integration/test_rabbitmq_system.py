@@ -22,7 +22,7 @@ from lando.queue.rabbitmq import Broker as Address
 from lando.queue.rabbitmq import RabbitMQPublisher
 from lando.queue.rabbitmq.broker import ACCESS_REFUSED, PRECONDITION_FAILED
 from lando.queue.rabbitmq.publisher import Outgoing
-from lando.secrets import Secret
+from lando.redaction import Secret
 from tests.broker import HOST, Account, Broker, VirtualHost
 from tests.brokersite import BrokerSite, cpu_seconds, within
 from tests.localsite import CONFIG, Gate, wait_for, workflow

@@ -13,9 +13,9 @@ from itertools import chain
 from typing import NamedTuple, TypeVar, get_args
 
 from lando.engine import server_name
-from lando.job import Job
 from lando.ledger import Effect
 from lando.states.events import RefusalKind
+from lando.states.job import Job
 from lando.tasks import (
     AnswerLost,
     Attached,

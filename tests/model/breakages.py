@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lando.job import CreateRequest, Job, State
 from lando.ledger import Effect, Ledger
 from lando.observer import Leaked, Sighting, Sweeper
-from lando.states import TABLE, Event, Row, build, changes, requests, terminating
+from lando.states import actions as changes
+from lando.states import create_requests as requests
+from lando.states import terminating
 from lando.states.events import CreateAbsent, CreateRefused
+from lando.states.job import CreateRequest, Job, State
+from lando.states.machine import TABLE, Event, Row, build
 from lando.states.table import Policy, ignored, moves
 from lando.tasks import AnswerLost, DeleteServers, Result, SendCreate, Task, Trouble
 
@@ -205,7 +208,7 @@ BREAKAGES = (
     Breakage(
         "void tokens count",
         "void tokens change nothing",
-        patches={"lando.states.requests.reporting": reporting_whatever_status},
+        patches={"lando.states.create_requests.reporting": reporting_whatever_status},
     ),
     Breakage(
         "the cancel of a pending retry is ignored",
@@ -248,7 +251,7 @@ BREAKAGES = (
         "creates that were sent are withdrawn",
         "the daemon is never refused",
         ASK,
-        patches={"lando.states.requests.withdraw_unsent": withdraw_everything},
+        patches={"lando.states.create_requests.withdraw_unsent": withdraw_everything},
     ),
     Breakage(
         "a refusal outweighs the worker's word",
@@ -260,7 +263,7 @@ BREAKAGES = (
         "an absence of before the worker's word counts",
         "no server is left behind",
         FAULT,
-        patches={"lando.states.requests.adopt": adopt_remembering_absence},
+        patches={"lando.states.create_requests.adopt": adopt_remembering_absence},
     ),
     # creates
     Breakage("one look concludes absence", "one server a job", FAULT, _one_look()),
@@ -270,7 +273,7 @@ BREAKAGES = (
         "one request is adopted",
         FAULT,
         table("booting", "create_absent", without_voiding),
-        {"lando.states.requests.adopt": adopt_without_voiding},
+        {"lando.states.create_requests.adopt": adopt_without_voiding},
     ),
     Breakage("absence concludes nothing", "every job can end", ASK, _no_conclusion()),
     # the outbox, admission, the sweeper

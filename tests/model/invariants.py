@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lando.job import ENDED_STATES, LIVE_STATES, Job, Outcome
-from lando.states import requests
+from lando.states import create_requests as requests
+from lando.states.job import ENDED_STATES, LIVE_STATES, Job, Outcome
 
 from .ledger import Books
 from .rules import Broken, Rules, is_valid

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lando import boottimes
-from lando.job import LIVE_STATES, Job, State
 from lando.ledger import Change, Effect, Hold, rank
+from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
 
 

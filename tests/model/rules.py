@@ -14,11 +14,11 @@ from lando import observer
 from lando.cloud import FloatingIp, Server, ServerStatus
 from lando.engine import Engine, Pace
 from lando.errors import UsageError
-from lando.job import LIVE_STATES, Job, JobSpec, Outcome
 from lando.ledger import Effect, Ledger
 from lando.observer import Leaked, Sighting, Sweeper
-from lando.states import MACHINE, Event, Fired, JobMachine, Policy
 from lando.states.events import BootTimeout, RunTimeout, WorkerLost
+from lando.states.job import LIVE_STATES, Job, JobSpec, Outcome
+from lando.states.machine import MACHINE, Event, Fired, JobMachine, Policy
 from lando.tasks import Result, SendCreate, Task
 
 from .ledger import Books, MemoryLedger

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from lando.states import TABLE
+from lando.states.machine import TABLE
 from tests.model.breakages import BREAKAGES, Breakage
 from tests.model.explore import Exploration, explore
 from tests.model.scenarios import USUAL

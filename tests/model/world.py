@@ -8,9 +8,9 @@ from functools import cache
 from itertools import count, islice
 from typing import Literal, NamedTuple
 
-from lando.job import Job, Outcome
 from lando.ledger import Effect
 from lando.messages import Message
+from lando.states.job import Job, Outcome
 from lando.tasks import (
     AnswerLost,
     Attached,

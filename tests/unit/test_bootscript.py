@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from lando.bootscript import MAX_BASE64, WorkerSettings, installed_command, render
 from lando.errors import UsageError
-from lando.job import JobSpec
+from lando.states.job import JobSpec
 from lando_worker.inputs import yaml_safe_json
 
 SETTINGS = WorkerSettings("/lando/lando_worker.sh", {"kind": "embedded", "database": "/x/lando.db"})

@@ -12,8 +12,8 @@ import pytest
 
 from lando.bootscript import BOOTSTRAP, MAX_BASE64, WorkerSettings, render
 from lando.config import load
-from lando.job import Job, JobSpec
 from lando.site import Site
+from lando.states.job import Job, JobSpec
 from lando.tasks import SendCreate
 
 SOURCE = "git+https://git.example.org/lando-fsm.git@v1"

@@ -18,7 +18,7 @@ from lando import config
 from lando.config import Config
 from lando.errors import UsageError
 from lando.filesystem import refuse_network_filesystem
-from lando.secrets import Secret
+from lando.redaction import Secret
 from lando.workqueueconfig import Tls, WorkQueueConfig
 
 SAMPLE = Path(__file__).parents[2] / "landoconfig.sample"

@@ -15,9 +15,9 @@ import pytest
 from lando import diagrams
 from lando.config import Timeouts
 from lando.errors import LandoError
-from lando.job import State
 from lando.ledger import Change
-from lando.states import EVENTS, MACHINE, STATES, RowTransition
+from lando.states.job import State
+from lando.states.machine import EVENTS, MACHINE, STATES, RowTransition
 
 COMMITTED = Path(__file__).parents[2] / "diagrams"
 NAMES = {event.name for event in EVENTS}

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import pytest
 
-from lando import config, inventory, job, jobfile, messages, views
+from lando import config, inventory, jobfile, messages, views
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
 from lando.cloud import Server
@@ -29,6 +29,7 @@ from lando.queue.rabbitmq.names import (
 )
 from lando.queue.rabbitmq.topology import DEAD_LETTER_BYTES_KEPT, DEAD_LETTERS_KEPT, DELIVERY_LIMIT
 from lando.site import MAX_AUTHORITIES
+from lando.states import job
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

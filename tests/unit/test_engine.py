@@ -16,13 +16,13 @@ from lando import boottimes
 from lando.cloud import Quota, Share, Size
 from lando.engine import CONSOLE_TRIES, Engine, Pace, Taken, server_name
 from lando.errors import UsageError
-from lando.job import Job, JobSpec
 from lando.ledger import Effect, Hold, Ledger
 from lando.messages import Message
-from lando.records import replace
 from lando.room import Room
-from lando.states import Event, Policy
 from lando.states.events import BootFailed, BootTimeout, CreateSent, RunTimeout, ServerActive, WorkerLost
+from lando.states.job import Job, JobSpec
+from lando.states.machine import Event, Policy
+from lando.states.records import replace
 from lando.store import StaleRecord, Store
 from lando.store.transaction import MAX_LOG, Transaction
 from lando.tasks import (

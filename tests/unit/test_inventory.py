@@ -12,8 +12,8 @@ from lando.cli.show import last_lines
 from lando.cloud import Server
 from lando.config import load
 from lando.inventory import Stock, take_stock
-from lando.job import CreateRequest, Job
 from lando.site import Site
+from lando.states.job import CreateRequest, Job
 from lando.store import Store
 from lando.views import Views
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lando import jobfile, yamlfile
 from lando.errors import UsageError
-from lando.job import JobSpec
+from lando.states.job import JobSpec
 from lando.store.transaction import display_name
 
 MINIMAL = """\

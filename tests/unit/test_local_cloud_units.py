@@ -228,7 +228,7 @@ def test_a_vm_without_readable_marks_is_still_listed(tmp_path: Path) -> None:
 
 
 CRASH = (
-    "import sys; from lando.crashpoints import reach\n"
+    "import sys; from lando.failpoints import reach\n"
     "for name in ('a', 'b', 'a'): print(name, flush=True); reach(name)\n"
 )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lando.cloud import Quota, Server, Share, Size
-from lando.job import CreateRequest, Job
 from lando.observer import Sighting
 from lando.outlook import Outlook
+from lando.states.job import CreateRequest, Job
 
 ONE = Size(1, 1, 512)
 

@@ -9,9 +9,9 @@ import pytest
 from benchmarks.emptycloud import EmptyCloud
 from lando import observer
 from lando.cloud import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
-from lando.job import CreateRequest, Job
 from lando.observer import Belongings, Sighting, Sweeper, Wanted
 from lando.outlook import Outlook
+from lando.states.job import CreateRequest, Job
 
 SMALL = Size(1, 1, 512)
 LIMITS = Quota(Share(0, 10), Share(0, 20), Share(0, 51_200))

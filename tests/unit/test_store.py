@@ -20,8 +20,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from lando.errors import UsageError
-from lando.job import CreateRequest, Job, State
 from lando.ledger import Change, Hold
+from lando.states.job import CreateRequest, Job, State
 from lando.store import HEAD, StaleRecord, Store, StoreUnavailable
 from lando.store.tables import METADATA
 from lando.store.transaction import MAX_LOG

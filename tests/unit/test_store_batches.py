@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lando.job import CreateRequest, Job
 from lando.ledger import Change
-from lando.records import replace
+from lando.states.job import CreateRequest, Job
+from lando.states.records import replace
 from lando.store import StaleRecord, Store, Transaction
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from lando.secrets import looks_secret, mask, secret_values, strip_url, url_secrets
+from lando.redaction import looks_secret, mask, secret_values, strip_url, url_secrets
 
 SECRET_KEYS = """password db_password dbPassword DBPASSWORD passwd secret client-secret token AUTH_TOKEN
     apiKey api_key aws.secret.access.key private_key privateKey password2 credential credentials

@@ -94,7 +94,7 @@ def _reporting(settings: Settings, vm: Path, params: Path) -> tuple[Reporter, Lo
 
 
 def _secrets(settings: Settings, params: Path) -> list[str]:
-    from lando.secrets import secret_values  # noqa: PLC0415
+    from lando.redaction import secret_values  # noqa: PLC0415
     from lando_worker.inputs import InputError, read  # noqa: PLC0415
 
     try:

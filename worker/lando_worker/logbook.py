@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 
-from lando.secrets import mask
+from lando.redaction import mask
 
 PIECE = 16 * 1024
 """Bytes of log in one report."""

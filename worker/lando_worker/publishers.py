@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lando.queue import Publisher
-from lando.secrets import Secret
+from lando.redaction import Secret
 
 
 def open_publisher(queue: Mapping[str, Any]) -> Publisher:

@@ -18,7 +18,7 @@ from keystoneauth1.exceptions import ClientException
 from keystoneauth1.plugin import BaseAuthPlugin
 
 from lando.errors import UsageError
-from lando.secrets import Secret
+from lando.redaction import Secret
 
 CLOUDS_FILE = "clouds.yaml"
 SECURE_FILE = "secure.yaml"

@@ -21,7 +21,7 @@ from lando.queue.rabbitmq.names import (
     daemon_permissions,
     worker_permissions,
 )
-from lando.secrets import Secret
+from lando.redaction import Secret
 from lando.workqueueconfig import WorkQueueConfig
 
 SALT_BYTES = 4

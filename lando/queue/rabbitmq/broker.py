@@ -13,7 +13,7 @@ from pika import exceptions
 
 from lando.errors import LandoError, UsageError
 from lando.queue import QueueAbsent, QueueUnavailable
-from lando.secrets import Secret
+from lando.redaction import Secret
 
 GUEST = " (guest may log in only on the broker's own machine)"
 CONNECT_TIMEOUT = 10.0

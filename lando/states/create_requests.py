@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 
-from lando.job import CreateRequest, Job, RequestStatus
-from lando.records import replace
 from lando.states.events import CreateAbsent, CreateRefused, CreateSent, Report, ServerCreated
+from lando.states.job import CreateRequest, Job, RequestStatus
+from lando.states.records import replace
 
 AboutRequest = CreateSent | CreateRefused | CreateAbsent | ServerCreated
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from transitions import Machine, Transition
 
-from lando.job import Job, State
-from lando.records import replace
 from lando.states import booting, done, failed, queued, running, terminating
 from lando.states.events import EVENTS, Event, ServerCreated
+from lando.states.job import Job, State
+from lando.states.records import replace
 from lando.states.table import Answer, EffectKind, Policy, Row, StateText
 
 __all__ = ["EVENTS", "MACHINE", "STATES", "TABLE", "Event", "Fired", "Order", "Policy", "Row", "fire"]

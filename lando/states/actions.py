@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from lando.job import Job, Outcome
-from lando.records import replace
-from lando.states import requests
+from lando.states import create_requests as requests
 from lando.states.events import (
     BootFailed,
     Cancel,
@@ -18,6 +16,8 @@ from lando.states.events import (
     WorkerLost,
     WorkflowFinished,
 )
+from lando.states.job import Job, Outcome
+from lando.states.records import replace
 from lando.states.table import Policy
 
 
