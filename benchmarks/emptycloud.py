@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lando.cloud import Quota, Server, Share, Size
+from lando.cloud.interface import Quota, Server, Share, Size
 
 
 class EmptyCloud:

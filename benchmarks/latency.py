@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.emptycloud import EmptyCloud
 from lando import config
-from lando.cloud import Refused, Server, ServerRequest
+from lando.cloud.interface import Refused, Server, ServerRequest
 from lando.messages import Message
 from lando.service import Service
 from lando.site import Site

@@ -28,16 +28,16 @@ import pika
 
 from benchmarks.emptycloud import EmptyCloud
 from lando import config
-from lando.cloud import Server, ServerRequest
+from lando.cloud.interface import Server, ServerRequest
 from lando.daemon import BATCH
 from lando.messages import Message
-from lando.queue import Delivery
-from lando.queue.rabbitmq import RabbitMQPublisher, RabbitMQQueue
-from lando.queue.rabbitmq.publisher import Outgoing
-from lando.queue.rabbitmq.session import PREFETCH, Session
 from lando.service import Service
 from lando.site import Site
 from lando.states.job import JobSpec
+from lando.workqueue.interface import Delivery
+from lando.workqueue.rabbitmq import RabbitMQPublisher, RabbitMQQueue
+from lando.workqueue.rabbitmq.publisher import Outgoing
+from lando.workqueue.rabbitmq.session import PREFETCH, Session
 from tests.broker import URL, Broker, VirtualHost, at_url
 
 WARM_UP = 21

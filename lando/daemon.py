@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lando import observer
-from lando.cloud import Cloud, CloudError, Server
+from lando.cloud.interface import Cloud, CloudError, Server
 from lando.effects import Effects
 from lando.engine import Admission, Engine, Taken
 from lando.errors import UsageError
@@ -29,7 +29,6 @@ from lando.messages import Malformed, Message, Origin, decode
 from lando.observer import Leaked, Sighting, Sweeper, Wanted
 from lando.outlook import Outlook
 from lando.pool import Pool
-from lando.queue import Delivery, QueueUnavailable, WorkQueue, whose
 from lando.states.job import LIVE_STATES
 from lando.states.table import EffectKind
 from lando.store import (
@@ -41,6 +40,7 @@ from lando.store import (
     Transaction,
 )
 from lando.tasks import DeleteServers, Result, Task
+from lando.workqueue.interface import Delivery, QueueUnavailable, WorkQueue, whose
 
 log = logging.getLogger("lando")
 

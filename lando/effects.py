@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from lando.cloud import (
+from lando.cloud.interface import (
     Ambiguous,
     Cloud,
     CloudError,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lando.cloud import FloatingIp, Quota, Server, Share
+from lando.cloud.interface import FloatingIp, Quota, Server, Share
 from lando.errors import LandoError
 from lando.observer import Belongings, Leaked, Sighting, Wanted, look
 from lando.site import Site

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
-from lando.cloud import Cloud, CloudError, FloatingIp, Quota, Refused, Server, Size
+from lando.cloud.interface import Cloud, CloudError, FloatingIp, Quota, Refused, Server, Size
 from lando.states.events import BootFailed, ServerActive, ServerLost
 from lando.states.job import LIVE_STATES, Job
 from lando.states.machine import Event

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from lando.cloud import Quota, Server, Size
+from lando.cloud.interface import Quota, Server, Size
 
 ONE = Size(servers=1)
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from lando import boottimes
-from lando.cloud import ServerRequest
+from lando.cloud.interface import ServerRequest
 from lando.daemon import Daemon, Numbers
 from lando.effects import Effects
 from lando.engine import Engine, Pace

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 from lando import bootscript, jobfile
 from lando import state_dir as daemonlock
 from lando.bootscript import WorkerSettings
-from lando.cloud import Cloud, ServerRequest
+from lando.cloud.interface import Cloud, ServerRequest
 from lando.config import Config
 from lando.errors import UsageError
 from lando.filesystem import refuse_network_filesystem
-from lando.queue import DeadLetters, Publisher, QueueUnavailable, WorkQueue
-from lando.queue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQueue
 from lando.states.job import JobSpec
 from lando.tasks import SendCreate
+from lando.workqueue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQueue
+from lando.workqueue.interface import DeadLetters, Publisher, QueueUnavailable, WorkQueue
 
 if TYPE_CHECKING:
     from lando.cloud.nova import Account, NovaCloud, ServerSettings
-    from lando.queue.rabbitmq import Broker, Names
+    from lando.workqueue.rabbitmq import Broker, Names
 
 PATIENCE = 20.0
 """Seconds that a broker's confirmation is waited for."""
@@ -72,7 +72,7 @@ class Site:
         Raises:
             UsageError: a certificate cannot be read.
         """
-        from lando.queue.rabbitmq import Broker, Tls  # noqa: PLC0415 - only where there is one
+        from lando.workqueue.rabbitmq import Broker, Tls  # noqa: PLC0415 - only where there is one
 
         queue = self.config.work_queue
         assert queue is not None
@@ -98,7 +98,7 @@ class Site:
     @property
     def worker_broker(self) -> Broker:
         """The same with the workers' account, and without a certificate, which VMs do not get."""
-        from lando.queue.rabbitmq import Tls  # noqa: PLC0415
+        from lando.workqueue.rabbitmq import Tls  # noqa: PLC0415
 
         queue = self.config.work_queue
         assert queue is not None and queue.worker_username is not None and queue.worker_password is not None
@@ -118,7 +118,7 @@ class Site:
             UsageError: they will not.
         """
         if self.embedded_queue is None:
-            from lando.queue.rabbitmq.inspection import look  # noqa: PLC0415
+            from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415
 
             with contextlib.suppress(QueueUnavailable):  # the daemon waits for the broker
                 look(self.worker_broker, self.names.queue)
@@ -126,7 +126,7 @@ class Site:
     @cached_property
     def names(self) -> Names:
         """What there is on the broker."""
-        from lando.queue.rabbitmq import Names  # noqa: PLC0415
+        from lando.workqueue.rabbitmq import Names  # noqa: PLC0415
 
         assert self.config.work_queue is not None
         return Names(self.config.work_queue.queue_name)
@@ -174,7 +174,7 @@ class Site:
         if self.embedded_queue is not None:
             self.prepare_state_dir()
             return EmbeddedPublisher(self.embedded_queue, "client", account())
-        from lando.queue.rabbitmq import RabbitMQPublisher  # noqa: PLC0415
+        from lando.workqueue.rabbitmq import RabbitMQPublisher  # noqa: PLC0415
 
         return RabbitMQPublisher(self.broker, self.names.commands, self.names.queue, patience)
 
@@ -182,7 +182,7 @@ class Site:
         """What the daemon reads."""
         if self.embedded_queue is not None:
             return EmbeddedQueue(self.embedded_queue)
-        from lando.queue.rabbitmq import RabbitMQQueue  # noqa: PLC0415
+        from lando.workqueue.rabbitmq import RabbitMQQueue  # noqa: PLC0415
 
         assert self.config.work_queue is not None
         return RabbitMQQueue(self.broker, self.names, self.config.work_queue.queue_type)
@@ -191,7 +191,7 @@ class Site:
         """What could not be understood."""
         if self.embedded_queue is not None:
             return EmbeddedLetters(self.embedded_queue)
-        from lando.queue.rabbitmq.letters import RabbitMQLetters  # noqa: PLC0415
+        from lando.workqueue.rabbitmq.dead_letters import RabbitMQLetters  # noqa: PLC0415
 
         return RabbitMQLetters(self.broker, self.names)
 
@@ -203,7 +203,7 @@ class Site:
         """
         if self.embedded_queue is not None:
             return daemonlock.running(self.daemon_lock) is not None
-        from lando.queue.rabbitmq.inspection import look  # noqa: PLC0415
+        from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415
 
         found = look(self.broker, self.names.queue)
         return found is not None and found.readers > 0
@@ -213,7 +213,7 @@ class Site:
         """Where servers are made."""
         if self.config.cloud == "openstack":
             return self.openstack
-        from lando.cloud.local import LocalCloud  # noqa: PLC0415 - only the daemon needs it
+        from lando.cloud.local.driver import LocalCloud  # noqa: PLC0415 - only the daemon needs it
 
         return LocalCloud(self.config.state_dir)
 

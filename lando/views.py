@@ -14,11 +14,11 @@ from lando import state_dir as daemonlock
 from lando.errors import LandoError, UsageError
 from lando.ledger import Change, Hold
 from lando.messages import Malformed, Message, decode
-from lando.queue.embedded import waiting
 from lando.site import Site
 from lando.states.job import ENDED_STATES, Job
 from lando.store import CLOUD_FACT, QUEUE_FACT, ROOM_FACT, JobView, Queries, Store
 from lando.store.transaction import display_name
+from lando.workqueue.embedded import waiting
 
 LEAKING_TRIES = 5
 """After so many failed deletions a server is shown as leaking."""
@@ -222,7 +222,7 @@ class Views:
         """How many messages wait in a broker's queue; the embedded one shows the jobs themselves."""
         if self._site.embedded_queue is not None:
             return 0
-        from lando.queue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
+        from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
 
         try:
             found = look(self._site.broker, self._site.names.queue)

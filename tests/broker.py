@@ -28,7 +28,7 @@ import pika.exceptions
 import pytest
 import yaml
 
-from lando.queue.rabbitmq.names import Names, client_permissions, daemon_permissions, worker_permissions
+from lando.workqueue.rabbitmq.names import Names, client_permissions, daemon_permissions, worker_permissions
 from tests.broker_guard import GUARD_PID, SERVER_PID, processes
 
 URL = "LANDO_TEST_AMQP_URL"

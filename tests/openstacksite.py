@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lando import jobfile
-from lando.cloud import FloatingIp, Server, ServerRequest
+from lando.cloud.interface import FloatingIp, Server, ServerRequest
 from lando.config import load
 from lando.engine import server_name
 from lando.ledger import Change

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from lando.cloud import Size
+from lando.cloud.interface import Size
 from tests.facility import Facility, connect_to
 
 

@@ -20,9 +20,9 @@ from lando.cli.common import note, send
 from lando.cli.following import Waiting
 from lando.cli.somedaemon import SomeDaemon
 from lando.cli.submit import publish
-from lando.cloud import CloudError
+from lando.cloud.check_result import Finding
+from lando.cloud.interface import CloudError
 from lando.errors import LandoError
-from lando.findings import Finding
 from lando.messages import Message
 from lando.observer import Leaked, described
 from lando.site import Site

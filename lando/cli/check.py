@@ -14,13 +14,13 @@ import click
 from lando import bootscript
 from lando import state_dir as daemonlock
 from lando.cli.common import site
+from lando.cloud.check_result import Finding
 from lando.errors import LandoError
 from lando.filesystem import refuse_network_filesystem
-from lando.findings import Finding
-from lando.queue.embedded import waiting
 from lando.site import Site
 from lando.store import HEAD, schema_version
 from lando.views import is_there
+from lando.workqueue.embedded import waiting
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ENGINE_PATIENCE = 10.0
@@ -148,7 +148,7 @@ def _queue(here: Site) -> tuple[Literal["ok", "warning"], str]:
 
 
 def _rabbitmq(here: Site) -> tuple[Literal["ok", "warning"], str]:
-    from lando.queue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
+    from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
 
     found = look(here.broker, here.names.queue)
     where = f"RabbitMQ at {here.broker}, queue {here.names.queue!r}"
@@ -164,7 +164,7 @@ def _rabbitmq(here: Site) -> tuple[Literal["ok", "warning"], str]:
 def _worker_account(here: Site) -> tuple[Literal["ok", "warning"], str]:
     if here.embedded_queue is not None:
         return "ok", "embedded: none is needed"
-    from lando.queue.rabbitmq.inspection import rights  # noqa: PLC0415
+    from lando.workqueue.rabbitmq.inspection import rights  # noqa: PLC0415
 
     who = f"{here.worker_broker.username!r}"
     found = rights(here.worker_broker, here.names)

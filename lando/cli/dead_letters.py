@@ -8,8 +8,8 @@ import click
 
 from lando.cli.common import dump, note, site, tell_if_no_daemon
 from lando.errors import UsageError
-from lando.queue import DeadLetter, whose
 from lando.views import rfc3339
+from lando.workqueue.interface import DeadLetter, whose
 
 
 @click.command("dead-letters")

@@ -15,8 +15,8 @@ import click
 from lando.cli.common import note, site
 from lando.config import load
 from lando.errors import LandoError, UsageError
-from lando.queue.rabbitmq.accounts import accounts, as_json, definitions, script
 from lando.redaction import Secret
+from lando.workqueue.rabbitmq.accounts import accounts, as_json, definitions, script
 from lando.workqueueconfig import WorkQueueConfig
 
 CLIENT_CONFIG_NAME = "workerconfig.yml"

@@ -9,7 +9,7 @@ import click
 
 from lando.cli.common import dump, note, site
 from lando.cli.show import aligned, duration, printable
-from lando.cloud import Cloud, CloudError
+from lando.cloud.interface import Cloud, CloudError
 from lando.errors import UsageError
 from lando.inventory import Item, Stock, require_database, take_stock
 from lando.observer import Leaked, Sweeper, delete, described, kind_of

@@ -12,8 +12,8 @@ from lando import jobfile
 from lando.cli.common import dump, note, send, site, tell_if_no_daemon
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
-from lando.queue import QueueAbsent, QueueUnavailable
 from lando.site import Site
+from lando.workqueue.interface import QueueAbsent, QueueUnavailable
 
 PATIENCE = 60.0
 """Seconds for which a message is repeated until the queue confirms it."""

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from lando.errors import LandoError, UsageError
-from lando.queue.embedded import use_write_ahead_log
+from lando.workqueue.embedded import use_write_ahead_log
 
 HEAD = "0003"
 """The schema version that this program reads and writes."""

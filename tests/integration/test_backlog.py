@@ -9,15 +9,15 @@ from pathlib import Path
 
 from benchmarks.emptycloud import EmptyCloud
 from lando import config
-from lando.cloud import Server, ServerRequest
+from lando.cloud.interface import Server, ServerRequest
 from lando.daemon import BATCH
 from lando.ledger import Hold
 from lando.messages import Message
-from lando.queue.embedded import EmbeddedPublisher
 from lando.service import Service
 from lando.site import Site
 from lando.states.job import Job, JobSpec
 from lando.store import Store
+from lando.workqueue.embedded import EmbeddedPublisher
 from tests.localsite import wait_for
 
 

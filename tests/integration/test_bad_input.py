@@ -18,9 +18,9 @@ from lando.cli.submit import publish
 from lando.config import load
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.queue import QueueUnavailable
-from lando.queue.embedded import EmbeddedPublisher
 from lando.site import Site
+from lando.workqueue.embedded import EmbeddedPublisher
+from lando.workqueue.interface import QueueUnavailable
 from tests.localsite import QUICK, Gate, LocalSite, wait_for, workflow
 
 # values

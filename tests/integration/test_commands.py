@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lando.messages import Message
-from lando.queue.embedded import EmbeddedPublisher
+from lando.workqueue.embedded import EmbeddedPublisher
 from tests.localsite import QUICK, Gate, LocalSite, wait_for, workflow
 
 CLEAN = ["queued", "booting", "running", "terminating", "done"]

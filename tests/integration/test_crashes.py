@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lando.cloud.local import CREATE_STEPS
+from lando.cloud.local.driver import CREATE_STEPS
 from tests.localsite import CONFIG, LocalSite, wait_for, workflow
 
 STEPS = (

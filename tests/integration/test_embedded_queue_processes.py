@@ -16,8 +16,8 @@ from typing import IO
 
 import pytest
 
-from lando.queue import embedded
-from lando.queue.embedded import EmbeddedPublisher, EmbeddedQueue, waiting
+from lando.workqueue import embedded
+from lando.workqueue.embedded import EmbeddedPublisher, EmbeddedQueue, waiting
 
 LONG = 30.0
 """Seconds: what a test waits that waits in vain."""
@@ -29,8 +29,8 @@ UNPRIVILEGED = ["65534"] if os.geteuid() == 0 else []
 PUBLISHER = """
 import os, sys
 from pathlib import Path
-from lando.queue import QueueUnavailable
-from lando.queue.embedded import EmbeddedPublisher
+from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.embedded import EmbeddedPublisher
 
 if len(sys.argv) > 1:
     os.setuid(int(sys.argv[1]))
@@ -51,7 +51,7 @@ for line in sys.stdin:
 READER = """
 import sys, time
 from pathlib import Path
-from lando.queue.embedded import EmbeddedQueue
+from lando.workqueue.embedded import EmbeddedQueue
 
 queue = EmbeddedQueue(Path(sys.argv[1]))
 print("ready", flush=True)

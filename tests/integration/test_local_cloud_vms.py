@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from lando.cloud import NoCapacity, Server, ServerRequest, ServerStatus, Unreachable, launcher, processes
-from lando.cloud.local import CREATE_STEPS, LocalCloud
+from lando.cloud.interface import NoCapacity, Server, ServerRequest, ServerStatus, Unreachable
+from lando.cloud.local import launcher, processes
+from lando.cloud.local.driver import CREATE_STEPS, LocalCloud
 
 WAIT_SECONDS = 30.0
 GRACE = 0.2
@@ -27,8 +28,8 @@ GRACE = 0.2
 CREATE = """
 import json, sys
 from pathlib import Path
-from lando.cloud import ServerRequest
-from lando.cloud.local import LocalCloud
+from lando.cloud.interface import ServerRequest
+from lando.cloud.local.driver import LocalCloud
 request = json.loads(sys.argv[2])
 request["user_data"] = request["user_data"].encode()
 print(LocalCloud(Path(sys.argv[1])).create(ServerRequest(**request)).status, flush=True)
@@ -481,7 +482,7 @@ def test_a_delete_cut_by_kill_9_goes_on(cloud: LocalCloud, root: Path, tmp_path:
     cloud.create(vm)
     pid = pid_in(tmp_path / "pid")
     code = (
-        "import sys; from pathlib import Path; from lando.cloud.local import LocalCloud\n"
+        "import sys; from pathlib import Path; from lando.cloud.local.driver import LocalCloud\n"
         "LocalCloud(Path(sys.argv[1]), term_grace=1000).delete(sys.argv[2]); print('deleting', flush=True)\n"
         "sys.stdin.read()"
     )
@@ -530,7 +531,7 @@ def test_a_create_that_was_under_way_does_not_surface_after_the_delete(
         if step == "local-create-built":
             LocalCloud(root).delete(vm.mark)
 
-    monkeypatch.setattr("lando.cloud.local.reach", delete_meanwhile)
+    monkeypatch.setattr("lando.cloud.local.driver.reach", delete_meanwhile)
     with pytest.raises(Unreachable, match="was deleted"):
         cloud.create(vm)
     assert cloud.servers() == []

@@ -1,4 +1,4 @@
-"""The driver for OpenStack keeps the contract of ``lando.cloud``: against the fake, and against a real cloud.
+"""The driver for OpenStack keeps the contract of a cloud: against the fake, and against a real cloud.
 
 The real one is described by LANDO_TEST_OPENSTACK: JSON, or a file of it, with auth_url, username, password,
 project_name, image, flavor, network, key_name, external_network; and, for what a plain account cannot
@@ -26,7 +26,7 @@ import pytest
 
 pytest.importorskip("novaclient", reason="python-novaclient is not installed")
 
-from lando.cloud import (
+from lando.cloud.interface import (
     Ambiguous,
     CloudError,
     QuotaExceeded,
@@ -697,7 +697,7 @@ def test_a_create_whose_answer_says_nothing_is_found_by_its_mark(fake: Project, 
 
 
 def test_a_create_that_is_late_is_not_sent_again(fake: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lando.cloud.nova.wire.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("lando.cloud.nova.session.ANSWER_SECONDS", 0.5)
     cloud, request = fake.cloud(), fake.request()
     fake.fake.faults.add(Fault(CREATE, work="once", hang=1.0))
     with pytest.raises(Ambiguous, match="no answer in time"):

@@ -16,8 +16,8 @@ import pytest
 from lando import cli
 from lando.cli import client as client_command
 from lando.cli import submit
-from lando.queue.rabbitmq import broker as of_broker
-from lando.queue.rabbitmq import inspection, publisher
+from lando.workqueue.rabbitmq import broker as of_broker
+from lando.workqueue.rabbitmq import inspection, publisher
 from tests.broker import HOST, Broker, Certificates, VirtualHost, free_ports
 from tests.localsite import CONFIG, LocalSite, wait_for, workflow
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 from pika import frame, spec
 
-from lando.queue import QueueUnavailable
-from lando.queue.rabbitmq import Broker as Address
-from lando.queue.rabbitmq import RabbitMQPublisher
 from lando.redaction import Secret
+from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.rabbitmq import Broker as Address
+from lando.workqueue.rabbitmq import RabbitMQPublisher
 from tests.broker import HOST, Broker, VirtualHost
 from tests.brokersite import BrokerSite
 from tests.localsite import BIN, QUICK, Gate, wait_for, workflow

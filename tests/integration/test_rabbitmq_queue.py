@@ -25,13 +25,13 @@ import pika.exceptions
 import pytest
 
 from lando.errors import LandoError, UsageError
-from lando.queue import Delivery, QueueAbsent, QueueUnavailable
-from lando.queue.rabbitmq import Broker, RabbitMQPublisher, RabbitMQQueue, consumer, session
-from lando.queue.rabbitmq.letters import MAX_REASON, RabbitMQLetters
-from lando.queue.rabbitmq.publisher import Outgoing
-from lando.queue.rabbitmq.session import MAX_BUFFERED, PREFETCH
-from lando.queue.rabbitmq.topology import QueueType
 from lando.redaction import Secret
+from lando.workqueue.interface import Delivery, QueueAbsent, QueueUnavailable
+from lando.workqueue.rabbitmq import Broker, RabbitMQPublisher, RabbitMQQueue, consumer, session
+from lando.workqueue.rabbitmq.dead_letters import MAX_REASON, RabbitMQLetters
+from lando.workqueue.rabbitmq.publisher import Outgoing
+from lando.workqueue.rabbitmq.session import MAX_BUFFERED, PREFETCH
+from lando.workqueue.rabbitmq.topology import QueueType
 from tests import broker as servers
 from tests.broker import Account, VirtualHost, free_ports, require_server
 from tests.localsite import wait_for
@@ -294,8 +294,8 @@ def test_more_than_the_prefetch_waits_for_acks(
 
 READER = """
 import resource, sys
-from lando.queue import QueueUnavailable
-from lando.queue.rabbitmq import Broker, Names, RabbitMQQueue
+from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.rabbitmq import Broker, Names, RabbitMQQueue
 from lando.secrets import Secret
 
 host, port, virtual_host, name, account, password, count = sys.argv[1:]
@@ -440,8 +440,8 @@ def test_not_up_to_date_while_acks_are_answered_by_more_messages(
 
 WRITER = """
 import mmap, random, struct, sys, time
-from lando.queue.rabbitmq import Broker, Names, RabbitMQPublisher
-from lando.queue.rabbitmq.publisher import Outgoing
+from lando.workqueue.rabbitmq import Broker, Names, RabbitMQPublisher
+from lando.workqueue.rabbitmq.publisher import Outgoing
 from lando.secrets import Secret
 
 host, port, virtual_host, name, account, password, count, board = sys.argv[1:]
@@ -539,8 +539,8 @@ def test_the_second_reader_takes_over_when_the_first_is_closed(
 
 HOLDER = """
 import sys, time
-from lando.queue import QueueUnavailable
-from lando.queue.rabbitmq import Broker, Names, RabbitMQQueue
+from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.rabbitmq import Broker, Names, RabbitMQQueue
 from lando.secrets import Secret
 
 host, port, virtual_host, name, account, password = sys.argv[1:]

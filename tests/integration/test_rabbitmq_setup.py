@@ -19,7 +19,7 @@ import yaml
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ProbableAuthenticationError
 
-from lando.queue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.names import Names
 from tests.broker import Broker, require_server, shared
 from tests.conftest import SESSION
 

@@ -18,11 +18,11 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from lando.messages import MAX_BYTES, Message
-from lando.queue.rabbitmq import Broker as Address
-from lando.queue.rabbitmq import RabbitMQPublisher
-from lando.queue.rabbitmq.broker import ACCESS_REFUSED, PRECONDITION_FAILED
-from lando.queue.rabbitmq.publisher import Outgoing
 from lando.redaction import Secret
+from lando.workqueue.rabbitmq import Broker as Address
+from lando.workqueue.rabbitmq import RabbitMQPublisher
+from lando.workqueue.rabbitmq.broker import ACCESS_REFUSED, PRECONDITION_FAILED
+from lando.workqueue.rabbitmq.publisher import Outgoing
 from tests.broker import HOST, Account, Broker, VirtualHost
 from tests.brokersite import BrokerSite, cpu_seconds, within
 from tests.localsite import CONFIG, Gate, wait_for, workflow

@@ -20,7 +20,7 @@ import yaml
 
 pytest.importorskip("novaclient", reason="python-novaclient is not installed")
 
-from lando.cloud import Server, ServerRequest
+from lando.cloud.interface import Server, ServerRequest
 from lando.config import load
 from lando.site import Site
 from lando.store import Store

@@ -16,8 +16,8 @@ import pytest
 
 from lando.bootscript import WorkerSettings, installed_command, render
 from lando.messages import decode
-from lando.queue.embedded import EmbeddedQueue
 from lando.states.job import JobSpec
+from lando.workqueue.embedded import EmbeddedQueue
 
 JOB = "00000000-0000-4000-8000-000000000001"
 TIMEOUT = 100.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from lando import observer
-from lando.cloud import FloatingIp, Server, ServerStatus
+from lando.cloud.interface import FloatingIp, Server, ServerStatus
 from lando.engine import Engine, Pace
 from lando.errors import UsageError
 from lando.ledger import Effect, Ledger

@@ -6,8 +6,8 @@ import itertools
 import threading
 from pathlib import Path
 
-from lando.cloud import ServerRequest
-from lando.cloud.local import LocalCloud
+from lando.cloud.interface import ServerRequest
+from lando.cloud.local.driver import LocalCloud
 from tests.openstackfake.cloud import Server
 
 

@@ -17,19 +17,19 @@ import pytest
 from lando import config, inventory, jobfile, messages, views
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
-from lando.cloud import Server
+from lando.cloud.interface import Server
 from lando.ledger import Change
 from lando.observer import Sighting
-from lando.queue.rabbitmq.names import (
+from lando.site import MAX_AUTHORITIES
+from lando.states import job
+from lando.workqueue.rabbitmq.names import (
     Names,
     Permissions,
     client_permissions,
     daemon_permissions,
     worker_permissions,
 )
-from lando.queue.rabbitmq.topology import DEAD_LETTER_BYTES_KEPT, DEAD_LETTERS_KEPT, DELIVERY_LIMIT
-from lando.site import MAX_AUTHORITIES
-from lando.states import job
+from lando.workqueue.rabbitmq.topology import DEAD_LETTER_BYTES_KEPT, DEAD_LETTERS_KEPT, DELIVERY_LIMIT
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -304,7 +304,9 @@ def test_documented_limits_are_the_limits() -> None:
 
 def test_documented_words_of_the_broker_are_its_words() -> None:
     source = "\n".join(
-        words for path in (ROOT / "lando/queue/rabbitmq").glob("*.py") for words in texts(path.read_text())
+        words
+        for path in (ROOT / "lando/workqueue/rabbitmq").glob("*.py")
+        for words in texts(path.read_text())
     )
     documented = [
         re.split(r"…|[;:(]", row[0])[0].strip()

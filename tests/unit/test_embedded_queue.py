@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lando.queue import Delivery, Publisher, QueueUnavailable, WorkQueue
-from lando.queue import embedded as module
-from lando.queue.embedded import (
+from lando.workqueue import embedded as module
+from lando.workqueue.embedded import (
     EmbeddedLetters,
     EmbeddedPublisher,
     EmbeddedQueue,
@@ -23,6 +22,7 @@ from lando.queue.embedded import (
     doorbell_path,
     waiting,
 )
+from lando.workqueue.interface import Delivery, Publisher, QueueUnavailable, WorkQueue
 
 LONG = 30.0
 """Seconds: what a test waits that waits in vain; every wait below ends long before."""

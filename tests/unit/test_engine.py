@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from lando import boottimes
-from lando.cloud import Quota, Share, Size
+from lando.cloud.interface import Quota, Share, Size
 from lando.engine import CONSOLE_TRIES, Engine, Pace, Taken, server_name
 from lando.errors import UsageError
 from lando.ledger import Effect, Hold, Ledger

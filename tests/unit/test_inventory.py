@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lando.cli.show import last_lines
-from lando.cloud import Server
+from lando.cloud.interface import Server
 from lando.config import load
 from lando.inventory import Stock, take_stock
 from lando.site import Site

@@ -11,19 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lando.cloud import (
-    CloudError,
-    NoCapacity,
-    QuotaExceeded,
-    Refused,
-    ServerRequest,
-    Unreachable,
-    containers,
-    launcher,
-    processes,
-)
-from lando.cloud.local import LocalCloud
-from lando.cloud.processes import Process
+from lando.cloud.interface import CloudError, NoCapacity, QuotaExceeded, Refused, ServerRequest, Unreachable
+from lando.cloud.local import containers, launcher, processes
+from lando.cloud.local.driver import LocalCloud
+from lando.cloud.local.processes import Process
 
 REQUEST = ServerRequest(
     name="vm", mark="a-mark", deployment="d", job_id="j", attempt=1, user_data=b"#!/bin/sh\n"
@@ -92,7 +83,7 @@ def test_a_signal_does_not_reach_a_stranger_with_the_same_pid() -> None:
 def test_this_process_and_its_ancestors_are_never_found() -> None:
     mark = f"lineage-{os.getpid()}"
     code = (
-        "import os; from lando.cloud import processes;"
+        "import os; from lando.cloud.local import processes;"
         f"print([p.pid for p in processes.find({mark!r}, processes.look_up(os.getpid())).processes])"
     )
     environment = {**os.environ, processes.MARK_VARIABLE: mark}

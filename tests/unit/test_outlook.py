@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.emptycloud import EmptyCloud
 from lando import observer
-from lando.cloud import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
+from lando.cloud.interface import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
 from lando.observer import Belongings, Sighting, Sweeper, Wanted
 from lando.outlook import Outlook
 from lando.states.job import CreateRequest, Job

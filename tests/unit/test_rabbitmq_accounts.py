@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lando.config import load
-from lando.queue.rabbitmq.accounts import password_hash
+from lando.workqueue.rabbitmq.accounts import password_hash
 from tests.conftest import Commands, Said
 
 WORK_QUEUE = {

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from lando.messages import Message, decode
-from lando.queue import QueueUnavailable
+from lando.workqueue.interface import QueueUnavailable
 from lando_worker import reporter as reporter_module
 from lando_worker.logbook import PIECE, Logbook
 from lando_worker.reporter import Reporter

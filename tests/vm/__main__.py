@@ -14,10 +14,10 @@ from pathlib import Path
 
 from lando import messages
 from lando.bootscript import WorkerSettings, render
-from lando.queue.rabbitmq import Broker as Address
-from lando.queue.rabbitmq import RabbitMQQueue
 from lando.redaction import Secret
 from lando.states.job import JobSpec
+from lando.workqueue.rabbitmq import Broker as Address
+from lando.workqueue.rabbitmq import RabbitMQQueue
 from tests.broker import Broker, VirtualHost
 from tests.vm.machine import FROM_THE_VM, Machine
 from tests.vm.offers import Offers

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lando.queue import Publisher
 from lando.redaction import Secret
+from lando.workqueue.interface import Publisher
 
 
 def open_publisher(queue: Mapping[str, Any]) -> Publisher:
@@ -18,7 +18,7 @@ def open_publisher(queue: Mapping[str, Any]) -> Publisher:
         ValueError: this version of the worker does not know this kind of queue.
     """
     if queue.get("kind") == "embedded":
-        from lando.queue.embedded import EmbeddedPublisher  # noqa: PLC0415
+        from lando.workqueue.embedded import EmbeddedPublisher  # noqa: PLC0415
 
         return EmbeddedPublisher(Path(queue["database"]), origin="worker", create=False)
     if queue.get("kind") == "rabbitmq":
@@ -27,7 +27,7 @@ def open_publisher(queue: Mapping[str, Any]) -> Publisher:
 
 
 def _rabbitmq(queue: Mapping[str, Any]) -> Publisher:
-    from lando.queue.rabbitmq import Broker, Names, RabbitMQPublisher, Tls  # noqa: PLC0415
+    from lando.workqueue.rabbitmq import Broker, Names, RabbitMQPublisher, Tls  # noqa: PLC0415
 
     names = Names(queue["queue_name"])
     broker = Broker(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lando.messages import Message
-from lando.queue import Publisher, QueueUnavailable
+from lando.workqueue.interface import Publisher, QueueUnavailable
 from lando_worker.logbook import Logbook
 from lando_worker.spool import Spool
 

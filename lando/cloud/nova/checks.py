@@ -11,11 +11,11 @@ from datetime import datetime, timezone
 
 from novaclient import api_versions
 
-from lando.cloud import CloudError, Refused
+from lando.cloud.check_result import Finding
+from lando.cloud.interface import CloudError, Refused
 from lando.cloud.nova.driver import MICROVERSION, NovaCloud, novaclient
-from lando.cloud.nova.names import Flavor
+from lando.cloud.nova.lookup import Flavor
 from lando.errors import LandoError
-from lando.findings import Finding
 
 MAX_CLOCK_SKEW = 60.0
 """Seconds; tokens live for an hour or more, and certificates are not that new."""

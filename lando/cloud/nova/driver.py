@@ -1,4 +1,4 @@
-"""Servers of OpenStack, behind the interface of ``lando.cloud``.
+"""Servers of OpenStack, behind the interface of ``lando.cloud.interface``.
 
 The API: https://docs.openstack.org/api-ref/compute/. A job costs three calls, beside the list that all share:
 the create, the delete, and the question whether the server is gone, asked once the list lacks it.
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from keystoneauth1.exceptions import ClientException, HttpError
 from novaclient.client import Client
 
-from lando.cloud import (
+from lando.cloud.interface import (
     Ambiguous,
     CloudError,
     Quota,
@@ -28,12 +28,13 @@ from lando.cloud import (
     Share,
     Size,
 )
-from lando.cloud.nova import failures, marks
+from lando.cloud.nova import failures
+from lando.cloud.nova import tags as marks
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.floatingips import FloatingIps
-from lando.cloud.nova.marks import Marks
-from lando.cloud.nova.names import Flavor, Image, Names, Network, Wanted
-from lando.cloud.nova.wire import Wire
+from lando.cloud.nova.lookup import Flavor, Image, Names, Network, Wanted
+from lando.cloud.nova.session import Wire
+from lando.cloud.nova.tags import Marks
 
 MICROVERSION = "2.69"
 """The lowest that has what is needed: tags at the create (2.52), and servers in a part of the cloud that does

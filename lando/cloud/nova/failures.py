@@ -18,7 +18,7 @@ import requests
 from keystoneauth1 import exceptions
 from urllib3 import exceptions as urllib3
 
-from lando.cloud import (
+from lando.cloud.interface import (
     Ambiguous,
     CloudError,
     NoCapacity,

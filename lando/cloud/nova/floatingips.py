@@ -10,10 +10,11 @@ from typing import Any
 
 from keystoneauth1.exceptions import HttpError
 
-from lando.cloud import CloudError, FloatingIp
-from lando.cloud.nova import failures, marks
-from lando.cloud.nova.names import Names, Wanted
-from lando.cloud.nova.wire import Wire
+from lando.cloud.interface import CloudError, FloatingIp
+from lando.cloud.nova import failures
+from lando.cloud.nova import tags as marks
+from lando.cloud.nova.lookup import Names, Wanted
+from lando.cloud.nova.session import Wire
 
 _NO_ROUTE = "ExternalGatewayForFloatingIPNotFound"
 _FIELDS = ["id", "floating_ip_address", "description", "port_id"]

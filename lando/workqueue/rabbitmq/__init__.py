@@ -5,9 +5,9 @@ say what there is on it, ``publisher`` and ``consumer`` are the two ends, ``lett
 ``accounts`` who may do what.
 """
 
-from lando.queue.rabbitmq.broker import Broker, QueueTaken, Tls
-from lando.queue.rabbitmq.consumer import RabbitMQQueue
-from lando.queue.rabbitmq.names import Names
-from lando.queue.rabbitmq.publisher import RabbitMQPublisher
+from lando.workqueue.rabbitmq.broker import Broker, QueueTaken, Tls
+from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
+from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
 
 __all__ = ["Broker", "Names", "QueueTaken", "RabbitMQPublisher", "RabbitMQQueue", "Tls"]

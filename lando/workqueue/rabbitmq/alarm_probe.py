@@ -15,9 +15,9 @@ from typing import Any
 import pika
 
 from lando.errors import LandoError
-from lando.queue.rabbitmq.broker import Broker
-from lando.queue.rabbitmq.connection import Connection, Conversation, Steps
-from lando.queue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq.connection import Connection, Conversation, Steps
+from lando.workqueue.rabbitmq.names import Names
 
 PERIOD = 1.0
 """Seconds between two beats."""

@@ -1,6 +1,6 @@
 """The init of a local "VM": records itself, runs the start-up script, and stays until the VM is deleted.
 
-Started by ``lando.cloud.local`` as ``python -I -S launcher.py LOCK_FD CHECK_SECONDS`` in the VM's directory,
+Started by the driver as ``python -I -S launcher.py LOCK_FD CHECK_SECONDS`` in the VM's directory,
 with the VM's lock inherited, stderr on its console log, and stdout a pipe that hears whether it is up. It
 imports little, for it must start in milliseconds, and nothing of lando, which -I -S hide.
 """

@@ -10,10 +10,10 @@ from typing import Any
 import pika
 
 from lando.errors import UsageError
-from lando.queue import QueueAbsent
-from lando.queue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
-from lando.queue.rabbitmq.connection import Connection, Steps
-from lando.queue.rabbitmq.names import Names
+from lando.workqueue.interface import QueueAbsent
+from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
+from lando.workqueue.rabbitmq.connection import Connection, Steps
+from lando.workqueue.rabbitmq.names import Names
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
-from lando.cloud import Refused
-from lando.cloud.nova.wire import Wire
+from lando.cloud.interface import Refused
+from lando.cloud.nova.session import Wire
 
 
 @dataclass(frozen=True)

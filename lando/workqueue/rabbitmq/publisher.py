@@ -10,9 +10,9 @@ from typing import Any
 import pika
 
 from lando.errors import LandoError
-from lando.queue import QueueAbsent, QueueUnavailable
-from lando.queue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
-from lando.queue.rabbitmq.connection import Connection, Steps
+from lando.workqueue.interface import QueueAbsent, QueueUnavailable
+from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
+from lando.workqueue.rabbitmq.connection import Connection, Steps
 
 CONFIRM_TIMEOUT = 20.0
 """Seconds for which a confirmation is waited for."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lando.cloud import ServerRequest
+from lando.cloud.interface import ServerRequest
 
 DEPLOYMENT = "lando_deployment"
 JOB_ID = "lando_job_id"

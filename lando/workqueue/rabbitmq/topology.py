@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from lando.queue.rabbitmq.connection import Connection, Steps
-from lando.queue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.connection import Connection, Steps
+from lando.workqueue.rabbitmq.names import Names
 
 QueueType = Literal["quorum", "classic"]
 

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lando.errors import LandoError, UsageError
-from lando.queue import Delivery, QueueUnavailable
-from lando.queue.bell import Bell
-from lando.queue.rabbitmq.broker import Broker, QueueTaken
-from lando.queue.rabbitmq.letters import letter
-from lando.queue.rabbitmq.names import Names
-from lando.queue.rabbitmq.publisher import RabbitMQPublisher
-from lando.queue.rabbitmq.pulse import Pulse
-from lando.queue.rabbitmq.session import ANSWER_TIMEOUT, Session
-from lando.queue.rabbitmq.topology import QueueType
+from lando.workqueue.interface import Delivery, QueueUnavailable
+from lando.workqueue.rabbitmq.alarm_probe import Pulse
+from lando.workqueue.rabbitmq.broker import Broker, QueueTaken
+from lando.workqueue.rabbitmq.dead_letters import letter
+from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
+from lando.workqueue.rabbitmq.session import ANSWER_TIMEOUT, Session
+from lando.workqueue.rabbitmq.topology import QueueType
+from lando.workqueue.wakeup import Bell
 
 log = logging.getLogger("lando")
 

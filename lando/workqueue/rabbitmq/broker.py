@@ -12,8 +12,8 @@ import pika
 from pika import exceptions
 
 from lando.errors import LandoError, UsageError
-from lando.queue import QueueAbsent, QueueUnavailable
 from lando.redaction import Secret
+from lando.workqueue.interface import QueueAbsent, QueueUnavailable
 
 GUEST = " (guest may log in only on the broker's own machine)"
 CONNECT_TIMEOUT = 10.0

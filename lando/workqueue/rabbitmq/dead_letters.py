@@ -13,11 +13,11 @@ import pika
 
 from lando.errors import UsageError
 from lando.messages import Origin
-from lando.queue import FIRST_BYTES, DeadLetter, Delivery, QueueAbsent, QueueUnavailable
-from lando.queue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
-from lando.queue.rabbitmq.connection import Connection
-from lando.queue.rabbitmq.names import Names
-from lando.queue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
+from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueAbsent, QueueUnavailable
+from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
+from lando.workqueue.rabbitmq.connection import Connection
+from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
 
 REASON, EXCHANGE, SENDER, AT = "reason", "exchange", "sender", "at"
 """Headers of a dead letter: why it is one, where it was published, the account, as the broker vouched, and

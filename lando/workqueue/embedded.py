@@ -18,7 +18,7 @@ from typing import Any
 
 from lando.errors import UsageError
 from lando.messages import Origin
-from lando.queue import FIRST_BYTES, DeadLetter, Delivery, QueueUnavailable
+from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueUnavailable
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue_messages (

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lando.cloud.launcher import stat_fields
+from lando.cloud.local.launcher import stat_fields
 
 MARK_VARIABLE = "LANDO_VM"
 """The environment variable that carries the VM's mark."""

@@ -36,7 +36,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lando.cloud import (
+from lando.cloud.interface import (
     Ambiguous,
     CloudError,
     NoCapacity,
@@ -48,10 +48,8 @@ from lando.cloud import (
     Share,
     Size,
     Unreachable,
-    containers,
-    launcher,
-    processes,
 )
+from lando.cloud.local import containers, launcher, processes
 from lando.failpoints import reach
 
 CREATE_STEPS = ("local-create-begun", "local-create-built", "local-create-placed", "local-create-started")

@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lando.queue.rabbitmq.names import (
+from lando.redaction import Secret
+from lando.workqueue.rabbitmq.names import (
     Names,
     Permissions,
     client_permissions,
     daemon_permissions,
     worker_permissions,
 )
-from lando.redaction import Secret
 from lando.workqueueconfig import WorkQueueConfig
 
 SALT_BYTES = 4

@@ -17,9 +17,9 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 
 from lando.errors import LandoError
-from lando.queue import QueueUnavailable
-from lando.queue.bell import Bell
-from lando.queue.rabbitmq.broker import Broker
+from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.wakeup import Bell
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it knows is in the errors raised here
 

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from lando.messages import Origin
-from lando.queue import Delivery, QueueUnavailable
-from lando.queue.bell import Bell
-from lando.queue.rabbitmq.broker import Broker
-from lando.queue.rabbitmq.connection import Connection, Conversation, Steps
-from lando.queue.rabbitmq.letters import sender
-from lando.queue.rabbitmq.names import Names
-from lando.queue.rabbitmq.topology import QueueType, declared
+from lando.workqueue.interface import Delivery, QueueUnavailable
+from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq.connection import Connection, Conversation, Steps
+from lando.workqueue.rabbitmq.dead_letters import sender
+from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.topology import QueueType, declared
+from lando.workqueue.wakeup import Bell
 
 log = logging.getLogger("lando")
 

@@ -22,7 +22,7 @@ import requests
 from keystoneauth1.exceptions import ClientException, EndpointNotFound
 from keystoneauth1.session import Session, TCPKeepAliveAdapter
 
-from lando.cloud import Ambiguous, CloudError, Refused
+from lando.cloud.interface import Ambiguous, CloudError, Refused
 from lando.cloud.nova import failures
 from lando.cloud.nova.account import Account
 
