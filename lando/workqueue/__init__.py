@@ -1,0 +1,1 @@
+"""The work queue: what a daemon reads and others send. ``interface.py`` says what every queue does."""
