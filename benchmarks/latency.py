@@ -19,8 +19,8 @@ import uuid
 from pathlib import Path
 
 from benchmarks.emptycloud import EmptyCloud
-from lando import config
 from lando.cloud.interface import Refused, Server, ServerRequest
+from lando.config import site_config as config
 from lando.messages import Message
 from lando.service import Service
 from lando.site import Site

@@ -27,8 +27,8 @@ from typing import Any
 import pika
 
 from benchmarks.emptycloud import EmptyCloud
-from lando import config
 from lando.cloud.interface import Server, ServerRequest
+from lando.config import site_config as config
 from lando.daemon import BATCH
 from lando.messages import Message
 from lando.service import Service

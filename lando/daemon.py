@@ -18,28 +18,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from lando import observer
 from lando.cloud.interface import Cloud, CloudError, Server
 from lando.effects import Effects
-from lando.engine import Admission, Engine, Taken
+from lando.engine import leaks as observer
+from lando.engine.engine import Admission, Engine, Taken
+from lando.engine.leaks import Leaked, Sighting, Sweeper, Wanted
+from lando.engine.ledger import Change, Effect
+from lando.engine.operations import DeleteServers, Result, Task
+from lando.engine.outlook import Outlook
 from lando.errors import UsageError
 from lando.failpoints import reach
-from lando.ledger import Change, Effect
 from lando.messages import Malformed, Message, Origin, decode
-from lando.observer import Leaked, Sighting, Sweeper, Wanted
-from lando.outlook import Outlook
 from lando.pool import Pool
 from lando.states.job import LIVE_STATES
 from lando.states.table import EffectKind
-from lando.store import (
-    CLOUD_FACT,
-    QUEUE_FACT,
-    ROOM_FACT,
-    Store,
-    StoreUnavailable,
-    Transaction,
-)
-from lando.tasks import DeleteServers, Result, Task
+from lando.store.store import CLOUD_FACT, QUEUE_FACT, ROOM_FACT, Store, StoreUnavailable, Transaction
 from lando.workqueue.interface import Delivery, QueueUnavailable, WorkQueue, whose
 
 log = logging.getLogger("lando")

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lando.engine.ledger import Change
 from lando.errors import LandoError
-from lando.ledger import Change
 from lando.states.job import ENDED_STATES, State
 from lando.states.machine import EVENTS, MACHINE, STATES, Row, RowTransition
 

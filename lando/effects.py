@@ -24,10 +24,7 @@ from lando.cloud.interface import (
     ServerRequest,
     Unreachable,
 )
-from lando.errors import LandoError, UsageError
-from lando.failpoints import reach
-from lando.states.events import RefusalKind
-from lando.tasks import (
+from lando.engine.operations import (
     AnswerLost,
     Attached,
     AttachFloatingIp,
@@ -45,6 +42,9 @@ from lando.tasks import (
     Task,
     Trouble,
 )
+from lando.errors import LandoError, UsageError
+from lando.failpoints import reach
+from lando.states.events import RefusalKind
 
 log = logging.getLogger("lando.effects")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lando.cloud.interface import FloatingIp, Quota, Server, Share
+from lando.engine.leaks import Belongings, Leaked, Sighting, Wanted, look
 from lando.errors import LandoError
-from lando.observer import Belongings, Leaked, Sighting, Wanted, look
 from lando.site import Site
 from lando.states.job import LIVE_STATES, Job
-from lando.store import DEPLOYMENT_FACT, Swept
+from lando.store.store import DEPLOYMENT_FACT, Swept
 from lando.views import Views
 
 BelongsTo = Literal["job", "deletion", "unresolved_create", "twin", "nothing", "unknown"]

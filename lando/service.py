@@ -9,18 +9,18 @@ import socket
 import threading
 from collections.abc import Callable
 
-from lando import boottimes
 from lando.cloud.interface import ServerRequest
 from lando.daemon import Daemon, Numbers
 from lando.effects import Effects
-from lando.engine import Engine, Pace
+from lando.engine import boot_times as boottimes
+from lando.engine.engine import Engine, Pace
+from lando.engine.leaks import Sweeper
+from lando.engine.operations import SendCreate
 from lando.errors import UsageError
-from lando.observer import Sweeper
 from lando.site import Site, new_secret
 from lando.state_dir import DaemonLock
 from lando.states.machine import Policy
-from lando.store import Store
-from lando.tasks import SendCreate
+from lando.store.store import Store
 
 log = logging.getLogger("lando")
 

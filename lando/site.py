@@ -12,15 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lando import bootscript, jobfile
+from lando import bootscript
 from lando import state_dir as daemonlock
 from lando.bootscript import WorkerSettings
 from lando.cloud.interface import Cloud, ServerRequest
-from lando.config import Config
+from lando.config import job_file as jobfile
+from lando.config.site_config import Config
+from lando.engine.operations import SendCreate
 from lando.errors import UsageError
 from lando.filesystem import refuse_network_filesystem
 from lando.states.job import JobSpec
-from lando.tasks import SendCreate
 from lando.workqueue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQueue
 from lando.workqueue.interface import DeadLetters, Publisher, QueueUnavailable, WorkQueue
 
@@ -54,7 +55,7 @@ class Site:
     """A configured site.
 
     Args:
-        config: as ``lando.config`` read it.
+        config: as ``lando.config.site_config`` read it.
     """
 
     def __init__(self, config: Config) -> None:

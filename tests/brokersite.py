@@ -14,7 +14,7 @@ from typing import Any
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
-from lando import jobfile
+from lando.config import job_file as jobfile
 from lando.messages import Message
 from tests.broker import Account, VirtualHost
 from tests.localsite import QUICK, LocalSite, wait_for

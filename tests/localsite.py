@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from lando.config import load
+from lando.config.site_config import load
 from lando.site import Site
 from lando.views import Views
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from lando import jobfile
 from lando.cloud.interface import FloatingIp, Server, ServerRequest
-from lando.config import load
-from lando.engine import server_name
-from lando.ledger import Change
+from lando.config import job_file as jobfile
+from lando.config.site_config import load
+from lando.engine.engine import server_name
+from lando.engine.ledger import Change
 from lando.messages import Message
 from lando.site import Site
 from lando.views import Shown, Views

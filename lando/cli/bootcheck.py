@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lando import boottimes
 from lando.cli import show
 from lando.cli.common import note, send
 from lando.cli.following import Waiting
@@ -22,9 +21,10 @@ from lando.cli.somedaemon import SomeDaemon
 from lando.cli.submit import publish
 from lando.cloud.check_result import Finding
 from lando.cloud.interface import CloudError
+from lando.engine import boot_times as boottimes
+from lando.engine.leaks import Leaked, described
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.observer import Leaked, described
 from lando.site import Site
 from lando.states.job import Job, JobSpec
 from lando.views import Shown, Views

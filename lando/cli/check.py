@@ -18,7 +18,7 @@ from lando.cloud.check_result import Finding
 from lando.errors import LandoError
 from lando.filesystem import refuse_network_filesystem
 from lando.site import Site
-from lando.store import HEAD, schema_version
+from lando.store.store import HEAD, schema_version
 from lando.views import is_there
 from lando.workqueue.embedded import waiting
 

@@ -9,7 +9,7 @@ import click
 from lando.cli import carry_out
 from lando.cli.common import note, send, tell_if_no_daemon
 from lando.cli.submit import publish, start_message
-from lando.config import load
+from lando.config.site_config import load
 from lando.messages import Message
 from lando.site import Site
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lando.config import find_config
+from lando.config.site_config import find_config
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.site import PATIENCE, Site

@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 
 from lando.cli.common import note, site
-from lando.config import load
+from lando.config.site_config import load
+from lando.config.work_queue import WorkQueueConfig
 from lando.errors import LandoError, UsageError
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.accounts import accounts, as_json, definitions, script
-from lando.workqueueconfig import WorkQueueConfig
 
 CLIENT_CONFIG_NAME = "workerconfig.yml"
 ADMINISTRATOR = "guest"

@@ -10,11 +10,11 @@ import click
 from lando.cli.common import dump, note, site
 from lando.cli.show import aligned, duration, printable
 from lando.cloud.interface import Cloud, CloudError
+from lando.engine.leaks import Leaked, Sweeper, delete, described, kind_of
 from lando.errors import UsageError
 from lando.inventory import Item, Stock, require_database, take_stock
-from lando.observer import Leaked, Sweeper, delete, described, kind_of
 from lando.site import Site
-from lando.store import Store
+from lando.store.store import Store
 from lando.views import Views
 
 HEADINGS = ("NAME", "ID", "STATUS", "ADDRESS", "JOB")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from lando import jobfile
 from lando.cli.common import dump, note, send, site, tell_if_no_daemon
+from lando.config import job_file as jobfile
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
 from lando.site import Site

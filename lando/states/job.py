@@ -17,7 +17,7 @@ DEFAULT_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A validated job file: everything needed to run one workflow. Made by ``lando.jobfile``."""
+    """A validated job file: everything needed to run one workflow. Made by ``lando.config.job_file``."""
 
     git_clone: str
     """Address or absolute path of the repository (or plain folder) to clone."""

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from lando.ledger import Change
+from lando.engine.ledger import Change
 from lando.states.job import Job
 from lando.states.records import replace
 from lando.store.tables import EFFECTS, HISTORY, JOBS, PROCESSED

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from lando.ledger import Change, Hold
+from lando.engine.ledger import Change, Hold
 from lando.states.job import LIVE_STATES, Job
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
 from lando.store.transaction import BOOTS, HOLD, JOB_COLUMNS, SWEPT_FACT, Swept, to_hold, to_job

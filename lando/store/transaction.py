@@ -11,8 +11,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from lando import boottimes
-from lando.ledger import Change, Effect, Hold, rank
+from lando.engine import boot_times as boottimes
+from lando.engine.ledger import Change, Effect, Hold, rank
 from lando.messages import Origin
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.records import replace
@@ -109,7 +109,7 @@ _NEXT_EFFECTS = _next_effects()
 
 
 class Transaction:
-    """See ``lando.ledger.Ledger``; besides, what the daemon reads and writes beyond the rules."""
+    """See ``lando.engine.ledger.Ledger``; besides, what the daemon reads and writes beyond the rules."""
 
     def __init__(self, connection: Connection) -> None:
         self._open = connection

@@ -8,15 +8,15 @@ import uuid
 from pathlib import Path
 
 from benchmarks.emptycloud import EmptyCloud
-from lando import config
 from lando.cloud.interface import Server, ServerRequest
+from lando.config import site_config as config
 from lando.daemon import BATCH
-from lando.ledger import Hold
+from lando.engine.ledger import Hold
 from lando.messages import Message
 from lando.service import Service
 from lando.site import Site
 from lando.states.job import Job, JobSpec
-from lando.store import Store
+from lando.store.store import Store
 from lando.workqueue.embedded import EmbeddedPublisher
 from tests.localsite import wait_for
 

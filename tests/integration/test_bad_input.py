@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lando.cli.submit import publish
-from lando.config import load
+from lando.config.site_config import load
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.site import Site

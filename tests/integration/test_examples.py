@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lando import jobfile
+from lando.config import job_file as jobfile
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 READS = EXAMPLES / "fastq-qc" / "data" / "reads.fastq.gz"

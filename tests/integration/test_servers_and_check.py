@@ -21,9 +21,9 @@ import yaml
 pytest.importorskip("novaclient", reason="python-novaclient is not installed")
 
 from lando.cloud.interface import Server, ServerRequest
-from lando.config import load
+from lando.config.site_config import load
 from lando.site import Site
-from lando.store import Store
+from lando.store.store import Store
 from tests.broker import VirtualHost
 from tests.conftest import Commands
 from tests.localsite import Gate, LocalSite, wait_for, workflow

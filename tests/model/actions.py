@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple, TypeVar, get_args
 
-from lando.engine import server_name
-from lando.ledger import Effect
-from lando.states.events import RefusalKind
-from lando.states.job import Job
-from lando.tasks import (
+from lando.engine.engine import server_name
+from lando.engine.ledger import Effect
+from lando.engine.operations import (
     AnswerLost,
     Attached,
     AttachFloatingIp,
@@ -34,6 +32,8 @@ from lando.tasks import (
     Task,
     Trouble,
 )
+from lando.states.events import RefusalKind
+from lando.states.job import Job
 
 from . import invariants
 from .rules import OUTCOMES, TIMERS, Broken, Rules, Step, is_valid

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lando.ledger import Effect, Ledger
-from lando.observer import Leaked, Sighting, Sweeper
+from lando.engine.leaks import Leaked, Sighting, Sweeper
+from lando.engine.ledger import Effect, Ledger
+from lando.engine.operations import AnswerLost, DeleteServers, Result, SendCreate, Task, Trouble
 from lando.states import actions as changes
 from lando.states import create_requests as requests
 from lando.states import terminating
@@ -15,7 +16,6 @@ from lando.states.events import CreateAbsent, CreateRefused
 from lando.states.job import CreateRequest, Job, State
 from lando.states.machine import TABLE, Event, Row, build
 from lando.states.table import Policy, ignored, moves
-from lando.tasks import AnswerLost, DeleteServers, Result, SendCreate, Task, Trouble
 
 from .explore import SHIPPED
 from .ledger import MemoryLedger

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lando import boottimes
-from lando.ledger import Change, Effect, Hold, rank
+from lando.engine import boot_times as boottimes
+from lando.engine.ledger import Change, Effect, Hold, rank
 from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
 
@@ -26,7 +26,7 @@ class Books:
 
 
 class MemoryLedger:
-    """See ``lando.ledger.Ledger``; begins with the books and the ids of the processed messages."""
+    """See ``lando.engine.ledger.Ledger``; begins with the books and the ids of the processed messages."""
 
     def __init__(self, books: Books | None = None, processed: frozenset[str] = frozenset()) -> None:
         books = Books() if books is None else books
@@ -80,7 +80,7 @@ class MemoryLedger:
             self._effects[effect.id] = replace(effect, due_at=due_at, tries=tries)
 
     def next_effects(self) -> list[Effect]:
-        """The effect of each job whose turn it is, as ``lando.store.Transaction.next_effects`` says."""
+        """The effect of each job whose turn it is, as ``lando.store.store.Transaction.next_effects`` says."""
         turns: dict[str, Effect] = {}
         for effect in sorted(self._effects.values(), key=self.place):
             turns.setdefault(effect.job_id, effect)

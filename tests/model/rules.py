@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from lando import observer
 from lando.cloud.interface import FloatingIp, Server, ServerStatus
-from lando.engine import Engine, Pace
+from lando.engine import leaks as observer
+from lando.engine.engine import Engine, Pace
+from lando.engine.leaks import Leaked, Sighting, Sweeper
+from lando.engine.ledger import Effect, Ledger
+from lando.engine.operations import Result, SendCreate, Task
 from lando.errors import UsageError
-from lando.ledger import Effect, Ledger
-from lando.observer import Leaked, Sighting, Sweeper
 from lando.states.events import BootTimeout, RunTimeout, WorkerLost
 from lando.states.job import LIVE_STATES, Job, JobSpec, Outcome
 from lando.states.machine import MACHINE, Event, Fired, JobMachine, Policy
-from lando.tasks import Result, SendCreate, Task
 
 from .ledger import Books, MemoryLedger
 from .world import NOW, Floating, Letter, Machine, Scenario, Seen, message, token

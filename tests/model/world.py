@@ -8,10 +8,8 @@ from functools import cache
 from itertools import count, islice
 from typing import Literal, NamedTuple
 
-from lando.ledger import Effect
-from lando.messages import Message
-from lando.states.job import Job, Outcome
-from lando.tasks import (
+from lando.engine.ledger import Effect
+from lando.engine.operations import (
     AnswerLost,
     Attached,
     AttachFloatingIp,
@@ -28,6 +26,8 @@ from lando.tasks import (
     StillThere,
     Task,
 )
+from lando.messages import Message
+from lando.states.job import Job, Outcome
 
 from .ledger import Books
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lando.bootscript import BOOTSTRAP, MAX_BASE64, WorkerSettings, render
-from lando.config import load
+from lando.config.site_config import load
+from lando.engine.operations import SendCreate
 from lando.site import Site
 from lando.states.job import Job, JobSpec
-from lando.tasks import SendCreate
 
 SOURCE = "git+https://git.example.org/lando-fsm.git@v1"
 REAL = ("bash", "base64", "cat", "ln", "mkdir", "printf", "rm", "tail", "chmod", "cp")

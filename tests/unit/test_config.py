@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from lando import config
-from lando.config import Config
+from lando.config import site_config as config
+from lando.config.site_config import Config
+from lando.config.work_queue import Tls, WorkQueueConfig
 from lando.errors import UsageError
 from lando.filesystem import refuse_network_filesystem
 from lando.redaction import Secret
-from lando.workqueueconfig import Tls, WorkQueueConfig
 
 SAMPLE = Path(__file__).parents[2] / "landoconfig.sample"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from lando import diagrams
-from lando.config import Timeouts
+from lando.config.site_config import Timeouts
+from lando.engine.ledger import Change
 from lando.errors import LandoError
-from lando.ledger import Change
 from lando.states.job import State
 from lando.states.machine import EVENTS, MACHINE, STATES, RowTransition
 

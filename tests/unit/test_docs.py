@@ -14,12 +14,14 @@ from typing import Any
 import click
 import pytest
 
-from lando import config, inventory, jobfile, messages, views
+from lando import inventory, messages, views
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
 from lando.cloud.interface import Server
-from lando.ledger import Change
-from lando.observer import Sighting
+from lando.config import job_file as jobfile
+from lando.config import site_config as config
+from lando.engine.leaks import Sighting
+from lando.engine.ledger import Change
 from lando.site import MAX_AUTHORITIES
 from lando.states import job
 from lando.workqueue.rabbitmq.names import (

@@ -12,20 +12,11 @@ from typing import Any, Protocol
 
 import pytest
 
-from lando import boottimes
 from lando.cloud.interface import Quota, Share, Size
-from lando.engine import CONSOLE_TRIES, Engine, Pace, Taken, server_name
-from lando.errors import UsageError
-from lando.ledger import Effect, Hold, Ledger
-from lando.messages import Message
-from lando.room import Room
-from lando.states.events import BootFailed, BootTimeout, CreateSent, RunTimeout, ServerActive, WorkerLost
-from lando.states.job import Job, JobSpec
-from lando.states.machine import Event, Policy
-from lando.states.records import replace
-from lando.store import StaleRecord, Store
-from lando.store.transaction import MAX_LOG, Transaction
-from lando.tasks import (
+from lando.engine import boot_times as boottimes
+from lando.engine.engine import CONSOLE_TRIES, Engine, Pace, Taken, server_name
+from lando.engine.ledger import Effect, Hold, Ledger
+from lando.engine.operations import (
     AnswerLost,
     Attached,
     AttachFloatingIp,
@@ -43,6 +34,15 @@ from lando.tasks import (
     Task,
     Trouble,
 )
+from lando.engine.quota import Room
+from lando.errors import UsageError
+from lando.messages import Message
+from lando.states.events import BootFailed, BootTimeout, CreateSent, RunTimeout, ServerActive, WorkerLost
+from lando.states.job import Job, JobSpec
+from lando.states.machine import Event, Policy
+from lando.states.records import replace
+from lando.store.store import StaleRecord, Store
+from lando.store.transaction import MAX_LOG, Transaction
 from tests.model.ledger import MemoryLedger
 
 NOW = 10_000.0

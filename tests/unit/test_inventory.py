@@ -10,11 +10,11 @@ import pytest
 
 from lando.cli.show import last_lines
 from lando.cloud.interface import Server
-from lando.config import load
+from lando.config.site_config import load
 from lando.inventory import Stock, take_stock
 from lando.site import Site
 from lando.states.job import CreateRequest, Job
-from lando.store import Store
+from lando.store.store import Store
 from lando.views import Views
 
 A = "aaaaaaaa-0000-4000-8000-000000000001"

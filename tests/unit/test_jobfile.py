@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lando import jobfile, yamlfile
+from lando.config import job_file as jobfile
+from lando.config import yaml_document as yamlfile
 from lando.errors import UsageError
 from lando.states.job import JobSpec
 from lando.store.transaction import display_name

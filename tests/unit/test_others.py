@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lando.cloud.interface import Quota, Server, Share, Size
-from lando.observer import Sighting
-from lando.outlook import Outlook
+from lando.engine.leaks import Sighting
+from lando.engine.outlook import Outlook
 from lando.states.job import CreateRequest, Job
 
 ONE = Size(1, 1, 512)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.emptycloud import EmptyCloud
-from lando import observer
 from lando.cloud.interface import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
-from lando.observer import Belongings, Sighting, Sweeper, Wanted
-from lando.outlook import Outlook
+from lando.engine import leaks as observer
+from lando.engine.leaks import Belongings, Sighting, Sweeper, Wanted
+from lando.engine.outlook import Outlook
 from lando.states.job import CreateRequest, Job
 
 SMALL = Size(1, 1, 512)

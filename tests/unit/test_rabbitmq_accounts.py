@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lando.config import load
+from lando.config.site_config import load
 from lando.workqueue.rabbitmq.accounts import password_hash
 from tests.conftest import Commands, Said
 

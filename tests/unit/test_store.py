@@ -19,10 +19,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from lando.engine.ledger import Change, Hold
 from lando.errors import UsageError
-from lando.ledger import Change, Hold
 from lando.states.job import CreateRequest, Job, State
-from lando.store import HEAD, StaleRecord, Store, StoreUnavailable
+from lando.store.store import HEAD, StaleRecord, Store, StoreUnavailable
 from lando.store.tables import METADATA
 from lando.store.transaction import MAX_LOG
 
@@ -391,7 +391,7 @@ def test_a_newer_schema_is_refused_and_left_alone(store: Store, path: Path) -> N
 
 
 def test_several_processes_make_the_database_at_the_same_instant(path: Path) -> None:
-    opening = f"from lando.store import Store; input(); Store('sqlite:///{path}').close()"
+    opening = f"from lando.store.store import Store; input(); Store('sqlite:///{path}').close()"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", opening],

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lando.ledger import Change
+from lando.engine.ledger import Change
 from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
-from lando.store import StaleRecord, Store, Transaction
+from lando.store.store import StaleRecord, Store, Transaction
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
 BODY = {"git_clone": "https://example.org/wf.git", "cd": ".", "input": {}, "run_cwl": "tool.cwl"}

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lando.config.work_queue import WorkQueueConfig
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.names import (
     Names,
@@ -22,7 +23,6 @@ from lando.workqueue.rabbitmq.names import (
     daemon_permissions,
     worker_permissions,
 )
-from lando.workqueueconfig import WorkQueueConfig
 
 SALT_BYTES = 4
 END = "END_OF_DEFINITIONS"

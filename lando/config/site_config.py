@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from lando import cloudconfig, workqueueconfig, yamlfile
-from lando.cloudconfig import CloudSettings, VmSettings
+from lando.config import openstack as cloudconfig
+from lando.config import work_queue as workqueueconfig
+from lando.config import yaml_document as yamlfile
+from lando.config.openstack import CloudSettings, VmSettings
+from lando.config.section import Section, beside, or_default
+from lando.config.work_queue import WorkQueueConfig
 from lando.errors import UsageError
-from lando.workqueueconfig import WorkQueueConfig
-from lando.yamlsection import Section, beside, or_default
 
 CONFIG_NAME = "landoconfig.yml"
 EMBEDDED_SOURCE = "embedded, no configuration file"
@@ -33,7 +35,7 @@ class Timeouts:
 
     boot: float | None = None
     """From admission to the worker's first report, unless the job file says otherwise; None: learned from the
-    last boots (``lando.boottimes``)."""
+    last boots (``lando.engine.boot_times``)."""
     run: float | None = None
     """From the worker's first report to its last; no limit unless given."""
     silence: float = 10 * 60.0

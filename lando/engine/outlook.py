@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 
-from lando.observer import Belongings, Sighting
-from lando.room import Room, measure
+from lando.engine.leaks import Belongings, Sighting
+from lando.engine.quota import Room, measure
 from lando.states.job import LIVE_STATES, Job
 
 

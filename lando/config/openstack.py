@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from lando.config.section import Section, beside, or_default
 from lando.redaction import Secret
-from lando.yamlsection import Section, beside, or_default
 
 Interface = Literal["public", "internal", "admin"]
 

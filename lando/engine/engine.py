@@ -12,11 +12,28 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lando import boottimes
+from lando.engine import boot_times as boottimes
+from lando.engine.ledger import Change, Effect, Hold, Ledger
+from lando.engine.operations import (
+    AnswerLost,
+    Attached,
+    AttachFloatingIp,
+    Console,
+    Created,
+    CreateWasRefused,
+    DeleteServers,
+    FetchConsole,
+    FindServers,
+    Listed,
+    Result,
+    SendCreate,
+    StillThere,
+    Task,
+    Trouble,
+)
+from lando.engine.quota import Room
 from lando.errors import UsageError
-from lando.ledger import Change, Effect, Hold, Ledger
 from lando.messages import Message
-from lando.room import Room
 from lando.states import create_requests as requests
 from lando.states.events import (
     Admitted,
@@ -41,23 +58,6 @@ from lando.states.job import Job, JobSpec
 from lando.states.machine import MACHINE, Event, Fired, JobMachine, Policy, fire
 from lando.states.records import replace
 from lando.states.table import EffectKind
-from lando.tasks import (
-    AnswerLost,
-    Attached,
-    AttachFloatingIp,
-    Console,
-    Created,
-    CreateWasRefused,
-    DeleteServers,
-    FetchConsole,
-    FindServers,
-    Listed,
-    Result,
-    SendCreate,
-    StillThere,
-    Task,
-    Trouble,
-)
 
 HOLDING = ("quota", "rate_limit", "site", "unreachable")
 """Refusals that the next job would meet, too: nobody is admitted for a while."""

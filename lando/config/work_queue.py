@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
+from lando.config.section import Section, beside, kind
 from lando.redaction import Secret
-from lando.yamlsection import Section, beside, kind
 
 AMQP_URL = re.compile(
     r"(?P<scheme>amqps?)://(?P<username>[^:/]+):(?P<password>[^/]+)"

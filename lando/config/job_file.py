@@ -11,11 +11,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lando import yamlfile
+from lando.config import yaml_document as yamlfile
+from lando.config.section import Section, kind, or_default
+from lando.config.yaml_document import Document
 from lando.messages import MAX_BYTES
 from lando.states.job import DEFAULT_ATTEMPTS, JobSpec
-from lando.yamlfile import Document
-from lando.yamlsection import Section, kind, or_default
 
 KEYS = tuple(field.name for field in fields(JobSpec))
 SCHEMES = ("https", "http", "ssh", "git", "file")

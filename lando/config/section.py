@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lando.yamlfile import Document, KeyPath
+from lando.config.yaml_document import Document, KeyPath
 
 T = TypeVar("T")
 
