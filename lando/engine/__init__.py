@@ -1,0 +1,1 @@
+"""The rules between the state machine and the world. Read ``engine.py`` first."""

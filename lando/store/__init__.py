@@ -1,0 +1,1 @@
+"""All that is persisted: jobs, their history, the outbox of effects, processed messages, logs."""
