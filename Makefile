@@ -66,7 +66,7 @@ bench: dev
 	$(BIN)/python -m benchmarks.throughput
 
 diagrams: dev
-	$(BIN)/python -m lando.diagrams
+	$(BIN)/python -m lando.views.diagram.graph
 
 worker-image: setup
 	@worker/image/build

@@ -17,7 +17,7 @@ setup(
         *find_namespace_packages("worker", include=["lando_worker"]),
     ],
     package_dir={"lando": "lando", "lando_worker": "worker/lando_worker"},
-    package_data={"lando": ["py.typed", "bootstrap.sh"], "lando_worker": ["py.typed", "*.sh"]},
+    package_data={"lando": ["py.typed"], "lando.app": ["bootstrap.sh"], "lando_worker": ["py.typed", "*.sh"]},
     install_requires=[
         "transitions>=0.9.2",
         "SQLAlchemy>=2.0.30",

@@ -19,11 +19,11 @@ import uuid
 from pathlib import Path
 
 from benchmarks.emptycloud import EmptyCloud
+from lando.app.app import Site
+from lando.app.service import Service
 from lando.cloud.interface import Refused, Server, ServerRequest
 from lando.config import site_config as config
 from lando.messages import Message
-from lando.service import Service
-from lando.site import Site
 from lando.states.job import JobSpec
 
 TARGET = 0.1

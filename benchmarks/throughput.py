@@ -27,12 +27,12 @@ from typing import Any
 import pika
 
 from benchmarks.emptycloud import EmptyCloud
+from lando.app.app import Site
+from lando.app.service import Service
 from lando.cloud.interface import Server, ServerRequest
 from lando.config import site_config as config
-from lando.daemon import BATCH
+from lando.daemon.daemon import BATCH
 from lando.messages import Message
-from lando.service import Service
-from lando.site import Site
 from lando.states.job import JobSpec
 from lando.workqueue.interface import Delivery
 from lando.workqueue.rabbitmq import RabbitMQPublisher, RabbitMQQueue

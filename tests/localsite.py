@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
+from lando.app.app import Site
 from lando.config.site_config import load
-from lando.site import Site
-from lando.views import Views
+from lando.views.jobs import Views
 
 BIN = Path(sys.executable).parent
 PATIENCE = 90.0

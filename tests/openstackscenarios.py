@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lando.views import Shown
+from lando.views.jobs import Shown
 from tests.localsite import Gate, wait_for, workflow
 from tests.openstackfake import Fault
 from tests.openstackfake.faults import Faults

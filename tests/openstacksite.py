@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
+from lando.app.app import Site
 from lando.cloud.interface import FloatingIp, Server, ServerRequest
 from lando.config import job_file as jobfile
 from lando.config.site_config import load
 from lando.engine.engine import server_name
 from lando.engine.ledger import Change
 from lando.messages import Message
-from lando.site import Site
-from lando.views import Shown, Views
+from lando.views.jobs import Shown, Views
 from tests.broker import VirtualHost
 from tests.brokersite import BrokerSite
 from tests.cloudproxy import CloudProxy

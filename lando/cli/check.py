@@ -11,15 +11,15 @@ from typing import Literal
 
 import click
 
-from lando import bootscript
 from lando import state_dir as daemonlock
+from lando.app import user_data as bootscript
+from lando.app.app import Site
 from lando.cli.common import site
 from lando.cloud.check_result import Finding
 from lando.errors import LandoError
 from lando.filesystem import refuse_network_filesystem
-from lando.site import Site
 from lando.store.store import HEAD, schema_version
-from lando.views import is_there
+from lando.views.jobs import is_there
 from lando.workqueue.embedded import waiting
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -40,7 +40,7 @@ def command(ctx: click.Context, boot: bool) -> int:
     here = site(ctx)
     worst = _tell(_findings(here))
     if boot and not worst:
-        from lando.cli import bootcheck  # noqa: PLC0415 - loads the daemon
+        from lando.cli import check_boot as bootcheck  # noqa: PLC0415 - loads the daemon
 
         return _tell(bootcheck.findings(here))
     if boot:

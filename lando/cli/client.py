@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from lando.app.app import Site
 from lando.cli import carry_out
 from lando.cli.common import note, send, tell_if_no_daemon
 from lando.cli.submit import publish, start_message
 from lando.config.site_config import load
 from lando.messages import Message
-from lando.site import Site
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

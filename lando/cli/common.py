@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lando.app.app import PATIENCE, Site
 from lando.config.site_config import find_config
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.site import PATIENCE, Site
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from lando.views import Views
+    from lando.views.jobs import Views
 
     _TextParam = click.ParamType[str]
 else:
@@ -35,7 +35,7 @@ def site(ctx: click.Context) -> Site:
 
 def views(ctx: click.Context) -> Views:
     """What there is to see of the site's jobs."""
-    from lando.views import Views  # noqa: PLC0415 - loads the database library
+    from lando.views.jobs import Views  # noqa: PLC0415 - loads the database library
 
     return Views(site(ctx))
 

@@ -8,8 +8,8 @@ import signal
 
 import click
 
+from lando.app.service import Service, notify_ready
 from lando.cli.common import site
-from lando.service import Service, notify_ready
 
 log = logging.getLogger("lando")
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 import click
 
-from lando import diagrams
 from lando.cli.common import JobId, views
 from lando.errors import LandoError
+from lando.views.diagram import graph as diagrams
 
 
 @click.command("diagram")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from lando.cli.common import JobId, dump, note, views
-from lando.cli.show import one_line
-from lando.views import change_as_json, rfc3339
+from lando.cli.formatting import one_line
+from lando.views.jobs import change_as_json, rfc3339
 
 
 @click.command("history")

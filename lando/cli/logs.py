@@ -8,7 +8,7 @@ import time
 import click
 
 from lando.cli.common import JobId, note, views
-from lando.cli.show import without_colours
+from lando.cli.formatting import without_colours
 
 LOOK = 0.3
 """Seconds between looks of --follow."""

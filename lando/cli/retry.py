@@ -6,7 +6,7 @@ import click
 
 from lando.cli.common import JobId, note, send, site, tell_if_no_daemon
 from lando.messages import Message
-from lando.views import Views
+from lando.views.jobs import Views
 
 
 @click.command("retry")

@@ -13,15 +13,15 @@ from typing import Any
 
 import click
 
+from lando.app.app import Site
 from lando.cli.common import dump, note, send, site
-from lando.cli.following import follow, verdict
+from lando.cli.ensure_daemon import SomeDaemon
+from lando.cli.follow import follow, verdict
 from lando.cli.outputs import files, local_path
-from lando.cli.somedaemon import SomeDaemon
 from lando.cli.submit import publish, start_message
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.site import Site
-from lando.views import Shown, Views
+from lando.views.jobs import Shown, Views
 
 CANCEL_PATIENCE = 30.0
 """Seconds after a first interruption from which another one leaves, should the job not have ended."""

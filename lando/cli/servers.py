@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import click
 
+from lando.app.app import Site
 from lando.cli.common import dump, note, site
-from lando.cli.show import aligned, duration, printable
+from lando.cli.formatting import aligned, duration, printable
 from lando.cloud.interface import Cloud, CloudError
 from lando.engine.leaks import Leaked, Sweeper, delete, described, kind_of
 from lando.errors import UsageError
-from lando.inventory import Item, Stock, require_database, take_stock
-from lando.site import Site
 from lando.store.store import Store
-from lando.views import Views
+from lando.views.inventory import Item, Stock, require_database, take_stock
+from lando.views.jobs import Views
 
 HEADINGS = ("NAME", "ID", "STATUS", "ADDRESS", "JOB")
 POLL = 1.0

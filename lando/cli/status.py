@@ -7,10 +7,10 @@ import time
 
 import click
 
-from lando.cli import show
+from lando.cli import formatting as show
 from lando.cli.common import JobId, dump, note, views
 from lando.states.job import State
-from lando.views import Shown, Views
+from lando.views.jobs import Shown, Views
 
 STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
 REFRESH = 0.5

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
+from lando.app.app import Site
 from lando.cli.common import dump, note, send, site, tell_if_no_daemon
 from lando.config import job_file as jobfile
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
-from lando.site import Site
 from lando.workqueue.interface import QueueAbsent, QueueUnavailable
 
 PATIENCE = 60.0
@@ -108,8 +108,8 @@ def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, 
 def _wait(here: Site, message: Message) -> int:
     job_id = str(message.job)
     try:
-        from lando.cli.following import follow, verdict  # noqa: PLC0415 - loads the database library
-        from lando.views import Views  # noqa: PLC0415
+        from lando.cli.follow import follow, verdict  # noqa: PLC0415 - loads the database library
+        from lando.views.jobs import Views  # noqa: PLC0415
 
         seen = Views(here)
         seen.expect(message, None)

@@ -8,13 +8,13 @@ import uuid
 from pathlib import Path
 
 from benchmarks.emptycloud import EmptyCloud
+from lando.app.app import Site
+from lando.app.service import Service
 from lando.cloud.interface import Server, ServerRequest
 from lando.config import site_config as config
-from lando.daemon import BATCH
+from lando.daemon.daemon import BATCH
 from lando.engine.ledger import Hold
 from lando.messages import Message
-from lando.service import Service
-from lando.site import Site
 from lando.states.job import Job, JobSpec
 from lando.store.store import Store
 from lando.workqueue.embedded import EmbeddedPublisher

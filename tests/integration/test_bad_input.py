@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from lando.app.app import Site
 from lando.cli.submit import publish
 from lando.config.site_config import load
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.site import Site
 from lando.workqueue.embedded import EmbeddedPublisher
 from lando.workqueue.interface import QueueUnavailable
 from tests.localsite import QUICK, Gate, LocalSite, wait_for, workflow

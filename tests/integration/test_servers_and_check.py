@@ -20,9 +20,9 @@ import yaml
 
 pytest.importorskip("novaclient", reason="python-novaclient is not installed")
 
+from lando.app.app import Site
 from lando.cloud.interface import Server, ServerRequest
 from lando.config.site_config import load
-from lando.site import Site
 from lando.store.store import Store
 from tests.broker import VirtualHost
 from tests.conftest import Commands

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lando.bootscript import WorkerSettings, installed_command, render
+from lando.app.user_data import WorkerSettings, installed_command, render
 from lando.messages import decode
 from lando.states.job import JobSpec
 from lando.workqueue.embedded import EmbeddedQueue

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from lando.bootscript import installed_command
+from lando.app.user_data import installed_command
 
 ARGUMENTS = ["-I", "-X", "utf8", "-m", "lando_worker", "a b", "$x"]
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from ruamel.yaml import YAML
 
-from lando.bootscript import MAX_BASE64, WorkerSettings, installed_command, render
+from lando.app.user_data import MAX_BASE64, WorkerSettings, installed_command, render
 from lando.errors import UsageError
 from lando.states.job import JobSpec
 from lando_worker.inputs import yaml_safe_json

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lando.bootscript import BOOTSTRAP, MAX_BASE64, WorkerSettings, render
+from lando.app.app import Site
+from lando.app.user_data import BOOTSTRAP, MAX_BASE64, WorkerSettings, render
 from lando.config.site_config import load
 from lando.engine.operations import SendCreate
-from lando.site import Site
 from lando.states.job import Job, JobSpec
 
 SOURCE = "git+https://git.example.org/lando-fsm.git@v1"

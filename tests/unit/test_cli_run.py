@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from lando.app.service import Service
 from lando.cli.run import copied
 from lando.errors import LandoError
-from lando.service import Service
 from tests.conftest import Commands
 
 

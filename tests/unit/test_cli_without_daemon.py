@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lando.cli.show import duration, one_line
+from lando.cli.formatting import duration, one_line
 from tests.conftest import Commands, Said
 
 A = "aaaaaaaa-5c1d-4e5e-9a37-0f2d3c4b5a69"

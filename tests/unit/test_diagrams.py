@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from lando import diagrams
 from lando.config.site_config import Timeouts
 from lando.engine.ledger import Change
 from lando.errors import LandoError
 from lando.states.job import State
 from lando.states.machine import EVENTS, MACHINE, STATES, RowTransition
+from lando.views.diagram import graph as diagrams
 
 COMMITTED = Path(__file__).parents[2] / "diagrams"
 NAMES = {event.name for event in EVENTS}
@@ -97,12 +97,14 @@ TWO_ATTEMPTS = history(
 @pytest.mark.parametrize(("name", "draw"), [("machine.mmd", diagrams.mermaid), ("machine.dot", diagrams.dot)])
 def test_committed_text_is_what_the_code_draws(name, draw):
     committed = (COMMITTED / name).read_text(encoding="utf-8")
-    assert committed == draw(), f"diagrams/{name} is stale: run python -m lando.diagrams"
+    assert committed == draw(), f"diagrams/{name} is stale: run python -m lando.views.diagram.graph"
 
 
 def test_committed_svg_is_made_of_what_the_code_draws():
     committed = (COMMITTED / "machine.svg").read_text(encoding="utf-8")
-    assert committed.endswith(diagrams.stamp(diagrams.dot())), "stale: run python -m lando.diagrams"
+    assert committed.endswith(diagrams.stamp(diagrams.dot())), (
+        "stale: run python -m lando.views.diagram.graph"
+    )
     shown = " ".join(ElementTree.fromstring(committed).itertext())
     assert all(state in shown for state in STATES)
 

@@ -14,7 +14,8 @@ from typing import Any
 import click
 import pytest
 
-from lando import inventory, messages, views
+from lando import messages
+from lando.app.app import MAX_AUTHORITIES
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
 from lando.cloud.interface import Server
@@ -22,8 +23,9 @@ from lando.config import job_file as jobfile
 from lando.config import site_config as config
 from lando.engine.leaks import Sighting
 from lando.engine.ledger import Change
-from lando.site import MAX_AUTHORITIES
 from lando.states import job
+from lando.views import inventory
+from lando.views import jobs as views
 from lando.workqueue.rabbitmq.names import (
     Names,
     Permissions,

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from lando.cli.show import last_lines
+from lando.app.app import Site
+from lando.cli.formatting import last_lines
 from lando.cloud.interface import Server
 from lando.config.site_config import load
-from lando.inventory import Stock, take_stock
-from lando.site import Site
 from lando.states.job import CreateRequest, Job
 from lando.store.store import Store
-from lando.views import Views
+from lando.views.inventory import Stock, take_stock
+from lando.views.jobs import Views
 
 A = "aaaaaaaa-0000-4000-8000-000000000001"
 BOOTING = Job(A, state="booting", attempt=1, requests=(CreateRequest("m1", "t1", "sent"),))

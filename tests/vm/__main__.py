@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from lando import messages
-from lando.bootscript import WorkerSettings, render
+from lando.app.user_data import WorkerSettings, render
 from lando.redaction import Secret
 from lando.states.job import JobSpec
 from lando.workqueue.rabbitmq import Broker as Address

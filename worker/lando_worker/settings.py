@@ -15,7 +15,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Whom to report to, and as whom and how to run. Made by ``lando.bootscript``."""
+    """Whom to report to, and as whom and how to run. Made by ``lando.app.user_data``."""
 
     job: str
     attempt: int

@@ -14,10 +14,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lando.cli import show
+from lando.app.app import Site
+from lando.cli import formatting as show
 from lando.cli.common import note, send
-from lando.cli.following import Waiting
-from lando.cli.somedaemon import SomeDaemon
+from lando.cli.ensure_daemon import SomeDaemon
+from lando.cli.follow import Waiting
 from lando.cli.submit import publish
 from lando.cloud.check_result import Finding
 from lando.cloud.interface import CloudError
@@ -25,9 +26,8 @@ from lando.engine import boot_times as boottimes
 from lando.engine.leaks import Leaked, described
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.site import Site
 from lando.states.job import Job, JobSpec
-from lando.views import Shown, Views
+from lando.views.jobs import Shown, Views
 
 LOOK = 0.1
 """Seconds between looks at the database."""

@@ -46,7 +46,7 @@ from lando.errors import LandoError, UsageError
 from lando.failpoints import reach
 from lando.states.events import RefusalKind
 
-log = logging.getLogger("lando.effects")
+log = logging.getLogger("lando.daemon.effects")
 
 T = TypeVar("T")
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lando.app.app import Site
 from lando.cloud.interface import FloatingIp, Quota, Server, Share
 from lando.engine.leaks import Belongings, Leaked, Sighting, Wanted, look
 from lando.errors import LandoError
-from lando.site import Site
 from lando.states.job import LIVE_STATES, Job
 from lando.store.store import DEPLOYMENT_FACT, Swept
-from lando.views import Views
+from lando.views.jobs import Views
 
 BelongsTo = Literal["job", "deletion", "unresolved_create", "twin", "nothing", "unknown"]
 """``unknown``: there is no database that could tell."""

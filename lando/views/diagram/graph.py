@@ -3,7 +3,7 @@
 Mermaid and dot are text and need nothing; SVG and PNG are made of dot by Graphviz. Edges are the rows that
 move; what is recorded while a job stays is listed in its state; what is ignored or refused is not drawn.
 
-``python -m lando.diagrams [DIRECTORY]`` writes the files of ``diagrams/``.
+``python -m lando.views.diagram.graph [DIRECTORY]`` writes the files of ``diagrams/``.
 """
 
 from __future__ import annotations
@@ -471,7 +471,7 @@ def write(directory: Path) -> None:
 def _main() -> None:
     given = sys.argv[1:]
     try:
-        write(Path(given[0]) if given else Path(__file__).parent.parent / "diagrams")
+        write(Path(given[0]) if given else Path(__file__).parents[3] / "diagrams")
     except (LandoError, OSError) as error:
         sys.exit(str(error))
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from lando.cloud.interface import Cloud, CloudError, Server
-from lando.effects import Effects
+from lando.daemon.effects import Effects
+from lando.daemon.pool import Pool
 from lando.engine import leaks as observer
 from lando.engine.engine import Admission, Engine, Taken
 from lando.engine.leaks import Leaked, Sighting, Sweeper, Wanted
@@ -29,7 +30,6 @@ from lando.engine.outlook import Outlook
 from lando.errors import UsageError
 from lando.failpoints import reach
 from lando.messages import Malformed, Message, Origin, decode
-from lando.pool import Pool
 from lando.states.job import LIVE_STATES
 from lando.states.table import EffectKind
 from lando.store.store import CLOUD_FACT, QUEUE_FACT, ROOM_FACT, Store, StoreUnavailable, Transaction
@@ -89,7 +89,7 @@ class Numbers:
 
 
 class Daemon:
-    """One daemon over its parts, all made by ``lando.site``.
+    """One daemon over its parts, all made by ``lando.app.app``.
 
     Args:
         store: where everything is.

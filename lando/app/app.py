@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lando import bootscript
 from lando import state_dir as daemonlock
-from lando.bootscript import WorkerSettings
+from lando.app import user_data as bootscript
+from lando.app.user_data import WorkerSettings
 from lando.cloud.interface import Cloud, ServerRequest
 from lando.config import job_file as jobfile
 from lando.config.site_config import Config

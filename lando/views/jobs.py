@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lando import state_dir as daemonlock
+from lando.app.app import Site
 from lando.engine.ledger import Change, Hold
 from lando.errors import LandoError, UsageError
 from lando.messages import Malformed, Message, decode
-from lando.site import Site
 from lando.states.job import ENDED_STATES, Job
 from lando.store.store import CLOUD_FACT, QUEUE_FACT, ROOM_FACT, JobView, Queries, Store
 from lando.store.transaction import display_name

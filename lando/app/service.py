@@ -9,15 +9,15 @@ import socket
 import threading
 from collections.abc import Callable
 
+from lando.app.app import Site, new_secret
 from lando.cloud.interface import ServerRequest
-from lando.daemon import Daemon, Numbers
-from lando.effects import Effects
+from lando.daemon.daemon import Daemon, Numbers
+from lando.daemon.effects import Effects
 from lando.engine import boot_times as boottimes
 from lando.engine.engine import Engine, Pace
 from lando.engine.leaks import Sweeper
 from lando.engine.operations import SendCreate
 from lando.errors import UsageError
-from lando.site import Site, new_secret
 from lando.state_dir import DaemonLock
 from lando.states.machine import Policy
 from lando.store.store import Store

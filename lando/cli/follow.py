@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from lando.cli import show
+from lando.cli import formatting as show
 from lando.errors import LandoError
-from lando.views import Shown, Views
+from lando.views.jobs import Shown, Views
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from lando.views import Shown, rfc3339
+from lando.views.jobs import Shown, rfc3339
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

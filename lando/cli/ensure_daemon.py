@@ -7,9 +7,9 @@ import threading
 import time
 
 from lando import state_dir as daemonlock
+from lando.app.app import Site
+from lando.app.service import Service
 from lando.errors import LandoError
-from lando.service import Service
-from lando.site import Site
 from lando.state_dir import DaemonRunning
 
 
