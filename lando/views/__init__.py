@@ -1,0 +1,1 @@
+"""What people are shown of jobs, servers and the machine, as data; the commands print it."""

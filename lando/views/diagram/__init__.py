@@ -1,0 +1,1 @@
+"""Diagrams of the state machine, made from the table that runs. ``graph.py`` says what is drawn."""
