@@ -38,7 +38,7 @@ from lando.workqueue.interface import Delivery
 from lando.workqueue.rabbitmq import RabbitMQPublisher, RabbitMQQueue
 from lando.workqueue.rabbitmq.publisher import Outgoing
 from lando.workqueue.rabbitmq.session import PREFETCH, Session
-from tests.broker import URL, Broker, VirtualHost, at_url
+from tests.support.rabbitmq_server import URL, Broker, VirtualHost, at_url
 
 WARM_UP = 21
 """Messages before anything is measured: a daemon that runs for long has compiled its statements."""

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lando import cli
-from tests import broker
-from tests.broker import Broker, VirtualHost
-from tests.localsite import CONFIG, QUICK, Gate, LocalSite
+from tests.support import rabbitmq_server as broker
+from tests.support.local_site import CONFIG, QUICK, Gate, LocalSite
+from tests.support.rabbitmq_server import Broker, VirtualHost
 
-pytest.register_assert_rewrite("tests.openstackscenarios", "tests.openstacksite")
+pytest.register_assert_rewrite("tests.support.openstack_scenarios", "tests.support.openstack_site")
 
 
 @pytest.fixture

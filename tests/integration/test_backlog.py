@@ -18,7 +18,7 @@ from lando.messages import Message
 from lando.states.job import Job, JobSpec
 from lando.store.store import Store
 from lando.workqueue.embedded import EmbeddedPublisher
-from tests.localsite import wait_for
+from tests.support.local_site import wait_for
 
 
 class OneServerDown(EmptyCloud):

@@ -21,7 +21,7 @@ from lando.errors import LandoError
 from lando.messages import Message
 from lando.workqueue.embedded import EmbeddedPublisher
 from lando.workqueue.interface import QueueUnavailable
-from tests.localsite import QUICK, Gate, LocalSite, wait_for, workflow
+from tests.support.local_site import QUICK, Gate, LocalSite, wait_for, workflow
 
 # values
 

@@ -14,10 +14,10 @@ import pika
 import pika.exceptions
 import pytest
 
-from tests import broker
-from tests.broker import Broker, VirtualHost
-from tests.broker_guard import processes
-from tests.localsite import wait_for
+from tests.support import rabbitmq_server as broker
+from tests.support.local_site import wait_for
+from tests.support.rabbitmq_guard import processes
+from tests.support.rabbitmq_server import Broker, VirtualHost
 
 CHECKOUT = Path(__file__).parents[2]
 LISTENING = "0A"
@@ -175,8 +175,8 @@ def test_no_broker_is_a_skip_or_where_one_is_required_a_failure(monkeypatch: pyt
 def test_broker_ends_with_its_owner(tmp_path: Path) -> None:
     broker.require_server()
     script = (
-        "import sys, pathlib, tests.broker\n"
-        "tests.broker.Broker(pathlib.Path(sys.argv[1])).start(); print('up', flush=True)\n"
+        "import sys, pathlib, tests.support.rabbitmq_server\n"
+        "tests.support.rabbitmq_server.Broker(pathlib.Path(sys.argv[1])).start(); print('up', flush=True)\n"
         "sys.stdin.read()\n"
     )
     root = tmp_path / "rabbitmq"

@@ -14,7 +14,7 @@ import pytest
 
 from lando.messages import Message
 from lando.workqueue.embedded import EmbeddedPublisher
-from tests.localsite import QUICK, Gate, LocalSite, wait_for, workflow
+from tests.support.local_site import QUICK, Gate, LocalSite, wait_for, workflow
 
 CLEAN = ["queued", "booting", "running", "terminating", "done"]
 ESCAPE = "\x1b"

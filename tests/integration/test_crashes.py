@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lando.cloud.local.driver import CREATE_STEPS
-from tests.localsite import CONFIG, LocalSite, wait_for, workflow
+from tests.support.local_site import CONFIG, LocalSite, wait_for, workflow
 
 STEPS = (
     "before-take-commit",

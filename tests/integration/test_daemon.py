@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.localsite import QUICK, Gate, LocalSite, wait_for, workflow
+from tests.support.local_site import QUICK, Gate, LocalSite, wait_for, workflow
 
 
 @contextmanager

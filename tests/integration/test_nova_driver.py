@@ -50,8 +50,8 @@ from lando.cloud.nova import (
 from lando.cloud.nova import checks as checking
 from lando.errors import UsageError
 from lando.redaction import Secret
-from tests.openstackfake import Fault, OpenStackFake
-from tests.openstackfake.certificate import self_signed
+from tests.support.fake_openstack import Fault, OpenStackFake
+from tests.support.fake_openstack.certificate import self_signed
 
 PATIENCE = 120.0
 """Seconds in which a real cloud boots or deletes a server that boots from a small image."""

@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("novaclient", reason="python-novaclient is not installed")
 
-from tests.broker import VirtualHost
-from tests.facility import FakeFacility
-from tests.openstackscenarios import SCENARIOS
-from tests.openstacksite import Stage
+from tests.support.openstack_project import FakeFacility
+from tests.support.openstack_scenarios import SCENARIOS
+from tests.support.openstack_site import Stage
+from tests.support.rabbitmq_server import VirtualHost
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from lando.cli import client as client_command
 from lando.cli import submit
 from lando.workqueue.rabbitmq import broker as of_broker
 from lando.workqueue.rabbitmq import inspection, publisher
-from tests.broker import HOST, Broker, Certificates, VirtualHost, free_ports
-from tests.localsite import CONFIG, LocalSite, wait_for, workflow
+from tests.support.local_site import CONFIG, LocalSite, wait_for, workflow
+from tests.support.rabbitmq_server import HOST, Broker, Certificates, VirtualHost, free_ports
 
 WRONG_PASSWORD = "wr0ng-passw0rd"
 TIME = re.compile(r"^[-\d]+ [\d:,]+ (?=ERROR|WARNING)")

@@ -24,9 +24,9 @@ from lando.redaction import Secret
 from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq import Broker as Address
 from lando.workqueue.rabbitmq import RabbitMQPublisher
-from tests.broker import HOST, Broker, VirtualHost
-from tests.brokersite import BrokerSite
-from tests.localsite import BIN, QUICK, Gate, wait_for, workflow
+from tests.support.local_site import BIN, QUICK, Gate, wait_for, workflow
+from tests.support.rabbitmq_server import HOST, Broker, VirtualHost
+from tests.support.rabbitmq_site import BrokerSite
 
 JOBS, SUBMITTERS = 200, 8
 BROKER_FAILURES, DAEMON_KILLS = 5, 5

@@ -32,9 +32,9 @@ from lando.workqueue.rabbitmq.dead_letters import MAX_REASON, RabbitMQLetters
 from lando.workqueue.rabbitmq.publisher import Outgoing
 from lando.workqueue.rabbitmq.session import MAX_BUFFERED, PREFETCH
 from lando.workqueue.rabbitmq.topology import QueueType
-from tests import broker as servers
-from tests.broker import Account, VirtualHost, free_ports, require_server
-from tests.localsite import wait_for
+from tests.support import rabbitmq_server as servers
+from tests.support.local_site import wait_for
+from tests.support.rabbitmq_server import Account, VirtualHost, free_ports, require_server
 
 CHECKOUT = Path(__file__).parents[2]
 MEGABYTE = 1024 * 1024

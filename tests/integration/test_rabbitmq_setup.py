@@ -20,8 +20,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ProbableAuthenticationError
 
 from lando.workqueue.rabbitmq.names import Names
-from tests.broker import Broker, require_server, shared
 from tests.conftest import SESSION
+from tests.support.rabbitmq_server import Broker, require_server, shared
 
 ODD = "tä 'sk\" $(false) `x` \\1 END_OF_DEFINITIONS"
 PASSWORD = "pä'ss \"$HOME` \\"

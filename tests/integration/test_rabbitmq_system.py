@@ -23,9 +23,9 @@ from lando.workqueue.rabbitmq import Broker as Address
 from lando.workqueue.rabbitmq import RabbitMQPublisher
 from lando.workqueue.rabbitmq.broker import ACCESS_REFUSED, PRECONDITION_FAILED
 from lando.workqueue.rabbitmq.publisher import Outgoing
-from tests.broker import HOST, Account, Broker, VirtualHost
-from tests.brokersite import BrokerSite, cpu_seconds, within
-from tests.localsite import CONFIG, Gate, wait_for, workflow
+from tests.support.local_site import CONFIG, Gate, wait_for, workflow
+from tests.support.rabbitmq_server import HOST, Account, Broker, VirtualHost
+from tests.support.rabbitmq_site import BrokerSite, cpu_seconds, within
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 AT_ONCE = 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.localsite import Gate, LocalSite, wait_for, workflow
+from tests.support.local_site import Gate, LocalSite, wait_for, workflow
 
 
 def test_the_output_object_alone_is_on_stdout(site: LocalSite) -> None:

@@ -24,12 +24,12 @@ from lando.app.app import Site
 from lando.cloud.interface import Server, ServerRequest
 from lando.config.site_config import load
 from lando.store.store import Store
-from tests.broker import VirtualHost
 from tests.conftest import Commands
-from tests.localsite import Gate, LocalSite, wait_for, workflow
-from tests.openstackfake import Fault, OpenStackFake
-from tests.openstackfake.certificate import self_signed
-from tests.openstackfake.cloud import Image
+from tests.support.fake_openstack import Fault, OpenStackFake
+from tests.support.fake_openstack.certificate import self_signed
+from tests.support.fake_openstack.cloud import Image
+from tests.support.local_site import Gate, LocalSite, wait_for, workflow
+from tests.support.rabbitmq_server import VirtualHost
 
 ROOT = Path(__file__).parents[2]
 TIMES = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import VirtualHost
 from tests.openstack.cloud import LabCloud
-from tests.openstackscenarios import SCENARIOS
-from tests.openstacksite import Stage
+from tests.support.openstack_scenarios import SCENARIOS
+from tests.support.openstack_site import Stage
+from tests.support.rabbitmq_server import VirtualHost
 
 SLOWNESS = 5.0
 """A server takes some seconds of processor time in Nova and Neutron."""

@@ -11,8 +11,8 @@ from keystoneauth1.exceptions import ConnectFailure, Forbidden, NotFound, Unauth
 from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
 
-from tests import broker
 from tests.openstack.cloud import LabCloud, until
+from tests.support import rabbitmq_server as broker
 
 
 def user_data(script: str) -> str:

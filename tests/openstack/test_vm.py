@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.broker import VirtualHost
-from tests.brokersite import BrokerSite
-from tests.localsite import wait_for
 from tests.openstack.cloud import LabCloud
 from tests.openstack.lab import contents
+from tests.support.local_site import wait_for
+from tests.support.rabbitmq_server import VirtualHost
+from tests.support.rabbitmq_site import BrokerSite
 from tests.vm.offers import Offers
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "toyworkflow.yml"

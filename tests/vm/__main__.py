@@ -18,7 +18,7 @@ from lando.redaction import Secret
 from lando.states.job import JobSpec
 from lando.workqueue.rabbitmq import Broker as Address
 from lando.workqueue.rabbitmq import RabbitMQQueue
-from tests.broker import Broker, VirtualHost
+from tests.support.rabbitmq_server import Broker, VirtualHost
 from tests.vm.machine import FROM_THE_VM, Machine
 from tests.vm.offers import Offers
 

@@ -1,0 +1,123 @@
+"""Glance v2: images, to look at only.
+
+https://docs.openstack.org/api-ref/image/v2/
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.support.fake_openstack.cloud import Image
+from tests.support.fake_openstack.protected import ProtectedService, request_id
+from tests.support.fake_openstack.wire import Answer, Failure, Request, Route, page
+
+
+class Glance(ProtectedService):
+    """The image service. Filters other than name, id and status are refused: they are not made here."""
+
+    name = "image"
+    version = "/v2"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.routes = [
+            Route("GET", "/", self.versions, open_to_all=True),
+            Route("GET", "/versions", self.versions, open_to_all=True),
+            Route("GET", "/images", self.index),
+            Route("GET", "/images/{image}", self.show),
+        ]
+
+    def failure(self, failure: Failure) -> Answer:
+        """See ``Service.failure``."""
+        return page(failure.status, failure.message)
+
+    def unauthorized(self) -> Answer:
+        """Glance lets the request in and says no itself."""
+        answer = page(
+            401,
+            "This server could not verify that you are authorized to access the document you requested. "
+            "Either you supplied the wrong credentials (e.g., bad password), or your browser does not "
+            "understand how to supply the credentials required.",
+        )
+        answer.headers["WWW-Authenticate"] = f'Keystone uri="{self._identity_url()}"'
+        return answer
+
+    def complete(self, request: Request, answer: Answer) -> Answer:
+        """See ``Service.complete``."""
+        if answer.status != 401 and request.path not in ("/", "/versions"):
+            answer.headers["x-openstack-request-id"] = request_id()
+        return answer
+
+    def versions(self, request: Request) -> Answer:
+        """300 at the root, where there is more than one to choose from."""
+        links = [{"rel": "self", "href": f"{request.base}/v2/"}]
+        versions = [
+            {"id": f"v2.{minor}", "status": "CURRENT" if minor == 15 else "SUPPORTED", "links": links}
+            for minor in (15, 9, *range(7, -1, -1))
+        ]
+        return Answer(300 if request.path == "/" else 200, {"versions": versions})
+
+    def index(self, request: Request) -> Answer:
+        """Images, the newest first."""
+        known = {"name", "id", "status", "limit", "sort_key", "sort_dir", "visibility"}
+        if not known >= request.query.keys():
+            raise Failure(501, f"the fake has no such filter: {set(request.query) - known}")
+        with self._cloud.lock:
+            images = sorted(self._cloud.images, key=lambda image: image.created, reverse=True)
+            shown = [
+                self._show(image)
+                for image in images
+                if all(_matches(request.one(name), getattr(image, name)) for name in ("name", "id", "status"))
+            ]
+        limit = int(request.one("limit") or 25)
+        query = urlencode(request.query, doseq=True)
+        document = {
+            "images": shown[:limit],
+            "first": f"/v2/images?{query}" if query else "/v2/images",
+            "schema": "/v2/schemas/images",
+        }
+        return Answer(200, document)
+
+    def show(self, request: Request, image: str) -> Answer:
+        """One image."""
+        with self._cloud.lock:
+            for each in self._cloud.images:
+                if each.id == image:
+                    return Answer(200, self._show(each))
+        raise Failure(404, f"No image found with ID {image}")
+
+    def _show(self, image: Image) -> dict[str, Any]:
+        created = datetime.fromtimestamp(image.created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "name": image.name,
+            "disk_format": "qcow2",
+            "container_format": "bare",
+            "visibility": "public",
+            "size": 500,
+            "virtual_size": 500,
+            "status": image.status,
+            "checksum": "5e2bf57d3f40c4b6df69daf1936cb766",
+            "protected": False,
+            "min_ram": image.min_ram,
+            "min_disk": image.min_disk,
+            "owner": self._cloud.account.project_id,
+            "os_hidden": False,
+            "os_hash_algo": "sha512",
+            "os_hash_value": "0" * 128,
+            "id": image.id,
+            "created_at": created,
+            "updated_at": created,
+            "tags": [],
+            "self": f"/v2/images/{image.id}",
+            "file": f"/v2/images/{image.id}/file",
+            "schema": "/v2/schemas/image",
+        }
+
+
+def _matches(wanted: str | None, value: str) -> bool:
+    """Glance's filters: a value, or several after ``in:``."""
+    if wanted is None:
+        return True
+    return value in wanted[3:].split(",") if wanted.startswith("in:") else value == wanted

@@ -1,0 +1,43 @@
+"""What stands in front of Nova, Neutron and Glance: only valid tokens get through (keystonemiddleware)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.support.fake_openstack.cloud import Cloud, new_id
+from tests.support.fake_openstack.faults import Calls, Faults
+from tests.support.fake_openstack.keystone import UNAUTHORIZED
+from tests.support.fake_openstack.wire import Answer, Failure, Request, Route, Service
+
+
+class ProtectedService(Service):
+    """A service that asks for a token.
+
+    Args:
+        identity_url: Keystone's address, told to who has no valid token.
+    """
+
+    def __init__(self, cloud: Cloud, identity_url: Callable[[], str], faults: Faults, calls: Calls) -> None:
+        super().__init__(faults, calls)
+        self._cloud = cloud
+        self._identity_url = identity_url
+
+    def admit(self, request: Request, route: Route | None) -> None:
+        """See ``Service.admit``."""
+        if route is not None and route.open_to_all:
+            return
+        with self._cloud.lock:
+            if self._cloud.is_valid(request.headers.get("X-Auth-Token")):
+                return
+        raise Failure(401, UNAUTHORIZED, answer=self.unauthorized())
+
+    def unauthorized(self) -> Answer:
+        """The answer to a token that is missing, wrong, revoked or expired."""
+        error = {"code": 401, "title": "Unauthorized", "message": UNAUTHORIZED}
+        uri = {"WWW-Authenticate": f'Keystone uri="{self._identity_url()}"'}
+        return Answer(401, {"error": error}, headers=uri)
+
+
+def request_id() -> str:
+    """Of one call, as OpenStack's services write it."""
+    return f"req-{new_id()}"
