@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lando import state_dir as daemonlock
-from lando.app import user_data as bootscript
+from lando import state_dir
+from lando.app import user_data
 from lando.app.user_data import WorkerSettings
 from lando.cloud.interface import Cloud, ServerRequest
-from lando.config import job_file as jobfile
+from lando.config import job_file
 from lando.config.site_config import Config
 from lando.engine.operations import SendCreate
 from lando.errors import UsageError
@@ -203,7 +203,7 @@ class Site:
             LandoError: the broker cannot be asked.
         """
         if self.embedded_queue is not None:
-            return daemonlock.running(self.daemon_lock) is not None
+            return state_dir.running(self.daemon_lock) is not None
         from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415
 
         found = look(self.broker, self.names.queue)
@@ -292,7 +292,7 @@ class Site:
         Raises:
             UsageError: with what is wrong.
         """
-        spec = jobfile.from_body(body)
+        spec = job_file.from_body(body)
         self.check(spec)
         return spec
 
@@ -302,10 +302,10 @@ class Site:
         Raises:
             UsageError: with what is too large.
         """
-        if bootscript.is_surely_small(spec, self._settings_size):
+        if user_data.is_surely_small(spec, self._settings_size):
             return
         settings = self._worker_settings(STAND_IN_ID, self.config.worker.command or STAND_IN_COMMAND)
-        bootscript.render(
+        user_data.render(
             spec,
             job_id=STAND_IN_ID,
             attempt=1,
@@ -317,7 +317,7 @@ class Site:
     @cached_property
     def _settings_size(self) -> int:
         settings = self._worker_settings(STAND_IN_ID, self.config.worker.command or STAND_IN_COMMAND)
-        return bootscript.site_size(settings)
+        return user_data.site_size(settings)
 
     def server_request(self, task: SendCreate, body: Mapping[str, Any], deployment: str) -> ServerRequest:
         """What to ask of the cloud for a job.
@@ -326,11 +326,11 @@ class Site:
             UsageError: the job cannot be started; ``accept`` said otherwise before the site was changed.
             LandoError: this installation cannot start any job just now.
         """
-        spec = jobfile.from_body(body)
+        spec = job_file.from_body(body)
         job = task.job
         assert job.server_name is not None
-        command = self.config.worker.command or bootscript.installed_command()
-        user_data = bootscript.render(
+        command = self.config.worker.command or user_data.installed_command()
+        script = user_data.render(
             spec,
             job_id=job.id,
             attempt=job.attempt,
@@ -344,7 +344,7 @@ class Site:
             deployment=deployment,
             job_id=job.id,
             attempt=job.attempt,
-            user_data=user_data,
+            user_data=script,
             flavor=spec.flavor,
             image=spec.image,
             volume_size=spec.volume_size,

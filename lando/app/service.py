@@ -13,7 +13,7 @@ from lando.app.app import Site, new_secret
 from lando.cloud.interface import ServerRequest
 from lando.daemon.daemon import Daemon, Numbers
 from lando.daemon.effects import Effects
-from lando.engine import boot_times as boottimes
+from lando.engine import boot_times
 from lando.engine.engine import Engine, Pace
 from lando.engine.leaks import Sweeper
 from lando.engine.operations import SendCreate
@@ -105,7 +105,7 @@ class Service:
 
     def _learned_boot_timeout(self) -> float:
         with self._store.reading() as queries:
-            return boottimes.timeout(queries.recent_boots())
+            return boot_times.timeout(queries.recent_boots())
 
     def _server_request(self, task: SendCreate, deployment: str) -> ServerRequest:
         with self._store.reading() as queries:

@@ -11,8 +11,8 @@ from typing import Literal
 
 import click
 
-from lando import state_dir as daemonlock
-from lando.app import user_data as bootscript
+from lando import state_dir
+from lando.app import user_data
 from lando.app.app import Site
 from lando.cli.common import site
 from lando.cloud.check_result import Finding
@@ -40,9 +40,9 @@ def command(ctx: click.Context, boot: bool) -> int:
     here = site(ctx)
     worst = _tell(_findings(here))
     if boot and not worst:
-        from lando.cli import check_boot as bootcheck  # noqa: PLC0415 - loads the daemon
+        from lando.cli import check_boot  # noqa: PLC0415 - loads the daemon
 
-        return _tell(bootcheck.findings(here))
+        return _tell(check_boot.findings(here))
     if boot:
         _tell([Finding("boot", "warning", "not tried: something else is wrong")])
     return worst
@@ -181,7 +181,7 @@ def _worker_account(here: Site) -> tuple[Literal["ok", "warning"], str]:
 
 
 def _daemon(here: Site) -> tuple[Literal["ok", "warning"], str]:
-    pid = daemonlock.running(here.daemon_lock)
+    pid = state_dir.running(here.daemon_lock)
     if pid is None:
         return "warning", "none is running; `lando-fsm daemon` starts one (`lando-fsm run` needs none)"
     return "ok", f"running, pid {pid}"
@@ -196,7 +196,7 @@ def _cloud(here: Site) -> tuple[Literal["ok", "warning"], str]:
 
 
 def _worker(here: Site) -> tuple[Literal["ok", "warning"], str]:
-    command = here.config.worker.command or bootscript.installed_command()
+    command = here.config.worker.command or user_data.installed_command()
     if not os.access(command, os.X_OK):
         raise LandoError(f"{command} is not there or not executable; see worker.command")
     return "ok", command

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lando.app.app import Site
-from lando.cli import formatting as show
+from lando.cli import formatting
 from lando.cli.common import note, send
 from lando.cli.ensure_daemon import SomeDaemon
 from lando.cli.follow import Waiting
 from lando.cli.submit import publish
 from lando.cloud.check_result import Finding
 from lando.cloud.interface import CloudError
-from lando.engine import boot_times as boottimes
+from lando.engine import boot_times
 from lando.engine.leaks import Leaked, described
 from lando.errors import LandoError
 from lando.messages import Message
@@ -118,7 +118,7 @@ class _Course:
         configured = self._here.config.timeouts.boot
         with self._views.reading() as queries:
             recent = [] if queries is None else queries.recent_boots()
-        return boottimes.timeout(recent) if configured is None else configured
+        return boot_times.timeout(recent) if configured is None else configured
 
     def follow(self) -> Iterator[Finding]:
         """A line for each phase, until the job has ended.
@@ -160,20 +160,22 @@ class _Course:
         now = time.monotonic()
         took, self._last = now - self._last, now
         if what == "worker reported":
-            words = f"{show.duration(now - self._begun)} after the job was queued"
-        return Finding(what, "ok", f"{show.duration(took):<10} {words}".rstrip())
+            words = f"{formatting.duration(now - self._begun)} after the job was queued"
+        return Finding(what, "ok", f"{formatting.duration(took):<10} {words}".rstrip())
 
     def _verdict(self, job: Job) -> Finding:
         verdict = job.verdict or job.outcome
         if verdict == "workflow_failed" and job.heard_at is not None and ENDS_WELL in job.reason:
             return self._phase("job begun", "its git answers; there was nothing to clone, as intended")
-        words = self._given_up if verdict == "canceled" and self._given_up else show.one_line(job.reason)
+        words = (
+            self._given_up if verdict == "canceled" and self._given_up else formatting.one_line(job.reason)
+        )
         return replace(self._phase("boot", words), verdict="wrong")
 
     def _console(self, job: Job) -> Iterator[Finding]:
         saved = self._views.console(job.id)
         if saved is not None:
-            lines = show.last_lines(saved[1])
+            lines = formatting.last_lines(saved[1])
             words = "the last lines of the server that failed:" if lines else "the server wrote nothing"
             yield Finding("console", "warning", "\n    ".join((words, *lines)))
 
@@ -183,7 +185,7 @@ class _Course:
         if job.state == "terminating" or self._given_up:
             if waited > self._patience:
                 raise LandoError(
-                    f"job {self._job_id} has not ended after {show.duration(waited)}: {shown.why}; "
+                    f"job {self._job_id} has not ended after {formatting.duration(waited)}: {shown.why}; "
                     f"`lando-fsm status {self._job_id[:8]}` tells what becomes of it"
                 )
         elif self._interruptions:
@@ -192,7 +194,7 @@ class _Course:
         elif job.state == "queued" and job.attempt:
             self._cancel(f"back in the queue: {job.reason}")
         elif job.state == "queued" and waited > self._patience:
-            self._cancel(f"not begun after {show.duration(waited)}: {shown.why}")
+            self._cancel(f"not begun after {formatting.duration(waited)}: {shown.why}")
 
     def _cancel(self, words: str) -> None:
         self._given_up = words

@@ -10,7 +10,7 @@ import click
 
 from lando.cli.common import JobId, views
 from lando.errors import LandoError
-from lando.views.diagram import graph as diagrams
+from lando.views.diagram import graph
 
 
 @click.command("diagram")
@@ -39,11 +39,11 @@ def command(
         seen = views(ctx)
         path = seen.history(seen.resolve(job))
     if form == "mermaid":
-        drawn = diagrams.mermaid(path).encode()
+        drawn = graph.mermaid(path).encode()
     elif form == "dot":
-        drawn = diagrams.dot(path).encode()
+        drawn = graph.dot(path).encode()
     else:
-        drawn = diagrams.render(diagrams.dot(path), form)
+        drawn = graph.render(graph.dot(path), form)
     if output is None:
         sys.stdout.buffer.write(drawn)
         return

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 
-from lando import state_dir as daemonlock
+from lando import state_dir
 from lando.app.app import Site
 from lando.app.service import Service
 from lando.errors import LandoError
@@ -35,7 +35,7 @@ class SomeDaemon:
                 raise self._error or LandoError(
                     "this process's daemon failed; `lando-fsm daemon` takes up what it leaves"
                 )
-        elif daemonlock.running(self._here.daemon_lock) is None:
+        elif state_dir.running(self._here.daemon_lock) is None:
             with contextlib.suppress(DaemonRunning):  # somebody was faster
                 self._service = Service(self._here)
                 self._thread = threading.Thread(target=self._serve, name="daemon")

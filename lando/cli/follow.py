@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from lando.cli import formatting as show
+from lando.cli import formatting
 from lando.errors import LandoError
 from lando.views.jobs import Shown, Views
 
@@ -53,8 +53,8 @@ def _display() -> Iterator[Callable[[Shown], None]]:
         return
     from rich.live import Live  # noqa: PLC0415
 
-    with Live(console=show.console(sys.stderr), refresh_per_second=10) as live:
-        yield lambda shown: live.update(show.live_line(shown))
+    with Live(console=formatting.console(sys.stderr), refresh_per_second=10) as live:
+        yield lambda shown: live.update(formatting.live_line(shown))
 
 
 class Waiting:
@@ -70,9 +70,9 @@ class Waiting:
         if self._live is None:
             from rich.live import Live  # noqa: PLC0415
 
-            self._live = Live(console=show.console(sys.stderr), refresh_per_second=10, transient=True)
+            self._live = Live(console=formatting.console(sys.stderr), refresh_per_second=10, transient=True)
             self._live.start()
-        self._live.update(show.live_line(shown))
+        self._live.update(formatting.live_line(shown))
 
     def pause(self) -> None:
         """Take the line away, until it is shown again."""
@@ -91,7 +91,7 @@ class _Plain:
 
     def show(self, shown: Shown) -> None:
         step = f"  step {shown.step_text}" if shown.step_text else ""
-        line = f"{shown.job.id[:8]}  {shown.state_text}{step}  {show.one_line(shown.why)}"
+        line = f"{shown.job.id[:8]}  {shown.state_text}{step}  {formatting.one_line(shown.why)}"
         lasting = _COUNTDOWN.sub("", line)
         if lasting != self._last:
             self._last = lasting
@@ -104,6 +104,6 @@ def verdict(shown: Shown) -> int:
         return 0
     code = f", exit code {shown.job.exit_code}" if shown.job.exit_code is not None else ""
     print(f"job {shown.job.id} failed ({shown.job.outcome}{code}): {shown.job.reason}", file=sys.stderr)
-    for line in show.last_lines(shown.job.log_tail):
+    for line in formatting.last_lines(shown.job.log_tail):
         print(f"    {line}", file=sys.stderr)
     return 1

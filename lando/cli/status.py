@@ -7,7 +7,7 @@ import time
 
 import click
 
-from lando.cli import formatting as show
+from lando.cli import formatting
 from lando.cli.common import JobId, dump, note, views
 from lando.states.job import State
 from lando.views.jobs import Shown, Views
@@ -49,7 +49,7 @@ def _detail(seen: Views, job_id: str) -> None:
     shown = seen.job(job_id)
     assert shown is not None
     _warn(seen)
-    show.print_detail(shown, _written_last(seen, shown))
+    formatting.print_detail(shown, _written_last(seen, shown))
 
 
 def _written_last(seen: Views, shown: Shown) -> tuple[str, str]:
@@ -64,7 +64,7 @@ def _written_last(seen: Views, shown: Shown) -> tuple[str, str]:
 def _table(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
     found = seen.jobs(state, ids)
     if found:
-        show.print_table(found)
+        formatting.print_table(found)
     else:
         note("no jobs" + (f" in state {', '.join(state)}" if state else ""))
     if sys.stderr.isatty() or not found:
@@ -78,7 +78,7 @@ def _daemon_line(seen: Views, found: list[Shown]) -> str:
         f"daemon: pid {daemon.pid}" if daemon.pid else "no daemon is running; `lando-fsm daemon` starts one"
     )
     troubles = "".join(f", {what}" for what, _ in daemon.troubles)
-    return f"{show.summary(found)}; {words}{troubles}"
+    return f"{formatting.summary(found)}; {words}{troubles}"
 
 
 def _warn(seen: Views) -> None:
@@ -100,13 +100,13 @@ def _watch(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    with Live(console=show.console(), screen=True, auto_refresh=False) as live:
+    with Live(console=formatting.console(), screen=True, auto_refresh=False) as live:
         while True:
             found = seen.jobs(state, ids)
             room = max(1, live.console.size.height - 4)
             more = f"… {len(found) - room} more\n" if len(found) > room else ""
             below = Text(f"{more}{_daemon_line(seen, found)}", style="dim", no_wrap=True, overflow="ellipsis")
-            live.update(Group(show.table(_most_telling(found, room)), below), refresh=True)
+            live.update(Group(formatting.table(_most_telling(found, room)), below), refresh=True)
             time.sleep(REFRESH)
 
 
@@ -122,7 +122,9 @@ def _watch_plain(seen: Views, state: tuple[str, ...], ids: list[str]) -> None:
     last = ""
     while True:
         found = seen.jobs(state, ids)
-        text = show.summary(found) + "".join(f"; the daemon is {what}" for what, _ in seen.daemon().troubles)
+        text = formatting.summary(found) + "".join(
+            f"; the daemon is {what}" for what, _ in seen.daemon().troubles
+        )
         if text != last:
             last = text
             print(text, flush=True)

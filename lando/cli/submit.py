@@ -10,7 +10,7 @@ import click
 
 from lando.app.app import Site
 from lando.cli.common import dump, note, send, site, tell_if_no_daemon
-from lando.config import job_file as jobfile
+from lando.config import job_file
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
 from lando.workqueue.interface import QueueAbsent, QueueUnavailable
@@ -29,7 +29,7 @@ def start_message(here: Site, path: Path, job_id: str | None) -> Message:
     Raises:
         UsageError: the job file, or the id, is not valid.
     """
-    spec = jobfile.read(path)
+    spec = job_file.read(path)
     try:
         here.check(spec)
     except UsageError as error:

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lando.config import yaml_document as yamlfile
+from lando.config import yaml_document
 from lando.config.section import Section, kind, or_default
 from lando.config.yaml_document import Document
 from lando.messages import MAX_BYTES
@@ -37,7 +37,7 @@ def read(path: Path) -> JobSpec:
     Raises:
         UsageError: with every mistake of the file, one a line, as ``FILE:LINE: KEY: what is wrong``.
     """
-    document = yamlfile.load(path)
+    document = yaml_document.load(path)
     spec = _spec(document, path.parent)
     _check_size(document, spec)
     return spec
@@ -49,7 +49,7 @@ def from_body(body: Mapping[str, Any]) -> JobSpec:
     Raises:
         UsageError: as for ``read``; a relative ``git_clone`` path is a mistake here.
     """
-    return _spec(yamlfile.given(body, "start_worker message"), None)
+    return _spec(yaml_document.given(body, "start_worker message"), None)
 
 
 def clone_name(git_clone: str) -> str:

@@ -13,9 +13,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from lando.config import openstack as cloudconfig
-from lando.config import work_queue as workqueueconfig
-from lando.config import yaml_document as yamlfile
+from lando.config import openstack, work_queue, yaml_document
 from lando.config.openstack import CloudSettings, VmSettings
 from lando.config.section import Section, beside, or_default
 from lando.config.work_queue import WorkQueueConfig
@@ -119,10 +117,10 @@ KEYS: dict[str, tuple[str, ...]] = {
         *("work_queue", "vm_settings", "cloud_settings", "database", "cloud", "deployment"),
         *("max_workers", "state_dir", "timeouts", "worker"),
     ),
-    "work_queue": workqueueconfig.KEYS,
-    "work_queue.tls": workqueueconfig.TLS_KEYS,
-    "vm_settings": cloudconfig.VM_KEYS,
-    "cloud_settings": cloudconfig.CLOUD_KEYS,
+    "work_queue": work_queue.KEYS,
+    "work_queue.tls": work_queue.TLS_KEYS,
+    "vm_settings": openstack.VM_KEYS,
+    "cloud_settings": openstack.CLOUD_KEYS,
     "database": ("url",),
     "timeouts": _names(Timeouts),
     "worker": _names(WorkerConfig),
@@ -180,7 +178,7 @@ def load(path: Path, client: bool = False) -> Config:
     Raises:
         UsageError: with every mistake of the file, one a line, as ``FILE:LINE: KEY: what is wrong``.
     """
-    document = yamlfile.load(path)
+    document = yaml_document.load(path)
     if document.value is None:
         document.value = {}
     top = Section(document, KEYS[""])
@@ -255,17 +253,17 @@ def _work_queue(top: Section, path: Path, client: bool) -> WorkQueueConfig | Non
         if top.holds("work_queue"):
             top.complain("work_queue", "has no host; name the broker, or remove it for the embedded queue")
         return None
-    return workqueueconfig.read(section, path, client)
+    return work_queue.read(section, path, client)
 
 
 def _vm_settings(top: Section) -> VmSettings:
     section = _subsection(top, "vm_settings")
-    return VmSettings() if section is None else cloudconfig.read_vm_settings(section)
+    return VmSettings() if section is None else openstack.read_vm_settings(section)
 
 
 def _cloud_settings(top: Section, path: Path) -> CloudSettings | None:
     section = _subsection(top, "cloud_settings")
-    return None if section is None else cloudconfig.read_cloud_settings(section, path)
+    return None if section is None else openstack.read_cloud_settings(section, path)
 
 
 def _timeouts(top: Section, defaults: Timeouts) -> Timeouts:

@@ -21,7 +21,7 @@ from functools import partial
 from lando.cloud.interface import Cloud, CloudError, Server
 from lando.daemon.effects import Effects
 from lando.daemon.pool import Pool
-from lando.engine import leaks as observer
+from lando.engine import leaks
 from lando.engine.engine import Admission, Engine, Taken
 from lando.engine.leaks import Leaked, Sighting, Sweeper, Wanted
 from lando.engine.ledger import Change, Effect
@@ -521,7 +521,7 @@ class Daemon:
 
     def _look(self, wanted: Wanted) -> None:
         try:
-            sighting = observer.look(self._cloud, wanted)
+            sighting = leaks.look(self._cloud, wanted)
             self._note_sight(sighting.troubles)
             self._sightings.append(sighting)
             self._queue.wake()
@@ -569,7 +569,7 @@ class Daemon:
                     self._next_look_at_floating_ips = time.monotonic() + self._numbers.grace
                 leaked += self._sweeper.leaked(sighting, jobs, time.monotonic())
                 self._count_swept(transaction, sighting)
-                for job, event in observer.events(sighting, jobs, now):
+                for job, event in leaks.events(sighting, jobs, now):
                     self._engine.fire(transaction, job, event)
                 self._engine.notice_absence(transaction, {server.id for server in sighting.servers}, now)
         return leaked
@@ -582,9 +582,9 @@ class Daemon:
             self._pool.submit(partial(self._delete_leaked, thing))
 
     def _delete_leaked(self, thing: Leaked) -> None:
-        what = observer.described(thing)
+        what = leaks.described(thing)
         try:
-            observer.delete(self._cloud, thing)
+            leaks.delete(self._cloud, thing)
             if thing.id not in self._swept:
                 self._swept[thing.id] = thing
                 log.warning("%s belongs to no job; its deletion was asked for", what)
@@ -601,8 +601,8 @@ class Daemon:
             is_known = isinstance(thing, Server) or sighting.floating_ips is not None
             if is_known and thing.id not in listed:
                 del self._swept[thing.id]
-                transaction.count_swept(observer.kind_of(thing))
-                log.warning("%s, which belonged to no job, is gone", observer.described(thing))
+                transaction.count_swept(leaks.kind_of(thing))
+                log.warning("%s, which belonged to no job, is gone", leaks.described(thing))
 
     def _log(self, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lando.engine import boot_times as boottimes
+from lando.engine import boot_times
 from lando.engine.ledger import Change, Effect, Hold, Ledger
 from lando.engine.operations import (
     AnswerLost,
@@ -34,7 +34,7 @@ from lando.engine.operations import (
 from lando.engine.quota import Room
 from lando.errors import UsageError
 from lando.messages import Message
-from lando.states import create_requests as requests
+from lando.states import create_requests
 from lando.states.events import (
     Admitted,
     BootTimeout,
@@ -161,7 +161,7 @@ class Engine:
         if isinstance(event, (Report, BootTimeout)):
             seconds = None if isinstance(event, BootTimeout) else event.at - job.entered_at
             recent = ledger.note_boot(seconds)
-            self.policy = replace(self.policy, boot_timeout=boottimes.timeout(recent))
+            self.policy = replace(self.policy, boot_timeout=boot_times.timeout(recent))
 
     def _hurry(self, ledger: Ledger, effects: Iterable[Effect], now: float) -> None:
         for effect in effects:
@@ -244,7 +244,7 @@ class Engine:
     def _report(self, ledger: Ledger, job: Job, message: Message, now: float) -> Taken:
         event = report_event(message, now)
         text = message.body.get("log")
-        if text and requests.speaks(job, event):
+        if text and create_requests.speaks(job, event):
             ledger.append_log(job.id, event.attempt, event.seq, text)
         return _taken(self.fire(ledger, job, event))
 
@@ -317,7 +317,7 @@ class Engine:
 
     def _overdue(self, job: Job, now: float, listening_since: float) -> Event | None:
         if job.state == "booting":
-            request = requests.open_request(job)
+            request = create_requests.open_request(job)
             if request is not None and request.status == "ordered":
                 return None  # nothing was asked of the cloud so far
             timeout = self.policy.boot_timeout if job.boot_timeout is None else job.boot_timeout
@@ -348,7 +348,7 @@ class Engine:
 
     def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Task | None:
         if effect.kind == "create_server":
-            request = requests.open_request(job)
+            request = create_requests.open_request(job)
             if request is None:
                 return None
             fired = self.fire(ledger, job, CreateSent(now, request.mark))
@@ -436,7 +436,7 @@ class Engine:
             self._hold(ledger, result, after.reason, now)
         elif isinstance(result, (Created, AnswerLost)) and ledger.hold() is not None:
             ledger.set_hold(None)  # whatever became of it, it was not refused
-        request = requests.open_request(after)
+        request = create_requests.open_request(after)
         if request is None:
             ledger.remove_effect(effect)
         elif isinstance(result, Listed) and request.status != "ordered":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lando.states import create_requests as requests
+from lando.states import create_requests
 from lando.states.events import (
     BootFailed,
     Cancel,
@@ -23,9 +23,9 @@ from lando.states.table import Policy
 
 def heard(job: Job, event: Report, policy: Policy) -> Job:
     """Take a worker's report: its server is the one we believe in, and it lives."""
-    request = requests.reporting(job, event)
+    request = create_requests.reporting(job, event)
     assert request is not None
-    job = replace(requests.adopt(job, request.mark), heard_at=event.at)
+    job = replace(create_requests.adopt(job, request.mark), heard_at=event.at)
     if event.seq <= job.seq:
         return job
     return replace(
@@ -63,7 +63,7 @@ def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
 
 def conclude(job: Job, verdict: Outcome, words: str) -> Job:
     """The attempt is over; what was not sent is withdrawn, what exists will be deleted."""
-    job = requests.withdraw_unsent(job)
+    job = create_requests.withdraw_unsent(job)
     return replace(job, verdict=verdict, reason=words, deadline_at=None, misses=0)
 
 
@@ -129,17 +129,17 @@ def worker_lost(job: Job, event: WorkerLost, policy: Policy) -> Job:
 
 def adopt_server(job: Job, event: ServerCreated, policy: Policy) -> Job:
     """The server of the open request exists: it is the one."""
-    return replace(requests.adopt(job, event.mark), server_id=event.server_id)
+    return replace(create_requests.adopt(job, event.mark), server_id=event.server_id)
 
 
 def look_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
     """Not listed: remember since when, so that a second look can conclude."""
-    return requests.saw_absent(job, event)
+    return create_requests.saw_absent(job, event)
 
 
 def nothing_exists(job: Job, event: CreateRefused | CreateAbsent, policy: Policy) -> Job:
     """The request came to nothing."""
-    return requests.set_status(job, event.mark, "void")
+    return create_requests.set_status(job, event.mark, "void")
 
 
 def of_its_server(job: Job, event: BootFailed | ServerLost | ServerActive) -> bool:
@@ -149,4 +149,4 @@ def of_its_server(job: Job, event: BootFailed | ServerLost | ServerActive) -> bo
 
 def has_twins(job: Job, event: ServerCreated) -> bool:
     """The create made several servers."""
-    return requests.is_open(job, event) and bool(event.twins)
+    return create_requests.is_open(job, event) and bool(event.twins)

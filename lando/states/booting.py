@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lando.states import actions as changes
-from lando.states import create_requests as requests
+from lando.states import actions, create_requests
 from lando.states.events import CreateAbsent, CreateRefused, CreateSent
 from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
@@ -25,23 +24,23 @@ def send(job: Job, event: CreateSent, policy: Policy) -> Job:
     if len(job.requests) == 1:
         boot_timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
         job = replace(job, deadline_at=event.at + boot_timeout)
-    return requests.set_status(job, event.mark, "sent")
+    return create_requests.set_status(job, event.mark, "sent")
 
 
 def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
     """The lost request came to nothing: void it, and order a new one with a mark and token of its own."""
-    job = requests.set_status(job, event.mark, "void")
+    job = create_requests.set_status(job, event.mark, "void")
     return replace(job, requests=(*job.requests, CreateRequest(event.new_mark, event.new_token)))
 
 
 def blames_job(job: Job, event: CreateRefused) -> bool:
     """The cloud refuses what the job's own file names."""
-    return requests.is_open(job, event) and event.kind == "job"
+    return create_requests.is_open(job, event) and event.kind == "job"
 
 
 def fail_for_good(job: Job, event: CreateRefused, policy: Policy) -> Job:
     """Asking again would be refused again."""
-    job = changes.nothing_exists(job, event, policy)
+    job = actions.nothing_exists(job, event, policy)
     return replace(
         job,
         outcome="workflow_failed",
@@ -62,45 +61,47 @@ WAITS = {
 
 def lacks_room(job: Job, event: CreateRefused) -> bool:
     """There is no room for this job's server; for another's there may be."""
-    return requests.is_open(job, event) and event.kind == "capacity"
+    return create_requests.is_open(job, event) and event.kind == "capacity"
 
 
 def back_off(job: Job, event: CreateRefused, policy: Policy) -> Job:
     """It alone waits, ever longer, and no failure is counted."""
     job = back_to_the_queue(job, event, policy)
     misses = job.misses + 1
-    wait = changes.room_wait(misses, policy) if event.retry_after is None else event.retry_after
+    wait = actions.room_wait(misses, policy) if event.retry_after is None else event.retry_after
     return replace(job, misses=misses, not_before=event.at + wait)
 
 
 def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
     """Not the job's fault: it keeps its place, and no failure is counted."""
-    job = changes.nothing_exists(job, event, policy)
+    job = actions.nothing_exists(job, event, policy)
     words = f"{WAITS[event.kind]}: {event.words}"
     return replace(job, deadline_at=None, server_name=None, reason=words)
 
 
 ROWS = (
-    stays("create_sent", does=send, when=requests.is_unsent, why="from here on a server may exist"),
+    stays("create_sent", does=send, when=create_requests.is_unsent, why="from here on a server may exist"),
     ignored("create_sent", why="sent before, and the answer was lost: it is looked for, not sent again"),
     stays(
         "server_created",
-        does=changes.adopt_server,
-        when=changes.has_twins,
+        does=actions.adopt_server,
+        when=actions.has_twins,
         orders=("delete_twins",),
         why="one of several servers of the request is kept, the others deleted",
     ),
-    stays("server_created", does=changes.adopt_server, when=requests.is_open, why="the server is adopted"),
+    stays(
+        "server_created", does=actions.adopt_server, when=create_requests.is_open, why="the server is adopted"
+    ),
     refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
     stays(
         "server_active",
-        does=changes.note_address,
-        when=changes.is_first_address,
+        does=actions.note_address,
+        when=actions.is_first_address,
         orders=("attach_floating_ip",),
         why="the server is up",
     ),
     stays(
-        "server_active", does=changes.note_address, when=changes.of_its_server, why="it has another address"
+        "server_active", does=actions.note_address, when=actions.of_its_server, why="it has another address"
     ),
     ignored("server_active", why="an observation of another server"),
     moves(
@@ -117,35 +118,44 @@ ROWS = (
         "create_refused",
         "queued",
         does=back_to_the_queue,
-        when=requests.is_open,
+        when=create_requests.is_open,
         why="nothing exists; all jobs wait, its place is kept, and no failure is counted",
     ),
     refused("create_refused", why="its request was resolved before"),
     stays(
         "create_absent",
         does=ask_again,
-        when=requests.is_absent_for_good,
+        when=create_requests.is_absent_for_good,
         why="the request came to nothing: a new one, with its own mark and token",
     ),
-    stays("create_absent", does=changes.look_again, when=requests.is_open, why="not listed yet: look again"),
+    stays(
+        "create_absent",
+        does=actions.look_again,
+        when=create_requests.is_open,
+        why="not listed yet: look again",
+    ),
     refused("create_absent", why="its request was resolved before"),
     moves(
-        "worker_started", "running", does=changes.start_running, when=requests.speaks, why="the worker is up"
+        "worker_started",
+        "running",
+        does=actions.start_running,
+        when=create_requests.speaks,
+        why="the worker is up",
     ),
     ignored("worker_started", why=STALE),
     moves(
         "worker_progress",
         "running",
-        does=changes.start_running,
-        when=requests.speaks,
+        does=actions.start_running,
+        when=create_requests.speaks,
         why="a lost or late worker_started does not matter",
     ),
     ignored("worker_progress", why=STALE),
     moves(
         "workflow_finished",
         "terminating",
-        does=changes.finish,
-        when=requests.speaks,
+        does=actions.finish,
+        when=create_requests.speaks,
         orders=("delete_server",),
         why="a lost or late worker_started does not matter",
     ),
@@ -153,8 +163,8 @@ ROWS = (
     moves(
         "boot_failed",
         "terminating",
-        does=changes.boot_failed,
-        when=changes.of_its_server,
+        does=actions.boot_failed,
+        when=actions.of_its_server,
         orders=ENDING,
         why="the cloud could not build the server",
     ),
@@ -162,8 +172,8 @@ ROWS = (
     moves(
         "server_lost",
         "terminating",
-        does=changes.server_lost,
-        when=changes.of_its_server,
+        does=actions.server_lost,
+        when=actions.of_its_server,
         orders=ENDING,
         why="the server went away",
     ),
@@ -171,12 +181,12 @@ ROWS = (
     moves(
         "boot_timeout",
         "terminating",
-        does=changes.give_up_booting,
+        does=actions.give_up_booting,
         orders=ENDING,
         why="the worker did not report in time",
     ),
     moves(
-        "cancel", "terminating", does=changes.cancel, orders=("delete_server",), why="somebody asked for it"
+        "cancel", "terminating", does=actions.cancel, orders=("delete_server",), why="somebody asked for it"
     ),
     ignored("run_timeout", why="the workflow has not begun"),
     ignored("worker_lost", why="the worker has not spoken yet; boot_timeout watches over that"),

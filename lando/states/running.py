@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lando.states import actions as changes
-from lando.states import create_requests as requests
+from lando.states import actions, create_requests
 from lando.states.table import EffectKind, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(
@@ -18,15 +17,15 @@ ENDING: tuple[EffectKind, ...] = ("save_console_log", "delete_server")
 
 
 ROWS = (
-    stays("worker_started", does=changes.heard, when=requests.speaks, why="the worker lives"),
+    stays("worker_started", does=actions.heard, when=create_requests.speaks, why="the worker lives"),
     ignored("worker_started", why=STALE),
-    stays("worker_progress", does=changes.heard, when=requests.speaks, why="the worker lives"),
+    stays("worker_progress", does=actions.heard, when=create_requests.speaks, why="the worker lives"),
     ignored("worker_progress", why=STALE),
     moves(
         "workflow_finished",
         "terminating",
-        does=changes.finish,
-        when=requests.speaks,
+        does=actions.finish,
+        when=create_requests.speaks,
         orders=("delete_server",),
         why="the workflow has ended",
     ),
@@ -34,15 +33,15 @@ ROWS = (
     moves(
         "worker_lost",
         "terminating",
-        does=changes.worker_lost,
+        does=actions.worker_lost,
         orders=ENDING,
         why="silent too long, while we listened",
     ),
     moves(
         "server_lost",
         "terminating",
-        does=changes.server_lost,
-        when=changes.of_its_server,
+        does=actions.server_lost,
+        when=actions.of_its_server,
         orders=ENDING,
         why="the server went away",
     ),
@@ -50,8 +49,8 @@ ROWS = (
     moves(
         "boot_failed",
         "terminating",
-        does=changes.boot_failed,
-        when=changes.of_its_server,
+        does=actions.boot_failed,
+        when=actions.of_its_server,
         orders=ENDING,
         why="the cloud gave the server up after all",
     ),
@@ -59,25 +58,25 @@ ROWS = (
     moves(
         "run_timeout",
         "terminating",
-        does=changes.give_up_running,
+        does=actions.give_up_running,
         orders=ENDING,
         why="the workflow ran longer than it may",
     ),
     moves(
-        "cancel", "terminating", does=changes.cancel, orders=("delete_server",), why="somebody asked for it"
+        "cancel", "terminating", does=actions.cancel, orders=("delete_server",), why="somebody asked for it"
     ),
     ignored("create_sent", why="the worker spoke before the create was answered: it is looked for, not sent"),
     stays(
         "server_created",
-        does=changes.adopt_server,
-        when=changes.has_twins,
+        does=actions.adopt_server,
+        when=actions.has_twins,
         orders=("delete_twins",),
         why="one of several servers of the request is kept, the others deleted",
     ),
     stays(
         "server_created",
-        does=changes.adopt_server,
-        when=requests.is_open,
+        does=actions.adopt_server,
+        when=create_requests.is_open,
         why="the worker was faster than the answer to the create",
     ),
     refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
@@ -85,13 +84,13 @@ ROWS = (
     ignored("create_absent", why="the worker has spoken, so the server exists: look again"),
     stays(
         "server_active",
-        does=changes.note_address,
-        when=changes.is_first_address,
+        does=actions.note_address,
+        when=actions.is_first_address,
         orders=("attach_floating_ip",),
         why="the worker was faster",
     ),
     stays(
-        "server_active", does=changes.note_address, when=changes.of_its_server, why="it has another address"
+        "server_active", does=actions.note_address, when=actions.of_its_server, why="it has another address"
     ),
     ignored("server_active", why="an observation of another server"),
     ignored("boot_timeout", why="the worker has reported"),

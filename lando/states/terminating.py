@@ -5,8 +5,7 @@ The only way out of owning a server: the job leaves when the create is resolved 
 
 from __future__ import annotations
 
-from lando.states import actions as changes
-from lando.states import create_requests as requests
+from lando.states import actions, create_requests
 from lando.states.events import ServerGone, WorkflowFinished
 from lando.states.job import Job
 from lando.states.records import replace
@@ -22,7 +21,11 @@ TEXT = StateText(
 
 def replaces_failure(job: Job, event: WorkflowFinished) -> bool:
     """Finished work is not run again."""
-    return requests.speaks(job, event) and job.verdict == "system_failed" and event.outcome != "system_failed"
+    return (
+        create_requests.speaks(job, event)
+        and job.verdict == "system_failed"
+        and event.outcome != "system_failed"
+    )
 
 
 def would_be_retried(job: Job, event: object) -> bool:
@@ -88,7 +91,7 @@ def wait_for_room(job: Job, event: ServerGone, policy: Policy) -> Job:
         outcome=None,
         failures=job.failures,
         server_name=None,
-        not_before=event.at + changes.room_wait(job.misses, policy),
+        not_before=event.at + actions.room_wait(job.misses, policy),
         reason=job.reason,
     )
 
@@ -110,38 +113,50 @@ ROWS = (
     moves("server_gone", "failed", does=end, why="canceled, the workflow's own failure, or the last try"),
     stays(
         "workflow_finished",
-        does=changes.finish,
+        does=actions.finish,
         when=replaces_failure,
         why="the result replaces a system failure: finished work is not run again",
     ),
     ignored("workflow_finished", why="the attempt has its verdict, or it is another attempt's report"),
     ignored("cancel", when=is_canceled, why="it is being canceled already"),
-    stays("cancel", does=changes.cancel, when=would_be_retried, why="a cancel wins over a pending retry"),
+    stays("cancel", does=actions.cancel, when=would_be_retried, why="a cancel wins over a pending retry"),
     ignored("cancel", why="its workflow has ended already; only its server is still being deleted"),
     ignored("create_sent", why="withdrawn, or sent before: it is looked for, not sent"),
     stays(
         "server_created",
-        does=changes.adopt_server,
-        when=changes.has_twins,
+        does=actions.adopt_server,
+        when=actions.has_twins,
         orders=("delete_twins",),
         why="now it can be deleted, and its twins",
     ),
-    stays("server_created", does=changes.adopt_server, when=requests.is_open, why="now it can be deleted"),
+    stays(
+        "server_created", does=actions.adopt_server, when=create_requests.is_open, why="now it can be deleted"
+    ),
     refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
-    stays("create_refused", does=changes.nothing_exists, when=requests.is_unheard, why="there is no server"),
+    stays(
+        "create_refused",
+        does=actions.nothing_exists,
+        when=create_requests.is_unheard,
+        why="there is no server",
+    ),
     ignored(
         "create_refused",
-        when=requests.is_open,
+        when=create_requests.is_open,
         why="its worker has spoken, so the server exists whatever the answer says: it is looked for",
     ),
     refused("create_refused", why="its request was resolved before"),
     stays(
         "create_absent",
-        does=changes.nothing_exists,
-        when=requests.is_absent_for_good,
+        does=actions.nothing_exists,
+        when=create_requests.is_absent_for_good,
         why="there is no server",
     ),
-    stays("create_absent", does=changes.look_again, when=requests.is_open, why="not listed yet: look again"),
+    stays(
+        "create_absent",
+        does=actions.look_again,
+        when=create_requests.is_open,
+        why="not listed yet: look again",
+    ),
     refused("create_absent", why="its request was resolved before"),
     ignored("worker_started", why=OVER),
     ignored("worker_progress", why=OVER),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from lando.engine import boot_times as boottimes
+from lando.engine import boot_times
 from lando.engine.ledger import Change, Effect, Hold, rank
 from lando.messages import Origin
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
@@ -368,7 +368,7 @@ class Transaction:
 
     def note_boot(self, seconds: float | None) -> Sequence[float]:
         """See ``Ledger.note_boot``."""
-        recent = boottimes.remembered(self.fact(BOOTS) or [], seconds)
+        recent = boot_times.remembered(self.fact(BOOTS) or [], seconds)
         self.set_fact(BOOTS, recent)
         return recent
 

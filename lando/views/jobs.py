@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lando import state_dir as daemonlock
+from lando import state_dir
 from lando.app.app import Site
 from lando.engine.ledger import Change, Hold
 from lando.errors import LandoError, UsageError
@@ -204,7 +204,7 @@ class Views:
 
     def daemon(self) -> Watching:
         """Whether somebody serves this site, and hears what it is told."""
-        pid = daemonlock.running(self._site.daemon_lock)
+        pid = state_dir.running(self._site.daemon_lock)
         store = self._store
         if pid is None or store is None:
             return Watching(pid)

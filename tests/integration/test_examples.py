@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lando.config import job_file as jobfile
+from lando.config import job_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 READS = EXAMPLES / "fastq-qc" / "data" / "reads.fastq.gz"
@@ -32,10 +32,10 @@ SECONDS = 120
 
 def run_example(name: str, tmp_path: Path, **changed: Any) -> subprocess.CompletedProcess[str]:
     """Runs a job file's workflow on a copy of its folder, with some inputs changed, into tmp_path/outputs."""
-    spec = jobfile.read(EXAMPLES / name)
+    spec = job_file.read(EXAMPLES / name)
     clone = tmp_path / "clone"
     shutil.copytree(spec.git_clone, clone)
-    here = clone / jobfile.working_directory(spec.git_clone, spec.cd)
+    here = clone / job_file.working_directory(spec.git_clone, spec.cd)
     inputs = here / "inputs.json"
     inputs.write_text(json.dumps({**spec.input, **changed}))
     programs = Path(sys.executable).parent
@@ -162,7 +162,7 @@ def check_page(html: str, reads: int) -> None:
 def test_the_shipped_reads_are_those_that_the_job_and_the_notice_name() -> None:
     digest = sha256(READS.read_bytes())
 
-    assert jobfile.read(EXAMPLES / "fastq-qc.yml").input["sha256"] == digest
+    assert job_file.read(EXAMPLES / "fastq-qc.yml").input["sha256"] == digest
     assert digest in READS.with_name("README.md").read_text()
 
 
@@ -352,11 +352,11 @@ def test_a_document_explains_itself_and_needs_no_javascript_and_no_container(doc
 
 
 def test_the_walkthroughs_job_keeps_its_shape() -> None:
-    spec = jobfile.read(EXAMPLES / "fastqc-job.yml")
+    spec = job_file.read(EXAMPLES / "fastqc-job.yml")
 
     assert (spec.git_clone, spec.cd) == ("https://github.com/johnbradley/toyworkflow.git", "toyworkflow")
     assert spec.run_cwl == "fastqc-workflow.cwl"
-    assert jobfile.working_directory(spec.git_clone, spec.cd) == "."
+    assert job_file.working_directory(spec.git_clone, spec.cd) == "."
     assert set(spec.input) == {"dds_agent_key", "dds_user_key", "projectName", "input_file", "output_file"}
 
 

@@ -9,9 +9,7 @@ from typing import Any
 from lando.engine.leaks import Leaked, Sighting, Sweeper
 from lando.engine.ledger import Effect, Ledger
 from lando.engine.operations import AnswerLost, DeleteServers, Result, SendCreate, Task, Trouble
-from lando.states import actions as changes
-from lando.states import create_requests as requests
-from lando.states import terminating
+from lando.states import actions, create_requests, terminating
 from lando.states.events import CreateAbsent, CreateRefused
 from lando.states.job import CreateRequest, Job, State
 from lando.states.machine import TABLE, Event, Row, build
@@ -66,14 +64,14 @@ def to_done(rows: list[Row]) -> list[Row]:
 
 def finished_at_once(rows: list[Row]) -> list[Row]:
     def does(job: Job, event: Any, policy: Any) -> Job:
-        return terminating.end(changes.finish(job, event, policy), event, policy)
+        return terminating.end(actions.finish(job, event, policy), event, policy)
 
     return [replace(rows[0], to="done", does=does, orders=()), *rows[1:]]
 
 
 def heeded_whoever_spoke(rows: list[Row]) -> list[Row]:
     (heeds,) = (row for row in rows if row.answer == "stays")
-    return [replace(heeds, when=requests.is_open), rows[-1]]
+    return [replace(heeds, when=create_requests.is_open), rows[-1]]
 
 
 class ForgetsMessages(MemoryLedger):
@@ -105,7 +103,7 @@ class DeletesFirst(MemoryLedger):
 
 class SendsUnrecorded(WatchedEngine):
     def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Task | None:
-        request = requests.open_request(job)
+        request = create_requests.open_request(job)
         if effect.kind == "create_server" and request is not None and request.status == "ordered":
             return SendCreate(job, request.mark, request.token)
         return super()._task(ledger, job, effect, now)
@@ -168,7 +166,7 @@ def adopt_without_voiding(job: Job, mark: str) -> Job:
 
 
 def adopt_remembering_absence(job: Job, mark: str) -> Job:
-    return requests.set_status(withdraw_everything(job), mark, "adopted")
+    return create_requests.set_status(withdraw_everything(job), mark, "adopted")
 
 
 def withdraw_everything(job: Job) -> Job:
@@ -179,13 +177,13 @@ def _no_conclusion() -> Variant:
     return table(
         "terminating",
         "create_absent",
-        lambda rows: [row for row in rows if row.does is not changes.nothing_exists],
+        lambda rows: [row for row in rows if row.does is not actions.nothing_exists],
     )
 
 
 def _one_look() -> Variant:
     def once(rows: list[Row]) -> list[Row]:
-        return [replace(rows[0], when=requests.is_open), *rows[1:]]
+        return [replace(rows[0], when=create_requests.is_open), *rows[1:]]
 
     return table("booting", "create_absent", once)
 

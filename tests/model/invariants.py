@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lando.states import create_requests as requests
+from lando.states import create_requests
 from lando.states.job import ENDED_STATES, LIVE_STATES, Job, Outcome
 
 from .ledger import Books
@@ -55,7 +55,7 @@ def _stuck(world: World, job: Job) -> Iterator[Broken]:
         yield Broken("nothing is stuck", f"job {job.id} is terminating, and nothing is to be deleted")
     if job.state == "booting" and job.deadline_at is None:
         yield Broken("nothing is stuck", f"job {job.id} boots without a deadline")
-    unresolved = job.state in LIVE_STATES and requests.open_request(job) is not None
+    unresolved = job.state in LIVE_STATES and create_requests.open_request(job) is not None
     if unresolved and "create_server" not in effects:
         yield Broken("nothing is stuck", f"nobody resolves the create of job {job.id}")
     if effects and job.state not in LIVE_STATES:
@@ -111,7 +111,7 @@ def _floats(world: World, floating: Floating) -> Broken | None:
 
 def _serves(world: World, machine: Machine) -> Broken | None:
     for job in world.books.jobs:
-        open_request = requests.open_request(job) if job.state in LIVE_STATES else None
+        open_request = create_requests.open_request(job) if job.state in LIVE_STATES else None
         if job.server_id == machine.id:
             return Broken("the sweeper spares what lives", f"{machine.id} is the server of job {job.id}")
         if open_request is not None and open_request.mark == machine.mark:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lando.engine import boot_times as boottimes
+from lando.engine import boot_times
 from lando.engine.ledger import Change, Effect, Hold, rank
 from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
@@ -127,7 +127,7 @@ class MemoryLedger:
         ]
 
     def note_boot(self, seconds: float | None) -> Sequence[float]:
-        self._boots = boottimes.remembered(self._boots, seconds)
+        self._boots = boot_times.remembered(self._boots, seconds)
         return self._boots
 
     def hold(self) -> Hold | None:

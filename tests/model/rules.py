@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from lando.cloud.interface import FloatingIp, Server, ServerStatus
-from lando.engine import leaks as observer
+from lando.engine import leaks
 from lando.engine.engine import Engine, Pace
 from lando.engine.leaks import Leaked, Sighting, Sweeper
 from lando.engine.ledger import Effect, Ledger
@@ -208,7 +208,7 @@ class Rules:
             sweeper.leaked(Sighting(servers, floating_ips=floating), (), NOW)
             leaked = frozenset(thing.id for thing in sweeper.leaked(sighting, jobs, NOW))
             unowned = frozenset(thing.id for thing in self._unowned(sighting, jobs))
-            for job, event in observer.events(sighting, jobs, NOW):
+            for job, event in leaks.events(sighting, jobs, NOW):
                 self._engine.fire(ledger, job, event)
             return self._step(books, ledger, (leaked, unowned))
 

@@ -16,7 +16,7 @@ import yaml
 
 from lando.app.app import Site
 from lando.cloud.interface import FloatingIp, Server, ServerRequest
-from lando.config import job_file as jobfile
+from lando.config import job_file
 from lando.config.site_config import load
 from lando.engine.engine import server_name
 from lando.engine.ledger import Change
@@ -162,7 +162,7 @@ class OpenStackSite(BrokerSite):
         """
         job = workflow(self.root, f"echo {name} >> {self.tally}\n{script}", name)
         job.write_text(job.read_text() + yaml.safe_dump(more) if more else job.read_text())
-        body = jobfile.read(job).as_body()
+        body = job_file.read(job).as_body()
         ids = [str(uuid.uuid4()) for _ in range(count)]
         self.publish(*[Message("start_worker", body, job=each, id=f"start-{each}") for each in ids])
         return ids

@@ -14,7 +14,7 @@ from typing import Any
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
-from lando.config import job_file as jobfile
+from lando.config import job_file
 from lando.messages import Message
 from tests.support.local_site import QUICK, LocalSite, wait_for
 from tests.support.rabbitmq_server import Account, VirtualHost
@@ -72,7 +72,7 @@ class BrokerSite(LocalSite):
     def queue_job(self, job: Path, job_id: str | None = None) -> str:
         """What ``submit`` does, without the cost of a process; the job's id."""
         job_id = job_id or str(uuid.uuid4())
-        body = jobfile.read(job).as_body()
+        body = job_file.read(job).as_body()
         self.publish(Message("start_worker", body, job=job_id, id=f"start-{job_id}"))
         return job_id
 

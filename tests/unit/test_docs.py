@@ -19,7 +19,7 @@ from lando.app.app import MAX_AUTHORITIES
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
 from lando.cloud.interface import Server
-from lando.config import job_file as jobfile
+from lando.config import job_file
 from lando.config import site_config as config
 from lando.engine.leaks import Sighting
 from lando.engine.ledger import Change
@@ -335,7 +335,7 @@ JOB_FILE = ROOT / "docs" / "job-file.md"
 
 
 def test_every_job_key_is_documented() -> None:
-    assert keys(sections(JOB_FILE)["Keys"]) == list(jobfile.KEYS)
+    assert keys(sections(JOB_FILE)["Keys"]) == list(job_file.KEYS)
 
 
 def test_documented_job_defaults_are_the_defaults(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_documented_job_defaults_are_the_defaults(tmp_path: Path) -> None:
     assert len(defaults.splitlines()) == 4
     (tmp_path / "required.yml").write_text(required)
     (tmp_path / "all.yml").write_text(required + defaults)
-    assert jobfile.read(tmp_path / "all.yml") == jobfile.read(tmp_path / "required.yml")
+    assert job_file.read(tmp_path / "all.yml") == job_file.read(tmp_path / "required.yml")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -360,7 +360,7 @@ def test_job_examples_are_valid(page: Path, tmp_path: Path) -> None:
     yaml = [text for text in blocks(page, "yaml") if "git_clone" in text]
     for text in [*shell, *yaml]:
         (tmp_path / "job.yml").write_text(text)
-        jobfile.read(tmp_path / "job.yml")
+        job_file.read(tmp_path / "job.yml")
 
 
 # JSON
@@ -394,7 +394,7 @@ def test_messages_are_documented() -> None:
 def test_the_example_message_is_valid() -> None:
     (example,) = blocks(JSON, "json")
     message = messages.decode(example.encode(), "client")
-    assert jobfile.from_body(message.body).run_cwl == "wordcount.cwl"
+    assert job_file.from_body(message.body).run_cwl == "wordcount.cwl"
     assert message.id == f"start-{message.job}"
 
 

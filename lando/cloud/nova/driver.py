@@ -28,8 +28,7 @@ from lando.cloud.interface import (
     Share,
     Size,
 )
-from lando.cloud.nova import failures
-from lando.cloud.nova import tags as marks
+from lando.cloud.nova import failures, tags
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.floatingips import FloatingIps
 from lando.cloud.nova.lookup import Flavor, Image, Names, Network, Wanted
@@ -204,8 +203,8 @@ class NovaCloud:
                     None if volume else parts.image,
                     parts.flavor,
                     userdata=request.user_data,
-                    meta=marks.metadata(request),
-                    tags=marks.tags(request),
+                    meta=tags.metadata(request),
+                    tags=tags.tags(request),
                     nics=[{"net-id": network} for network in parts.networks] or "auto",
                     key_name=settings.key_name,
                     security_groups=settings.security_groups or None,
@@ -300,7 +299,7 @@ class NovaCloud:
         if not _whole(row):
             found = self._marks.get(row["id"], Marks())
         else:
-            found = marks.of_server(row.get("metadata") or {})
+            found = tags.of_server(row.get("metadata") or {})
         fault = (row.get("fault") or {}).get("message")
         flavor = row.get("flavor") or {}
         return Server(

@@ -11,8 +11,7 @@ from typing import Any
 from keystoneauth1.exceptions import HttpError
 
 from lando.cloud.interface import CloudError, FloatingIp
-from lando.cloud.nova import failures
-from lando.cloud.nova import tags as marks
+from lando.cloud.nova import failures, tags
 from lando.cloud.nova.lookup import Names, Wanted
 from lando.cloud.nova.session import Wire
 
@@ -68,7 +67,7 @@ class FloatingIps:
         with self._wire.errors(f"allocating a floating IP of {wanted.name}"):
             found = self._of(mark)
             if not found:
-                description = marks.description(mark, deployment)
+                description = tags.description(mark, deployment)
                 wish = {"floating_network_id": network.id, "description": description}
                 answer = self._wire.network("POST", "/floatingips", json={"floatingip": wish})
                 return _floating_ip(answer["floatingip"])
@@ -112,7 +111,7 @@ class FloatingIps:
 
 
 def _floating_ip(row: Mapping[str, Any]) -> FloatingIp:
-    found = marks.of_description(row.get("description") or "")
+    found = tags.of_description(row.get("description") or "")
     return FloatingIp(
         id=row["id"],
         address=row["floating_ip_address"],

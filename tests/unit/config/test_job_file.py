@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lando.config import job_file as jobfile
-from lando.config import yaml_document as yamlfile
+from lando.config import job_file, yaml_document
 from lando.errors import UsageError
 from lando.states.job import JobSpec
 from lando.store.transaction import display_name
@@ -32,7 +31,7 @@ BODY: dict[str, Any] = {
 }
 
 
-def job_file(directory: Path, text: str) -> Path:
+def write_job_file(directory: Path, text: str) -> Path:
     path = directory / "job.yml"
     path.write_bytes(text.encode())
     return path
@@ -41,7 +40,7 @@ def job_file(directory: Path, text: str) -> Path:
 def mistakes(directory: Path, text: str) -> list[str]:
     """The lines of the error about a job file, without the directory's name."""
     with pytest.raises(UsageError) as caught:
-        jobfile.read(job_file(directory, text))
+        job_file.read(write_job_file(directory, text))
     assert caught.value.exit_code == 2
     return str(caught.value).replace(f"{directory}/", "").splitlines()
 
@@ -54,12 +53,12 @@ def mistake(directory: Path, extra: str) -> str:
 
 def refused(**changes: Any) -> str:
     with pytest.raises(UsageError) as caught:
-        jobfile.from_body({**BODY, **changes})
+        job_file.from_body({**BODY, **changes})
     return str(caught.value)
 
 
 def test_minimal_job_file(tmp_path: Path) -> None:
-    assert jobfile.read(job_file(tmp_path, MINIMAL)) == JobSpec(
+    assert job_file.read(write_job_file(tmp_path, MINIMAL)) == JobSpec(
         git_clone="https://example.org/toyworkflow.git",
         cd="toyworkflow",
         input={"message": "hello"},
@@ -87,7 +86,7 @@ def test_every_key(tmp_path: Path) -> None:
         cwl_args: [--parallel, ""]
         labels: {group: genomics}
         """
-    spec = jobfile.read(job_file(tmp_path, textwrap.dedent(text)))
+    spec = job_file.read(write_job_file(tmp_path, textwrap.dedent(text)))
     assert spec == JobSpec(
         git_clone="git@example.org:group/toyworkflow.git",
         git_ref="v1.0",
@@ -109,9 +108,9 @@ def test_every_key(tmp_path: Path) -> None:
 
 def test_body_makes_the_same_job_again(tmp_path: Path) -> None:
     extra = "run_timeout: 2h\ncwl_args: [--debug]\nlabels: {a: b}\npriority: 7\n"
-    spec = jobfile.read(job_file(tmp_path, MINIMAL + extra))
+    spec = job_file.read(write_job_file(tmp_path, MINIMAL + extra))
     body = json.loads(json.dumps(spec.as_body()))
-    assert jobfile.from_body(body) == spec
+    assert job_file.from_body(body) == spec
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -185,29 +184,29 @@ def test_file_that_is_no_mapping(tmp_path: Path, text: str, expected: str) -> No
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path, words in [(tmp_path / "no.yml", "no such file"), (tmp_path, "is a directory")]:
         with pytest.raises(UsageError, match=words):
-            jobfile.read(path)
+            job_file.read(path)
 
 
 def test_file_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "job.yml"
     path.write_bytes(MINIMAL.encode() + b"name: caf\xe9\n")
     with pytest.raises(UsageError, match=r"job\.yml:6: is not UTF-8 text"):
-        jobfile.read(path)
+        job_file.read(path)
 
 
 def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     text = "\ufeff" + MINIMAL.replace("\n", "\r\n")
-    assert jobfile.read(job_file(tmp_path, text)).run_cwl == "wordcount.cwl"
+    assert job_file.read(write_job_file(tmp_path, text)).run_cwl == "wordcount.cwl"
 
 
 def test_larger_than_any_message(tmp_path: Path) -> None:
-    path = job_file(tmp_path, MINIMAL + "#" * yamlfile.MAX_SIZE)
+    path = write_job_file(tmp_path, MINIMAL + "#" * yaml_document.MAX_SIZE)
     with pytest.raises(UsageError, match="is larger than"):
-        jobfile.read(path)
+        job_file.read(path)
 
-    path = job_file(tmp_path, MINIMAL.replace("  message: hello\n", f"  x: {'y' * 4_191_000}\n"))
+    path = write_job_file(tmp_path, MINIMAL.replace("  message: hello\n", f"  x: {'y' * 4_191_000}\n"))
     with pytest.raises(UsageError, match="input: makes a message of"):
-        jobfile.read(path)
+        job_file.read(path)
 
 
 def test_alias_bomb(tmp_path: Path) -> None:
@@ -227,7 +226,7 @@ def test_aliases_and_merge_keys(tmp_path: Path) -> None:
     text = (
         "input:\n  a: &a {x: 1, y: 2}\n  b: *a\n  c: {<<: *a, y: 3}\ngit_clone: /r\ncd: .\nrun_cwl: w.cwl\n"
     )
-    spec = jobfile.read(job_file(tmp_path, text))
+    spec = job_file.read(write_job_file(tmp_path, text))
     assert spec.input == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 2}, "c": {"x": 1, "y": 3}}
 
 
@@ -282,13 +281,15 @@ def test_ill_typed_value(tmp_path: Path, extra: str, expected: str) -> None:
     ],
 )
 def test_times(tmp_path: Path, written: str, seconds: float) -> None:
-    spec = jobfile.read(job_file(tmp_path, f"{MINIMAL}run_timeout: {written}\n"))
+    spec = job_file.read(write_job_file(tmp_path, f"{MINIMAL}run_timeout: {written}\n"))
     assert spec.run_timeout == seconds
 
 
 def test_null_is_the_same_as_absent(tmp_path: Path) -> None:
-    extra = "".join(f"{key}:\n" for key in jobfile.KEYS if f"{key}:" not in MINIMAL)
-    assert jobfile.read(job_file(tmp_path, MINIMAL + extra)) == jobfile.read(job_file(tmp_path, MINIMAL))
+    extra = "".join(f"{key}:\n" for key in job_file.KEYS if f"{key}:" not in MINIMAL)
+    assert job_file.read(write_job_file(tmp_path, MINIMAL + extra)) == job_file.read(
+        write_job_file(tmp_path, MINIMAL)
+    )
 
 
 # input
@@ -307,7 +308,7 @@ HOSTILE = {
 
 def test_input_survives_unchanged(tmp_path: Path) -> None:
     text = json.dumps({**BODY, "git_clone": "/r", "input": HOSTILE})
-    assert jobfile.read(job_file(tmp_path, text)).input == HOSTILE
+    assert job_file.read(write_job_file(tmp_path, text)).input == HOSTILE
 
 
 def test_half_of_a_surrogate_pair_is_no_character() -> None:
@@ -315,7 +316,7 @@ def test_half_of_a_surrogate_pair_is_no_character() -> None:
 
 
 def test_input_as_text_is_the_same_as_a_mapping() -> None:
-    assert jobfile.from_body({**BODY, "input": json.dumps(HOSTILE)}).input == HOSTILE
+    assert job_file.from_body({**BODY, "input": json.dumps(HOSTILE)}).input == HOSTILE
 
 
 @given(
@@ -323,7 +324,7 @@ def test_input_as_text_is_the_same_as_a_mapping() -> None:
 )
 def test_input_is_carried_as_it_is_or_refused(values: dict[str, Any]) -> None:
     try:
-        spec = jobfile.from_body({**BODY, "input": values})
+        spec = job_file.from_body({**BODY, "input": values})
     except UsageError:
         assert "\0" in "".join(str(part) for pair in values.items() for part in pair)
     else:
@@ -343,7 +344,7 @@ def test_scalars_mean_what_they_mean_to_cwl_runners(scalar: str) -> None:
     salad = pytest.importorskip("schema_salad.utils")
     text = f"a: [{scalar}, x]"
     expected = salad.yaml_no_ts().load(text)["a"]
-    assert jobfile.from_body({**BODY, "input": text}).input == {"a": expected}
+    assert job_file.from_body({**BODY, "input": text}).input == {"a": expected}
 
 
 @pytest.mark.parametrize(
@@ -403,9 +404,9 @@ def test_what_json_cannot_say_in_a_body() -> None:
     ],
 )
 def test_addresses_that_git_may_see(tmp_path: Path, address: str) -> None:
-    assert jobfile.from_body({**BODY, "git_clone": address}).git_clone == address
+    assert job_file.from_body({**BODY, "git_clone": address}).git_clone == address
     text = json.dumps({**BODY, "git_clone": address})
-    assert jobfile.read(job_file(tmp_path, text)).git_clone == address
+    assert job_file.read(write_job_file(tmp_path, text)).git_clone == address
 
 
 @pytest.mark.parametrize(
@@ -462,13 +463,13 @@ def test_paths_start_from_the_job_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("~/repo", "/home/somebody/repo"),
     ]:
         text = json.dumps({**BODY, "git_clone": written})
-        assert jobfile.read(job_file(jobs, text)).git_clone == expected
+        assert job_file.read(write_job_file(jobs, text)).git_clone == expected
 
 
 def test_relative_job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    job_file(tmp_path, json.dumps({**BODY, "git_clone": "toy"}))
-    assert jobfile.read(Path("job.yml")).git_clone == f"{tmp_path}/toy"
+    write_job_file(tmp_path, json.dumps({**BODY, "git_clone": "toy"}))
+    assert job_file.read(Path("job.yml")).git_clone == f"{tmp_path}/toy"
 
 
 def test_home_of_nobody(tmp_path: Path) -> None:
@@ -491,7 +492,7 @@ def test_home_of_nobody(tmp_path: Path) -> None:
     ],
 )
 def test_clone_name(address: str, name: str) -> None:
-    assert jobfile.clone_name(address) == name
+    assert job_file.clone_name(address) == name
 
 
 @pytest.mark.parametrize(
@@ -509,7 +510,7 @@ def test_clone_name(address: str, name: str) -> None:
     ],
 )
 def test_working_directory(cd: str, directory: str) -> None:
-    assert jobfile.working_directory("https://example.org/toyworkflow.git", cd) == directory
+    assert job_file.working_directory("https://example.org/toyworkflow.git", cd) == directory
 
 
 @pytest.mark.parametrize(
@@ -544,13 +545,13 @@ def test_run_cwl_stays_in_the_clone(cd: str, run_cwl: str) -> None:
     "cd, run_cwl", [("a", "../x.cwl"), (".", "a/../x.cwl#main/step"), ("toyworkflow", "x")]
 )
 def test_run_cwl_anywhere_in_the_clone(cd: str, run_cwl: str) -> None:
-    assert jobfile.from_body({**BODY, "cd": cd, "run_cwl": run_cwl}).run_cwl == run_cwl
+    assert job_file.from_body({**BODY, "cd": cd, "run_cwl": run_cwl}).run_cwl == run_cwl
 
 
 def test_display_name() -> None:
-    spec = jobfile.from_body({**BODY, "run_cwl": "cwl/wordcount.cwl#main"})
+    spec = job_file.from_body({**BODY, "run_cwl": "cwl/wordcount.cwl#main"})
     assert display_name(spec.as_body()) == "toyworkflow/wordcount"
-    assert display_name(jobfile.from_body({**BODY, "name": "Mine"}).as_body()) == "Mine"
+    assert display_name(job_file.from_body({**BODY, "name": "Mine"}).as_body()) == "Mine"
 
 
 def test_mistakes_never_show_the_input() -> None:

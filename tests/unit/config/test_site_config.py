@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lando.config import site_config as config
+from lando.config import site_config
 from lando.config.site_config import Config
 from lando.config.work_queue import Tls, WorkQueueConfig
 from lando.errors import UsageError
@@ -65,7 +65,7 @@ def written(text: str, name: str = "landoconfig.yml") -> Path:
 
 
 def loaded(text: str) -> Config:
-    return config.load(written(text))
+    return site_config.load(written(text))
 
 
 def mistakes(text: str) -> list[str]:
@@ -89,13 +89,15 @@ def test_original_file_loads_unchanged() -> None:
         worker_host="127.0.0.1",
     )
     assert (read.work_queue.port, read.work_queue.virtual_host, read.work_queue.tls) == (5672, "/", None)
-    assert read.vm_settings == config.VmSettings("lando_image", "m1.tiny", "mykey", "selfservice", "ext-net")
-    assert read.cloud_settings == config.CloudSettings(
+    assert read.vm_settings == site_config.VmSettings(
+        "lando_image", "m1.tiny", "mykey", "selfservice", "ext-net"
+    )
+    assert read.cloud_settings == site_config.CloudSettings(
         "http://10.0.0.1:5000/v3", "jp", Secret("hunter2-cloud"), "core", "Users", "Projects"
     )
     assert read.max_workers is None
-    assert read.timeouts == config.Timeouts(boot=None, silence=600, heartbeat=30, observe=10, grace=60)
-    assert read.worker == config.WorkerConfig(command="/lando/lando_worker.sh", user="lando")
+    assert read.timeouts == site_config.Timeouts(boot=None, silence=600, heartbeat=30, observe=10, grace=60)
+    assert read.worker == site_config.WorkerConfig(command="/lando/lando_worker.sh", user="lando")
     assert (read.source, read.warnings) == ("landoconfig.yml", ())
 
 
@@ -107,7 +109,7 @@ def test_everything_but_credentials_has_a_default() -> None:
         """
     )
     assert read.work_queue and (read.work_queue.port, read.work_queue.queue_name) == (5671, "lando")
-    assert read.vm_settings == config.VmSettings()
+    assert read.vm_settings == site_config.VmSettings()
     assert read.cloud_settings and read.cloud_settings.user_domain_name == "Default"
 
 
@@ -127,16 +129,16 @@ def test_an_account_may_be_an_application_credential_or_a_cloud_of_clouds_yaml()
         f"{before}cloud_settings:\n  auth_url: https://c:5000/v3\n  application_credential_id: i\n"
         "  application_credential_secret: hunter2-s\n  region_name: North\n  cacert: ca.pem\n"
     ).cloud_settings
-    assert credential == config.CloudSettings(
+    assert credential == site_config.CloudSettings(
         "https://c:5000/v3",
         application_credential_id="i",
         application_credential_secret=Secret("hunter2-s"),
         region_name="North",
         cacert=Path.cwd() / "ca.pem",
     )
-    assert loaded(f"{before}cloud_settings: {{cloud: facility}}\n").cloud_settings == config.CloudSettings(
-        cloud="facility"
-    )
+    assert loaded(
+        f"{before}cloud_settings: {{cloud: facility}}\n"
+    ).cloud_settings == site_config.CloudSettings(cloud="facility")
     environment = loaded(f"{before}cloud: openstack\n")
     assert (environment.cloud, environment.cloud_settings) == ("openstack", None)
 
@@ -164,11 +166,11 @@ def test_mistakes_in_an_account(settings: str, words: str) -> None:
 
 
 def test_empty_file_is_embedded_with_its_own_source() -> None:
-    read, without = loaded("# nothing yet\n"), config.embedded()
+    read, without = loaded("# nothing yet\n"), site_config.embedded()
     assert read == dataclasses.replace(without, source="landoconfig.yml")
     assert (read.cloud, read.work_queue) == ("local", None)
     assert read.max_workers and read.max_workers >= 1
-    assert read.timeouts == config.Timeouts(boot=60, observe=1)
+    assert read.timeouts == site_config.Timeouts(boot=60, observe=1)
     assert read.worker.command is None
 
 
@@ -190,8 +192,8 @@ worker: {command: /opt/worker.sh, user: root, cwl_base_command: "toil-cwl-runner
     assert read.state_dir == Path.cwd() / "state"
     assert read.database_path is None and read.database == "postgresql+psycopg://db.example.org:5433/jobs"
     assert read.database_url.startswith("postgresql+psycopg://lando:hunter2@")
-    assert read.timeouts == config.Timeouts(3600, 604800, 0.5, 0.1, 1, 120, 0.2, 3)
-    assert read.worker == config.WorkerConfig(
+    assert read.timeouts == site_config.Timeouts(3600, 604800, 0.5, 0.1, 1, 120, 0.2, 3)
+    assert read.worker == site_config.WorkerConfig(
         "/opt/worker.sh", "root", ("toil-cwl-runner", "--logLevel", "DEBUG X")
     )
     assert "hunter2" not in repr(read) + str(read) + read.database
@@ -288,7 +290,7 @@ def test_files_of_tls_are_beside_the_configuration() -> None:
     written("x", "home/lando.pem")
     absolute = written("x", "lando.key").absolute()
     text = BROKER + f"  tls: {{ca: ./ca.pem, certificate: ~/lando.pem, key: {absolute}}}\n"
-    read = config.load(written(text, "conf/lando.yml")).work_queue
+    read = site_config.load(written(text, "conf/lando.yml")).work_queue
     here = Path.cwd()
     assert read and read.tls == Tls(here / "conf/ca.pem", here / "home/lando.pem", absolute)
 
@@ -500,7 +502,7 @@ CLIENT = "work_queue: {host: h, username: c, password: hunter2}\n"
     "text, queue_name", [(CLIENT, "lando"), (CLIENT.replace("}", ", queue_name: q}"), "q")]
 )
 def test_file_of_a_client(text: str, queue_name: str) -> None:
-    read = config.load(written(text), client=True)
+    read = site_config.load(written(text), client=True)
     assert read.work_queue == WorkQueueConfig(
         "h", "c", Secret("hunter2"), None, None, queue_name=queue_name, worker_host="h"
     )
@@ -516,20 +518,20 @@ def test_file_of_a_client_is_not_the_daemons() -> None:
 
 
 def test_file_of_the_daemon_does_for_a_client() -> None:
-    assert config.load(written(ORIGINAL), client=True) == config.load(written(ORIGINAL))
+    assert site_config.load(written(ORIGINAL), client=True) == site_config.load(written(ORIGINAL))
 
 
 @pytest.mark.parametrize("key", ["host", "username", "password"])
 def test_file_of_a_client_lacks_something(key: str) -> None:
     text = re.sub(rf"\b{key}: \w+,? ?", "", CLIENT)
     with pytest.raises(UsageError, match=rf"^landoconfig\.yml:1: work_queue\.{key}: missing; [^\n]*$"):
-        config.load(written(text), client=True)
+        site_config.load(written(text), client=True)
 
 
 def test_examples_of_the_documentation_load() -> None:
     page = SAMPLE.with_name("docs") / "configuration.md"
     blocks = re.findall(r"^```yaml\n(work_queue:.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    url, client = (config.load(written(block), client=True).work_queue for block in blocks)
+    url, client = (site_config.load(written(block), client=True).work_queue for block in blocks)
     assert url and url.from_url and url.password.reveal() == "p@ss" and url.worker_username
     assert client and not client.worker_username
 
@@ -537,7 +539,7 @@ def test_examples_of_the_documentation_load() -> None:
 @pytest.mark.parametrize("url, file", [("sqlite:////srv/x.db", "/srv/x.db"), ("sqlite:///x.db", "conf/x.db")])
 def test_sqlite_file_is_absolute(url: str, file: str) -> None:
     Path("conf").mkdir()
-    read = config.load(written(f"database: {{url: '{url}'}}\n", "conf/lando.yml"))
+    read = site_config.load(written(f"database: {{url: '{url}'}}\n", "conf/lando.yml"))
     expected = Path.cwd() / file
     assert read.database_path == expected
     assert (read.database_url, read.database) == (f"sqlite:///{expected}", str(expected))
@@ -631,7 +633,7 @@ def test_secret_shows_nothing() -> None:
 def test_passwords_that_others_may_read(mode: int, warned: bool) -> None:
     path = written(ORIGINAL)
     path.chmod(mode)
-    warnings = config.load(path).warnings
+    warnings = site_config.load(path).warnings
     assert [warning.partition(";")[0] for warning in warnings] == (
         ["landoconfig.yml: holds passwords and others may read it"] if warned else []
     )
@@ -650,39 +652,39 @@ def test_private_key_that_others_may_read(mode: int, warned: bool) -> None:
 def test_file_without_passwords_may_be_read_by_all() -> None:
     path = written("max_workers: 1\n")
     path.chmod(0o644)
-    assert config.load(path).warnings == ()
+    assert site_config.load(path).warnings == ()
 
 
 def test_order_of_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = config.find_config()
+    found = site_config.find_config()
     assert found.source == "embedded, no configuration file"
     assert found.state_dir == Path.home() / ".local/state/lando-fsm"
     assert found.database_path == found.state_dir / "lando.db"
     written("max_workers: 1\n")
-    assert config.find_config().max_workers == 1
+    assert site_config.find_config().max_workers == 1
     monkeypatch.setenv("LANDO_CONFIG", str(written("max_workers: 2\n", "named.yml")))
-    assert config.find_config().max_workers == 2
-    explicit = config.find_config(written("max_workers: 3\n", "explicit.yml"))
+    assert site_config.find_config().max_workers == 2
+    explicit = site_config.find_config(written("max_workers: 3\n", "explicit.yml"))
     assert (explicit.max_workers, explicit.source) == (3, "explicit.yml")
 
 
 def test_place_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"no\.yml: no such file"):
-        config.find_config(Path("no.yml"))
+        site_config.find_config(Path("no.yml"))
     monkeypatch.setenv("LANDO_CONFIG", "gone.yml")
     with pytest.raises(UsageError, match=r"gone\.yml: no such file; correct or unset LANDO_CONFIG"):
-        config.find_config()
+        site_config.find_config()
 
 
 def test_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("conf").mkdir()
     path = written("state_dir: ~/state\n", "conf/lando.yml")
-    assert config.load(path).state_dir == Path.home() / "state"
-    assert config.load(written("state_dir: here\n", "conf/b.yml")).state_dir == Path.cwd() / "conf/here"
-    nobody = config.load(written("state_dir: ~nobody-here/state\n", "conf/c.yml"))
+    assert site_config.load(path).state_dir == Path.home() / "state"
+    assert site_config.load(written("state_dir: here\n", "conf/b.yml")).state_dir == Path.cwd() / "conf/here"
+    nobody = site_config.load(written("state_dir: ~nobody-here/state\n", "conf/c.yml"))
     assert nobody.state_dir == Path.cwd() / "conf/~nobody-here/state"
     monkeypatch.setenv("LANDO_STATE_DIR", "from-environment")
-    for read in (config.load(path), config.find_config()):
+    for read in (site_config.load(path), site_config.find_config()):
         assert read.state_dir == Path.cwd() / "from-environment"
         assert read.database_path == read.state_dir / "lando.db"
 
@@ -746,7 +748,7 @@ worker:
     ],
 )
 def test_a_stock_image_is_made_a_worker_from_an_address(source: str) -> None:
-    read = config.load(written(BOOTSTRAP + f"  bootstrap_source: {source}\n"))
+    read = site_config.load(written(BOOTSTRAP + f"  bootstrap_source: {source}\n"))
     assert read.worker.bootstrap and read.worker.bootstrap_source == source
 
 
@@ -771,7 +773,7 @@ def test_a_stock_image_needs_to_know_where_the_worker_is(more: str, expected: st
 
 
 def test_sample_loads() -> None:
-    read = config.load(SAMPLE)
+    read = site_config.load(SAMPLE)
     assert read.cloud == "openstack" and read.work_queue and read.cloud_settings
 
 
@@ -783,11 +785,14 @@ def test_sample_loads_with_every_setting_in_force() -> None:
     queue = read.work_queue
     assert queue and (queue.port, queue.virtual_host, queue.tls, queue.heartbeat) == (5672, "/", None, 30)
     # What the sample shows as defaults are the defaults; the others are examples.
-    assert read.timeouts == dataclasses.replace(config.Timeouts(), boot=1200, run=7 * 86400, settle=60)
+    assert read.timeouts == dataclasses.replace(site_config.Timeouts(), boot=1200, run=7 * 86400, settle=60)
     assert read.vm_settings.security_groups == ("lando",) and read.vm_settings.volume_size == 40
     cloud = read.cloud_settings
     assert cloud and cloud.cacert == Path.cwd() / "cloud-ca.pem" and cloud.interface == "public"
-    assert read.worker.command == config.WORKER_COMMAND and read.worker.user == config.WorkerConfig.user
+    assert (
+        read.worker.command == site_config.WORKER_COMMAND
+        and read.worker.user == site_config.WorkerConfig.user
+    )
 
 
 def test_sample_loads_with_what_its_comments_show() -> None:
@@ -803,10 +808,10 @@ def test_sample_loads_with_what_its_comments_show() -> None:
     assert queue.tls and queue.tls.key == Path.cwd() / "lando.key"
 
 
-@pytest.mark.parametrize("section", config.KEYS)
+@pytest.mark.parametrize("section", site_config.KEYS)
 def test_sample_documents_every_key(section: str) -> None:
     text = SAMPLE.read_text(encoding="utf-8")
     part = re.split(rf"^#?{section.partition('.')[0]}:", text, flags=re.MULTILINE)[1] if section else text
     part = re.split(r"^#?[a-z_]+:", part, flags=re.MULTILINE)[0] if section else part
-    for key in config.KEYS[section]:
+    for key in site_config.KEYS[section]:
         assert re.search(rf"\b{key}\b", part), f"{section}.{key} is not documented"

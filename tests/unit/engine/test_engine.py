@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from lando.cloud.interface import Quota, Share, Size
-from lando.engine import boot_times as boottimes
+from lando.engine import boot_times
 from lando.engine.engine import CONSOLE_TRIES, Engine, Pace, Taken, server_name
 from lando.engine.ledger import Effect, Hold, Ledger
 from lando.engine.operations import (
@@ -619,19 +619,19 @@ def test_a_deletion_that_the_cloud_wants_to_wait_is_not_hurried(site: Site) -> N
 def test_the_boot_timeout_is_learned_within_bounds(ledgers: Open) -> None:
     site = Site(ledgers, learns_boot=True)
     seen = []
-    for number in range(boottimes.ENOUGH + 1):
+    for number in range(boot_times.ENOUGH + 1):
         job = f"job-{number}"
         site.boot(job, f"server-{number}")
         site.now += 100.0 + number
         site.report("worker_started", job)
         seen.append(site.engine.policy.boot_timeout)
-    assert seen[: boottimes.ENOUGH - 1] == [boottimes.MOST] * (boottimes.ENOUGH - 1)
-    assert seen[boottimes.ENOUGH - 1 :] == [3 * 104.0, 3 * 105.0]
+    assert seen[: boot_times.ENOUGH - 1] == [boot_times.MOST] * (boot_times.ENOUGH - 1)
+    assert seen[boot_times.ENOUGH - 1 :] == [3 * 104.0, 3 * 105.0]
     site.boot("slow", "server-slow")
     site.fire("slow", BootTimeout(site.now))
-    assert site.engine.policy.boot_timeout == boottimes.MOST, "what was learned is doubted"
-    assert boottimes.timeout([1.0] * 9) == boottimes.LEAST
-    assert boottimes.timeout([9000.0] * 9) == boottimes.MOST
+    assert site.engine.policy.boot_timeout == boot_times.MOST, "what was learned is doubted"
+    assert boot_times.timeout([1.0] * 9) == boot_times.LEAST
+    assert boot_times.timeout([9000.0] * 9) == boot_times.MOST
 
 
 # deadlines

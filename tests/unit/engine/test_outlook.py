@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.emptycloud import EmptyCloud
 from lando.cloud.interface import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
-from lando.engine import leaks as observer
+from lando.engine import leaks
 from lando.engine.leaks import Belongings, Sighting, Sweeper, Wanted
 from lando.engine.outlook import Outlook
 from lando.states.job import CreateRequest, Job
@@ -96,21 +96,21 @@ class Tight(EmptyCloud):
 
 
 def test_what_is_not_asked_for_is_not_seen() -> None:
-    sighting = observer.look(Tight(), Wanted())
+    sighting = leaks.look(Tight(), Wanted())
     assert (sighting.quota, sighting.floating_ips, sighting.troubles) == (None, None, ())
 
 
 def test_what_cannot_be_had_is_told_and_takes_nothing_else_away() -> None:
     cloud = Tight()
     cloud.floating_ips = Pool(True)
-    sighting = observer.look(cloud, Wanted((), {None}, floating_ips=True))
+    sighting = leaks.look(cloud, Wanted((), {None}, floating_ips=True))
     assert sighting == Sighting((), troubles=("no limits", "no Neutron"))
 
 
 def test_floating_ips_that_nobody_wants_are_no_trouble() -> None:
     cloud = EmptyCloud()
     cloud.floating_ips = Pool(False)
-    assert observer.look(cloud, Wanted(floating_ips=True)).troubles == ()
+    assert leaks.look(cloud, Wanted(floating_ips=True)).troubles == ()
 
 
 def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
@@ -120,7 +120,7 @@ def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
                 raise Refused("no such flavor", "job")
             return SMALL
 
-    sighting = observer.look(Picky(), Wanted((), {None, "m9.huge"}))
+    sighting = leaks.look(Picky(), Wanted((), {None, "m9.huge"}))
     assert sighting.sizes == {None: SMALL, "m9.huge": Size(servers=1)}
     assert sighting.troubles == ()
 

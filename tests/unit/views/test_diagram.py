@@ -17,7 +17,7 @@ from lando.engine.ledger import Change
 from lando.errors import LandoError
 from lando.states.job import State
 from lando.states.machine import EVENTS, MACHINE, STATES, RowTransition
-from lando.views.diagram import graph as diagrams
+from lando.views.diagram import graph
 
 COMMITTED = Path(__file__).parents[3] / "diagrams"
 NAMES = {event.name for event in EVENTS}
@@ -94,7 +94,7 @@ TWO_ATTEMPTS = history(
 # the committed files
 
 
-@pytest.mark.parametrize(("name", "draw"), [("machine.mmd", diagrams.mermaid), ("machine.dot", diagrams.dot)])
+@pytest.mark.parametrize(("name", "draw"), [("machine.mmd", graph.mermaid), ("machine.dot", graph.dot)])
 def test_committed_text_is_what_the_code_draws(name, draw):
     committed = (COMMITTED / name).read_text(encoding="utf-8")
     assert committed == draw(), f"diagrams/{name} is stale: run python -m lando.views.diagram.graph"
@@ -102,21 +102,17 @@ def test_committed_text_is_what_the_code_draws(name, draw):
 
 def test_committed_svg_is_made_of_what_the_code_draws():
     committed = (COMMITTED / "machine.svg").read_text(encoding="utf-8")
-    assert committed.endswith(diagrams.stamp(diagrams.dot())), (
-        "stale: run python -m lando.views.diagram.graph"
-    )
+    assert committed.endswith(graph.stamp(graph.dot())), "stale: run python -m lando.views.diagram.graph"
     shown = " ".join(ElementTree.fromstring(committed).itertext())
     assert all(state in shown for state in STATES)
 
 
 @needs_graphviz
 def test_write_makes_the_three_files(tmp_path):
-    diagrams.write(tmp_path)
+    graph.write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["machine.dot", "machine.mmd", "machine.svg"]
     assert (
-        (tmp_path / "machine.svg")
-        .read_text()
-        .endswith(diagrams.stamp((tmp_path / "machine.dot").read_text()))
+        (tmp_path / "machine.svg").read_text().endswith(graph.stamp((tmp_path / "machine.dot").read_text()))
     )
 
 
@@ -124,14 +120,14 @@ def test_write_makes_the_three_files(tmp_path):
 
 
 def test_mermaid_has_every_move_and_no_other_with_its_effects():
-    assert edges(mermaid_edges(diagrams.mermaid())) == machine_edges()
+    assert edges(mermaid_edges(graph.mermaid())) == machine_edges()
 
 
 def test_dot_has_every_move_and_no_other_with_its_effects():
-    assert edges([edge[:3] for edge in dot_edges(diagrams.dot())]) == machine_edges()
+    assert edges([edge[:3] for edge in dot_edges(graph.dot())]) == machine_edges()
 
 
-@pytest.mark.parametrize("draw", [diagrams.mermaid, diagrams.dot])
+@pytest.mark.parametrize("draw", [graph.mermaid, graph.dot])
 def test_every_state_says_what_it_is_and_what_is_ordered_in_it(draw):
     text = re.sub(r"<[^>]*>|\w+ : ", " ", plain(html.unescape(draw())))
     shown = " ".join(text.split())
@@ -143,24 +139,24 @@ def test_every_state_says_what_it_is_and_what_is_ordered_in_it(draw):
 
 
 def test_mermaid_marks_where_jobs_begin_and_end():
-    text = diagrams.mermaid()
+    text = graph.mermaid()
     assert f"    [*] --> {MACHINE.initial} : start_worker\n" in text
     assert re.findall(r"(\w+) --> \[\*\]", text) == ["done", "failed"]
 
 
 def test_timers_are_dashed_and_name_the_configuration_key_that_sets_them():
     timers = {"boot_timeout": "boot", "run_timeout": "run", "worker_lost": "silence"}
-    for _, _, lines, attributes in dot_edges(diagrams.dot()):
+    for _, _, lines, attributes in dot_edges(graph.dot()):
         on_it = [event for event in timers if event in lines]
         assert ("style=dashed" in attributes) == bool(on_it)
         for event in on_it:
             assert lines[lines.index(event) + 1] == f"after timeouts.{timers[event]}"
-    assert set(diagrams.DEADLINES) <= NAMES
-    assert set(diagrams.DEADLINES.values()) <= {field.name for field in fields(Timeouts)}
+    assert set(graph.DEADLINES) <= NAMES
+    assert set(graph.DEADLINES.values()) <= {field.name for field in fields(Timeouts)}
 
 
 def test_the_clean_run_is_emphasised_from_the_first_state_to_done():
-    text = diagrams.dot()
+    text = graph.dot()
     way = [(source, to) for source, to, _, attributes in dot_edges(text) if "penwidth=3.5" in attributes]
     states = ["queued", "booting", "running", "terminating", "done"]
     assert way == list(itertools.pairwise(states))
@@ -168,7 +164,7 @@ def test_the_clean_run_is_emphasised_from_the_first_state_to_done():
 
 
 def test_failures_and_the_rest_are_told_apart():
-    text = diagrams.dot()
+    text = graph.dot()
     color = {
         tone: re.search(r'color="(#\w+)"', dot_edge(text, *edge)[1])[1]
         for tone, edge in {
@@ -177,18 +173,18 @@ def test_failures_and_the_rest_are_told_apart():
             "other": ("running", "cancel", "terminating"),
         }.items()
     }
-    assert color == diagrams.TONES
+    assert color == graph.TONES
     assert len(set(color.values())) == 3
 
 
 def test_an_event_with_several_ways_out_says_what_decides():
-    lines = dot_edge(diagrams.dot(), "terminating", "server_gone", "queued")[0]
+    lines = dot_edge(graph.dot(), "terminating", "server_gone", "queued")[0]
     assert " ".join(lines[1:]) == "a system failure, tries are left"
-    assert dot_edge(diagrams.dot(), "failed", "retry", "queued")[0] == ["retry"]
+    assert dot_edge(graph.dot(), "failed", "retry", "queued")[0] == ["retry"]
 
 
 def test_the_picture_has_a_background_of_its_own():
-    assert "bgcolor=white" in diagrams.dot()
+    assert "bgcolor=white" in graph.dot()
 
 
 # a job's way
@@ -197,7 +193,7 @@ def test_the_picture_has_a_background_of_its_own():
 def test_mermaid_tells_when_a_job_went_where():
     labels = {
         (source, to, line)
-        for source, to, lines in mermaid_edges(diagrams.mermaid(TWO_ATTEMPTS))
+        for source, to, lines in mermaid_edges(graph.mermaid(TWO_ATTEMPTS))
         for line in lines
     }
     assert ("[*]", "queued", "1. +0.0 s start_worker") in labels
@@ -209,7 +205,7 @@ def test_mermaid_tells_when_a_job_went_where():
 
 
 def test_mermaid_marks_the_states_a_job_was_in():
-    looks = dict(re.findall(r"^    class (\w+) (\w+)$", diagrams.mermaid(TWO_ATTEMPTS), re.MULTILINE))
+    looks = dict(re.findall(r"^    class (\w+) (\w+)$", graph.mermaid(TWO_ATTEMPTS), re.MULTILINE))
     assert looks == {
         "queued": "queued",
         "booting": "live",
@@ -221,26 +217,26 @@ def test_mermaid_marks_the_states_a_job_was_in():
 
 
 def test_dot_highlights_the_way_and_greys_the_rest():
-    text = diagrams.dot(TWO_ATTEMPTS)
+    text = graph.dot(TWO_ATTEMPTS)
     taken = {(move.source, move.event, move.target) for move in map(move_of, TWO_ATTEMPTS[1:])}
     for source, event, target, _ in machine_edges():
         attributes = dot_edge(text, source, event, target)[1]
         siblings = [event for tail, event, head in taken if (tail, head) == (source, target)]
         on_the_way = any(sibling in dot_edge(text, source, event, target)[0] for sibling in siblings)
-        assert (diagrams.FAINT not in attributes) == on_the_way, (source, event, target)
+        assert (graph.FAINT not in attributes) == on_the_way, (source, event, target)
         assert ("penwidth=3.5" in attributes) == on_the_way
     assert dot_edge(text, "queued", "admitted", "booting")[0][0] == "2. +0.8 s, 5. +1 min 13 s"
 
 
 def test_dot_greys_what_did_not_happen_on_an_edge_that_was_taken():
-    text = diagrams.dot(TWO_ATTEMPTS)
-    assert f'<FONT COLOR="{diagrams.FAINT}"><B>worker_started</B></FONT>' in text
-    assert f'<FONT COLOR="{diagrams.TONES["success"]}"><B>worker_progress</B></FONT>' in text
+    text = graph.dot(TWO_ATTEMPTS)
+    assert f'<FONT COLOR="{graph.FAINT}"><B>worker_started</B></FONT>' in text
+    assert f'<FONT COLOR="{graph.TONES["success"]}"><B>worker_progress</B></FONT>' in text
 
 
-def move_of(change: Change) -> diagrams.Move:
+def move_of(change: Change) -> graph.Move:
     assert change.source is not None
-    return diagrams.Move(change.source, change.event, change.target)
+    return graph.Move(change.source, change.event, change.target)
 
 
 def test_a_way_taken_often_tells_the_first_times_and_the_last():
@@ -250,28 +246,28 @@ def test_a_way_taken_often_tells_the_first_times_and_the_last():
             (30.0 * turn, "admitted", "queued", "booting"),
             (30.0 * turn + 1, "create_refused", "booting", "queued"),
         )
-    lines = dot_edge(diagrams.dot(path), "queued", "admitted", "booting")[0]
+    lines = dot_edge(graph.dot(path), "queued", "admitted", "booting")[0]
     assert lines[0] == "2. +30.0 s, 4. +1 min 0 s, 6. +1 min 30 s, … 60. +15 min 0 s (30 times)"
 
 
 def test_a_move_of_an_older_machine_is_drawn_all_the_same():
     path = history((0.0, "start_worker", None, "queued"), (1.0, "teleported", "queued", "done"))
-    assert ("queued", "done") in [edge[:2] for edge in mermaid_edges(diagrams.mermaid(path))]
-    lines, attributes = dot_edge(diagrams.dot(path), "queued", "teleported", "done")
+    assert ("queued", "done") in [edge[:2] for edge in mermaid_edges(graph.mermaid(path))]
+    lines, attributes = dot_edge(graph.dot(path), "queued", "teleported", "done")
     assert lines == ["2. +1.0 s", "teleported", "a machine of an older", "version"]
     assert "penwidth=3.5" in attributes
 
 
 def test_an_empty_history_draws_the_machine():
-    assert diagrams.dot([]) == diagrams.dot()
-    assert diagrams.mermaid([]) == diagrams.mermaid()
+    assert graph.dot([]) == graph.dot()
+    assert graph.mermaid([]) == graph.mermaid()
 
 
 NASTY = 'git said: "fatal: <b>no</b> &lt; such\\N %%{init}%% #35; repo"\n--> done\x00; 100% é'
 
 
 def test_mermaid_quotes_the_reason():
-    text = diagrams.mermaid(history((0.0, "start_worker", None, "queued"), reason=NASTY))
+    text = graph.mermaid(history((0.0, "start_worker", None, "queued"), reason=NASTY))
     [note] = re.findall(r"^    note right of queued : (.*)$", text, re.MULTILINE)
     assert not re.search(r'[:<>"%{}\\&]', note.replace("<br/>", ""))
     assert not re.search(r";|#(?!\d+;)", re.sub(r"#\d+;", "", note))
@@ -281,14 +277,14 @@ def test_mermaid_quotes_the_reason():
 
 @needs_graphviz
 def test_dot_quotes_the_reason():
-    text = diagrams.dot(history((0.0, "start_worker", None, "queued"), reason=NASTY))
-    svg = ElementTree.fromstring(diagrams.render(text, "svg"))
+    text = graph.dot(history((0.0, "start_worker", None, "queued"), reason=NASTY))
+    svg = ElementTree.fromstring(graph.render(text, "svg"))
     shown = " ".join("".join(svg.itertext()).split())
     assert 'git said: "fatal: <b>no</b> &lt; such\\N %%{init}%% #35; repo" --> done ; 100% é' in shown
 
 
 def test_a_long_reason_is_cut():
-    text = diagrams.dot(history((0.0, "start_worker", None, "queued"), reason="word " * 1000))
+    text = graph.dot(history((0.0, "start_worker", None, "queued"), reason="word " * 1000))
     assert "…" in text
     assert text.count("word") < 60
 
@@ -299,13 +295,13 @@ def test_a_long_reason_is_cut():
 @needs_graphviz
 @pytest.mark.parametrize(("format", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_render(format, begins):
-    assert diagrams.render(diagrams.dot(TWO_ATTEMPTS), format).startswith(begins)
+    assert graph.render(graph.dot(TWO_ATTEMPTS), format).startswith(begins)
 
 
 def test_without_graphviz_the_error_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LandoError, match="apt-get install graphviz") as raised:
-        diagrams.render("digraph {}", "png")
+        graph.render("digraph {}", "png")
     assert "mermaid and dot need nothing" in str(raised.value)
 
 
@@ -315,4 +311,4 @@ def test_when_graphviz_fails_its_words_are_told(monkeypatch, tmp_path):
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LandoError, match=r"dot failed \(3\): syntax error in line 1"):
-        diagrams.render("digraph {}", "svg")
+        graph.render("digraph {}", "svg")
