@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 
 from benchmarks.emptycloud import EmptyCloud
-from lando.app.app import Site
+from lando.app.app import App
 from lando.app.service import Service
 from lando.cloud.interface import Refused, Server, ServerRequest
 from lando.config import site_config as config
@@ -47,7 +47,7 @@ class NotingCloud(EmptyCloud):
 
 def measure(directory: Path, jobs: int) -> list[float]:
     """Seconds from confirmation to create, for each of ``jobs`` jobs, one after the other."""
-    site = Site(config.embedded(directory / "state"))
+    site = App(config.embedded(directory / "state"))
     cloud = NotingCloud()
     site.__dict__["cloud"] = cloud
     service = Service(site)

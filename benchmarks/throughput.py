@@ -27,7 +27,7 @@ from typing import Any
 import pika
 
 from benchmarks.emptycloud import EmptyCloud
-from lando.app.app import Site
+from lando.app.app import App
 from lando.app.service import Service
 from lando.cloud.interface import Server, ServerRequest
 from lando.config import site_config as config
@@ -35,8 +35,8 @@ from lando.daemon.daemon import BATCH
 from lando.messages import Message
 from lando.states.job import JobSpec
 from lando.workqueue.interface import Delivery
-from lando.workqueue.rabbitmq import RabbitMQPublisher, RabbitMQQueue
-from lando.workqueue.rabbitmq.publisher import Outgoing
+from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
+from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
 from lando.workqueue.rabbitmq.session import PREFETCH, Session
 from tests.support.rabbitmq_server import URL, Broker, VirtualHost, at_url
 
@@ -116,7 +116,7 @@ def a_virtual_host(root: Path) -> Iterator[VirtualHost]:
         broker.stop()
 
 
-def site_of(virtual_host: VirtualHost, root: Path) -> Site:
+def site_of(virtual_host: VirtualHost, root: Path) -> App:
     """A site on this broker."""
     root.mkdir()
     file = root / "landoconfig.yml"
@@ -124,17 +124,17 @@ def site_of(virtual_host: VirtualHost, root: Path) -> Site:
         f"{virtual_host.landoconfig()}cloud: local\nmax_workers: 1\nstate_dir: {root / 'state'}\n"
     )
     file.chmod(0o600)
-    return Site(config.load(file))
+    return App(config.load(file))
 
 
-def fill(site: Site, waiting: Sequence[Message]) -> None:
+def fill(site: App, waiting: Sequence[Message]) -> None:
     """Put the messages there."""
     publisher = RabbitMQPublisher(site.broker, site.names.commands, site.names.queue)
     publisher.publish_all([Outgoing(message.encode(), site.names.commands) for message in waiting])
     publisher.close()
 
 
-def with_lando(site: Site, waiting: Sequence[Message]) -> float:
+def with_lando(site: App, waiting: Sequence[Message]) -> float:
     """Seconds in which a daemon empties the queue."""
     cloud = FullCloud()
     site.__dict__["cloud"] = cloud
@@ -169,7 +169,7 @@ def with_lando(site: Site, waiting: Sequence[Message]) -> float:
     return queue.took
 
 
-def bare(site: Site, directory: Path, waiting: int) -> float:
+def bare(site: App, directory: Path, waiting: int) -> float:
     """Seconds in which a bare loop empties the queue, with the rows that the daemon would write."""
     schema = Schema(site.config.database_path or Path())
     database = sqlite3.connect(directory / "bare.db", isolation_level=None)
@@ -258,7 +258,7 @@ def main() -> None:
             site = site_of(virtual_host, root)
             waiting = messages(count)
             ours.append(len(waiting) / with_lando(site, waiting))
-            again = Site(site.config)
+            again = App(site.config)
             fill(again, waiting)
             floors.append(len(waiting) / bare(again, root, len(waiting)))
     ratio = statistics.median(mine / floor for mine, floor in zip(ours, floors, strict=True))

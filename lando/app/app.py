@@ -22,12 +22,14 @@ from lando.engine.operations import SendCreate
 from lando.errors import UsageError
 from lando.filesystem import refuse_network_filesystem
 from lando.states.job import JobSpec
-from lando.workqueue.embedded import EmbeddedLetters, EmbeddedPublisher, EmbeddedQueue
+from lando.workqueue.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedQueue
 from lando.workqueue.interface import DeadLetters, Publisher, QueueUnavailable, WorkQueue
 
 if TYPE_CHECKING:
-    from lando.cloud.nova import Account, NovaCloud, ServerSettings
-    from lando.workqueue.rabbitmq import Broker, Names
+    from lando.cloud.nova.account import Account
+    from lando.cloud.nova.driver import NovaCloud, ServerSettings
+    from lando.workqueue.rabbitmq.broker import Broker
+    from lando.workqueue.rabbitmq.names import QueueNames
 
 PATIENCE = 20.0
 """Seconds that a broker's confirmation is waited for."""
@@ -51,7 +53,7 @@ def account() -> str:
         return f"uid {os.getuid()}"
 
 
-class Site:
+class App:
     """A configured site.
 
     Args:
@@ -73,7 +75,7 @@ class Site:
         Raises:
             UsageError: a certificate cannot be read.
         """
-        from lando.workqueue.rabbitmq import Broker, Tls  # noqa: PLC0415 - only where there is one
+        from lando.workqueue.rabbitmq.broker import Broker, Tls  # noqa: PLC0415 - only where there is one
 
         queue = self.config.work_queue
         assert queue is not None
@@ -99,7 +101,7 @@ class Site:
     @property
     def worker_broker(self) -> Broker:
         """The same with the workers' account, and without a certificate, which VMs do not get."""
-        from lando.workqueue.rabbitmq import Tls  # noqa: PLC0415
+        from lando.workqueue.rabbitmq.broker import Tls  # noqa: PLC0415
 
         queue = self.config.work_queue
         assert queue is not None and queue.worker_username is not None and queue.worker_password is not None
@@ -125,12 +127,12 @@ class Site:
                 look(self.worker_broker, self.names.queue)
 
     @cached_property
-    def names(self) -> Names:
+    def names(self) -> QueueNames:
         """What there is on the broker."""
-        from lando.workqueue.rabbitmq import Names  # noqa: PLC0415
+        from lando.workqueue.rabbitmq.names import QueueNames  # noqa: PLC0415
 
         assert self.config.work_queue is not None
-        return Names(self.config.work_queue.queue_name)
+        return QueueNames(self.config.work_queue.queue_name)
 
     def _authorities(self) -> str | None:
         assert self.config.work_queue is not None and self.config.work_queue.tls is not None
@@ -175,7 +177,7 @@ class Site:
         if self.embedded_queue is not None:
             self.prepare_state_dir()
             return EmbeddedPublisher(self.embedded_queue, "client", account())
-        from lando.workqueue.rabbitmq import RabbitMQPublisher  # noqa: PLC0415
+        from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher  # noqa: PLC0415
 
         return RabbitMQPublisher(self.broker, self.names.commands, self.names.queue, patience)
 
@@ -183,7 +185,7 @@ class Site:
         """What the daemon reads."""
         if self.embedded_queue is not None:
             return EmbeddedQueue(self.embedded_queue)
-        from lando.workqueue.rabbitmq import RabbitMQQueue  # noqa: PLC0415
+        from lando.workqueue.rabbitmq.consumer import RabbitMQQueue  # noqa: PLC0415
 
         assert self.config.work_queue is not None
         return RabbitMQQueue(self.broker, self.names, self.config.work_queue.queue_type)
@@ -191,10 +193,10 @@ class Site:
     def dead_letters(self) -> DeadLetters:
         """What could not be understood."""
         if self.embedded_queue is not None:
-            return EmbeddedLetters(self.embedded_queue)
-        from lando.workqueue.rabbitmq.dead_letters import RabbitMQLetters  # noqa: PLC0415
+            return EmbeddedDeadLetters(self.embedded_queue)
+        from lando.workqueue.rabbitmq.dead_letters import RabbitMQDeadLetters  # noqa: PLC0415
 
-        return RabbitMQLetters(self.broker, self.names)
+        return RabbitMQDeadLetters(self.broker, self.names)
 
     def has_daemon(self) -> bool:
         """Whether somebody takes up what is sent; on a broker: whether somebody reads the queue.
@@ -225,12 +227,12 @@ class Site:
         Raises:
             UsageError: the account is incomplete.
         """
-        from lando.cloud.nova import connect  # noqa: PLC0415 - half a second, only where there is one
+        from lando.cloud.nova.driver import connect  # noqa: PLC0415 - half a second, only where there is one
 
         return connect(self._account(), self._server_settings(), self.config.timeouts.settle)
 
     def _account(self) -> Account:
-        from lando.cloud import nova  # noqa: PLC0415
+        from lando.cloud.nova import account as nova  # noqa: PLC0415
 
         settings = self.config.cloud_settings
         if settings is None:
@@ -267,7 +269,7 @@ class Site:
         )
 
     def _server_settings(self) -> ServerSettings:
-        from lando.cloud.nova import ServerSettings  # noqa: PLC0415
+        from lando.cloud.nova.driver import ServerSettings  # noqa: PLC0415
 
         vm = self.config.vm_settings
         return ServerSettings(

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from lando.app.app import Site, new_secret
+from lando.app.app import App, new_secret
 from lando.cloud.interface import ServerRequest
 from lando.daemon.daemon import Daemon, Numbers
 from lando.daemon.effects import Effects
@@ -19,7 +19,7 @@ from lando.engine.leaks import Sweeper
 from lando.engine.operations import SendCreate
 from lando.errors import UsageError
 from lando.state_dir import DaemonLock
-from lando.states.machine import Policy
+from lando.states.table import Policy
 from lando.store.store import Store
 
 log = logging.getLogger("lando")
@@ -38,7 +38,7 @@ class Service:
         LandoError: a part cannot be had.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: App) -> None:
         self._site = site
         site.try_worker_account()
         _ = site.cloud  # a setting that this version cannot serve is told before anything is made

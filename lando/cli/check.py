@@ -13,9 +13,9 @@ import click
 
 from lando import state_dir
 from lando.app import user_data
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cli.common import site
-from lando.cloud.check_result import Finding
+from lando.cloud.check_result import CheckResult
 from lando.errors import LandoError
 from lando.filesystem import refuse_network_filesystem
 from lando.store.store import HEAD, schema_version
@@ -44,11 +44,11 @@ def command(ctx: click.Context, boot: bool) -> int:
 
         return _tell(check_boot.findings(here))
     if boot:
-        _tell([Finding("boot", "warning", "not tried: something else is wrong")])
+        _tell([CheckResult("boot", "warning", "not tried: something else is wrong")])
     return worst
 
 
-def _tell(findings: Iterable[Finding]) -> int:
+def _tell(findings: Iterable[CheckResult]) -> int:
     """A line each; the exit code."""
     colors = {"ok": "green", "warning": "yellow", "wrong": "red"}
     plain = False if "NO_COLOR" in os.environ else None
@@ -60,8 +60,8 @@ def _tell(findings: Iterable[Finding]) -> int:
     return worst
 
 
-def _findings(here: Site) -> Iterator[Finding]:
-    yield Finding("configuration", "ok", here.config.source)
+def _findings(here: App) -> Iterator[CheckResult]:
+    yield CheckResult("configuration", "ok", here.config.source)
     for what, look in (
         ("state directory", _state_directory),
         ("database", _database),
@@ -78,24 +78,24 @@ def _findings(here: Site) -> Iterator[Finding]:
         yield _finding(here, what, look)
 
 
-def _openstack(here: Site) -> Iterator[Finding]:
+def _openstack(here: App) -> Iterator[CheckResult]:
     from lando.cloud.nova import checks  # noqa: PLC0415 - half a second, only where there is one
 
     try:
         cloud = here.openstack
     except LandoError as error:
-        yield Finding("authentication", "wrong", str(error))
+        yield CheckResult("authentication", "wrong", str(error))
         return
     yield from checks.findings(cloud)
     queue = here.config.work_queue
     if queue is not None and queue.worker_host in LOOPBACK:
-        yield Finding(
+        yield CheckResult(
             "worker_host",
             "warning",
             f"VMs would look for the broker at {queue.worker_host}, which is themselves; set "
             "work_queue.worker_host to the address by which they reach it",
         )
-    yield Finding(
+    yield CheckResult(
         "worker",
         "ok",
         f"{here.config.worker.command} in the image, workflows run as {here.config.worker.user}, with the "
@@ -103,15 +103,17 @@ def _openstack(here: Site) -> Iterator[Finding]:
     )
 
 
-def _finding(here: Site, what: str, look: Callable[[Site], tuple[Literal["ok", "warning"], str]]) -> Finding:
+def _finding(
+    here: App, what: str, look: Callable[[App], tuple[Literal["ok", "warning"], str]]
+) -> CheckResult:
     try:
         verdict, words = look(here)
     except LandoError as error:
-        return Finding(what, "wrong", str(error))
-    return Finding(what, verdict, words)
+        return CheckResult(what, "wrong", str(error))
+    return CheckResult(what, verdict, words)
 
 
-def _state_directory(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _state_directory(here: App) -> tuple[Literal["ok", "warning"], str]:
     directory = here.config.state_dir
     existing = next(path for path in (directory, *directory.parents) if is_there(path))
     refuse_network_filesystem(existing)
@@ -126,7 +128,7 @@ def _state_directory(here: Site) -> tuple[Literal["ok", "warning"], str]:
     return ("warning", f"{words}: little") if free < 2**30 else ("ok", words)
 
 
-def _database(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _database(here: App) -> tuple[Literal["ok", "warning"], str]:
     path = here.config.database_path
     if path is not None and not is_there(path):
         return "ok", f"{path}: not there yet, made when first needed"
@@ -139,7 +141,7 @@ def _database(here: Site) -> tuple[Literal["ok", "warning"], str]:
     return "ok", f"{where}, schema {HEAD}"
 
 
-def _queue(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _queue(here: App) -> tuple[Literal["ok", "warning"], str]:
     if here.embedded_queue is None:
         return _rabbitmq(here)
     letters = len(here.dead_letters().all())
@@ -147,7 +149,7 @@ def _queue(here: Site) -> tuple[Literal["ok", "warning"], str]:
     return ("warning", f"{words}; see `lando-fsm dead-letters`") if letters else ("ok", words)
 
 
-def _rabbitmq(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _rabbitmq(here: App) -> tuple[Literal["ok", "warning"], str]:
     from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
 
     found = look(here.broker, here.names.queue)
@@ -161,7 +163,7 @@ def _rabbitmq(here: Site) -> tuple[Literal["ok", "warning"], str]:
     return "ok", f"{words}, no dead letters"
 
 
-def _worker_account(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _worker_account(here: App) -> tuple[Literal["ok", "warning"], str]:
     if here.embedded_queue is not None:
         return "ok", "embedded: none is needed"
     from lando.workqueue.rabbitmq.inspection import rights  # noqa: PLC0415
@@ -180,14 +182,14 @@ def _worker_account(here: Site) -> tuple[Literal["ok", "warning"], str]:
     return "ok", f"{who} may report, and nothing else"
 
 
-def _daemon(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _daemon(here: App) -> tuple[Literal["ok", "warning"], str]:
     pid = state_dir.running(here.daemon_lock)
     if pid is None:
         return "warning", "none is running; `lando-fsm daemon` starts one (`lando-fsm run` needs none)"
     return "ok", f"running, pid {pid}"
 
 
-def _cloud(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _cloud(here: App) -> tuple[Literal["ok", "warning"], str]:
     places = here.config.max_workers
     if here.config.cloud == "openstack":
         limit = "as many VMs as the quota allows" if places is None else f"at most {places} VMs at a time"
@@ -195,14 +197,14 @@ def _cloud(here: Site) -> tuple[Literal["ok", "warning"], str]:
     return "ok", f"local: VMs are processes of this machine, at most {places} at a time"
 
 
-def _worker(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _worker(here: App) -> tuple[Literal["ok", "warning"], str]:
     command = here.config.worker.command or user_data.installed_command()
     if not os.access(command, os.X_OK):
         raise LandoError(f"{command} is not there or not executable; see worker.command")
     return "ok", command
 
 
-def _git(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _git(here: App) -> tuple[Literal["ok", "warning"], str]:
     git = shutil.which("git")
     if git is None:
         return "warning", "git is not installed: only plain folders can be cloned (apt-get install git)"
@@ -210,7 +212,7 @@ def _git(here: Site) -> tuple[Literal["ok", "warning"], str]:
     return "ok", f"{version}, {git}"
 
 
-def _containers(here: Site) -> tuple[Literal["ok", "warning"], str]:
+def _containers(here: App) -> tuple[Literal["ok", "warning"], str]:
     for engine in ("docker", "podman"):
         path = shutil.which(engine)
         if path is not None and _answers(path):

@@ -14,16 +14,16 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cli import formatting
 from lando.cli.common import note, send
 from lando.cli.ensure_daemon import SomeDaemon
 from lando.cli.follow import Waiting
 from lando.cli.submit import publish
-from lando.cloud.check_result import Finding
+from lando.cloud.check_result import CheckResult
 from lando.cloud.interface import CloudError
 from lando.engine import boot_times
-from lando.engine.leaks import Leaked, described
+from lando.engine.leaks import CloudResource, described
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.states.job import Job, JobSpec
@@ -42,7 +42,7 @@ FIRST = 1_000_000
 """The priority: somebody waits for it."""
 
 
-def findings(here: Site) -> Iterator[Finding]:
+def findings(here: App) -> Iterator[CheckResult]:
     """Boot one VM; a line for each phase, as it ends.
 
     Raises:
@@ -64,7 +64,7 @@ def findings(here: Site) -> Iterator[Finding]:
         raise KeyboardInterrupt
 
 
-def _refuse_to_begin_others_jobs(here: Site) -> None:
+def _refuse_to_begin_others_jobs(here: App) -> None:
     """A daemon of this process would begin what waits, and leave it when the check has ended.
 
     Raises:
@@ -81,7 +81,7 @@ def _refuse_to_begin_others_jobs(here: Site) -> None:
             )
 
 
-def _start(here: Site) -> Message:
+def _start(here: App) -> Message:
     spec = JobSpec(
         git_clone=NOT_THERE,
         cd=".",
@@ -101,7 +101,7 @@ def _start(here: Site) -> Message:
 class _Course:
     """The job's way, and what was seen of it so far."""
 
-    def __init__(self, here: Site, message: Message, daemon: SomeDaemon, interruptions: list[int]) -> None:
+    def __init__(self, here: App, message: Message, daemon: SomeDaemon, interruptions: list[int]) -> None:
         self._here = here
         self._job_id = str(message.job)
         self._daemon = daemon
@@ -120,7 +120,7 @@ class _Course:
             recent = [] if queries is None else queries.recent_boots()
         return boot_times.timeout(recent) if configured is None else configured
 
-    def follow(self) -> Iterator[Finding]:
+    def follow(self) -> Iterator[CheckResult]:
         """A line for each phase, until the job has ended.
 
         Raises:
@@ -141,7 +141,7 @@ class _Course:
                 self._give_up_in_time(shown)
                 time.sleep(LOOK)
 
-    def _news(self, job: Job) -> Iterator[Finding]:
+    def _news(self, job: Job) -> Iterator[CheckResult]:
         if job.floating_ip is not None:
             self._floating_ips.add(job.floating_ip)
         for what, words in _reached(job):
@@ -154,16 +154,16 @@ class _Course:
             yield self._phase("server deleted", "")
             yield from self._console(job)
 
-    def _phase(self, what: str, words: str) -> Finding:
+    def _phase(self, what: str, words: str) -> CheckResult:
         """A phase that ended just now, and how long it took."""
         self._told.add(what)
         now = time.monotonic()
         took, self._last = now - self._last, now
         if what == "worker reported":
             words = f"{formatting.duration(now - self._begun)} after the job was queued"
-        return Finding(what, "ok", f"{formatting.duration(took):<10} {words}".rstrip())
+        return CheckResult(what, "ok", f"{formatting.duration(took):<10} {words}".rstrip())
 
-    def _verdict(self, job: Job) -> Finding:
+    def _verdict(self, job: Job) -> CheckResult:
         verdict = job.verdict or job.outcome
         if verdict == "workflow_failed" and job.heard_at is not None and ENDS_WELL in job.reason:
             return self._phase("job begun", "its git answers; there was nothing to clone, as intended")
@@ -172,12 +172,12 @@ class _Course:
         )
         return replace(self._phase("boot", words), verdict="wrong")
 
-    def _console(self, job: Job) -> Iterator[Finding]:
+    def _console(self, job: Job) -> Iterator[CheckResult]:
         saved = self._views.console(job.id)
         if saved is not None:
             lines = formatting.last_lines(saved[1])
             words = "the last lines of the server that failed:" if lines else "the server wrote nothing"
-            yield Finding("console", "warning", "\n    ".join((words, *lines)))
+            yield CheckResult("console", "warning", "\n    ".join((words, *lines)))
 
     def _give_up_in_time(self, shown: Shown) -> None:
         """Cancel the job where waiting cannot help; a booting one has a deadline of its own."""
@@ -200,19 +200,21 @@ class _Course:
         self._given_up = words
         send(self._here, Message("cancel_job", job=self._job_id))
 
-    def what_is_left(self) -> Finding:
+    def what_is_left(self) -> CheckResult:
         """Whether the cloud has anything yet that carries the job's marks."""
         cloud = self._here.cloud
         try:
             servers = [server for server in cloud.servers() if server.job_id == self._job_id]
             addresses = [] if cloud.floating_ips is None else cloud.floating_ips.all()
         except CloudError as error:
-            return Finding("nothing left", "wrong", f"the cloud cannot be asked: {error}")
+            return CheckResult("nothing left", "wrong", f"the cloud cannot be asked: {error}")
         ours = [each for each in addresses if each.mark in self._floating_ips]
-        left: list[Leaked] = [*servers, *ours]
+        left: list[CloudResource] = [*servers, *ours]
         if left:
             what = ", ".join(described(each) for each in left)
-            return Finding("nothing left", "wrong", f"{what}; `lando-fsm servers` shows what becomes of it")
+            return CheckResult(
+                "nothing left", "wrong", f"{what}; `lando-fsm servers` shows what becomes of it"
+            )
         return self._phase("nothing left", "no server and no floating IP carries the job's marks")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cli import carry_out
 from lando.cli.common import note, send, tell_if_no_daemon
 from lando.cli.submit import publish, start_message
@@ -27,10 +27,10 @@ def lando_client(ctx: click.Context, config: Path) -> None:
     ctx.obj = config
 
 
-def _site(ctx: click.Context) -> Site:
+def _site(ctx: click.Context) -> App:
     path = ctx.find_root().obj
     assert isinstance(path, Path)
-    return Site(load(path, client=True))
+    return App(load(path, client=True))
 
 
 @lando_client.command("start_worker")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lando.app.app import PATIENCE, Site
+from lando.app.app import PATIENCE, App
 from lando.config.site_config import find_config
 from lando.errors import LandoError
 from lando.messages import Message
@@ -24,13 +24,13 @@ else:
     _TextParam = click.ParamType
 
 
-def site(ctx: click.Context) -> Site:
+def site(ctx: click.Context) -> App:
     """The site that the command line, the environment or the directory names."""
     config = ctx.find_root().obj
     found = find_config(config if isinstance(config, Path) else None)
     for warning in found.warnings:
         print(f"lando-fsm: warning: {warning}", file=sys.stderr)
-    return Site(found)
+    return App(found)
 
 
 def views(ctx: click.Context) -> Views:
@@ -58,7 +58,7 @@ class JobId(_TextParam):
         ]
 
 
-def send(here: Site, message: Message, patience: float = PATIENCE) -> None:
+def send(here: App, message: Message, patience: float = PATIENCE) -> None:
     """Queue one command durably.
 
     Args:
@@ -86,7 +86,7 @@ def dump(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def tell_if_no_daemon(here: Site, consequence: str | None = None) -> None:
+def tell_if_no_daemon(here: App, consequence: str | None = None) -> None:
     """Say that nobody will take up a command just now, and what comes of it."""
     with contextlib.suppress(LandoError):  # the command is queued: that is what counts
         if here.has_daemon():

@@ -7,7 +7,7 @@ import threading
 import time
 
 from lando import state_dir
-from lando.app.app import Site
+from lando.app.app import App
 from lando.app.service import Service
 from lando.errors import LandoError
 from lando.state_dir import DaemonRunning
@@ -16,7 +16,7 @@ from lando.state_dir import DaemonRunning
 class SomeDaemon:
     """The daemon that serves the site already, else one in this process; also when the other one ends."""
 
-    def __init__(self, here: Site) -> None:
+    def __init__(self, here: App) -> None:
         self._here = here
         self._service: Service | None = None
         self._thread: threading.Thread | None = None

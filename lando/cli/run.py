@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cli.common import dump, note, send, site
 from lando.cli.ensure_daemon import SomeDaemon
 from lando.cli.follow import follow, verdict
@@ -67,7 +67,7 @@ def _make(outdir: Path) -> None:
         raise LandoError(f"--outdir {outdir}: {error.strerror}") from error
 
 
-def _follow_or_cancel(here: Site, message: Message, interruptions: list[float], daemon: SomeDaemon) -> Shown:
+def _follow_or_cancel(here: App, message: Message, interruptions: list[float], daemon: SomeDaemon) -> Shown:
     """Follow the job to its end, which an interruption brings about; a much later one leaves before."""
     canceled = False
     job_id = str(message.job)
@@ -87,7 +87,7 @@ def _follow_or_cancel(here: Site, message: Message, interruptions: list[float], 
     return follow(seen, job_id, look)
 
 
-def _mention_others(here: Site) -> None:
+def _mention_others(here: App) -> None:
     seen = Views(here)
     others = sum(not shown.ended for shown in seen.jobs())
     if others and seen.daemon().pid is None:

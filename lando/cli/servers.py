@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import click
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cli.common import dump, note, site
 from lando.cli.formatting import aligned, duration, printable
 from lando.cloud.interface import Cloud, CloudError
-from lando.engine.leaks import Leaked, Sweeper, delete, described, kind_of
+from lando.engine.leaks import CloudResource, Sweeper, delete, described, kind_of
 from lando.errors import UsageError
 from lando.store.store import Store
 from lando.views.inventory import Item, Stock, require_database, take_stock
@@ -52,7 +52,7 @@ def command(ctx: click.Context, as_json: bool, sweep: bool, dry_run: bool) -> in
         dump(stock.as_json())
     else:
         _print(stock, seen.daemon().pid is not None)
-    for trouble in stock.sighting.troubles:
+    for trouble in stock.snapshot.troubles:
         note(trouble)
     return 0
 
@@ -79,8 +79,8 @@ def _summary(stock: Stock, has_daemon: bool) -> list[str]:
     if stock.other_floating_ips is not None:
         foreign += f", {_count(stock.other_floating_ips, 'floating IP')}"
     lines.append(f"others' in the project: {foreign}")
-    if stock.sighting.quota is not None:
-        lines.append(f"quota: {stock.sighting.quota}")
+    if stock.snapshot.quota is not None:
+        lines.append(f"quota: {stock.snapshot.quota}")
     if stock.books.swept is not None:
         swept = stock.books.swept
         counts = f"{_count(swept['servers'], 'server')}, {_count(swept['floating_ips'], 'floating IP')}"
@@ -91,7 +91,7 @@ def _summary(stock: Stock, has_daemon: bool) -> list[str]:
 def _ours(stock: Stock) -> str:
     if stock.books.deployment is None:
         return "this deployment has no mark yet: it never made a server"
-    servers = len(stock.sighting.servers) - stock.other_servers
+    servers = len(stock.snapshot.servers) - stock.other_servers
     return f"with the mark of deployment {stock.books.deployment}: " + ", ".join(
         (_count(servers, "server"), _count(len(stock.items) - servers, "floating IP"))
     )
@@ -116,11 +116,11 @@ def _tell_suspects(stock: Stock, grace: float) -> None:
         note("nothing is leaked")
 
 
-def _sweep(here: Site, seen: Views, stock: Stock) -> int:
+def _sweep(here: App, seen: Views, stock: Stock) -> int:
     """Look twice, by the daemon's own rule, and delete what is leaked both times."""
     grace = here.config.timeouts.grace
     sweeper = Sweeper(stock.books.deployment or "", grace)
-    sweeper.leaked(stock.sighting, stock.books.live, time.monotonic())
+    sweeper.leaked(stock.snapshot, stock.books.live, time.monotonic())
     _tell_troubles(stock)
     if not stock.leaked:
         note("nothing is leaked")
@@ -131,18 +131,18 @@ def _sweep(here: Site, seen: Views, stock: Stock) -> int:
     time.sleep(grace)
     stock = take_stock(here, seen)
     _tell_troubles(stock)
-    leaked = sweeper.leaked(stock.sighting, stock.books.live, time.monotonic())
+    leaked = sweeper.leaked(stock.snapshot, stock.books.live, time.monotonic())
     if not leaked:
         note("nothing is leaked any more; nothing was left to delete")
     return _delete_all(here, leaked)
 
 
 def _tell_troubles(stock: Stock) -> None:
-    for trouble in stock.sighting.troubles:
+    for trouble in stock.snapshot.troubles:
         note(trouble)
 
 
-def _delete_all(here: Site, leaked: Sequence[Leaked]) -> int:
+def _delete_all(here: App, leaked: Sequence[CloudResource]) -> int:
     """Delete and wait until all are gone; a line each, and the exit code."""
     left = list(leaked)
     words: dict[str, str] = {}
@@ -161,7 +161,7 @@ def _delete_all(here: Site, leaked: Sequence[Leaked]) -> int:
     return 1 if left else 0
 
 
-def _ask_to_delete(cloud: Cloud, thing: Leaked) -> str:
+def _ask_to_delete(cloud: Cloud, thing: CloudResource) -> str:
     """Why it is not gone yet; empty when it is."""
     try:
         return "" if delete(cloud, thing) else "the deletion is under way"
@@ -169,7 +169,7 @@ def _ask_to_delete(cloud: Cloud, thing: Leaked) -> str:
         return str(error)
 
 
-def _count_swept(here: Site, thing: Leaked) -> None:
+def _count_swept(here: App, thing: CloudResource) -> None:
     store = Store(here.config.database_url)
     try:
         with store.transaction() as transaction:

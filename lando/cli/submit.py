@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cli.common import dump, note, send, site, tell_if_no_daemon
 from lando.config import job_file
 from lando.errors import LandoError, UsageError
@@ -23,7 +23,7 @@ FIRST_WAIT = 0.2
 """Seconds between the first two tries; doubled every time."""
 
 
-def start_message(here: Site, path: Path, job_id: str | None) -> Message:
+def start_message(here: App, path: Path, job_id: str | None) -> Message:
     """The start_worker message of a job file. Repeating it is harmless: its id follows from the job's.
 
     Raises:
@@ -47,7 +47,7 @@ def _valid_id(text: str) -> str:
         ) from None
 
 
-def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
+def publish(here: App, message: Message, patience: float = PATIENCE) -> None:
     """Repeat the message until the queue confirms it.
 
     Raises:
@@ -60,7 +60,7 @@ def publish(here: Site, message: Message, patience: float = PATIENCE) -> None:
         raise
 
 
-def _publish(here: Site, message: Message, patience: float) -> None:
+def _publish(here: App, message: Message, patience: float) -> None:
     begun = time.monotonic()
     wait = FIRST_WAIT
     while True:
@@ -105,7 +105,7 @@ def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, 
     return _wait(here, message) if wait else 0
 
 
-def _wait(here: Site, message: Message) -> int:
+def _wait(here: App, message: Message) -> int:
     job_id = str(message.job)
     try:
         from lando.cli.follow import follow, verdict  # noqa: PLC0415 - loads the database library

@@ -9,7 +9,7 @@ Verdict = Literal["ok", "warning", "wrong"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What was looked at, how it is, and in words, which say what to do where it is not ok."""
 
     what: str

@@ -23,10 +23,10 @@ from lando.daemon.effects import Effects
 from lando.daemon.pool import Pool
 from lando.engine import leaks
 from lando.engine.engine import Admission, Engine, Taken
-from lando.engine.leaks import Leaked, Sighting, Sweeper, Wanted
-from lando.engine.ledger import Change, Effect
-from lando.engine.operations import DeleteServers, Result, Task
-from lando.engine.outlook import Outlook
+from lando.engine.leaks import CloudResource, CloudSnapshot, SnapshotRequest, Sweeper
+from lando.engine.ledger import Effect, StateChange
+from lando.engine.operations import DeleteServers, Operation, OperationResult
+from lando.engine.outlook import QuotaView
 from lando.errors import UsageError
 from lando.failpoints import reach
 from lando.messages import Malformed, Message, Origin, decode
@@ -73,8 +73,8 @@ class Finished:
     """An effect that the pool has carried out."""
 
     effect: Effect
-    task: Task
-    result: Result
+    operation: Operation
+    result: OperationResult
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ class Daemon:
         self._pool = Pool(POOL)
         self._eyes = Pool(1)  # creates that hang keep nobody from looking
         self._finished: collections.deque[Finished] = collections.deque()
-        self._sightings: collections.deque[Sighting] = collections.deque()
+        self._sightings: collections.deque[CloudSnapshot] = collections.deque()
         self._under_way: dict[int, EffectKind] = {}
         self._looking = False
         self._sweeping: set[str] = set()
-        self._swept: dict[str, Leaked] = {}
-        self._outlook = Outlook(cloud.has_quota, max(OUTLOOK_LASTS, 3 * numbers.observe))
+        self._swept: dict[str, CloudResource] = {}
+        self._outlook = QuotaView(cloud.has_quota, max(OUTLOOK_LASTS, 3 * numbers.observe))
         self._obstacle: str | None = None
         self._blind_since: float | None = None
         self._cloud_words = ""
@@ -221,17 +221,17 @@ class Daemon:
     # a turn
 
     def _turn(self) -> None:
-        sightings = len(self._sightings)  # the queue, read after these, knows more than they do
+        snapshots = len(self._sightings)  # the queue, read after these, knows more than they do
         self._up_to_date = False
         try:
-            self._read_queue(sightings)
+            self._read_queue(snapshots)
         except QueueUnavailable as error:
             self._note_disconnection(str(error))
             time.sleep(0.1)  # a queue that fails at once must not make this loop spin
         self._notice_clock()
-        self._work(sightings if self._up_to_date else 0)
+        self._work(snapshots if self._up_to_date else 0)
 
-    def _read_queue(self, sightings: int) -> None:
+    def _read_queue(self, snapshots: int) -> None:
         deliveries = self._queue.receive(BATCH, self._wait)
         obstacle = self._queue.obstacle()
         if obstacle is None:
@@ -241,7 +241,7 @@ class Daemon:
         self._notice_clock()
         if deliveries:
             self._take_all(deliveries)
-        to_be_judged = sightings or self._listening_since is None or self._is_tick()
+        to_be_judged = snapshots or self._listening_since is None or self._is_tick()
         if obstacle is not None or len(deliveries) == BATCH or not to_be_judged:
             return
         self._notice_clock()
@@ -319,7 +319,7 @@ class Daemon:
 
     def _take_together(self, messages: Sequence[tuple[Delivery, Message]]) -> None:
         with self._store.transaction() as transaction:
-            self._engine.foresee(transaction, [message for _, message in messages])
+            self._engine.prefetch(transaction, [message for _, message in messages])
             taken = [self._take(transaction, delivery, message) for delivery, message in messages]
             reach("before-take-commit")
         # Before the ack, which may fail: when the messages come again, they are duplicates.
@@ -360,28 +360,28 @@ class Daemon:
 
     # everything else
 
-    def _work(self, sightings: int) -> None:
+    def _work(self, snapshots: int) -> None:
         now = time.time()
-        tasks: list[tuple[Effect, Task]] = []
+        operations: list[tuple[Effect, Operation]] = []
         with self._store.transaction() as transaction:
             self._tell_of_queue(transaction)
             self._tell_of_cloud(transaction)
             self._conclude(transaction)
-            leaked = self._take_sightings(transaction, sightings, now)
+            leaked = self._take_snapshots(transaction, snapshots, now)
             if self._up_to_date and self._is_tick():
                 self._next_tick = time.monotonic() + TICK
                 self._check_deadlines(transaction, now)
             self._admit(transaction, now)
-            self._begin(transaction, tasks, time.time())
+            self._begin(transaction, operations, time.time())
             wanted = self._what_to_look_for(transaction)
             self._forget(transaction, now)
             reach("before-work-commit")
         reach("after-work-commit")
         self._log(transaction.changes)
-        for effect, task in tasks:
+        for effect, operation in operations:
             self._under_way[effect.id] = effect.kind
-            self._pool.submit(partial(self._carry_out, effect, task))
-        if any(isinstance(task, DeleteServers) for _, task in tasks):
+            self._pool.submit(partial(self._carry_out, effect, operation))
+        if any(isinstance(operation, DeleteServers) for _, operation in operations):
             self._next_look = min(self._next_look, time.monotonic() + AFTER_DELETION)
         if wanted is not None:
             self._looking = True
@@ -441,7 +441,7 @@ class Daemon:
             try:
                 with transaction.part():
                     self._engine.conclude(
-                        transaction, finished.effect, finished.task, finished.result, time.time()
+                        transaction, finished.effect, finished.operation, finished.result, time.time()
                     )
             except StoreUnavailable:
                 self._finished.appendleft(finished)
@@ -457,7 +457,9 @@ class Daemon:
         words = f"{type(error).__name__}: {error}"
         transaction.postpone_effect(effect, time.time() + wait, effect.tries + 1, words)
 
-    def _begin(self, transaction: Transaction, tasks: list[tuple[Effect, Task]], now: float) -> None:
+    def _begin(
+        self, transaction: Transaction, operations: list[tuple[Effect, Operation]], now: float
+    ) -> None:
         unsure = self._listening_since is None and self._disconnected_since is None
         self._wait = UNSURE_WAIT if unsure else TICK
         free, free_creates, creates = POOL - len(self._under_way), self._free_creates(), 0
@@ -468,30 +470,30 @@ class Daemon:
                 self._wait = min(self._wait, effect.due_at - now)
                 break
             creates += effect.kind == "create_server"
-            if len(tasks) >= free or (effect.kind == "create_server" and creates > free_creates):
+            if len(operations) >= free or (effect.kind == "create_server" and creates > free_creates):
                 continue  # the next result makes a turn
             try:
                 with transaction.part():
-                    task = self._engine.begin(transaction, effect, now)
+                    operation = self._engine.begin(transaction, effect, now)
             except StoreUnavailable:
                 raise
             except Exception as error:
                 log.exception("%s of job %s", effect.kind, effect.job_id)
                 self._postpone(transaction, effect, error)
                 continue
-            if task is None:
+            if operation is None:
                 self._wait = 0.0  # the job's next effect may be due
             else:
-                tasks.append((effect, task))
+                operations.append((effect, operation))
 
     def _free_creates(self) -> int:
         return CREATES - sum(kind == "create_server" for kind in self._under_way.values())
 
-    def _carry_out(self, effect: Effect, task: Task) -> None:
+    def _carry_out(self, effect: Effect, operation: Operation) -> None:
         reach("before-effect")
-        result = self._effects.carry_out(task)
+        result = self._effects.carry_out(operation)
         reach("after-effect")
-        self._finished.append(Finished(effect, task, result))
+        self._finished.append(Finished(effect, operation, result))
         self._queue.wake()
 
     def _check_deadlines(self, transaction: Transaction, now: float) -> None:
@@ -504,7 +506,7 @@ class Daemon:
 
     # observation
 
-    def _what_to_look_for(self, transaction: Transaction) -> Wanted | None:
+    def _what_to_look_for(self, transaction: Transaction) -> SnapshotRequest | None:
         """What the cloud is to be asked now; None: nothing."""
         if self._looking or self._sightings:
             return None  # what was seen last is to be taken first
@@ -517,13 +519,13 @@ class Daemon:
         floating_ips = self._cloud.floating_ips is not None and now >= self._next_look_at_floating_ips
         jobs = transaction.jobs_in(("booting", "running"))
         known = tuple(job.server_id for job in jobs if job.server_id is not None)
-        return Wanted(known, flavors if waiting else None, floating_ips)
+        return SnapshotRequest(known, flavors if waiting else None, floating_ips)
 
-    def _look(self, wanted: Wanted) -> None:
+    def _look(self, wanted: SnapshotRequest) -> None:
         try:
-            sighting = leaks.look(self._cloud, wanted)
-            self._note_sight(sighting.troubles)
-            self._sightings.append(sighting)
+            snapshot = leaks.look(self._cloud, wanted)
+            self._note_sight(snapshot.troubles)
+            self._sightings.append(snapshot)
             self._queue.wake()
         except CloudError as error:
             self._note_sight((str(error),))
@@ -558,30 +560,30 @@ class Daemon:
             if words:
                 self._outlook.fail(words)
 
-    def _take_sightings(self, transaction: Transaction, count: int, now: float) -> list[Leaked]:
-        leaked: list[Leaked] = []
+    def _take_snapshots(self, transaction: Transaction, count: int, now: float) -> list[CloudResource]:
+        leaked: list[CloudResource] = []
         for _ in range(count):
-            sighting = self._sightings.popleft()
+            snapshot = self._sightings.popleft()
             with self._guarded(transaction, "looking at servers"):
                 jobs = transaction.jobs_in(LIVE_STATES)
-                self._outlook.take(sighting, jobs)
-                if sighting.floating_ips is not None:
+                self._outlook.take(snapshot, jobs)
+                if snapshot.floating_ips is not None:
                     self._next_look_at_floating_ips = time.monotonic() + self._numbers.grace
-                leaked += self._sweeper.leaked(sighting, jobs, time.monotonic())
-                self._count_swept(transaction, sighting)
-                for job, event in leaks.events(sighting, jobs, now):
+                leaked += self._sweeper.leaked(snapshot, jobs, time.monotonic())
+                self._count_swept(transaction, snapshot)
+                for job, event in leaks.events(snapshot, jobs, now):
                     self._engine.fire(transaction, job, event)
-                self._engine.notice_absence(transaction, {server.id for server in sighting.servers}, now)
+                self._engine.notice_absence(transaction, {server.id for server in snapshot.servers}, now)
         return leaked
 
     # what is leaked
 
-    def _sweep(self, thing: Leaked) -> None:
+    def _sweep(self, thing: CloudResource) -> None:
         if thing.id not in self._sweeping:
             self._sweeping.add(thing.id)
             self._pool.submit(partial(self._delete_leaked, thing))
 
-    def _delete_leaked(self, thing: Leaked) -> None:
+    def _delete_leaked(self, thing: CloudResource) -> None:
         what = leaks.described(thing)
         try:
             leaks.delete(self._cloud, thing)
@@ -593,18 +595,18 @@ class Daemon:
         finally:
             self._sweeping.discard(thing.id)
 
-    def _count_swept(self, transaction: Transaction, sighting: Sighting) -> None:
+    def _count_swept(self, transaction: Transaction, snapshot: CloudSnapshot) -> None:
         """Count, for ``servers``, what had leaked and is gone: it is not listed any more."""
-        listed = {server.id for server in sighting.servers}
-        listed.update(floating_ip.id for floating_ip in sighting.floating_ips or ())
+        listed = {server.id for server in snapshot.servers}
+        listed.update(floating_ip.id for floating_ip in snapshot.floating_ips or ())
         for thing in tuple(self._swept.values()):
-            is_known = isinstance(thing, Server) or sighting.floating_ips is not None
+            is_known = isinstance(thing, Server) or snapshot.floating_ips is not None
             if is_known and thing.id not in listed:
                 del self._swept[thing.id]
                 transaction.count_swept(leaks.kind_of(thing))
                 log.warning("%s, which belonged to no job, is gone", leaks.described(thing))
 
-    def _log(self, changes: Sequence[Change]) -> None:
+    def _log(self, changes: Sequence[StateChange]) -> None:
         for change in changes:
             log.info(
                 "job %s  %s → %s  %s", change.job_id[:8], change.source or "new", change.target, change.reason

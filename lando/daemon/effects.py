@@ -36,10 +36,10 @@ from lando.engine.operations import (
     FindServers,
     Gone,
     Listed,
-    Result,
+    Operation,
+    OperationResult,
     SendCreate,
     StillThere,
-    Task,
     Trouble,
 )
 from lando.errors import LandoError, UsageError
@@ -81,27 +81,27 @@ class Effects:
             reraise=True,
         )
 
-    def carry_out(self, task: Task) -> Result:
+    def carry_out(self, operation: Operation) -> OperationResult:
         """Do it, once; whatever goes wrong is a result."""
         try:
-            if isinstance(task, SendCreate):
-                return self._create(task)
-            if isinstance(task, FindServers):
-                return self._find(task.mark)
-            if isinstance(task, AttachFloatingIp):
-                return self._attach(task)
-            if isinstance(task, DeleteServers):
-                return self._delete(task)
-            return self._console(task)
+            if isinstance(operation, SendCreate):
+                return self._create(operation)
+            if isinstance(operation, FindServers):
+                return self._find(operation.mark)
+            if isinstance(operation, AttachFloatingIp):
+                return self._attach(operation)
+            if isinstance(operation, DeleteServers):
+                return self._delete(operation)
+            return self._console(operation)
         except CloudError as error:
             return Trouble(str(error), error.retry_after)
         except Exception as error:
             log.exception("a driver raised what it may not")
             return Trouble(f"{type(error).__name__}: {error}")
 
-    def _create(self, task: SendCreate) -> Result:
+    def _create(self, operation: SendCreate) -> OperationResult:
         try:
-            request = self._request(task, self._deployment)
+            request = self._request(operation, self._deployment)
         except UsageError as error:
             return CreateWasRefused("job", str(error))
         except LandoError as error:
@@ -119,18 +119,20 @@ class Effects:
         reach("create-answered")
         return Created(server.id)
 
-    def _find(self, mark: str) -> Result:
+    def _find(self, mark: str) -> OperationResult:
         servers = self._calmly(self._cloud.servers)
         return Listed(tuple(server.id for server in servers if server.mark == mark))
 
-    def _attach(self, task: AttachFloatingIp) -> Result:
+    def _attach(self, operation: AttachFloatingIp) -> OperationResult:
         pool = self._cloud.floating_ips
         assert pool is not None
-        return Attached(self._calmly(partial(pool.attach, task.server_id, task.mark, self._deployment)))
+        return Attached(
+            self._calmly(partial(pool.attach, operation.server_id, operation.mark, self._deployment))
+        )
 
-    def _delete(self, task: DeleteServers) -> Result:
+    def _delete(self, operation: DeleteServers) -> OperationResult:
         absent, troubles = [], []
-        for server in task.servers:
+        for server in operation.servers:
             try:
                 absent.append(self._calmly(partial(self._cloud.delete, server)))
             except CloudError as error:
@@ -140,12 +142,12 @@ class Effects:
             raise troubles[0]
         if not all(absent):
             return StillThere()
-        if task.floating_ip is not None and self._cloud.floating_ips is not None:
-            self._calmly(partial(self._cloud.floating_ips.release, task.floating_ip))
+        if operation.floating_ip is not None and self._cloud.floating_ips is not None:
+            self._calmly(partial(self._cloud.floating_ips.release, operation.floating_ip))
         return Gone()
 
-    def _console(self, task: FetchConsole) -> Result:
-        return Console(self._calmly(partial(self._cloud.console_log, task.server_id)))
+    def _console(self, operation: FetchConsole) -> OperationResult:
+        return Console(self._calmly(partial(self._cloud.console_log, operation.server_id)))
 
     def _calmly(self, call: Callable[[], T]) -> T:
         return self._repeat.copy()(call)

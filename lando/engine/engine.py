@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lando.engine import boot_times
-from lando.engine.ledger import Change, Effect, Hold, Ledger
+from lando.engine.ledger import Effect, Hold, Ledger, StateChange
 from lando.engine.operations import (
     AnswerLost,
     Attached,
@@ -25,13 +25,13 @@ from lando.engine.operations import (
     FetchConsole,
     FindServers,
     Listed,
-    Result,
+    Operation,
+    OperationResult,
     SendCreate,
     StillThere,
-    Task,
     Trouble,
 )
-from lando.engine.quota import Room
+from lando.engine.quota import QuotaHeadroom
 from lando.errors import UsageError
 from lando.messages import Message
 from lando.states import create_requests
@@ -42,6 +42,7 @@ from lando.states.events import (
     CreateAbsent,
     CreateRefused,
     CreateSent,
+    Event,
     Rejected,
     Report,
     Retry,
@@ -55,9 +56,9 @@ from lando.states.events import (
     WorkflowFinished,
 )
 from lando.states.job import Job, JobSpec
-from lando.states.machine import MACHINE, Event, Fired, JobMachine, Policy, fire
+from lando.states.machine import MACHINE, Fired, JobMachine, fire
 from lando.states.records import replace
-from lando.states.table import EffectKind
+from lando.states.table import EffectKind, Policy
 
 HOLDING = ("quota", "rate_limit", "site", "unreachable")
 """Refusals that the next job would meet, too: nobody is admitted for a while."""
@@ -147,10 +148,10 @@ class Engine:
         after = ledger.save_job(fired.job)
         if after.state != job.state:
             ledger.append_change(
-                Change(job.id, event.at, event.name, job.state, after.state, after.reason, after.attempt)
+                StateChange(job.id, event.at, event.name, job.state, after.state, after.reason, after.attempt)
             )
-        for order in fired.orders:
-            ledger.add_effect(job.id, order.kind, order.servers, event.at)
+        for effect in fired.effects:
+            ledger.add_effect(job.id, effect.kind, effect.servers, event.at)
         if job.state == "booting" and after.state != job.state and self._learns_boot:
             self._learn(ledger, job, event)
         if after.state == "terminating" and after.floating_ip is not None:
@@ -170,10 +171,10 @@ class Engine:
 
     # messages
 
-    def foresee(self, ledger: Ledger, messages: Sequence[Message]) -> None:
+    def prefetch(self, ledger: Ledger, messages: Sequence[Message]) -> None:
         """Tell the ledger of a batch of messages that is about to be taken."""
         jobs = {message.job for message in messages if message.job is not None}
-        ledger.foresee([_key(message) for message in messages], sorted(jobs))
+        ledger.prefetch([_key(message) for message in messages], sorted(jobs))
 
     def take(self, ledger: Ledger, message: Message, now: float, sender: str | None = None) -> Taken:
         """Give a message its effect, once.
@@ -233,7 +234,7 @@ class Engine:
             problem = str(error)
         job = Job(message.job, reason="submitted", submitted_at=now, entered_at=now, updated_at=now, **wishes)
         ledger.insert_job(job, message.body, sender)
-        ledger.append_change(Change(job.id, now, "start_worker", None, "queued", job.reason, 0))
+        ledger.append_change(StateChange(job.id, now, "start_worker", None, "queued", job.reason, 0))
         if problem is not None:
             self.fire(ledger, job, Rejected(now, problem))
             return Taken("refused", problem, job.id)
@@ -251,7 +252,7 @@ class Engine:
     # admission
 
     def admit(
-        self, ledger: Ledger, now: float, places: int, at_once: int, room: Room | None = None
+        self, ledger: Ledger, now: float, places: int, at_once: int, room: QuotaHeadroom | None = None
     ) -> Admission:
         """Admit queued jobs, by priority and then first come first served, while there are places and room.
 
@@ -334,19 +335,19 @@ class Engine:
 
     # effects
 
-    def begin(self, ledger: Ledger, effect: Effect, now: float) -> Task | None:
+    def begin(self, ledger: Ledger, effect: Effect, now: float) -> Operation | None:
         """Turn a due effect into a task for the cloud; None when there is nothing to carry out.
 
         The caller commits before it carries the task out: a create that may have been sent is known as sent.
         """
         job = ledger.job(effect.job_id)
         assert job is not None
-        task = self._task(ledger, job, effect, now)
-        if task is None:
+        operation = self._task(ledger, job, effect, now)
+        if operation is None:
             ledger.remove_effect(effect)
-        return task
+        return operation
 
-    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Task | None:
+    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
         if effect.kind == "create_server":
             request = create_requests.open_request(job)
             if request is None:
@@ -372,31 +373,39 @@ class Engine:
         self.fire(ledger, job, ServerGone(now, None))
         return None
 
-    def conclude(self, ledger: Ledger, effect: Effect, task: Task, result: Result, now: float) -> None:
+    def conclude(
+        self, ledger: Ledger, effect: Effect, operation: Operation, result: OperationResult, now: float
+    ) -> None:
         """Take the result of an effect: the events that follow, and whether it is done or tried again."""
         job = ledger.job(effect.job_id)
         assert job is not None
         if isinstance(result, Trouble):
             self._try_again(ledger, job, effect, result, now)
         elif effect.kind == "create_server":
-            assert isinstance(task, (SendCreate, FindServers))
-            self._conclude_create(ledger, job, effect, task.mark, result, now)
+            assert isinstance(operation, (SendCreate, FindServers))
+            self._conclude_create(ledger, job, effect, operation.mark, result, now)
         elif isinstance(result, StillThere):
             # A deletion that takes long is asked about ever less often, and never given up.
             wait = max(self.pace.poll, min(self.pace.longest, (now - job.entered_at) / 10))
             ledger.postpone_effect(effect, now + wait, effect.tries, "the deletion is under way")
         else:
             ledger.remove_effect(effect)
-            self._take_result(ledger, job, effect, task, result, now)
+            self._take_result(ledger, job, effect, operation, result, now)
 
     def _take_result(
-        self, ledger: Ledger, job: Job, effect: Effect, task: Task, result: Result, now: float
+        self,
+        ledger: Ledger,
+        job: Job,
+        effect: Effect,
+        operation: Operation,
+        result: OperationResult,
+        now: float,
     ) -> None:
         if isinstance(result, Console):
             ledger.save_console(job.id, job.attempt, result.text)
         elif isinstance(result, Attached):
-            assert isinstance(task, AttachFloatingIp)
-            self.fire(ledger, job, ServerActive(now, task.server_id, result.address))
+            assert isinstance(operation, AttachFloatingIp)
+            self.fire(ledger, job, ServerActive(now, operation.server_id, result.address))
         elif effect.kind == "delete_server":
             self.fire(ledger, job, ServerGone(now, job.server_id))
             hold = ledger.hold()
@@ -427,7 +436,7 @@ class Engine:
         ledger.postpone_effect(effect, now + wait, effect.tries + 1, trouble.words)
 
     def _conclude_create(
-        self, ledger: Ledger, job: Job, effect: Effect, mark: str, result: Result, now: float
+        self, ledger: Ledger, job: Job, effect: Effect, mark: str, result: OperationResult, now: float
     ) -> None:
         event = self._create_event(mark, result, now)
         fired = self.fire(ledger, job, event) if event is not None else None
@@ -446,7 +455,7 @@ class Engine:
             words = result.words if isinstance(result, AnswerLost) else "asking again"
             ledger.postpone_effect(effect, now, effect.tries, words)
 
-    def _create_event(self, mark: str, result: Result, now: float) -> Event | None:
+    def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
         if isinstance(result, Created):
             return ServerCreated(now, mark, result.server_id)
         if isinstance(result, CreateWasRefused):

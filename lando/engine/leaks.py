@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
 from lando.cloud.interface import Cloud, CloudError, FloatingIp, Quota, Refused, Server, Size
-from lando.states.events import BootFailed, ServerActive, ServerLost
+from lando.states.events import BootFailed, Event, ServerActive, ServerLost
 from lando.states.job import LIVE_STATES, Job
-from lando.states.machine import Event
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SnapshotRequest:
     """What a look is to answer, beside the list of servers."""
 
     known: Collection[str] = ()
@@ -27,7 +26,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Sighting:
+class CloudSnapshot:
     """What the cloud showed: all servers, and the ids that it definitely does not have any more."""
 
     servers: tuple[Server, ...]
@@ -42,7 +41,7 @@ class Sighting:
     """Why something could not be had."""
 
 
-def look(cloud: Cloud, wanted: Wanted) -> Sighting:
+def look(cloud: Cloud, wanted: SnapshotRequest) -> CloudSnapshot:
     """One list, a question by id for each known server that it lacks, and what else is wanted.
 
     Raises:
@@ -64,7 +63,7 @@ def look(cloud: Cloud, wanted: Wanted) -> Sighting:
         except CloudError as error:
             if cloud.floating_ips.hands_out:
                 troubles.append(str(error))
-    return Sighting(servers, gone, floating_ips, quota, sizes, tuple(troubles))
+    return CloudSnapshot(servers, gone, floating_ips, quota, sizes, tuple(troubles))
 
 
 def _sizes(cloud: Cloud, flavors: Collection[str | None]) -> dict[str | None, Size]:
@@ -77,14 +76,14 @@ def _sizes(cloud: Cloud, flavors: Collection[str | None]) -> dict[str | None, Si
     return sizes
 
 
-def events(sighting: Sighting, jobs: Iterable[Job], now: float) -> list[tuple[Job, Event]]:
+def events(snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[tuple[Job, Event]]:
     """What the sighting means for jobs that are booting or running."""
-    servers = {server.id: server for server in sighting.servers}
+    servers = {server.id: server for server in snapshot.servers}
     found = []
     for job in jobs:
         if job.state not in ("booting", "running") or job.server_id is None:
             continue
-        if job.server_id in sighting.gone:
+        if job.server_id in snapshot.gone:
             event: Event | None = ServerLost(now, job.server_id, "the cloud does not have it any more")
         elif (server := servers.get(job.server_id)) is not None:
             event = _event(job, server, now)
@@ -129,7 +128,7 @@ T = TypeVar("T", bound=Marked)
 
 
 @dataclass(frozen=True)
-class Belongings:
+class Ownership:
     """What jobs own, or may own, in the cloud; made of every job that may own a server."""
 
     jobs: Mapping[str, Job]
@@ -137,7 +136,7 @@ class Belongings:
     floating IP carries."""
 
     @classmethod
-    def of(cls, jobs: Iterable[Job]) -> Belongings:
+    def of(cls, jobs: Iterable[Job]) -> Ownership:
         """What these jobs own."""
         owners: dict[str, Job] = {}
         for job in jobs:
@@ -162,22 +161,22 @@ def _of_floating_ip(mark: str) -> str:
     return f"floating {mark}"
 
 
-Leaked = Server | FloatingIp
+CloudResource = Server | FloatingIp
 
 
-def kind_of(thing: Leaked) -> Literal["servers", "floating_ips"]:
+def kind_of(thing: CloudResource) -> Literal["servers", "floating_ips"]:
     """What it counts as."""
     return "floating_ips" if isinstance(thing, FloatingIp) else "servers"
 
 
-def described(thing: Leaked) -> str:
+def described(thing: CloudResource) -> str:
     """What it is, for people."""
     if isinstance(thing, FloatingIp):
         return f"floating IP {thing.address} ({thing.id})"
     return f"server {thing.name} ({thing.id})"
 
 
-def delete(cloud: Cloud, thing: Leaked) -> bool:
+def delete(cloud: Cloud, thing: CloudResource) -> bool:
     """Ask for its deletion, and answer whether it is gone; to be repeated until it is.
 
     Raises:
@@ -203,7 +202,7 @@ class Sweeper:
         self._servers: _Suspects[Server] = _Suspects(grace)
         self._floating_ips: _Suspects[FloatingIp] = _Suspects(grace)
 
-    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
+    def leaked(self, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[CloudResource]:
         """What is to be deleted.
 
         Args:
@@ -211,18 +210,18 @@ class Sweeper:
             jobs: every job that may own a server, as they are after the list was answered.
             now: the daemon's clock.
         """
-        belongings = Belongings.of(jobs)
-        leaked: list[Leaked] = [*self._servers.again(self._unowned(sighting.servers, belongings), now)]
-        if sighting.floating_ips is not None:
-            unowned = self._unowned(sighting.floating_ips, belongings)
+        ownership = Ownership.of(jobs)
+        leaked: list[CloudResource] = [*self._servers.again(self._unowned(snapshot.servers, ownership), now)]
+        if snapshot.floating_ips is not None:
+            unowned = self._unowned(snapshot.floating_ips, ownership)
             leaked += self._floating_ips.again(unowned, now)
         return leaked
 
-    def _unowned(self, things: Iterable[T], belongings: Belongings) -> list[T]:
+    def _unowned(self, things: Iterable[T], ownership: Ownership) -> list[T]:
         return [
             thing
             for thing in things
-            if thing.deployment == self._deployment and belongings.owner(thing) is None
+            if thing.deployment == self._deployment and ownership.owner(thing) is None
         ]
 
 

@@ -33,7 +33,7 @@ def rank(kind: EffectKind) -> int:
 
 
 @dataclass(frozen=True)
-class Change:
+class StateChange:
     """A row of a job's history; the first has no ``source``."""
 
     job_id: str
@@ -60,7 +60,7 @@ class Hold:
 class Ledger(Protocol):
     """One transaction over all that is persisted."""
 
-    def foresee(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
+    def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
         """These messages and jobs are about to be asked for; a store may read them all at once."""
         ...
 
@@ -80,7 +80,7 @@ class Ledger(Protocol):
         """Replace the record that has this version; the answer has the next."""
         ...
 
-    def append_change(self, change: Change) -> None:
+    def append_change(self, change: StateChange) -> None:
         """One more line of history."""
         ...
 

@@ -47,7 +47,7 @@ class FetchConsole:
     server_id: str
 
 
-Task = SendCreate | FindServers | AttachFloatingIp | DeleteServers | FetchConsole
+Operation = SendCreate | FindServers | AttachFloatingIp | DeleteServers | FetchConsole
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,6 @@ class Trouble:
     retry_after: float | None = None
 
 
-Result = Created | CreateWasRefused | AnswerLost | Listed | Attached | Gone | StillThere | Console | Trouble
+OperationResult = (
+    Created | CreateWasRefused | AnswerLost | Listed | Attached | Gone | StillThere | Console | Trouble
+)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 
-from lando.engine.leaks import Belongings, Sighting
-from lando.engine.quota import Room, measure
+from lando.engine.leaks import CloudSnapshot, Ownership
+from lando.engine.quota import QuotaHeadroom, measure
 from lando.states.job import LIVE_STATES, Job
 
 
-class Outlook:
+class QuotaView:
     """Kept by the daemon's one thread; nothing of it outlives the process.
 
     Args:
@@ -21,24 +21,24 @@ class Outlook:
     def __init__(self, has_quota: bool, lasts: float) -> None:
         self._has_quota = has_quota
         self._lasts = lasts
-        self._room: Room | None = None
+        self._room: QuotaHeadroom | None = None
         self._seen_at = 0.0
         self._trouble = ""
 
-    def take(self, sighting: Sighting, jobs: Iterable[Job]) -> None:
+    def take(self, snapshot: CloudSnapshot, jobs: Iterable[Job]) -> None:
         """Another look.
 
         Args:
             sighting: what it showed.
             jobs: every job that may own a server.
         """
-        self._trouble = "; ".join(sighting.troubles)
-        if sighting.quota is None:
+        self._trouble = "; ".join(snapshot.troubles)
+        if snapshot.quota is None:
             return
         live = [job for job in jobs if job.state in LIVE_STATES]
-        belongings = Belongings.of(live)
-        theirs = (server for server in sighting.servers if belongings.owner(server) is None)
-        self._room = measure(sighting.quota, sighting.sizes, theirs, (job.flavor for job in live))
+        ownership = Ownership.of(live)
+        theirs = (server for server in snapshot.servers if ownership.owner(server) is None)
+        self._room = measure(snapshot.quota, snapshot.sizes, theirs, (job.flavor for job in live))
         self._seen_at = time.monotonic()
 
     def fail(self, words: str) -> None:
@@ -46,22 +46,22 @@ class Outlook:
         self._trouble = words
 
     @property
-    def is_dim(self) -> bool:
+    def is_stale(self) -> bool:
         """Nobody can be admitted by what was seen: too little, or too long ago."""
         return self._has_quota and (self._room is None or time.monotonic() - self._seen_at > self._lasts)
 
     def shows(self, flavors: Collection[str | None]) -> bool:
         """Whether jobs of these flavors can be admitted by what was seen."""
-        return not self.is_dim and (self._room is None or self._room.sizes.keys() >= set(flavors))
+        return not self.is_stale and (self._room is None or self._room.sizes.keys() >= set(flavors))
 
     @property
     def obstacle(self) -> str | None:
         """Why nobody can be admitted, if so: what is not seen to answer would not take a create, either."""
         if self._trouble:
             return f"nobody is admitted just now: the cloud cannot be asked: {self._trouble}"
-        return "the cloud is being asked for the project's quota" if self.is_dim else None
+        return "the cloud is being asked for the project's quota" if self.is_stale else None
 
     @property
-    def room(self) -> Room | None:
+    def room(self) -> QuotaHeadroom | None:
         """What the quota leaves; None where there is none."""
         return self._room

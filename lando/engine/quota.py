@@ -16,7 +16,7 @@ ONE = Size(servers=1)
 
 
 @dataclass(frozen=True)
-class Room:
+class QuotaHeadroom:
     """The quota, what others take of it, and what servers of ours take, by flavor (None: the default one).
 
     A flavor that is not among the sizes was not asked for yet.
@@ -59,7 +59,7 @@ class Room:
 
 def measure(
     quota: Quota, sizes: Mapping[str | None, Size], theirs: Iterable[Server], ours: Iterable[str | None]
-) -> Room:
+) -> QuotaHeadroom:
     """The room there is.
 
     The cloud need not count just what it lists: Nova counts a server a moment after it has listed it, and
@@ -79,4 +79,4 @@ def measure(
         max(listed.cores, quota.cores.used - taken.cores),
         max(listed.ram, quota.ram.used - taken.ram),
     )
-    return Room(quota, others, sizes)
+    return QuotaHeadroom(quota, others, sizes)

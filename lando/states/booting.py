@@ -80,57 +80,60 @@ def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
 
 
 ROWS = (
-    stays("create_sent", does=send, when=create_requests.is_unsent, why="from here on a server may exist"),
+    stays("create_sent", action=send, when=create_requests.is_unsent, why="from here on a server may exist"),
     ignored("create_sent", why="sent before, and the answer was lost: it is looked for, not sent again"),
     stays(
         "server_created",
-        does=actions.adopt_server,
+        action=actions.adopt_server,
         when=actions.has_twins,
-        orders=("delete_twins",),
+        effects=("delete_twins",),
         why="one of several servers of the request is kept, the others deleted",
     ),
     stays(
-        "server_created", does=actions.adopt_server, when=create_requests.is_open, why="the server is adopted"
+        "server_created",
+        action=actions.adopt_server,
+        when=create_requests.is_open,
+        why="the server is adopted",
     ),
     refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
     stays(
         "server_active",
-        does=actions.note_address,
+        action=actions.note_address,
         when=actions.is_first_address,
-        orders=("attach_floating_ip",),
+        effects=("attach_floating_ip",),
         why="the server is up",
     ),
     stays(
-        "server_active", does=actions.note_address, when=actions.of_its_server, why="it has another address"
+        "server_active", action=actions.note_address, when=actions.of_its_server, why="it has another address"
     ),
     ignored("server_active", why="an observation of another server"),
     moves(
-        "create_refused", "failed", does=fail_for_good, when=blames_job, why="the job names what is refused"
+        "create_refused", "failed", action=fail_for_good, when=blames_job, why="the job names what is refused"
     ),
     moves(
         "create_refused",
         "queued",
-        does=back_off,
+        action=back_off,
         when=lacks_room,
         why="nothing exists; the job waits, and no failure is counted",
     ),
     moves(
         "create_refused",
         "queued",
-        does=back_to_the_queue,
+        action=back_to_the_queue,
         when=create_requests.is_open,
         why="nothing exists; all jobs wait, its place is kept, and no failure is counted",
     ),
     refused("create_refused", why="its request was resolved before"),
     stays(
         "create_absent",
-        does=ask_again,
+        action=ask_again,
         when=create_requests.is_absent_for_good,
         why="the request came to nothing: a new one, with its own mark and token",
     ),
     stays(
         "create_absent",
-        does=actions.look_again,
+        action=actions.look_again,
         when=create_requests.is_open,
         why="not listed yet: look again",
     ),
@@ -138,7 +141,7 @@ ROWS = (
     moves(
         "worker_started",
         "running",
-        does=actions.start_running,
+        action=actions.start_running,
         when=create_requests.speaks,
         why="the worker is up",
     ),
@@ -146,7 +149,7 @@ ROWS = (
     moves(
         "worker_progress",
         "running",
-        does=actions.start_running,
+        action=actions.start_running,
         when=create_requests.speaks,
         why="a lost or late worker_started does not matter",
     ),
@@ -154,39 +157,43 @@ ROWS = (
     moves(
         "workflow_finished",
         "terminating",
-        does=actions.finish,
+        action=actions.finish,
         when=create_requests.speaks,
-        orders=("delete_server",),
+        effects=("delete_server",),
         why="a lost or late worker_started does not matter",
     ),
     ignored("workflow_finished", why=STALE),
     moves(
         "boot_failed",
         "terminating",
-        does=actions.boot_failed,
+        action=actions.boot_failed,
         when=actions.of_its_server,
-        orders=ENDING,
+        effects=ENDING,
         why="the cloud could not build the server",
     ),
     ignored("boot_failed", why="an observation of another server"),
     moves(
         "server_lost",
         "terminating",
-        does=actions.server_lost,
+        action=actions.server_lost,
         when=actions.of_its_server,
-        orders=ENDING,
+        effects=ENDING,
         why="the server went away",
     ),
     ignored("server_lost", why="an observation of another server"),
     moves(
         "boot_timeout",
         "terminating",
-        does=actions.give_up_booting,
-        orders=ENDING,
+        action=actions.give_up_booting,
+        effects=ENDING,
         why="the worker did not report in time",
     ),
     moves(
-        "cancel", "terminating", does=actions.cancel, orders=("delete_server",), why="somebody asked for it"
+        "cancel",
+        "terminating",
+        action=actions.cancel,
+        effects=("delete_server",),
+        why="somebody asked for it",
     ),
     ignored("run_timeout", why="the workflow has not begun"),
     ignored("worker_lost", why="the worker has not spoken yet; boot_timeout watches over that"),

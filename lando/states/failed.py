@@ -27,6 +27,6 @@ def start_over(job: Job, event: Retry, policy: Policy) -> Job:
 
 
 ROWS = rows(
-    moves("retry", "queued", does=start_over, when=is_runnable, why="its user wants another run"),
+    moves("retry", "queued", action=start_over, when=is_runnable, why="its user wants another run"),
     refused("retry", why="the job cannot be run as it was submitted; submit it anew, corrected"),
 )

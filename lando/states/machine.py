@@ -14,12 +14,10 @@ from typing import Any
 from transitions import Machine, Transition
 
 from lando.states import booting, done, failed, queued, running, terminating
-from lando.states.events import EVENTS, Event, ServerCreated
+from lando.states.events import Event, ServerCreated
 from lando.states.job import Job, State
 from lando.states.records import replace
 from lando.states.table import Answer, EffectKind, Policy, Row, StateText
-
-__all__ = ["EVENTS", "MACHINE", "STATES", "TABLE", "Event", "Fired", "Order", "Policy", "Row", "fire"]
 
 _MODULES = (queued, booting, running, terminating, done, failed)
 
@@ -28,7 +26,7 @@ TABLE: dict[State, tuple[Row, ...]] = {module.TEXT.name: module.ROWS for module 
 
 
 @dataclass(frozen=True)
-class Order:
+class NewEffect:
     """An effect to carry out; ``servers`` names the ids that delete_twins is about."""
 
     kind: EffectKind
@@ -42,7 +40,7 @@ class Fired:
     job: Job
     answer: Answer
     why: str
-    orders: tuple[Order, ...] = ()
+    effects: tuple[NewEffect, ...] = ()
 
 
 class UnansweredEvent(AssertionError):
@@ -96,8 +94,8 @@ def _permits(row: Row, firing: _Firing) -> bool:
 
 def _record(row: Row, firing: _Firing) -> None:
     firing.row = row
-    if row.does is not None:
-        firing.job = row.does(firing.job, firing.event, firing.policy)
+    if row.action is not None:
+        firing.job = row.action(firing.job, firing.event, firing.policy)
 
 
 MACHINE = build(TABLE)
@@ -124,9 +122,9 @@ def fire(job: Job, event: Event, policy: Policy, machine: JobMachine = MACHINE) 
         return Fired(job, row.answer, row.why)
     entered_at = event.at if firing.state != job.state else job.entered_at
     after = replace(firing.job, state=firing.state, entered_at=entered_at, updated_at=event.at)
-    return Fired(after, row.answer, row.why, tuple(_order(kind, event) for kind in row.orders))
+    return Fired(after, row.answer, row.why, tuple(_order(kind, event) for kind in row.effects))
 
 
-def _order(kind: EffectKind, event: Event) -> Order:
+def _order(kind: EffectKind, event: Event) -> NewEffect:
     twins = event.twins if kind == "delete_twins" and isinstance(event, ServerCreated) else ()
-    return Order(kind, twins)
+    return NewEffect(kind, twins)

@@ -56,9 +56,9 @@ STALE = "a report of an attempt that has ended; its token is void"
 NO_SERVER = "a queued job owns no server: the create of its last attempt was resolved before it came here"
 
 ROWS = (
-    moves("admitted", "booting", does=begin_attempt, orders=("create_server",), why="its turn has come"),
-    moves("rejected", "failed", does=reject, why="the message cannot be run as it stands"),
-    moves("cancel", "failed", does=cancel_unstarted, why="nothing was started"),
+    moves("admitted", "booting", action=begin_attempt, effects=("create_server",), why="its turn has come"),
+    moves("rejected", "failed", action=reject, why="the message cannot be run as it stands"),
+    moves("cancel", "failed", action=cancel_unstarted, why="nothing was started"),
     refused("retry", why="only a failed job can be retried; this one is queued already"),
     refused("create_sent", why=NO_SERVER),
     refused("server_created", why=NO_SERVER),

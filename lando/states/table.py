@@ -37,7 +37,7 @@ class Policy:
 
 
 Guard = Callable[[Job, Any], bool]
-Change = Callable[[Job, Any, Policy], Job]
+Action = Callable[[Job, Any, Policy], Job]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Row:
     why: str
     to: State | None = None
     when: Guard | None = None
-    does: Change | None = None
-    orders: tuple[EffectKind, ...] = ()
+    action: Action | None = None
+    effects: tuple[EffectKind, ...] = ()
 
 
 def moves(
@@ -68,24 +68,24 @@ def moves(
     to: State,
     *,
     why: str,
-    does: Change,
+    action: Action,
     when: Guard | None = None,
-    orders: tuple[EffectKind, ...] = (),
+    effects: tuple[EffectKind, ...] = (),
 ) -> Row:
     """The job goes to another state, and orders these effects, in this order."""
-    return Row(event, "moves", why, to, when, does, orders)
+    return Row(event, "moves", why, to, when, action, effects)
 
 
 def stays(
     event: str,
     *,
     why: str,
-    does: Change,
+    action: Action,
     when: Guard | None = None,
-    orders: tuple[EffectKind, ...] = (),
+    effects: tuple[EffectKind, ...] = (),
 ) -> Row:
     """The job stays, and something about it is recorded."""
-    return Row(event, "stays", why, None, when, does, orders)
+    return Row(event, "stays", why, None, when, action, effects)
 
 
 def ignored(event: str, *, why: str, when: Guard | None = None) -> Row:

@@ -99,43 +99,46 @@ def wait_for_room(job: Job, event: ServerGone, policy: Policy) -> Job:
 OVER = "the attempt is over already"
 
 ROWS = (
-    moves("server_gone", "done", does=end, when=succeeded, why="the workflow succeeded, nothing is left"),
+    moves("server_gone", "done", action=end, when=succeeded, why="the workflow succeeded, nothing is left"),
     moves(
         "server_gone",
         "queued",
-        does=wait_for_room,
+        action=wait_for_room,
         when=lacked_room,
         why="there was no room for the server: no failure is counted",
     ),
     moves(
-        "server_gone", "queued", does=try_again, when=has_tries_left, why="a system failure, tries are left"
+        "server_gone", "queued", action=try_again, when=has_tries_left, why="a system failure, tries are left"
     ),
-    moves("server_gone", "failed", does=end, why="canceled, the workflow's own failure, or the last try"),
+    moves("server_gone", "failed", action=end, why="canceled, the workflow's own failure, or the last try"),
     stays(
         "workflow_finished",
-        does=actions.finish,
+        action=actions.finish,
         when=replaces_failure,
         why="the result replaces a system failure: finished work is not run again",
     ),
     ignored("workflow_finished", why="the attempt has its verdict, or it is another attempt's report"),
     ignored("cancel", when=is_canceled, why="it is being canceled already"),
-    stays("cancel", does=actions.cancel, when=would_be_retried, why="a cancel wins over a pending retry"),
+    stays("cancel", action=actions.cancel, when=would_be_retried, why="a cancel wins over a pending retry"),
     ignored("cancel", why="its workflow has ended already; only its server is still being deleted"),
     ignored("create_sent", why="withdrawn, or sent before: it is looked for, not sent"),
     stays(
         "server_created",
-        does=actions.adopt_server,
+        action=actions.adopt_server,
         when=actions.has_twins,
-        orders=("delete_twins",),
+        effects=("delete_twins",),
         why="now it can be deleted, and its twins",
     ),
     stays(
-        "server_created", does=actions.adopt_server, when=create_requests.is_open, why="now it can be deleted"
+        "server_created",
+        action=actions.adopt_server,
+        when=create_requests.is_open,
+        why="now it can be deleted",
     ),
     refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
     stays(
         "create_refused",
-        does=actions.nothing_exists,
+        action=actions.nothing_exists,
         when=create_requests.is_unheard,
         why="there is no server",
     ),
@@ -147,13 +150,13 @@ ROWS = (
     refused("create_refused", why="its request was resolved before"),
     stays(
         "create_absent",
-        does=actions.nothing_exists,
+        action=actions.nothing_exists,
         when=create_requests.is_absent_for_good,
         why="there is no server",
     ),
     stays(
         "create_absent",
-        does=actions.look_again,
+        action=actions.look_again,
         when=create_requests.is_open,
         why="not listed yet: look again",
     ),

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from lando.engine.ledger import Change
+from lando.engine.ledger import StateChange
 from lando.states.job import Job
 from lando.states.records import replace
 from lando.store.tables import EFFECTS, HISTORY, JOBS, PROCESSED
@@ -78,7 +78,7 @@ class Pending:
         self._based_on.setdefault(job.id, job.version)
         return saved
 
-    def add_change(self, change: Change) -> None:
+    def add_change(self, change: StateChange) -> None:
         """A line of history."""
         self._history.append({**change.__dict__})
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from lando.engine.ledger import Change, Hold
+from lando.engine.ledger import Hold, StateChange
 from lando.states.job import LIVE_STATES, Job
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
 from lando.store.transaction import BOOTS, HOLD, JOB_COLUMNS, SWEPT_FACT, Swept, to_hold, to_job
@@ -94,11 +94,11 @@ class Queries:
         query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(LIVE_STATES))
         return int(self._connection.execute(query).scalar_one())
 
-    def history(self, job_id: str) -> list[Change]:
+    def history(self, job_id: str) -> list[StateChange]:
         """Every change of state, oldest first."""
         query = sa.select(HISTORY).where(HISTORY.c.job_id == job_id).order_by(HISTORY.c.id)
         return [
-            Change(row.job_id, row.at, row.event, row.source, row.target, row.reason, row.attempt)
+            StateChange(row.job_id, row.at, row.event, row.source, row.target, row.reason, row.attempt)
             for row in self._connection.execute(query)
         ]
 

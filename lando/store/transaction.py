@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from lando.engine import boot_times
-from lando.engine.ledger import Change, Effect, Hold, rank
+from lando.engine.ledger import Effect, Hold, StateChange, rank
 from lando.messages import Origin
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.records import replace
@@ -53,7 +53,7 @@ def _effect(row: Row[Any]) -> Effect:
 
 
 @dataclass
-class Foreseen:
+class Prefetched:
     """What was read in advance for a batch of messages. True until the first write."""
 
     jobs: dict[str, Job | None] = field(default_factory=dict)
@@ -114,8 +114,8 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self._open = connection
         self._pending = Pending()
-        self._foreseen = Foreseen()
-        self.changes: list[Change] = []
+        self._prefetched = Prefetched()
+        self.changes: list[StateChange] = []
         """What happened in this transaction, for the log."""
 
     @property
@@ -132,13 +132,13 @@ class Transaction:
         """
         pending, self._pending = self._pending, Pending()
         pending.write(self._open)
-        self._foreseen = Foreseen()
+        self._prefetched = Prefetched()
 
-    def foresee(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
+    def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
         """See ``Ledger.foresee``: three questions for a whole batch."""
         ask = self._connection.execute
         jobs = {row.id: to_job(row) for row in ask(_JOBS, {"ids": job_ids})}
-        self._foreseen = Foreseen(
+        self._prefetched = Prefetched(
             {job_id: jobs.get(job_id) for job_id in job_ids},
             {*ask(_EARLY, {"ids": job_ids}).scalars()},
             {*message_ids},
@@ -152,8 +152,8 @@ class Transaction:
         found = self._pending.job(job_id)
         if found is not None:
             return found
-        if job_id in self._foreseen.jobs:
-            return self._foreseen.jobs[job_id]
+        if job_id in self._prefetched.jobs:
+            return self._prefetched.jobs[job_id]
         return self._one_job(_JOB, {"id": job_id})
 
     def job_of_server(self, name: str) -> Job | None:
@@ -201,7 +201,7 @@ class Transaction:
         row = self._connection.execute(query, values).first()
         return None if row is None else to_job(row)
 
-    def append_change(self, change: Change) -> None:
+    def append_change(self, change: StateChange) -> None:
         """See ``Ledger.append_change``."""
         self._pending.add_change(change)
         self.changes.append(change)
@@ -261,8 +261,8 @@ class Transaction:
         """See ``Ledger.is_processed``."""
         if self._pending.is_processed(message_id):
             return True
-        if message_id in self._foreseen.messages:
-            return message_id in self._foreseen.processed
+        if message_id in self._prefetched.messages:
+            return message_id in self._prefetched.processed
         query = sa.select(PROCESSED.c.id).where(PROCESSED.c.id == message_id)
         return self._connection.execute(query).first() is not None
 
@@ -288,12 +288,12 @@ class Transaction:
         """See ``Ledger.remember_cancel``."""
         if not self.was_canceled(job_id):
             self._connection.execute(sa.insert(EARLY_CANCELS).values(job_id=job_id, at=at))
-            self._foreseen.early_cancels.add(job_id)
+            self._prefetched.early_cancels.add(job_id)
 
     def was_canceled(self, job_id: str) -> bool:
         """See ``Ledger.was_canceled``."""
-        if job_id in self._foreseen.jobs:
-            return job_id in self._foreseen.early_cancels
+        if job_id in self._prefetched.jobs:
+            return job_id in self._prefetched.early_cancels
         query = sa.select(EARLY_CANCELS.c.job_id).where(EARLY_CANCELS.c.job_id == job_id)
         return self._connection.execute(query).first() is not None
 

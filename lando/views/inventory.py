@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cloud.interface import FloatingIp, Quota, Server, Share
-from lando.engine.leaks import Belongings, Leaked, Sighting, Wanted, look
+from lando.engine.leaks import CloudResource, CloudSnapshot, Ownership, SnapshotRequest, look
 from lando.errors import LandoError
 from lando.states.job import LIVE_STATES, Job
 from lando.store.store import DEPLOYMENT_FACT, Swept
@@ -35,7 +35,7 @@ class Books:
 class Item:
     """A server or a floating IP of ours."""
 
-    thing: Leaked
+    thing: CloudResource
     belongs_to: BelongsTo
     job: Job | None = None
     """The job that it belongs, or belonged, to."""
@@ -100,7 +100,7 @@ class Stock:
     """What there is, and what else a person may ask about it."""
 
     books: Books
-    sighting: Sighting
+    snapshot: CloudSnapshot
     items: tuple[Item, ...]
 
     @property
@@ -111,15 +111,15 @@ class Stock:
     @property
     def other_servers(self) -> int:
         """How many of the project are not ours."""
-        return len(self.sighting.servers) - sum(isinstance(item.thing, Server) for item in self.items)
+        return len(self.snapshot.servers) - sum(isinstance(item.thing, Server) for item in self.items)
 
     @property
     def other_floating_ips(self) -> int | None:
         """The same of floating IPs; None where they could not be asked for."""
-        if self.sighting.floating_ips is None:
+        if self.snapshot.floating_ips is None:
             return None
         ours = sum(isinstance(item.thing, FloatingIp) for item in self.items)
-        return len(self.sighting.floating_ips) - ours
+        return len(self.snapshot.floating_ips) - ours
 
     def as_json(self) -> dict[str, Any]:
         """The stable object of ``servers --json``."""
@@ -128,7 +128,7 @@ class Stock:
             "servers": [item.as_json() for item in self.items if isinstance(item.thing, Server)],
             "floating_ips": [item.as_json() for item in self.items if isinstance(item.thing, FloatingIp)],
             "others": {"servers": self.other_servers, "floating_ips": self.other_floating_ips},
-            "quota": _quota_as_json(self.sighting.quota),
+            "quota": _quota_as_json(self.snapshot.quota),
             "swept": self.books.swept,
         }
 
@@ -143,7 +143,7 @@ def _quota_as_json(quota: Quota | None) -> dict[str, Any] | None:
     return {"servers": share(quota.servers), "cores": share(quota.cores), "ram": share(quota.ram)}
 
 
-def read_books(site: Site, views: Views, named: Iterable[str] = ()) -> Books:
+def read_books(site: App, views: Views, named: Iterable[str] = ()) -> Books:
     """What the database says now; nothing is made, not even a mark where there is none yet.
 
     Args:
@@ -161,7 +161,7 @@ def read_books(site: Site, views: Views, named: Iterable[str] = ()) -> Books:
         return Books(mark, live, jobs, queries.swept())
 
 
-def take_stock(site: Site, views: Views) -> Stock:
+def take_stock(site: App, views: Views) -> Stock:
     """Look at the cloud and at the books.
 
     Raises:
@@ -169,23 +169,23 @@ def take_stock(site: Site, views: Views) -> Stock:
     """
     cloud = site.cloud
     before = read_books(site, views)
-    sighting = look(cloud, Wanted(flavors=() if cloud.has_quota else None, floating_ips=True))
+    snapshot = look(cloud, SnapshotRequest(flavors=() if cloud.has_quota else None, floating_ips=True))
     mark = before.deployment
-    servers = [each for each in sighting.servers if mark is not None and each.deployment == mark]
+    servers = [each for each in snapshot.servers if mark is not None and each.deployment == mark]
     floating_ips = [
-        each for each in sighting.floating_ips or () if mark is not None and each.deployment == mark
+        each for each in snapshot.floating_ips or () if mark is not None and each.deployment == mark
     ]
     books = read_books(site, views, [each.job_id for each in servers if each.job_id is not None])
     # What was deleted, and its job ended, while the cloud answered, is not leaked.
-    belongings = Belongings.of((*before.live, *books.live))
-    things: tuple[Leaked, ...] = (*servers, *floating_ips)
-    return Stock(books, sighting, tuple(_item(thing, belongings, books) for thing in things))
+    ownership = Ownership.of((*before.live, *books.live))
+    things: tuple[CloudResource, ...] = (*servers, *floating_ips)
+    return Stock(books, snapshot, tuple(_item(thing, ownership, books) for thing in things))
 
 
-def _item(thing: Leaked, belongings: Belongings, books: Books) -> Item:
+def _item(thing: CloudResource, ownership: Ownership, books: Books) -> Item:
     if books.named is None:
         return Item(thing, "unknown")
-    job = belongings.owner(thing)
+    job = ownership.owner(thing)
     if job is None:
         former = books.named.get(thing.job_id or "") if isinstance(thing, Server) else None
         is_twin = former is not None and former.state in LIVE_STATES
@@ -196,7 +196,7 @@ def _item(thing: Leaked, belongings: Belongings, books: Books) -> Item:
     return Item(thing, "unresolved_create" if is_unresolved else "job", job)
 
 
-def require_database(site: Site, stock: Stock) -> None:
+def require_database(site: App, stock: Stock) -> None:
     """What belongs to no job is told by the books alone.
 
     Raises:

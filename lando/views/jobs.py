@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lando import state_dir
-from lando.app.app import Site
-from lando.engine.ledger import Change, Hold
+from lando.app.app import App
+from lando.engine.ledger import Hold, StateChange
 from lando.errors import LandoError, UsageError
 from lando.messages import Malformed, Message, decode
 from lando.states.job import ENDED_STATES, Job
@@ -141,7 +141,7 @@ def rfc3339(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def change_as_json(change: Change) -> dict[str, Any]:
+def change_as_json(change: StateChange) -> dict[str, Any]:
     """The stable object of ``history --json``."""
     return {
         "at": rfc3339(change.at),
@@ -175,7 +175,7 @@ class Views:
         site: whose jobs; its state directory need not exist.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: App) -> None:
         self._site = site
         self._opened: Store | None = None
         self._published: list[tuple[Message, str | None]] = []
@@ -285,7 +285,7 @@ class Views:
             return "`lando-fsm status` lists them all"
         return "`lando-fsm status` lists all that a daemon has taken from the work queue"
 
-    def history(self, job_id: str) -> list[Change]:
+    def history(self, job_id: str) -> list[StateChange]:
         """Every change of state of a job, oldest first."""
         store = self._store
         if store is None:

@@ -284,7 +284,7 @@ def waiting(database: Path) -> list[Delivery]:
     ]
 
 
-class EmbeddedLetters:
+class EmbeddedDeadLetters:
     """See ``DeadLetters``.
 
     Args:

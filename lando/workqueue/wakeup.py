@@ -7,7 +7,7 @@ import os
 import select
 
 
-class Bell:
+class Wakeup:
     """Rung once or often, it is silenced once; ringing is safe in a signal handler (no lock is taken)."""
 
     def __init__(self) -> None:

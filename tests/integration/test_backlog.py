@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from benchmarks.emptycloud import EmptyCloud
-from lando.app.app import Site
+from lando.app.app import App
 from lando.app.service import Service
 from lando.cloud.interface import Server, ServerRequest
 from lando.config import site_config as config
@@ -45,7 +45,7 @@ class OneServerDown(EmptyCloud):
 class Serving:
     """A daemon in a thread, over a stub cloud."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: App) -> None:
         self.service = Service(site)
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self.service.run, args=(self.ready.set,))
@@ -58,14 +58,14 @@ class Serving:
         self.service.close()
 
 
-def a_site(root: Path) -> tuple[Site, OneServerDown]:
-    site = Site(config.embedded(root / "state"))
+def a_site(root: Path) -> tuple[App, OneServerDown]:
+    site = App(config.embedded(root / "state"))
     cloud = OneServerDown()
     site.__dict__["cloud"] = cloud
     return site, cloud
 
 
-def job_of(site: Site, job_id: str) -> Job | None:
+def job_of(site: App, job_id: str) -> Job | None:
     store = Store(site.config.database_url)
     with store.transaction() as transaction:
         found = transaction.job(job_id)

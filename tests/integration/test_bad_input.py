@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cli.submit import publish
 from lando.config.site_config import load
 from lando.errors import LandoError
@@ -357,7 +357,7 @@ def test_a_job_that_is_never_confirmed_can_be_submitted_again(
     config = tmp_path / "landoconfig.yml"
     config.write_text(QUICK.format(max_workers=1))
     monkeypatch.setenv("LANDO_STATE_DIR", str(tmp_path / "state"))
-    here, job = Site(load(config)), str(uuid.uuid4())
+    here, job = App(load(config)), str(uuid.uuid4())
 
     def full(patience: float) -> None:
         raise QueueUnavailable("the disk is full")

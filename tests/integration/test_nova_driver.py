@@ -37,17 +37,15 @@ from lando.cloud.interface import (
     Size,
     Unreachable,
 )
-from lando.cloud.nova import (
+from lando.cloud.nova import checks as checking
+from lando.cloud.nova.account import (
     Account,
-    NovaCloud,
-    ServerSettings,
-    connect,
     from_clouds_yaml,
     from_environment,
     with_application_credential,
     with_password,
 )
-from lando.cloud.nova import checks as checking
+from lando.cloud.nova.driver import NovaCloud, ServerSettings, connect
 from lando.errors import UsageError
 from lando.redaction import Secret
 from tests.support.fake_openstack import Fault, OpenStackFake

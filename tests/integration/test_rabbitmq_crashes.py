@@ -22,8 +22,8 @@ from pika import frame, spec
 
 from lando.redaction import Secret
 from lando.workqueue.interface import QueueUnavailable
-from lando.workqueue.rabbitmq import Broker as Address
-from lando.workqueue.rabbitmq import RabbitMQPublisher
+from lando.workqueue.rabbitmq.broker import Broker as Address
+from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
 from tests.support.local_site import BIN, QUICK, Gate, wait_for, workflow
 from tests.support.rabbitmq_server import HOST, Broker, VirtualHost
 from tests.support.rabbitmq_site import BrokerSite

@@ -27,9 +27,11 @@ import pytest
 from lando.errors import LandoError, UsageError
 from lando.redaction import Secret
 from lando.workqueue.interface import Delivery, QueueAbsent, QueueUnavailable
-from lando.workqueue.rabbitmq import Broker, RabbitMQPublisher, RabbitMQQueue, consumer, session
-from lando.workqueue.rabbitmq.dead_letters import MAX_REASON, RabbitMQLetters
-from lando.workqueue.rabbitmq.publisher import Outgoing
+from lando.workqueue.rabbitmq import consumer, session
+from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
+from lando.workqueue.rabbitmq.dead_letters import MAX_REASON, RabbitMQDeadLetters
+from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
 from lando.workqueue.rabbitmq.session import MAX_BUFFERED, PREFETCH
 from lando.workqueue.rabbitmq.topology import QueueType
 from tests.support import rabbitmq_server as servers
@@ -295,7 +297,9 @@ def test_more_than_the_prefetch_waits_for_acks(
 READER = """
 import resource, sys
 from lando.workqueue.interface import QueueUnavailable
-from lando.workqueue.rabbitmq import Broker, Names, RabbitMQQueue
+from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq import Names
+from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
 from lando.secrets import Secret
 
 host, port, virtual_host, name, account, password, count = sys.argv[1:]
@@ -440,7 +444,9 @@ def test_not_up_to_date_while_acks_are_answered_by_more_messages(
 
 WRITER = """
 import mmap, random, struct, sys, time
-from lando.workqueue.rabbitmq import Broker, Names, RabbitMQPublisher
+from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq import Names
+from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
 from lando.workqueue.rabbitmq.publisher import Outgoing
 from lando.secrets import Secret
 
@@ -540,7 +546,9 @@ def test_the_second_reader_takes_over_when_the_first_is_closed(
 HOLDER = """
 import sys, time
 from lando.workqueue.interface import QueueUnavailable
-from lando.workqueue.rabbitmq import Broker, Names, RabbitMQQueue
+from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq import Names
+from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
 from lando.secrets import Secret
 
 host, port, virtual_host, name, account, password = sys.argv[1:]
@@ -942,8 +950,8 @@ def test_an_idle_receive_ends_in_time_and_costs_no_processor_time(
 # dead letters
 
 
-def letters(here: VirtualHost) -> RabbitMQLetters:
-    return RabbitMQLetters(reached(here, here.daemon), here.names)
+def letters(here: VirtualHost) -> RabbitMQDeadLetters:
+    return RabbitMQDeadLetters(reached(here, here.daemon), here.names)
 
 
 def test_a_dead_letter_has_its_reason_and_goes_back_to_where_it_came_from(

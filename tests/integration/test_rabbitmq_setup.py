@@ -19,7 +19,7 @@ import yaml
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ProbableAuthenticationError
 
-from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 from tests.conftest import SESSION
 from tests.support.rabbitmq_server import Broker, require_server, shared
 
@@ -42,7 +42,7 @@ class Installation:
         self.root = root
         self.broker = broker
         self.virtual_host = virtual_host
-        self.names = Names(queue)
+        self.names = QueueNames(queue)
         self.daemon, self.client, self.worker = (f"{virtual_host} {who}" for who in "dcw")
         shared = {
             "host": broker.host,

@@ -20,7 +20,7 @@ import yaml
 
 pytest.importorskip("novaclient", reason="python-novaclient is not installed")
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cloud.interface import Server, ServerRequest
 from lando.config.site_config import load
 from lando.store.store import Store
@@ -79,11 +79,11 @@ class CloudSite(LocalSite):
         self.config.chmod(0o600)
 
     @property
-    def site(self) -> Site:
+    def site(self) -> App:
         """For what no command does."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LANDO_STATE_DIR", str(self.state))
-            return Site(load(self.config))
+            return App(load(self.config))
 
     def create(self, name: str, **marks: Any) -> Server:
         """A server that no daemon ordered."""

@@ -26,10 +26,10 @@ from lando.engine.operations import (
     FindServers,
     Gone,
     Listed,
-    Result,
+    Operation,
+    OperationResult,
     SendCreate,
     StillThere,
-    Task,
     Trouble,
 )
 from lando.states.events import RefusalKind
@@ -88,7 +88,7 @@ class Actions:
         yield from self._timers(world)
         yield from self._servers(world)
         yield from self._looks(world)
-        if world.faults and (world.tasks or world.sighting or world.suspected):
+        if world.faults and (world.operations or world.snapshot or world.suspected):
             yield Action(("the daemon dies and is started again",), _died(_fault(world)))
 
     def _tidy(self, world: World) -> World:
@@ -193,11 +193,11 @@ class Actions:
     # effects
 
     def _effects(self, world: World) -> Iterator[Action]:
-        under_way = {flight.effect.id for flight in world.tasks}
+        under_way = {flight.effect.id for flight in world.operations}
         for effect in self.rules.turns(world.books):
             if effect.id not in under_way:
                 yield from self._begun(world, effect)
-        for flight in world.tasks:
+        for flight in world.operations:
             if flight.result is None:
                 yield from self._carried_out(world, flight)
             else:
@@ -205,35 +205,40 @@ class Actions:
 
     def _begun(self, world: World, effect: Effect) -> Iterator[Action]:
         step = self.rules.begin(world.books, effect)
-        task: Task | None = step.answer
+        operation: Operation | None = step.answer
         broken = step.broken
-        if isinstance(task, SendCreate):
+        if isinstance(operation, SendCreate):
             job = job_of(world, effect.job_id)
             assert job is not None
             broken = broken or invariants.create_may_be_sent(world, job)
         after = self._after(world, step)
-        if task is not None:
-            flight = InFlight(step.effects[effect.id], task)
-            after = after._replace(tasks=tuple(sorted((*after.tasks, flight), key=_by_job)))
-        what = type(task).__name__ if task is not None else "nothing to do"
+        if operation is not None:
+            flight = InFlight(step.effects[effect.id], operation)
+            after = after._replace(operations=tuple(sorted((*after.operations, flight), key=_by_job)))
+        what = type(operation).__name__ if operation is not None else "nothing to do"
         yield Action(("begun:", effect.kind, "of job", effect.job_id, f"({what})"), after, broken)
-        if self.rules.variant.sends_first and isinstance(task, SendCreate) and world.faults:
-            sent = _fault(world)._replace(ghosts=world.ghosts | {_ghost(task)})
+        if self.rules.variant.sends_first and isinstance(operation, SendCreate) and world.faults:
+            sent = _fault(world)._replace(ghosts=world.ghosts | {_ghost(operation)})
             yield Action(("sent, and the daemon dies before it commits that:", effect.kind), _died(sent))
 
     def _carried_out(self, world: World, flight: InFlight) -> Iterator[Action]:
-        for result, after, note in _answers(world, flight.task):
+        for result, after, note in _answers(world, flight.operation):
             if isinstance(result, StillThere | Trouble):
                 yield self._concluded(after, flight, result)
                 continue
-            tasks = tuple(flight._replace(result=result) if f is flight else f for f in after.tasks)
-            words = ("the cloud answers", type(flight.task).__name__, "of job", flight.effect.job_id + ":")
-            yield Action((*words, told(result), note), after._replace(tasks=tasks))
+            operations = tuple(flight._replace(result=result) if f is flight else f for f in after.operations)
+            words = (
+                "the cloud answers",
+                type(flight.operation).__name__,
+                "of job",
+                flight.effect.job_id + ":",
+            )
+            yield Action((*words, told(result), note), after._replace(operations=operations))
 
-    def _concluded(self, world: World, flight: InFlight, result: Result) -> Action:
+    def _concluded(self, world: World, flight: InFlight, result: OperationResult) -> Action:
         free = free_marks(world) if isinstance(result, Listed) else ()
-        step = self.rules.conclude(world.books, flight.effect, flight.task, result, free)
-        rest = world._replace(tasks=tuple(f for f in world.tasks if f is not flight))
+        step = self.rules.conclude(world.books, flight.effect, flight.operation, result, free)
+        rest = world._replace(operations=tuple(f for f in world.operations if f is not flight))
         words = ("concluded:", flight.effect.kind, "of job", flight.effect.job_id, f"({told(result)})")
         return Action(words, self._after(rest, step), step.broken)
 
@@ -290,16 +295,16 @@ class Actions:
                 yield Action(words, _mailed(after, letter))
 
     def _looks(self, world: World) -> Iterator[Action]:
-        if world.sighting is not None:
-            held = world._replace(sighting=None)
-            yield self._observed(held, world.sighting, "an old look at the cloud is applied")
+        if world.snapshot is not None:
+            held = world._replace(snapshot=None)
+            yield self._observed(held, world.snapshot, "an old look at the cloud is applied")
         seen = _look(world)
         if seen.machines or seen.gone or seen.floating or world.suspected:
             yield self._observed(world, seen, "the cloud is looked at")
-            if world.faults and world.sighting is None:
+            if world.faults and world.snapshot is None:
                 yield Action(
                     ("the cloud is looked at, and that is applied later",),
-                    _fault(world)._replace(sighting=seen),
+                    _fault(world)._replace(snapshot=seen),
                 )
 
     def _observed(self, world: World, seen: Seen, words: str) -> Action:
@@ -317,61 +322,64 @@ class Actions:
 
     def _after(self, world: World, step: Step) -> World:
         """The world with the books as the step left them."""
-        tasks = world.tasks
-        if tasks:
-            tasks = tuple(
-                flight._replace(effect=step.effects.get(flight.effect.id, flight.effect)) for flight in tasks
+        operations = world.operations
+        if operations:
+            operations = tuple(
+                flight._replace(effect=step.effects.get(flight.effect.id, flight.effect))
+                for flight in operations
             )
-        return world._replace(books=step.books, tasks=tasks, machines=_recorded(world, step))
+        return world._replace(books=step.books, operations=operations, machines=_recorded(world, step))
 
 
-def _answers(world: World, task: Task) -> Iterator[tuple[Result, World, str]]:
+def _answers(world: World, operation: Operation) -> Iterator[tuple[OperationResult, World, str]]:
     """Every answer that the cloud may give, and what it does."""
-    if isinstance(task, SendCreate):
-        yield from _create_answers(world, task)
-    elif isinstance(task, FindServers):
-        found = (machine.id for machine in world.machines if machine.listed and machine.mark == task.mark)
-        yield Listed(tuple(found)), _missed(world, task.mark), ""
-    elif isinstance(task, AttachFloatingIp):
-        job = next(job.id for job in world.books.jobs if job.server_id == task.server_id)
-        attached = world._replace(floating=world.floating | {Floating(task.mark, job)})
+    if isinstance(operation, SendCreate):
+        yield from _create_answers(world, operation)
+    elif isinstance(operation, FindServers):
+        found = (
+            machine.id for machine in world.machines if machine.listed and machine.mark == operation.mark
+        )
+        yield Listed(tuple(found)), _missed(world, operation.mark), ""
+    elif isinstance(operation, AttachFloatingIp):
+        job = next(job.id for job in world.books.jobs if job.server_id == operation.server_id)
+        attached = world._replace(floating=world.floating | {Floating(operation.mark, job)})
         yield Attached("192.0.2.9"), attached, ""
         if world.faults:
             yield Trouble("no answer"), _fault(attached), "(it is there all the same)"
-    elif isinstance(task, DeleteServers):
-        rest = _without(world, *task.servers)
-        released = (each for each in world.floating if each.mark == task.floating_ip and not each.late)
+    elif isinstance(operation, DeleteServers):
+        rest = _without(world, *operation.servers)
+        released = (each for each in world.floating if each.mark == operation.floating_ip and not each.late)
         yield Gone(), rest._replace(floating=rest.floating.difference(released)), ""
         if rest is not world:
             yield StillThere(), world, ""
         if rest is not world and world.faults:
             yield Trouble("no answer"), _fault(rest), "(they are gone all the same)"
-    elif isinstance(task, FetchConsole):
+    elif isinstance(operation, FetchConsole):
         yield Console(""), world, ""
-    if world.faults and not isinstance(task, SendCreate):
+    if world.faults and not isinstance(operation, SendCreate):
         yield Trouble("no answer"), _fault(world), ""
 
 
-def _create_answers(world: World, task: SendCreate) -> Iterator[tuple[Result, World, str]]:
-    server = Machine(free_server(world), *_ghost(task)[:3])
+def _create_answers(world: World, operation: SendCreate) -> Iterator[tuple[OperationResult, World, str]]:
+    server = Machine(free_server(world), *_ghost(operation)[:3])
     one = _with(world, server)
     yield Created(server.id), one, ""
     if not world.faults:
         return
-    ghost = _fault(world)._replace(ghosts=world.ghosts | {_ghost(task)})
-    denied = _fault(world)._replace(ghosts=world.ghosts | {_ghost(task)._replace(denied=True)})
+    ghost = _fault(world)._replace(ghosts=world.ghosts | {_ghost(operation)})
+    denied = _fault(world)._replace(ghosts=world.ghosts | {_ghost(operation)._replace(denied=True)})
     for kind in REFUSALS:
         yield CreateWasRefused(kind, ""), _fault(world), ""
     yield CreateWasRefused("capacity", ""), denied, "(a server may surface all the same)"
     yield AnswerLost(""), ghost, "(a server may surface later)"
     yield AnswerLost(""), _fault(one), f"({server.id} exists)"
-    twin = Machine(free_server(one), *_ghost(task)[:3], twin=True)
+    twin = Machine(free_server(one), *_ghost(operation)[:3], twin=True)
     yield Created(server.id), _fault(_with(one, twin)), f"({twin.id} too)"
     yield AnswerLost(""), _fault(_with(one, twin)), f"({server.id} and {twin.id} exist)"
 
 
-def _ghost(task: SendCreate) -> Ghost:
-    return Ghost(task.mark, task.job.id, task.job.attempt)
+def _ghost(operation: SendCreate) -> Ghost:
+    return Ghost(operation.mark, operation.job.id, operation.job.attempt)
 
 
 def _look(world: World) -> Seen:
@@ -412,15 +420,15 @@ def _died(world: World) -> World:
     """All that was in memory is lost; what was begun may still reach the cloud, late."""
     ghosts, floating = set(world.ghosts), set(world.floating)
     there = {each.mark for each in floating}
-    for flight in world.tasks:
-        task = flight.task if flight.result is None else None
-        if isinstance(task, SendCreate):
-            ghosts.add(_ghost(task))
-        if isinstance(task, AttachFloatingIp) and task.mark not in there:
-            floating.add(Floating(task.mark, flight.effect.job_id, late=True))
+    for flight in world.operations:
+        operation = flight.operation if flight.result is None else None
+        if isinstance(operation, SendCreate):
+            ghosts.add(_ghost(operation))
+        if isinstance(operation, AttachFloatingIp) and operation.mark not in there:
+            floating.add(Floating(operation.mark, flight.effect.job_id, late=True))
     return world._replace(
-        tasks=(),
-        sighting=None,
+        operations=(),
+        snapshot=None,
         suspected=frozenset(),
         ghosts=frozenset(ghosts),
         floating=frozenset(floating),

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lando.engine.leaks import Leaked, Sighting, Sweeper
+from lando.engine.leaks import CloudResource, CloudSnapshot, Sweeper
 from lando.engine.ledger import Effect, Ledger
-from lando.engine.operations import AnswerLost, DeleteServers, Result, SendCreate, Task, Trouble
+from lando.engine.operations import AnswerLost, DeleteServers, Operation, OperationResult, SendCreate, Trouble
 from lando.states import actions, create_requests, terminating
-from lando.states.events import CreateAbsent, CreateRefused
+from lando.states.events import CreateAbsent, CreateRefused, Event
 from lando.states.job import CreateRequest, Job, State
-from lando.states.machine import TABLE, Event, Row, build
-from lando.states.table import Policy, ignored, moves
+from lando.states.machine import TABLE, build
+from lando.states.table import Policy, Row, ignored, moves
 
 from .explore import SHIPPED
 from .ledger import MemoryLedger
@@ -51,22 +51,24 @@ def always_ignored(rows: list[Row]) -> list[Row]:
 
 
 def without_orders(rows: list[Row]) -> list[Row]:
-    return [replace(row, orders=()) for row in rows]
+    return [replace(row, effects=()) for row in rows]
 
 
 def to_queued(rows: list[Row]) -> list[Row]:
-    return [moves(row.event, "queued", does=lambda job, event, policy: job, why="broken") for row in rows[:1]]
+    return [
+        moves(row.event, "queued", action=lambda job, event, policy: job, why="broken") for row in rows[:1]
+    ]
 
 
 def to_done(rows: list[Row]) -> list[Row]:
-    return [moves(rows[0].event, "done", does=terminating.end, why="broken")]
+    return [moves(rows[0].event, "done", action=terminating.end, why="broken")]
 
 
 def finished_at_once(rows: list[Row]) -> list[Row]:
-    def does(job: Job, event: Any, policy: Any) -> Job:
+    def action(job: Job, event: Any, policy: Any) -> Job:
         return terminating.end(actions.finish(job, event, policy), event, policy)
 
-    return [replace(rows[0], to="done", does=does, orders=()), *rows[1:]]
+    return [replace(rows[0], to="done", action=action, effects=()), *rows[1:]]
 
 
 def heeded_whoever_spoke(rows: list[Row]) -> list[Row]:
@@ -102,7 +104,7 @@ class DeletesFirst(MemoryLedger):
 
 
 class SendsUnrecorded(WatchedEngine):
-    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Task | None:
+    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
         request = create_requests.open_request(job)
         if effect.kind == "create_server" and request is not None and request.status == "ordered":
             return SendCreate(job, request.mark, request.token)
@@ -110,7 +112,7 @@ class SendsUnrecorded(WatchedEngine):
 
 
 class TakesSilenceForRefusal(WatchedEngine):
-    def _create_event(self, mark: str, result: Result, now: float) -> Event | None:
+    def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
         if isinstance(result, AnswerLost):
             return CreateRefused(now, mark, "capacity", result.words)
         return super()._create_event(mark, result, now)
@@ -122,28 +124,28 @@ class GivesUp(WatchedEngine):
 
 
 class SweepsTheUnresolved(Sweeper):
-    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
-        return super().leaked(sighting, [job for job in jobs if job.server_id is not None], now)
+    def leaked(self, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[CloudResource]:
+        return super().leaked(snapshot, [job for job in jobs if job.server_id is not None], now)
 
 
 class SweepsFloatingIps(Sweeper):
-    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
-        return super().leaked(sighting, [replace(job, floating_ip=None) for job in jobs], now)
+    def leaked(self, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[CloudResource]:
+        return super().leaked(snapshot, [replace(job, floating_ip=None) for job in jobs], now)
 
 
 class ForgetsFloatingIps(WatchedEngine):
-    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Task | None:
-        task = super()._task(ledger, job, effect, now)
-        return replace(task, floating_ip=None) if isinstance(task, DeleteServers) else task
+    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
+        operation = super()._task(ledger, job, effect, now)
+        return replace(operation, floating_ip=None) if isinstance(operation, DeleteServers) else operation
 
 
 class SweepsServersOnly(Sweeper):
-    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
-        return super().leaked(replace(sighting, floating_ips=None), jobs, now)
+    def leaked(self, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[CloudResource]:
+        return super().leaked(replace(snapshot, floating_ips=None), jobs, now)
 
 
 class SweepsNothing(Sweeper):
-    def leaked(self, sighting: Sighting, jobs: Iterable[Job], now: float) -> list[Leaked]:
+    def leaked(self, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[CloudResource]:
         return []
 
 
@@ -157,7 +159,7 @@ def without_voiding(rows: list[Row]) -> list[Row]:
         old = tuple(replace(request, absent_since=None) for request in job.requests)
         return replace(job, requests=(new, *old))
 
-    return [replace(rows[0], does=ask_again), *rows[1:]]
+    return [replace(rows[0], action=ask_again), *rows[1:]]
 
 
 def adopt_without_voiding(job: Job, mark: str) -> Job:
@@ -177,7 +179,7 @@ def _no_conclusion() -> Variant:
     return table(
         "terminating",
         "create_absent",
-        lambda rows: [row for row in rows if row.does is not actions.nothing_exists],
+        lambda rows: [row for row in rows if row.action is not actions.nothing_exists],
     )
 
 

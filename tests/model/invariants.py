@@ -158,5 +158,5 @@ def has_ended(world: World, scenario: Scenario) -> bool:
     """All jobs have ended, nothing is left to do, and nothing is left in the cloud."""
     jobs = world.books.jobs
     ended = len(jobs) == len(scenario.jobs) and all(job.state in ENDED_STATES for job in jobs)
-    left = (world.books.effects, world.machines, world.floating, world.tasks)
+    left = (world.books.effects, world.machines, world.floating, world.operations)
     return ended and not any(left)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lando.engine import boot_times
-from lando.engine.ledger import Change, Effect, Hold, rank
+from lando.engine.ledger import Effect, Hold, StateChange, rank
 from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
 
@@ -37,7 +37,7 @@ class MemoryLedger:
         self._processed = set(processed)
         self._hold: Hold | None = None
         self._boots: list[float] = []
-        self.changes: list[Change] = []
+        self.changes: list[StateChange] = []
         self.logs: dict[tuple[str, int, int], str] = {}
         self.consoles: dict[tuple[str, int], str] = {}
 
@@ -47,7 +47,7 @@ class MemoryLedger:
             tuple(self._jobs.values()), tuple(self._effects.values()), frozenset(self._early_cancels)
         )
 
-    def foresee(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
+    def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
         pass
 
     def job(self, job_id: str) -> Job | None:
@@ -65,7 +65,7 @@ class MemoryLedger:
         saved = self._jobs[job.id] = replace(job, version=job.version + 1)
         return saved
 
-    def append_change(self, change: Change) -> None:
+    def append_change(self, change: StateChange) -> None:
         self.changes.append(change)
 
     def add_effect(self, job_id: str, kind: EffectKind, servers: tuple[str, ...], due_at: float) -> None:

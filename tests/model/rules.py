@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, TypeVar
 from lando.cloud.interface import FloatingIp, Server, ServerStatus
 from lando.engine import leaks
 from lando.engine.engine import Engine, Pace
-from lando.engine.leaks import Leaked, Sighting, Sweeper
+from lando.engine.leaks import CloudResource, CloudSnapshot, Sweeper
 from lando.engine.ledger import Effect, Ledger
-from lando.engine.operations import Result, SendCreate, Task
+from lando.engine.operations import Operation, OperationResult, SendCreate
 from lando.errors import UsageError
-from lando.states.events import BootTimeout, RunTimeout, WorkerLost
+from lando.states.events import BootTimeout, Event, RunTimeout, WorkerLost
 from lando.states.job import LIVE_STATES, Job, JobSpec, Outcome
-from lando.states.machine import MACHINE, Event, Fired, JobMachine, Policy
+from lando.states.machine import MACHINE, Fired, JobMachine
+from lando.states.table import Policy
 
 from .ledger import Books, MemoryLedger
 from .world import NOW, Floating, Letter, Machine, Scenario, Seen, message, token
@@ -161,25 +162,30 @@ class Rules:
 
         def run() -> Step:
             ledger = self._ledger(books)
-            task = self._engine.begin(ledger, effect, NOW)
-            if isinstance(task, SendCreate):
-                task = replace(task, job=Job(task.job.id, attempt=task.job.attempt))
-            return self._step(books, ledger, task)
+            operation = self._engine.begin(ledger, effect, NOW)
+            if isinstance(operation, SendCreate):
+                operation = replace(operation, job=Job(operation.job.id, attempt=operation.job.attempt))
+            return self._step(books, ledger, operation)
 
         return self._once(("begin", books, effect), run)
 
     def conclude(
-        self, books: Books, effect: Effect, task: Task, result: Result, free: tuple[str, ...]
+        self,
+        books: Books,
+        effect: Effect,
+        operation: Operation,
+        result: OperationResult,
+        free: tuple[str, ...],
     ) -> Step:
         """Take the result of a task."""
 
         def run() -> Step:
             ledger = self._ledger(books)
             self._secrets = _secrets(free)
-            self._engine.conclude(ledger, effect, task, result, NOW)
+            self._engine.conclude(ledger, effect, operation, result, NOW)
             return self._step(books, ledger)
 
-        return self._once(("conclude", books, effect, task, result, free), run)
+        return self._once(("conclude", books, effect, operation, result, free), run)
 
     def time_out(self, books: Books, job: Job, event: Event) -> Step:
         """A deadline has passed."""
@@ -196,29 +202,29 @@ class Rules:
 
         def run() -> Step:
             ledger = self._ledger(books)
-            sighting = Sighting(
+            snapshot = CloudSnapshot(
                 tuple(_server(machine) for machine in seen.machines),
                 seen.gone,
                 tuple(_floating_ip(each) for each in seen.floating),
             )
             jobs = ledger.jobs_in(LIVE_STATES)
             sweeper = self.variant.sweeper(OURS, grace=0.0)
-            servers = tuple(server for server in sighting.servers if server.id in suspected)
-            floating = tuple(each for each in sighting.floating_ips or () if each.id in suspected)
-            sweeper.leaked(Sighting(servers, floating_ips=floating), (), NOW)
-            leaked = frozenset(thing.id for thing in sweeper.leaked(sighting, jobs, NOW))
-            unowned = frozenset(thing.id for thing in self._unowned(sighting, jobs))
-            for job, event in leaks.events(sighting, jobs, NOW):
+            servers = tuple(server for server in snapshot.servers if server.id in suspected)
+            floating = tuple(each for each in snapshot.floating_ips or () if each.id in suspected)
+            sweeper.leaked(CloudSnapshot(servers, floating_ips=floating), (), NOW)
+            leaked = frozenset(thing.id for thing in sweeper.leaked(snapshot, jobs, NOW))
+            unowned = frozenset(thing.id for thing in self._unowned(snapshot, jobs))
+            for job, event in leaks.events(snapshot, jobs, NOW):
                 self._engine.fire(ledger, job, event)
             return self._step(books, ledger, (leaked, unowned))
 
         return self._once(("observe", books, seen, suspected), run)
 
-    def _unowned(self, sighting: Sighting, jobs: list[Job]) -> list[Leaked]:
+    def _unowned(self, snapshot: CloudSnapshot, jobs: list[Job]) -> list[CloudResource]:
         """What the sweeper suspects after this sighting: what it would delete at once on a second."""
         sweeper = self.variant.sweeper(OURS, grace=0.0)
-        sweeper.leaked(sighting, jobs, NOW)
-        return sweeper.leaked(sighting, jobs, NOW)
+        sweeper.leaked(snapshot, jobs, NOW)
+        return sweeper.leaked(snapshot, jobs, NOW)
 
     # how a rule is run
 
@@ -331,7 +337,7 @@ CLIENTS = ("cancel", "retry")
 
 def _misfired(fired: list[tuple[Job, Event, Fired]]) -> Broken | None:
     for job, event, answered in fired:
-        if answered.answer in ("ignored", "refused") and (answered.job is not job or answered.orders):
+        if answered.answer in ("ignored", "refused") and (answered.job is not job or answered.effects):
             return Broken("ignored and refused change nothing", f"{event.name} in {job.state}")
         if answered.answer == "refused" and event.name not in CLIENTS:
             return Broken("the daemon is never refused", f"{event.name} in {job.state}: {answered.why}")

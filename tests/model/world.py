@@ -21,10 +21,10 @@ from lando.engine.operations import (
     FindServers,
     Gone,
     Listed,
-    Result,
+    Operation,
+    OperationResult,
     SendCreate,
     StillThere,
-    Task,
 )
 from lando.messages import Message
 from lando.states.job import Job, Outcome
@@ -137,8 +137,8 @@ class InFlight(NamedTuple):
     """An effect begun and committed; carried out once it has a result."""
 
     effect: Effect
-    task: Task
-    result: Result | None = None
+    operation: Operation
+    result: OperationResult | None = None
 
 
 class Seen(NamedTuple):
@@ -163,8 +163,8 @@ class World(NamedTuple):
     machines: tuple[Machine, ...] = ()
     ghosts: frozenset[Ghost] = frozenset()
     floating: frozenset[Floating] = frozenset()
-    tasks: tuple[InFlight, ...] = ()
-    sighting: Seen | None = None
+    operations: tuple[InFlight, ...] = ()
+    snapshot: Seen | None = None
     """Taken earlier, not yet applied."""
     suspected: frozenset[str] = frozenset()
     """Servers that the sweeper has seen once."""
@@ -217,13 +217,13 @@ def free_marks(world: World) -> tuple[str, ...]:
     used.update(each.mark for each in world.floating)
     used.update(letter.mark for letter in world.queue if letter.mark is not None)
     used.update(
-        flight.task.mark
-        for flight in world.tasks
-        if isinstance(flight.task, SendCreate | FindServers | AttachFloatingIp)
+        flight.operation.mark
+        for flight in world.operations
+        if isinstance(flight.operation, SendCreate | FindServers | AttachFloatingIp)
     )
-    if world.sighting is not None:
-        used.update(machine.mark for machine in world.sighting.machines)
-        used.update(each.mark for each in world.sighting.floating)
+    if world.snapshot is not None:
+        used.update(machine.mark for machine in world.snapshot.machines)
+        used.update(each.mark for each in world.snapshot.floating)
     used.update(id_.removeprefix("floating-") for id_ in world.suspected)
     return tuple(islice(_free("mark", used), len(world.promises)))
 
@@ -234,15 +234,15 @@ def free_server(world: World) -> str:
     used.update(job.server_id for job in world.books.jobs if job.server_id is not None)
     for effect in world.books.effects:
         used.update(effect.servers)
-    for flight in world.tasks:
-        used.update(_servers_of(flight.task))
+    for flight in world.operations:
+        used.update(_servers_of(flight.operation))
         used.update(_servers_of(flight.result))
-    if world.sighting is not None:
-        used |= {machine.id for machine in world.sighting.machines} | world.sighting.gone
+    if world.snapshot is not None:
+        used |= {machine.id for machine in world.snapshot.machines} | world.snapshot.gone
     return next(_free("server", used))
 
 
-def _servers_of(thing: Task | Result | None) -> tuple[str, ...]:
+def _servers_of(thing: Operation | OperationResult | None) -> tuple[str, ...]:
     if isinstance(thing, DeleteServers | Listed):
         return thing.servers
     if isinstance(thing, FetchConsole | Created):
@@ -259,7 +259,7 @@ def job_of(world: World, job_id: str) -> Job | None:
     return next((job for job in world.books.jobs if job.id == job_id), None)
 
 
-def told(thing: Result) -> str:
+def told(thing: OperationResult) -> str:
     """A result, in words."""
     if isinstance(thing, Created):
         return f"created {thing.server_id}"

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.config.site_config import load
 from lando.views.jobs import Views
 
@@ -117,7 +117,7 @@ class LocalSite:
         """The same as ``status``, without the cost of a process: for waiting."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LANDO_STATE_DIR", str(self.state))
-            views = Views(Site(load(self.config)))
+            views = Views(App(load(self.config)))
         return [shown.as_json() for shown in views.jobs(ids=jobs)]
 
     def job(self, job: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from lando.cloud.nova import NovaCloud, ServerSettings, connect, with_password
+from lando.cloud.nova.account import with_password
+from lando.cloud.nova.driver import NovaCloud, ServerSettings, connect
 from lando.redaction import Secret
 from tests.support.fake_openstack import OpenStackFake
 

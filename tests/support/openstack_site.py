@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cloud.interface import FloatingIp, Server, ServerRequest
 from lando.config import job_file
 from lando.config.site_config import load
 from lando.engine.engine import server_name
-from lando.engine.ledger import Change
+from lando.engine.ledger import StateChange
 from lando.messages import Message
 from lando.views.jobs import Shown, Views
 from tests.support.local_site import Gate, wait_for, workflow
@@ -176,14 +176,14 @@ class OpenStackSite(BrokerSite):
         """What ``status`` knows of these jobs."""
         return self._views().jobs(ids=jobs)
 
-    def history(self, job: str) -> list[Change]:
+    def history(self, job: str) -> list[StateChange]:
         """What ``history`` shows."""
         return self._views().history(job)
 
     def _views(self) -> Views:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LANDO_STATE_DIR", str(self.state))
-            return Views(Site(load(self.config)))
+            return Views(App(load(self.config)))
 
     def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
         """Wait for as long as this cloud may take; asks seldom."""

@@ -28,7 +28,12 @@ import pika.exceptions
 import pytest
 import yaml
 
-from lando.workqueue.rabbitmq.names import Names, client_permissions, daemon_permissions, worker_permissions
+from lando.workqueue.rabbitmq.names import (
+    QueueNames,
+    client_permissions,
+    daemon_permissions,
+    worker_permissions,
+)
 from tests.support.rabbitmq_guard import GUARD_PID, SERVER_PID, processes
 
 URL = "LANDO_TEST_AMQP_URL"
@@ -392,9 +397,9 @@ class VirtualHost:
     admin: Account
 
     @property
-    def names(self) -> Names:
+    def names(self) -> QueueNames:
         """What the daemon declares here."""
-        return Names(self.queue_name)
+        return QueueNames(self.queue_name)
 
     def landoconfig(self, **more: Any) -> str:
         """The section ``work_queue`` of landoconfig.yml, with more keys or other values."""
@@ -463,7 +468,7 @@ def at_url(url: str) -> VirtualHost:
 
 
 def _definitions(virtual_host: str, accounts: dict[str, Account], queue_name: str) -> dict[str, Any]:
-    names = Names(queue_name)
+    names = QueueNames(queue_name)
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     permissions = {
         "daemon": asdict(daemon_permissions(names)),

@@ -21,14 +21,14 @@ from lando.cli.client import lando_client
 from lando.cloud.interface import Server
 from lando.config import job_file
 from lando.config import site_config as config
-from lando.engine.leaks import Sighting
-from lando.engine.ledger import Change
+from lando.engine.leaks import CloudSnapshot
+from lando.engine.ledger import StateChange
 from lando.states import job
 from lando.views import inventory
 from lando.views import jobs as views
 from lando.workqueue.rabbitmq.names import (
-    Names,
     Permissions,
+    QueueNames,
     client_permissions,
     daemon_permissions,
     worker_permissions,
@@ -273,7 +273,7 @@ def test_broker_examples_load(page: Path, tmp_path: Path) -> None:
 # RabbitMQ
 
 RABBITMQ = ROOT / "docs" / "rabbitmq.md"
-NAMES = Names("lando")
+NAMES = QueueNames("lando")
 
 
 def table(page: Path, section: str) -> list[list[str]]:
@@ -374,13 +374,13 @@ def test_status_json_is_documented() -> None:
 
 
 def test_history_json_is_documented() -> None:
-    change = views.change_as_json(Change("x", 0.0, "admitted", "queued", "booting", "why", 1))
+    change = views.change_as_json(StateChange("x", 0.0, "admitted", "queued", "booting", "why", 1))
     assert keys(sections(JSON)["history"]) == list(change)
 
 
 def test_servers_json_is_documented() -> None:
     item = inventory.Item(Server("x", "name", "ACTIVE"), "nothing")
-    stock = inventory.Stock(inventory.Books(None), Sighting(()), ())
+    stock = inventory.Stock(inventory.Books(None), CloudSnapshot(()), ())
     assert keys(sections(JSON)["servers"]) == list(stock.as_json())
     assert keys(sections(JSON)["A server or a floating IP"]) == list(item.as_json())
 

@@ -16,8 +16,8 @@ from lando import messages
 from lando.app.user_data import WorkerSettings, render
 from lando.redaction import Secret
 from lando.states.job import JobSpec
-from lando.workqueue.rabbitmq import Broker as Address
-from lando.workqueue.rabbitmq import RabbitMQQueue
+from lando.workqueue.rabbitmq.broker import Broker as Address
+from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
 from tests.support.rabbitmq_server import Broker, VirtualHost
 from tests.vm.machine import FROM_THE_VM, Machine
 from tests.vm.offers import Offers

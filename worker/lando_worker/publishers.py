@@ -27,9 +27,11 @@ def open_publisher(queue: Mapping[str, Any]) -> Publisher:
 
 
 def _rabbitmq(queue: Mapping[str, Any]) -> Publisher:
-    from lando.workqueue.rabbitmq import Broker, Names, RabbitMQPublisher, Tls  # noqa: PLC0415
+    from lando.workqueue.rabbitmq.broker import Broker, Tls  # noqa: PLC0415
+    from lando.workqueue.rabbitmq.names import QueueNames  # noqa: PLC0415
+    from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher  # noqa: PLC0415
 
-    names = Names(queue["queue_name"])
+    names = QueueNames(queue["queue_name"])
     broker = Broker(
         host=queue["host"],
         port=queue["port"],

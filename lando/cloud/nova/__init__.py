@@ -4,23 +4,3 @@
 names into ids, ``marks`` are what ours are known by, ``driver`` is the cloud, and ``checks`` looks whether
 the settings fit it.
 """
-
-from lando.cloud.nova.account import (
-    Account,
-    from_clouds_yaml,
-    from_environment,
-    with_application_credential,
-    with_password,
-)
-from lando.cloud.nova.driver import NovaCloud, ServerSettings, connect
-
-__all__ = [
-    "Account",
-    "NovaCloud",
-    "ServerSettings",
-    "connect",
-    "from_clouds_yaml",
-    "from_environment",
-    "with_application_credential",
-    "with_password",
-]

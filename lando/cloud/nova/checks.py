@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 from novaclient import api_versions
 
-from lando.cloud.check_result import Finding
+from lando.cloud.check_result import CheckResult
 from lando.cloud.interface import CloudError, Refused
 from lando.cloud.nova.driver import MICROVERSION, NovaCloud, novaclient
 from lando.cloud.nova.lookup import Flavor
@@ -198,22 +198,22 @@ CHECKS: dict[str, Callable[[NovaCloud], str]] = {
 """In the order in which they make sense."""
 
 
-def findings(cloud: NovaCloud) -> Iterator[Finding]:
+def findings(cloud: NovaCloud) -> Iterator[CheckResult]:
     """Look at everything. Without authentication all others would only fail in the same way."""
     first, *others = CHECKS
     login = _finding(cloud, first)
     yield login
     if login.verdict == "wrong":
-        yield Finding("not looked at", "warning", f"without authentication: {', '.join(others)}")
+        yield CheckResult("not looked at", "warning", f"without authentication: {', '.join(others)}")
         return
     for what in others:
         yield _finding(cloud, what)
 
 
-def _finding(cloud: NovaCloud, what: str) -> Finding:
+def _finding(cloud: NovaCloud, what: str) -> CheckResult:
     try:
-        return Finding(what, "ok", CHECKS[what](cloud))
+        return CheckResult(what, "ok", CHECKS[what](cloud))
     except Doubtful as doubt:
-        return Finding(what, "warning", str(doubt))
+        return CheckResult(what, "warning", str(doubt))
     except LandoError as error:
-        return Finding(what, "wrong", str(error).removeprefix(f"{what}: "))
+        return CheckResult(what, "wrong", str(error).removeprefix(f"{what}: "))

@@ -18,10 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from lando.engine.ledger import Change
+from lando.engine.ledger import StateChange
 from lando.errors import LandoError
+from lando.states.events import EVENTS
 from lando.states.job import ENDED_STATES, State
-from lando.states.machine import EVENTS, MACHINE, STATES, Row, RowTransition
+from lando.states.machine import MACHINE, STATES, RowTransition
+from lando.states.table import Row
 
 Tone = Literal["success", "failure", "other"]
 
@@ -42,7 +44,7 @@ RENDER_TIMEOUT = 60.0
 """Seconds that Graphviz may take."""
 
 
-def mermaid(path: Sequence[Change] | None = None) -> str:
+def mermaid(path: Sequence[StateChange] | None = None) -> str:
     """The machine as a Mermaid state diagram; the same machine is always the same text.
 
     Source: https://mermaid.js.org/syntax/stateDiagram.html
@@ -56,7 +58,7 @@ def mermaid(path: Sequence[Change] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def dot(path: Sequence[Change] | None = None) -> str:
+def dot(path: Sequence[StateChange] | None = None) -> str:
     """The machine in Graphviz's language; the same machine is always the same text.
 
     Source: https://graphviz.org/doc/info/lang.html
@@ -118,7 +120,7 @@ class Arrow(NamedTuple):
     target: State
     tone: Tone = "other"
     timed: bool = False
-    orders: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
 
 
 def _rows() -> Iterator[tuple[State, Row]]:
@@ -137,7 +139,7 @@ def _arrows(journey: Journey) -> dict[Arrow, list[Move]]:
     """The edges, each with the moves that are stacked on it."""
     arrows: dict[Arrow, list[Move]] = {}
     for move, row in MOVES.items():
-        arrow = Arrow(move.source, move.target, _tone(move, row), move.event in DEADLINES, row.orders)
+        arrow = Arrow(move.source, move.target, _tone(move, row), move.event in DEADLINES, row.effects)
         arrows.setdefault(arrow, []).append(move)
     for move in journey.unknown():
         arrows.setdefault(Arrow(move.source, move.target), []).append(move)
@@ -147,7 +149,7 @@ def _arrows(journey: Journey) -> dict[Arrow, list[Move]]:
 def _tone(move: Move, row: Row) -> Tone:
     if move.event in CLEAN_RUN and _distance(move.source, move.target) == 1:
         return "success"
-    if move.target == "failed" or "save_console_log" in row.orders:
+    if move.target == "failed" or "save_console_log" in row.effects:
         return "failure"
     return "other"
 
@@ -170,17 +172,17 @@ def _deadline(move: Move) -> str:
     return f"after timeouts.{DEADLINES[move.event]}" if move.event in DEADLINES else ""
 
 
-def _effects(orders: Iterable[str]) -> list[str]:
-    return [f"→ {effect}" for effect in orders]
+def _effects(effects: Iterable[str]) -> list[str]:
+    return [f"→ {effect}" for effect in effects]
 
 
 def _records(state: State) -> str:
     """What is recorded while a job stays in this state, with the effects that are ordered then."""
-    orders: dict[str, tuple[str, ...]] = {}
+    effects: dict[str, tuple[str, ...]] = {}
     for source, row in _rows():
         if source == state and row.answer == "stays":
-            orders[row.event] = orders.get(row.event, ()) + row.orders
-    return ", ".join(" ".join([event, *_effects(effects)]) for event, effects in orders.items())
+            effects[row.event] = effects.get(row.event, ()) + row.effects
+    return ", ".join(" ".join([event, *_effects(effects)]) for event, effects in effects.items())
 
 
 # A job's way
@@ -193,7 +195,7 @@ class Journey:
         path: the job's history, oldest first.
     """
 
-    def __init__(self, path: Sequence[Change]) -> None:
+    def __init__(self, path: Sequence[StateChange]) -> None:
         self.last = path[-1] if path else None
         self.states = {change.target for change in path}
         self._visits: dict[Move | None, list[str]] = {}
@@ -313,7 +315,7 @@ def _mermaid_label(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> Ite
     for move in moves:
         yield f"{journey.visits(move)} {move.event}"
         yield from filter(None, [_deadline(move), *textwrap.wrap(_why(move), 24)])
-    yield from _effects(arrow.orders)
+    yield from _effects(arrow.effects)
 
 
 def _mermaid_lines(lines: Iterable[str]) -> str:
@@ -387,7 +389,7 @@ def _dot_arrow(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> str:
     for move in moves:
         ink = color if move in taken else FAINT
         lines += [_font(line, color=ink) for line in _dot_move(move, journey)]
-    lines += [html.escape(effect) for effect in _effects(arrow.orders)]
+    lines += [html.escape(effect) for effect in _effects(arrow.effects)]
     pen = 3.5 if arrow.tone == "success" else 1.2
     if journey:
         pen = 3.5 if taken else 1.0

@@ -17,8 +17,8 @@ from typing import Any
 from lando.config.work_queue import WorkQueueConfig
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.names import (
-    Names,
     Permissions,
+    QueueNames,
     client_permissions,
     daemon_permissions,
     worker_permissions,
@@ -49,7 +49,7 @@ def accounts(work_queue: WorkQueueConfig, client: WorkQueueConfig) -> tuple[Acco
     """
     assert work_queue.worker_username is not None, "told apart from a client's configuration when it was read"
     assert work_queue.worker_password is not None
-    names = Names(work_queue.queue_name)
+    names = QueueNames(work_queue.queue_name)
     return (
         Account(
             work_queue.username,

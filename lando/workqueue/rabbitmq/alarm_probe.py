@@ -17,7 +17,7 @@ import pika
 from lando.errors import LandoError
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.connection import Connection, Conversation, Steps
-from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 
 PERIOD = 1.0
 """Seconds between two beats."""
@@ -29,7 +29,7 @@ NOWHERE = "nowhere"
 """A routing key that nothing is bound to."""
 
 
-class Pulse:
+class AlarmProbe:
     """Felt by whoever wants to know.
 
     Args:
@@ -37,7 +37,7 @@ class Pulse:
         names: what there is on the broker.
     """
 
-    def __init__(self, broker: Broker, names: Names) -> None:
+    def __init__(self, broker: Broker, names: QueueNames) -> None:
         self._broker = broker
         self._names = names
         self._connection: Connection | None = None

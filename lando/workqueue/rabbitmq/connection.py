@@ -19,7 +19,7 @@ from pika.channel import Channel
 from lando.errors import LandoError
 from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.wakeup import Bell
+from lando.workqueue.wakeup import Wakeup
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it knows is in the errors raised here
 
@@ -57,7 +57,7 @@ class Connection:
         UsageError: a setting is wrong.
     """
 
-    def __init__(self, broker: Broker, bell: Bell | None = None) -> None:
+    def __init__(self, broker: Broker, bell: Wakeup | None = None) -> None:
         self.error: LandoError | None = None
         """Why the connection is lost."""
         self.blocked: str | None = None

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from lando.errors import LandoError, UsageError
 from lando.workqueue.interface import Delivery, QueueUnavailable
-from lando.workqueue.rabbitmq.alarm_probe import Pulse
+from lando.workqueue.rabbitmq.alarm_probe import AlarmProbe
 from lando.workqueue.rabbitmq.broker import Broker, QueueTaken
 from lando.workqueue.rabbitmq.dead_letters import letter
-from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
 from lando.workqueue.rabbitmq.session import ANSWER_TIMEOUT, Session
 from lando.workqueue.rabbitmq.topology import QueueType
-from lando.workqueue.wakeup import Bell
+from lando.workqueue.wakeup import Wakeup
 
 log = logging.getLogger("lando")
 
@@ -61,15 +61,15 @@ class RabbitMQQueue:
         queue_type: None for quorum, where the broker has it.
     """
 
-    def __init__(self, broker: Broker, names: Names, queue_type: QueueType | None = None) -> None:
+    def __init__(self, broker: Broker, names: QueueNames, queue_type: QueueType | None = None) -> None:
         self._broker = broker
         self._names = names
         self._queue_type = queue_type
-        self._bell = Bell()
+        self._bell = Wakeup()
         # On a connection of their own: a broker that is short of memory stops reading from publishers, and
         # the acks that would relieve it must get through.
         self._letters = RabbitMQPublisher(broker, names.dead_letters, names.queue, BURIAL_TIMEOUT)
-        self._pulse = Pulse(broker, names)
+        self._pulse = AlarmProbe(broker, names)
         self._burials: list[Burial] = []
         self._next_burial = 0.0
         self._session: Session | None = None

@@ -16,7 +16,7 @@ from lando.messages import Origin
 from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueAbsent, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
 from lando.workqueue.rabbitmq.connection import Connection
-from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
 
 REASON, EXCHANGE, SENDER, AT = "reason", "exchange", "sender", "at"
@@ -30,7 +30,7 @@ READ_TIMEOUT = 15.0
 """Seconds that reading one of them may take."""
 
 
-def letter(delivery: Delivery, reason: str, letter_id: str, names: Names) -> Outgoing:
+def letter(delivery: Delivery, reason: str, letter_id: str, names: QueueNames) -> Outgoing:
     """The dead letter of a message."""
     exchange = {"client": names.commands, "worker": names.reports, None: DEFAULT_EXCHANGE}[delivery.origin]
     headers = {
@@ -78,7 +78,7 @@ class _Read:
             return str(self.properties.message_id)
         return f"broker-{hashlib.sha256(self.raw).hexdigest()[:16]}"
 
-    def as_letter(self, names: Names) -> DeadLetter:
+    def as_letter(self, names: QueueNames) -> DeadLetter:
         origins: dict[str, Origin] = {names.commands: "client", names.reports: "worker"}
         reason = self.headers.get(REASON) or "moved here by the broker"
         at = self.headers[AT] / 1e6 if AT in self.headers else None
@@ -93,7 +93,7 @@ class _Read:
         )
 
 
-class RabbitMQLetters:
+class RabbitMQDeadLetters:
     """See ``DeadLetters``.
 
     Args:
@@ -101,7 +101,7 @@ class RabbitMQLetters:
         names: what the queue is called.
     """
 
-    def __init__(self, broker: Broker, names: Names) -> None:
+    def __init__(self, broker: Broker, names: QueueNames) -> None:
         self._broker = broker
         self._names = names
 

@@ -13,7 +13,7 @@ from lando.errors import UsageError
 from lando.workqueue.interface import QueueAbsent
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
 from lando.workqueue.rabbitmq.connection import Connection, Steps
-from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Rights:
     too_many: tuple[str, ...]
 
 
-def rights(broker: Broker, names: Names) -> Rights | None:
+def rights(broker: Broker, names: QueueNames) -> Rights | None:
     """Try out what a worker's account may do; None while there is no queue. Publishes, takes, makes nothing.
 
     Args:
@@ -97,7 +97,7 @@ def _publish_nowhere(channel: Any, exchange: str) -> None:
     channel.basic_publish(exchange, f"nowhere-{uuid.uuid4()}", b"", pika.BasicProperties())
 
 
-def _read_nothing(channel: Any, names: Names) -> None:
+def _read_nothing(channel: Any, names: QueueNames) -> None:
     """From a queue that is not there, with a name that only an account with too many rights may read."""
     channel.basic_consume(f"{names.queue}.{uuid.uuid4()}", lambda *_: None)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Names:
+class QueueNames:
     """The names of one installation.
 
     Args:
@@ -49,18 +49,18 @@ class Permissions:
     read: str
 
 
-def daemon_permissions(names: Names) -> Permissions:
+def daemon_permissions(names: QueueNames) -> Permissions:
     """Everything that begins with the queue's name and belongs to us, and nothing else."""
     ours = _any_of(names.queue, names.commands, names.reports, names.dead_letters, names.lock)
     return Permissions(ours, ours, ours)
 
 
-def client_permissions(names: Names) -> Permissions:
+def client_permissions(names: QueueNames) -> Permissions:
     """Publish commands."""
     return Permissions("^$", _any_of(names.commands), "^$")
 
 
-def worker_permissions(names: Names) -> Permissions:
+def worker_permissions(names: QueueNames) -> Permissions:
     """Publish reports."""
     return Permissions("^$", _any_of(names.reports), "^$")
 

@@ -16,9 +16,9 @@ from lando.workqueue.interface import Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.connection import Connection, Conversation, Steps
 from lando.workqueue.rabbitmq.dead_letters import sender
-from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.topology import QueueType, declared
-from lando.workqueue.wakeup import Bell
+from lando.workqueue.wakeup import Wakeup
 
 log = logging.getLogger("lando")
 
@@ -45,7 +45,7 @@ class Session:
     """
 
     def __init__(
-        self, broker: Broker, names: Names, queue_type: QueueType | None, bell: Bell, number: int
+        self, broker: Broker, names: QueueNames, queue_type: QueueType | None, bell: Wakeup, number: int
     ) -> None:
         self._broker = broker
         self._names = names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from lando.workqueue.rabbitmq.connection import Connection, Steps
-from lando.workqueue.rabbitmq.names import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 
 QueueType = Literal["quorum", "classic"]
 
@@ -17,7 +17,7 @@ DEAD_LETTER_BYTES_KEPT = 512 * 1024 * 1024
 """What a flood of rubbish may fill; the newest are kept."""
 
 
-def declared(connection: Connection, names: Names, queue_type: QueueType | None) -> Steps[None]:
+def declared(connection: Connection, names: QueueNames, queue_type: QueueType | None) -> Steps[None]:
     """Declare exchanges, queues and bindings.
 
     Args:
@@ -49,7 +49,7 @@ def _queue(connection: Connection, queue: str, arguments: dict[str, Any]) -> Ste
     )
 
 
-def _binding(connection: Connection, queue: str, exchange: str, names: Names) -> Steps[None]:
+def _binding(connection: Connection, queue: str, exchange: str, names: QueueNames) -> Steps[None]:
     yield from connection.answer(
         lambda callback: connection.channel.queue_bind(
             queue, exchange, routing_key=names.queue, callback=callback
@@ -57,7 +57,7 @@ def _binding(connection: Connection, queue: str, exchange: str, names: Names) ->
     )
 
 
-def _arguments(kind: QueueType, names: Names) -> dict[str, Any]:
+def _arguments(kind: QueueType, names: QueueNames) -> dict[str, Any]:
     arguments = {
         "x-queue-type": kind,
         "x-dead-letter-exchange": names.dead_letters,

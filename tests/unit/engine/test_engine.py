@@ -28,19 +28,27 @@ from lando.engine.operations import (
     FindServers,
     Gone,
     Listed,
-    Result,
+    Operation,
+    OperationResult,
     SendCreate,
     StillThere,
-    Task,
     Trouble,
 )
-from lando.engine.quota import Room
+from lando.engine.quota import QuotaHeadroom
 from lando.errors import UsageError
 from lando.messages import Message
-from lando.states.events import BootFailed, BootTimeout, CreateSent, RunTimeout, ServerActive, WorkerLost
+from lando.states.events import (
+    BootFailed,
+    BootTimeout,
+    CreateSent,
+    Event,
+    RunTimeout,
+    ServerActive,
+    WorkerLost,
+)
 from lando.states.job import Job, JobSpec
-from lando.states.machine import Event, Policy
 from lando.states.records import replace
+from lando.states.table import Policy
 from lando.store.store import StaleRecord, Store
 from lando.store.transaction import MAX_LOG, Transaction
 from tests.model.ledger import MemoryLedger
@@ -96,7 +104,7 @@ def new_engine(**more: Any) -> Engine:
     return Engine(POLICY, PACE, accept, lambda: next(secrets), **more)
 
 
-class Site:
+class App:
     """An engine over a ledger, told what happens in the words of a test."""
 
     def __init__(self, ledgers: Open, **more: Any) -> None:
@@ -131,7 +139,7 @@ class Site:
             assert job is not None
             self.engine.fire(ledger, job, event)
 
-    def admit(self, places: int = 1, room: Room | None = None) -> list[str]:
+    def admit(self, places: int = 1, room: QuotaHeadroom | None = None) -> list[str]:
         with self.ledgers() as ledger:
             self.admission = self.engine.admit(ledger, self.now, places, 100, room)
         return [job.id for job in self.admission.jobs]
@@ -144,18 +152,18 @@ class Site:
         with self.ledgers() as ledger:
             return ledger.next_effects()
 
-    def begin(self) -> tuple[Effect, Task | None]:
+    def begin(self) -> tuple[Effect, Operation | None]:
         with self.ledgers() as ledger:
             effect = ledger.next_effects()[0]
             return effect, self.engine.begin(ledger, effect, self.now)
 
-    def conclude(self, result: Result) -> Task | None:
+    def conclude(self, result: OperationResult) -> Operation | None:
         """The next effect gets this result, whatever it asks for."""
-        effect, task = self.begin()
-        assert task is not None
+        effect, operation = self.begin()
+        assert operation is not None
         with self.ledgers() as ledger:
-            self.engine.conclude(ledger, effect, task, result, self.now)
-        return task
+            self.engine.conclude(ledger, effect, operation, result, self.now)
+        return operation
 
     def overdue(self, listening_since: float) -> list[Any]:
         with self.ledgers() as ledger:
@@ -173,14 +181,14 @@ class Site:
 
 
 @pytest.fixture
-def site(ledgers: Open) -> Site:
-    return Site(ledgers)
+def site(ledgers: Open) -> App:
+    return App(ledgers)
 
 
 # messages
 
 
-def test_a_job_is_taken_with_what_its_file_says(site: Site) -> None:
+def test_a_job_is_taken_with_what_its_file_says(site: App) -> None:
     assert site.submit("a", attempts=5, priority=7, boot_timeout=9.0, run_timeout=8.0).disposition == "taken"
     job = site.job("a")
     assert (job.state, job.attempts, job.priority, job.boot_timeout, job.run_timeout) == (
@@ -193,7 +201,7 @@ def test_a_job_is_taken_with_what_its_file_says(site: Site) -> None:
     assert job.submitted_at == job.entered_at == NOW, "the sender's clock is not used"
 
 
-def test_a_message_has_its_effect_once(site: Site) -> None:
+def test_a_message_has_its_effect_once(site: App) -> None:
     site.submit("a")
     cancel, retry = Message("cancel_job", job="a"), Message("retry_job", job="a")
     assert site.deliver(cancel).disposition == "taken"
@@ -203,13 +211,13 @@ def test_a_message_has_its_effect_once(site: Site) -> None:
     assert site.job("a").state == "queued"
 
 
-def test_a_job_submitted_again_under_its_id_is_a_duplicate(site: Site) -> None:
+def test_a_job_submitted_again_under_its_id_is_a_duplicate(site: App) -> None:
     site.submit("a", priority=1)
     assert site.submit("a", priority=2).disposition == "duplicate"
     assert site.job("a").priority == 1
 
 
-def test_a_job_that_cannot_be_run_fails_and_says_why(site: Site) -> None:
+def test_a_job_that_cannot_be_run_fails_and_says_why(site: App) -> None:
     assert site.submit("a", broken="cd: missing").disposition == "refused"
     job = site.job("a")
     assert (job.state, job.outcome, job.reason, job.runnable) == (
@@ -221,45 +229,45 @@ def test_a_job_that_cannot_be_run_fails_and_says_why(site: Site) -> None:
     assert site.take("retry_job", "a").disposition == "refused"
 
 
-def test_a_cancel_that_overtakes_its_start_is_remembered(site: Site) -> None:
+def test_a_cancel_that_overtakes_its_start_is_remembered(site: App) -> None:
     assert site.take("cancel_job", "a").disposition == "taken"
     site.submit("a")
     assert (site.job("a").state, site.job("a").outcome) == ("failed", "canceled")
     assert site.admit() == []
 
 
-def test_a_retry_of_an_unknown_job_is_ignored(site: Site) -> None:
+def test_a_retry_of_an_unknown_job_is_ignored(site: App) -> None:
     assert site.take("retry_job", "nobody").disposition == "ignored"
 
 
-def test_a_report_about_an_unknown_job_is_perhaps_somebody_elses(site: Site) -> None:
+def test_a_report_about_an_unknown_job_is_perhaps_somebody_elses(site: App) -> None:
     taken = site.take("worker_progress", "nobody", attempt=1, token="t", seq=1)
     assert taken.disposition == "unknown"
     assert "does another daemon serve the queue" in taken.words
 
 
-def test_a_report_that_is_ignored_leaves_no_row(site: Site) -> None:
+def test_a_report_that_is_ignored_leaves_no_row(site: App) -> None:
     site.boot()
     for number in range(2):
         taken = site.take("worker_progress", "a", id="same", attempt=1, token="wrong", seq=number + 1)
         assert taken.disposition == "ignored"
 
 
-def test_terminate_worker_cancels_the_job_of_that_server(site: Site) -> None:
+def test_terminate_worker_cancels_the_job_of_that_server(site: App) -> None:
     site.boot()
     assert site.take("terminate_worker", body={"vm_name": "lando-b-1"}).disposition == "ignored"
     assert site.take("terminate_worker", body={"vm_name": server_name("a", 1)}).disposition == "taken"
     assert (site.job("a").state, site.job("a").verdict) == ("terminating", "canceled")
 
 
-def test_shutdown_is_told_to_the_daemon_once(site: Site) -> None:
+def test_shutdown_is_told_to_the_daemon_once(site: App) -> None:
     shutdown = Message("shutdown_server")
     assert site.deliver(shutdown).disposition == "shutdown"
     assert site.deliver(shutdown).disposition == "duplicate"
 
 
 def test_a_clean_run_is_told_by_its_history(store: Store) -> None:
-    site = Site(store.transaction)
+    site = App(store.transaction)
     site.run()
     site.report("workflow_finished", "a", 2, outcome="succeeded", exit_code=0, outputs={"count": 1})
     site.conclude(Gone())
@@ -280,7 +288,7 @@ def test_a_clean_run_is_told_by_its_history(store: Store) -> None:
 
 
 def test_a_log_piece_counts_once_and_only_from_the_jobs_own_worker(store: Store) -> None:
-    site = Site(store.transaction)
+    site = App(store.transaction)
     site.run()
     site.report("worker_progress", "a", 2, log="hello")
     site.report("worker_progress", "a", 2, log="hello")
@@ -290,7 +298,7 @@ def test_a_log_piece_counts_once_and_only_from_the_jobs_own_worker(store: Store)
 
 
 def test_the_newest_megabyte_of_a_log_is_kept(store: Store) -> None:
-    site = Site(store.transaction)
+    site = App(store.transaction)
     site.run()
     third = MAX_LOG // 3
     for seq in range(2, 8):
@@ -314,7 +322,7 @@ def test_one_enormous_piece_of_log_is_cut(store: Store) -> None:
 # admission
 
 
-def test_admission_goes_by_priority_and_then_by_arrival(site: Site) -> None:
+def test_admission_goes_by_priority_and_then_by_arrival(site: App) -> None:
     for job, priority in (("a", 0), ("b", 5), ("c", 5), ("d", -1)):
         site.submit(job, priority=priority)
     assert site.admit(places=3) == ["b", "c", "a"]
@@ -322,7 +330,7 @@ def test_admission_goes_by_priority_and_then_by_arrival(site: Site) -> None:
     assert site.admit(places=4) == ["d"]
 
 
-def test_a_place_is_free_when_a_job_has_left_the_cloud_and_no_earlier(site: Site) -> None:
+def test_a_place_is_free_when_a_job_has_left_the_cloud_and_no_earlier(site: App) -> None:
     site.run("a")
     site.submit("b")
     assert site.admit() == []
@@ -332,7 +340,7 @@ def test_a_place_is_free_when_a_job_has_left_the_cloud_and_no_earlier(site: Site
     assert site.admit() == ["b"]
 
 
-def test_nobody_is_admitted_before_the_back_off_has_ended(site: Site) -> None:
+def test_nobody_is_admitted_before_the_back_off_has_ended(site: App) -> None:
     site.run("a")
     site.report("workflow_finished", "a", 2, outcome="system_failed")
     site.conclude(Gone())
@@ -346,7 +354,7 @@ def test_nobody_is_admitted_before_the_back_off_has_ended(site: Site) -> None:
 
 
 @pytest.mark.parametrize("kind", ["quota", "rate_limit", "site", "unreachable"])
-def test_what_refuses_one_job_refuses_all_and_holds_admission(site: Site, kind: Any) -> None:
+def test_what_refuses_one_job_refuses_all_and_holds_admission(site: App, kind: Any) -> None:
     site.submit("a")
     site.submit("b")
     assert site.admit() == ["a"]
@@ -360,7 +368,7 @@ def test_what_refuses_one_job_refuses_all_and_holds_admission(site: Site, kind: 
     assert site.admit(places=9) == ["b"]
 
 
-def test_each_vain_try_holds_admission_longer(site: Site) -> None:
+def test_each_vain_try_holds_admission_longer(site: App) -> None:
     site.submit("a")
     waits = []
     for _ in range(6):
@@ -373,7 +381,7 @@ def test_each_vain_try_holds_admission_longer(site: Site) -> None:
     assert waits == [min(PACE.site_longest, POLICY.hold * 2**n) for n in range(6)]
 
 
-def test_a_try_whose_answer_is_lost_ends_the_hold(site: Site) -> None:
+def test_a_try_whose_answer_is_lost_ends_the_hold(site: App) -> None:
     for job in "abc":
         site.submit(job)
     assert site.admit() == ["a"]
@@ -384,7 +392,7 @@ def test_a_try_whose_answer_is_lost_ends_the_hold(site: Site) -> None:
     assert site.admit(places=9) == ["b", "c"]
 
 
-def test_creates_that_are_refused_together_are_one_vain_try(site: Site) -> None:
+def test_creates_that_are_refused_together_are_one_vain_try(site: App) -> None:
     for job in "abc":
         site.submit(job)
     assert site.admit(places=3) == ["a", "b", "c"]
@@ -396,7 +404,7 @@ def test_creates_that_are_refused_together_are_one_vain_try(site: Site) -> None:
     assert site.admit(places=3) == ["a"]
 
 
-def test_a_quota_that_is_used_up_is_tried_again_when_a_server_is_gone(site: Site) -> None:
+def test_a_quota_that_is_used_up_is_tried_again_when_a_server_is_gone(site: App) -> None:
     site.run("a")
     site.submit("b")
     site.admit(places=9)
@@ -407,7 +415,7 @@ def test_a_quota_that_is_used_up_is_tried_again_when_a_server_is_gone(site: Site
     assert site.admit(places=9) == ["b"]
 
 
-def test_a_request_that_was_not_sent_is_never_late(site: Site) -> None:
+def test_a_request_that_was_not_sent_is_never_late(site: App) -> None:
     site.submit("a")
     site.admit()
     site.now += 10 * POLICY.boot_timeout
@@ -418,7 +426,7 @@ def test_a_request_that_was_not_sent_is_never_late(site: Site) -> None:
     assert site.overdue(listening_since=0.0) == [BootTimeout(site.now)]
 
 
-def test_what_has_no_room_waits_alone_and_ever_longer(site: Site) -> None:
+def test_what_has_no_room_waits_alone_and_ever_longer(site: App) -> None:
     site.submit("a", attempts=1)
     waits = []
     for _ in range(7):
@@ -440,7 +448,7 @@ def test_what_has_no_room_waits_alone_and_ever_longer(site: Site) -> None:
 
 
 @pytest.mark.parametrize("kind", ["capacity", "job"])
-def test_what_refuses_one_job_alone_holds_nobody_else(site: Site, kind: Any) -> None:
+def test_what_refuses_one_job_alone_holds_nobody_else(site: App, kind: Any) -> None:
     site.submit("a")
     site.submit("b")
     site.admit()
@@ -448,7 +456,7 @@ def test_what_refuses_one_job_alone_holds_nobody_else(site: Site, kind: Any) -> 
     assert site.admit() == ["b"]
 
 
-def test_every_attempt_has_a_mark_and_a_token_of_its_own(site: Site) -> None:
+def test_every_attempt_has_a_mark_and_a_token_of_its_own(site: App) -> None:
     site.submit("a")
     site.submit("b")
     site.admit(places=2)
@@ -461,12 +469,12 @@ def test_every_attempt_has_a_mark_and_a_token_of_its_own(site: Site) -> None:
 # room in the quota
 
 
-def room(servers: int = 5, cores: int | None = None, others: int = 0, **sizes: Size) -> Room:
+def room(servers: int = 5, cores: int | None = None, others: int = 0, **sizes: Size) -> QuotaHeadroom:
     quota = Quota(Share(0, servers), Share(0, cores), Share(0, None))
-    return Room(quota, Size(others, others, 0), {None: Size(1, 1, 512), **sizes})
+    return QuotaHeadroom(quota, Size(others, others, 0), {None: Size(1, 1, 512), **sizes})
 
 
-def test_no_more_are_admitted_than_the_quota_has_room_for(site: Site) -> None:
+def test_no_more_are_admitted_than_the_quota_has_room_for(site: App) -> None:
     for job in "abcd":
         site.submit(job)
     assert site.admit(places=9, room=room(servers=3, others=1)) == ["a", "b"]
@@ -478,7 +486,7 @@ def test_no_more_are_admitted_than_the_quota_has_room_for(site: Site) -> None:
     assert site.admission.obstacle == "waits for the project's quota: 3 of 3 servers are taken"
 
 
-def test_a_server_counts_until_it_is_gone_even_if_the_cloud_does_not_know_it_yet(site: Site) -> None:
+def test_a_server_counts_until_it_is_gone_even_if_the_cloud_does_not_know_it_yet(site: App) -> None:
     site.run("a")
     site.submit("b")
     assert site.admit(places=9, room=room(servers=1)) == []
@@ -488,7 +496,7 @@ def test_a_server_counts_until_it_is_gone_even_if_the_cloud_does_not_know_it_yet
     assert site.admit(places=9, room=room(servers=1)) == ["b"]
 
 
-def test_nobody_is_admitted_before_it_is_known_how_large_a_server_he_takes(site: Site) -> None:
+def test_nobody_is_admitted_before_it_is_known_how_large_a_server_he_takes(site: App) -> None:
     site.submit("a", flavor="large")
     site.submit("b")
     assert site.admit(places=9, room=room(cores=5)) == []
@@ -496,7 +504,7 @@ def test_nobody_is_admitted_before_it_is_known_how_large_a_server_he_takes(site:
     assert site.admit(places=9, room=room(cores=5, large=Size(1, 4, 512))) == ["a", "b"]
 
 
-def test_nobody_overtakes_the_one_for_whom_there_is_no_room(site: Site) -> None:
+def test_nobody_overtakes_the_one_for_whom_there_is_no_room(site: App) -> None:
     site.submit("a", flavor="large")
     site.submit("b")
     here = room(cores=4, others=1, large=Size(1, 4, 512))
@@ -506,7 +514,7 @@ def test_nobody_overtakes_the_one_for_whom_there_is_no_room(site: Site) -> None:
     )
 
 
-def test_what_is_larger_than_the_whole_quota_is_for_the_cloud_to_refuse(site: Site) -> None:
+def test_what_is_larger_than_the_whole_quota_is_for_the_cloud_to_refuse(site: App) -> None:
     site.submit("a", flavor="huge")
     assert site.admit(places=9, room=room(cores=4, huge=Size(1, 8, 512))) == ["a"]
 
@@ -515,12 +523,12 @@ def test_what_is_larger_than_the_whole_quota_is_for_the_cloud_to_refuse(site: Si
 
 
 @pytest.fixture
-def with_pool(site: Site) -> Site:
+def with_pool(site: App) -> App:
     site.engine.policy = replace(site.engine.policy, floating_ip=True)
     return site
 
 
-def test_a_server_that_is_up_gets_a_floating_ip_once(with_pool: Site) -> None:
+def test_a_server_that_is_up_gets_a_floating_ip_once(with_pool: App) -> None:
     site = with_pool
     site.boot()
     site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
@@ -531,7 +539,7 @@ def test_a_server_that_is_up_gets_a_floating_ip_once(with_pool: Site) -> None:
     assert site.effects() == []
 
 
-def test_a_floating_ip_is_released_before_the_job_leaves_the_cloud(with_pool: Site) -> None:
+def test_a_floating_ip_is_released_before_the_job_leaves_the_cloud(with_pool: App) -> None:
     site = with_pool
     site.run()
     site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
@@ -545,7 +553,7 @@ def test_a_floating_ip_is_released_before_the_job_leaves_the_cloud(with_pool: Si
     assert (site.job("a").state, site.job("a").floating_ip) == ("failed", None)
 
 
-def test_a_floating_ip_that_is_not_to_be_had_delays_no_deletion(with_pool: Site) -> None:
+def test_a_floating_ip_that_is_not_to_be_had_delays_no_deletion(with_pool: App) -> None:
     site = with_pool
     site.run()
     site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
@@ -559,18 +567,18 @@ def test_a_floating_ip_that_is_not_to_be_had_delays_no_deletion(with_pool: Site)
     assert site.job("a").outcome == "canceled"
 
 
-def test_an_attach_that_fails_when_the_job_has_ended_is_not_tried_again(with_pool: Site) -> None:
+def test_an_attach_that_fails_when_the_job_has_ended_is_not_tried_again(with_pool: App) -> None:
     site = with_pool
     site.run()
     site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
-    effect, task = site.begin()
+    effect, operation = site.begin()
     site.take("cancel_job", "a")
     with site.ledgers() as ledger:
-        site.engine.conclude(ledger, effect, task, Trouble("no answer", retry_after=3600.0), site.now)
+        site.engine.conclude(ledger, effect, operation, Trouble("no answer", retry_after=3600.0), site.now)
     assert [effect.kind for effect in site.effects()] == ["delete_server"]
 
 
-def test_without_a_pool_there_is_none(site: Site) -> None:
+def test_without_a_pool_there_is_none(site: App) -> None:
     site.boot()
     site.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
     assert site.begin()[1] is None
@@ -580,7 +588,7 @@ def test_without_a_pool_there_is_none(site: Site) -> None:
 # deletions
 
 
-def test_a_list_without_the_server_makes_the_deletion_be_asked_about(site: Site) -> None:
+def test_a_list_without_the_server_makes_the_deletion_be_asked_about(site: App) -> None:
     site.run("a")
     site.take("cancel_job", "a")
     site.conclude(StillThere())
@@ -594,7 +602,7 @@ def test_a_list_without_the_server_makes_the_deletion_be_asked_about(site: Site)
     assert site.effects()[0].due_at == site.now
 
 
-def test_a_twin_that_does_not_go_keeps_no_server(site: Site) -> None:
+def test_a_twin_that_does_not_go_keeps_no_server(site: App) -> None:
     site.submit("a")
     site.admit()
     site.conclude(AnswerLost("timed out"))
@@ -604,7 +612,7 @@ def test_a_twin_that_does_not_go_keeps_no_server(site: Site) -> None:
     assert site.job("a").state == "terminating", "the twin exists"
 
 
-def test_a_deletion_that_the_cloud_wants_to_wait_is_not_hurried(site: Site) -> None:
+def test_a_deletion_that_the_cloud_wants_to_wait_is_not_hurried(site: App) -> None:
     site.run("a")
     site.take("cancel_job", "a")
     site.conclude(Trouble("too many calls", retry_after=60.0))
@@ -617,7 +625,7 @@ def test_a_deletion_that_the_cloud_wants_to_wait_is_not_hurried(site: Site) -> N
 
 
 def test_the_boot_timeout_is_learned_within_bounds(ledgers: Open) -> None:
-    site = Site(ledgers, learns_boot=True)
+    site = App(ledgers, learns_boot=True)
     seen = []
     for number in range(boot_times.ENOUGH + 1):
         job = f"job-{number}"
@@ -637,7 +645,7 @@ def test_the_boot_timeout_is_learned_within_bounds(ledgers: Open) -> None:
 # deadlines
 
 
-def test_booting_is_given_up_after_its_time(site: Site) -> None:
+def test_booting_is_given_up_after_its_time(site: App) -> None:
     site.boot("a")
     site.boot("b", "server-2", boot_timeout=5.0)
     site.now = NOW + 5.0
@@ -648,14 +656,14 @@ def test_booting_is_given_up_after_its_time(site: Site) -> None:
     assert len(site.overdue(listening_since=0.0)) == 2
 
 
-def test_no_verdict_for_time_in_which_nobody_listened(site: Site) -> None:
+def test_no_verdict_for_time_in_which_nobody_listened(site: App) -> None:
     site.boot()
     site.now = NOW + 1000.0
     assert site.overdue(listening_since=NOW + 950.0) == []
     assert site.overdue(listening_since=NOW + 900.0) == [BootTimeout(site.now)]
 
 
-def test_silence_counts_from_the_last_word_and_only_while_listening(site: Site) -> None:
+def test_silence_counts_from_the_last_word_and_only_while_listening(site: App) -> None:
     site.run()
     site.now = NOW + 300.0
     site.report("worker_progress", "a", 2)
@@ -668,7 +676,7 @@ def test_silence_counts_from_the_last_word_and_only_while_listening(site: Site) 
     assert site.overdue(listening_since=NOW + 301.0) == [WorkerLost(site.now, 600.0)]
 
 
-def test_a_run_timeout_is_exact_while_the_daemon_listened(site: Site) -> None:
+def test_a_run_timeout_is_exact_while_the_daemon_listened(site: App) -> None:
     site.run(run_timeout=50.0)
     site.now = NOW + 49.9
     assert site.overdue(listening_since=NOW) == []
@@ -676,7 +684,7 @@ def test_a_run_timeout_is_exact_while_the_daemon_listened(site: Site) -> None:
     assert site.overdue(listening_since=NOW) == [RunTimeout(site.now)]
 
 
-def test_after_a_reconnect_a_result_that_is_on_its_way_gets_its_chance(site: Site) -> None:
+def test_after_a_reconnect_a_result_that_is_on_its_way_gets_its_chance(site: App) -> None:
     site.run(run_timeout=50.0)
     back = NOW + 500.0
     site.now = back + 59.9
@@ -685,7 +693,7 @@ def test_after_a_reconnect_a_result_that_is_on_its_way_gets_its_chance(site: Sit
     assert site.overdue(listening_since=back) == [RunTimeout(site.now)]
 
 
-def test_what_neither_boots_nor_runs_has_no_deadline(site: Site) -> None:
+def test_what_neither_boots_nor_runs_has_no_deadline(site: App) -> None:
     site.boot()
     site.take("cancel_job", "a")
     site.now = NOW + 1e6
@@ -698,19 +706,19 @@ def test_what_neither_boots_nor_runs_has_no_deadline(site: Site) -> None:
 # effects
 
 
-def test_a_create_is_known_as_sent_before_it_is_sent(site: Site) -> None:
+def test_a_create_is_known_as_sent_before_it_is_sent(site: App) -> None:
     site.submit("a")
     site.admit()
-    _, task = site.begin()
+    _, operation = site.begin()
     request = site.job("a").requests[0]
     assert request.status == "sent"
-    assert isinstance(task, SendCreate)
-    assert (task.mark, task.token, task.job.id) == (request.mark, request.token, "a")
+    assert isinstance(operation, SendCreate)
+    assert (operation.mark, operation.token, operation.job.id) == (request.mark, request.token, "a")
     _, again = site.begin()
     assert again == FindServers(request.mark), "its answer was lost: it is looked for"
 
 
-def test_a_lost_answer_is_looked_for_at_once_and_twice_a_settle_time_apart(site: Site) -> None:
+def test_a_lost_answer_is_looked_for_at_once_and_twice_a_settle_time_apart(site: App) -> None:
     site.submit("a")
     site.admit()
     site.conclude(AnswerLost("timed out"))
@@ -726,7 +734,7 @@ def test_a_lost_answer_is_looked_for_at_once_and_twice_a_settle_time_apart(site:
     assert (site.job("a").server_id, site.effects()) == ("server-2", [])
 
 
-def test_a_list_that_failed_concludes_nothing(site: Site) -> None:
+def test_a_list_that_failed_concludes_nothing(site: App) -> None:
     site.submit("a")
     site.admit()
     site.conclude(AnswerLost(""))
@@ -736,7 +744,7 @@ def test_a_list_that_failed_concludes_nothing(site: Site) -> None:
     assert [request.status for request in site.job("a").requests] == ["sent"]
 
 
-def test_twins_are_deleted_before_the_server(site: Site) -> None:
+def test_twins_are_deleted_before_the_server(site: App) -> None:
     site.submit("a")
     site.admit()
     site.conclude(AnswerLost(""))
@@ -767,7 +775,7 @@ def test_effects_of_a_job_go_singly_and_in_order_the_deletion_last(ledgers: Open
     assert order == ["save_console_log", "create_server", "delete_twins", "delete_server"]
 
 
-def test_a_deletion_is_looked_at_until_the_server_is_gone(site: Site) -> None:
+def test_a_deletion_is_looked_at_until_the_server_is_gone(site: App) -> None:
     site.run()
     site.report("workflow_finished", "a", 2, outcome="succeeded")
     for _ in range(3):
@@ -779,7 +787,7 @@ def test_a_deletion_is_looked_at_until_the_server_is_gone(site: Site) -> None:
     assert site.job("a").state == "done"
 
 
-def test_a_deletion_is_never_given_up_and_backs_off(site: Site) -> None:
+def test_a_deletion_is_never_given_up_and_backs_off(site: App) -> None:
     site.run()
     site.take("cancel_job", "a")
     waits = []
@@ -793,14 +801,14 @@ def test_a_deletion_is_never_given_up_and_backs_off(site: Site) -> None:
     assert site.job("a").state == "terminating"
 
 
-def test_the_cloud_says_how_long_to_wait(site: Site) -> None:
+def test_the_cloud_says_how_long_to_wait(site: App) -> None:
     site.run()
     site.take("cancel_job", "a")
     site.conclude(Trouble("too many calls", retry_after=17.0))
     assert site.effects()[0].due_at == NOW + 17.0
 
 
-def test_the_console_is_saved_before_the_server_is_deleted(site: Site) -> None:
+def test_the_console_is_saved_before_the_server_is_deleted(site: App) -> None:
     site.boot()
     site.fire("a", BootTimeout(NOW))
     assert site.conclude(Console("kernel panic")) == FetchConsole("server-1")
@@ -808,7 +816,7 @@ def test_the_console_is_saved_before_the_server_is_deleted(site: Site) -> None:
     assert site.job("a").state == "queued"
 
 
-def test_a_console_is_asked_for_a_few_times_only(site: Site) -> None:
+def test_a_console_is_asked_for_a_few_times_only(site: App) -> None:
     site.boot()
     site.fire("a", BootTimeout(NOW))
     for _ in range(CONSOLE_TRIES):
@@ -816,7 +824,7 @@ def test_a_console_is_asked_for_a_few_times_only(site: Site) -> None:
     assert site.conclude(Gone()) == DeleteServers(("server-1",))
 
 
-def test_a_create_that_was_not_sent_never_is_once_the_job_is_canceled(site: Site) -> None:
+def test_a_create_that_was_not_sent_never_is_once_the_job_is_canceled(site: App) -> None:
     site.submit("a")
     site.admit()
     site.take("cancel_job", "a")
@@ -825,22 +833,22 @@ def test_a_create_that_was_not_sent_never_is_once_the_job_is_canceled(site: Site
     assert (site.job("a").state, site.effects()) == ("failed", [])
 
 
-def test_a_worker_that_was_faster_than_the_answer_to_its_create(site: Site) -> None:
+def test_a_worker_that_was_faster_than_the_answer_to_its_create(site: App) -> None:
     site.submit("a")
     site.admit()
-    effect, task = site.begin()
-    assert task is not None
+    effect, operation = site.begin()
+    assert operation is not None
     site.report("worker_started", "a")
     assert site.job("a").state == "running"
     with site.ledgers() as ledger:
-        site.engine.conclude(ledger, effect, task, Created("server-1"), NOW)
+        site.engine.conclude(ledger, effect, operation, Created("server-1"), NOW)
     assert (site.job("a").server_id, site.effects()) == ("server-1", [])
 
 
 # transactions
 
 
-def test_ignored_events_write_nothing(site: Site) -> None:
+def test_ignored_events_write_nothing(site: App) -> None:
     site.run()
     before = site.job("a")
     assert site.take("worker_started", "a", attempt=1, token="another", seq=1).disposition == "ignored"
@@ -849,7 +857,7 @@ def test_ignored_events_write_nothing(site: Site) -> None:
 
 
 def test_a_record_that_somebody_else_changed_is_not_overwritten(store: Store) -> None:
-    site = Site(store.transaction)
+    site = App(store.transaction)
     site.submit("a")
     site.admit()
     stale = site.job("a")

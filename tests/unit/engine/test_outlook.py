@@ -9,8 +9,8 @@ import pytest
 from benchmarks.emptycloud import EmptyCloud
 from lando.cloud.interface import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
 from lando.engine import leaks
-from lando.engine.leaks import Belongings, Sighting, Sweeper, Wanted
-from lando.engine.outlook import Outlook
+from lando.engine.leaks import CloudSnapshot, Ownership, SnapshotRequest, Sweeper
+from lando.engine.outlook import QuotaView
 from lando.states.job import CreateRequest, Job
 
 SMALL = Size(1, 1, 512)
@@ -37,31 +37,31 @@ def job(number: int, **more: object) -> Job:
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def seen(count: int, quota: Quota | None, **more: object) -> Sighting:
+def seen(count: int, quota: Quota | None, **more: object) -> CloudSnapshot:
     servers = tuple(server(number) for number in range(count))
-    return replace(Sighting(servers, quota=quota, sizes={None: SMALL}), **more)  # type: ignore[arg-type]
+    return replace(CloudSnapshot(servers, quota=quota, sizes={None: SMALL}), **more)  # type: ignore[arg-type]
 
 
 # room
 
 
 def test_nobody_is_admitted_before_the_quota_was_seen() -> None:
-    outlook = Outlook(has_quota=True, lasts=60.0)
+    outlook = QuotaView(has_quota=True, lasts=60.0)
     assert outlook.obstacle == "the cloud is being asked for the project's quota"
     outlook.take(seen(0, None), [])
-    assert outlook.is_dim
+    assert outlook.is_stale
     outlook.take(seen(0, used(0)), [])
-    assert not outlook.is_dim and outlook.obstacle is None
+    assert not outlook.is_stale and outlook.obstacle is None
 
 
 def test_what_was_seen_is_believed_for_a_while_only() -> None:
-    outlook = Outlook(has_quota=True, lasts=-1.0)
+    outlook = QuotaView(has_quota=True, lasts=-1.0)
     outlook.take(seen(0, used(0)), [])
-    assert outlook.is_dim and outlook.obstacle
+    assert outlook.is_stale and outlook.obstacle
 
 
 def test_a_cloud_that_does_not_answer_is_an_obstacle_until_it_does() -> None:
-    outlook = Outlook(has_quota=True, lasts=60.0)
+    outlook = QuotaView(has_quota=True, lasts=60.0)
     outlook.take(seen(0, used(0)), [])
     outlook.fail("no route to host")
     assert outlook.obstacle == "nobody is admitted just now: the cloud cannot be asked: no route to host"
@@ -70,8 +70,8 @@ def test_a_cloud_that_does_not_answer_is_an_obstacle_until_it_does() -> None:
 
 
 def test_a_cloud_without_quota_is_never_dim() -> None:
-    outlook = Outlook(has_quota=False, lasts=-1.0)
-    assert (outlook.is_dim, outlook.obstacle, outlook.room) == (False, None, None)
+    outlook = QuotaView(has_quota=False, lasts=-1.0)
+    assert (outlook.is_stale, outlook.obstacle, outlook.room) == (False, None, None)
 
 
 # looking
@@ -96,21 +96,21 @@ class Tight(EmptyCloud):
 
 
 def test_what_is_not_asked_for_is_not_seen() -> None:
-    sighting = leaks.look(Tight(), Wanted())
-    assert (sighting.quota, sighting.floating_ips, sighting.troubles) == (None, None, ())
+    snapshot = leaks.look(Tight(), SnapshotRequest())
+    assert (snapshot.quota, snapshot.floating_ips, snapshot.troubles) == (None, None, ())
 
 
 def test_what_cannot_be_had_is_told_and_takes_nothing_else_away() -> None:
     cloud = Tight()
     cloud.floating_ips = Pool(True)
-    sighting = leaks.look(cloud, Wanted((), {None}, floating_ips=True))
-    assert sighting == Sighting((), troubles=("no limits", "no Neutron"))
+    snapshot = leaks.look(cloud, SnapshotRequest((), {None}, floating_ips=True))
+    assert snapshot == CloudSnapshot((), troubles=("no limits", "no Neutron"))
 
 
 def test_floating_ips_that_nobody_wants_are_no_trouble() -> None:
     cloud = EmptyCloud()
     cloud.floating_ips = Pool(False)
-    assert leaks.look(cloud, Wanted(floating_ips=True)).troubles == ()
+    assert leaks.look(cloud, SnapshotRequest(floating_ips=True)).troubles == ()
 
 
 def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
@@ -120,9 +120,9 @@ def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
                 raise Refused("no such flavor", "job")
             return SMALL
 
-    sighting = leaks.look(Picky(), Wanted((), {None, "m9.huge"}))
-    assert sighting.sizes == {None: SMALL, "m9.huge": Size(servers=1)}
-    assert sighting.troubles == ()
+    snapshot = leaks.look(Picky(), SnapshotRequest((), {None, "m9.huge"}))
+    assert snapshot.sizes == {None: SMALL, "m9.huge": Size(servers=1)}
+    assert snapshot.troubles == ()
 
 
 # what is leaked
@@ -130,18 +130,18 @@ def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
 
 def test_a_floating_ip_belongs_to_the_job_that_recorded_its_mark() -> None:
     floating_ip = FloatingIp("f", "192.0.2.1", "mark-1", "ours")
-    assert Belongings.of([job(1)]).owner(floating_ip) is None, "it was not asked for"
+    assert Ownership.of([job(1)]).owner(floating_ip) is None, "it was not asked for"
     owner = job(1, floating_ip="mark-1")
-    assert Belongings.of([owner]).owner(floating_ip) == owner
-    assert Belongings.of([replace(owner, state="done")]).owner(floating_ip) is None
+    assert Ownership.of([owner]).owner(floating_ip) == owner
+    assert Ownership.of([replace(owner, state="done")]).owner(floating_ip) is None
 
 
 @pytest.mark.parametrize("kind", ["servers", "floating_ips"])
 def test_what_is_leaked_is_seen_twice_before_it_is_deleted(kind: str) -> None:
-    def all_of(deployment: str | None) -> Sighting:
+    def all_of(deployment: str | None) -> CloudSnapshot:
         if kind == "servers":
-            return Sighting((server(1, deployment=deployment),))
-        return Sighting((), floating_ips=(FloatingIp("f", "192.0.2.1", "mark-1", deployment),))
+            return CloudSnapshot((server(1, deployment=deployment),))
+        return CloudSnapshot((), floating_ips=(FloatingIp("f", "192.0.2.1", "mark-1", deployment),))
 
     sweeper = Sweeper("ours", grace=60.0)
     assert sweeper.leaked(all_of("ours"), [], 0.0) == []
@@ -154,14 +154,14 @@ def test_what_is_leaked_is_seen_twice_before_it_is_deleted(kind: str) -> None:
 
 def test_a_look_without_floating_ips_forgets_none_that_is_suspected() -> None:
     sweeper = Sweeper("ours", grace=60.0)
-    leaked = Sighting((), floating_ips=(FloatingIp("f", "192.0.2.1", "mark-1", "ours"),))
+    leaked = CloudSnapshot((), floating_ips=(FloatingIp("f", "192.0.2.1", "mark-1", "ours"),))
     sweeper.leaked(leaked, [], 0.0)
-    sweeper.leaked(Sighting(()), [], 10.0)
+    sweeper.leaked(CloudSnapshot(()), [], 10.0)
     assert len(sweeper.leaked(leaked, [], 60.0)) == 1
 
 
 def test_what_was_away_in_between_is_seen_for_the_first_time() -> None:
     sweeper = Sweeper("ours", grace=60.0)
-    sweeper.leaked(Sighting((server(1),)), [], 0.0)
-    sweeper.leaked(Sighting(()), [], 30.0)
-    assert sweeper.leaked(Sighting((server(1),)), [], 60.0) == []
+    sweeper.leaked(CloudSnapshot((server(1),)), [], 0.0)
+    sweeper.leaked(CloudSnapshot(()), [], 30.0)
+    assert sweeper.leaked(CloudSnapshot((server(1),)), [], 60.0) == []

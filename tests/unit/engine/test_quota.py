@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lando.cloud.interface import Quota, Server, Share, Size
-from lando.engine.leaks import Sighting
-from lando.engine.outlook import Outlook
+from lando.engine.leaks import CloudSnapshot
+from lando.engine.outlook import QuotaView
 from lando.states.job import CreateRequest, Job
 
 ONE = Size(1, 1, 512)
@@ -16,10 +16,10 @@ def job(name: str, server: str | None = None) -> Job:
 
 def others(used: int, servers: tuple[str, ...], *jobs: Job) -> int:
     """How many servers others are believed to have, when so many are counted, and these are listed."""
-    outlook = Outlook(has_quota=True, lasts=60)
+    outlook = QuotaView(has_quota=True, lasts=60)
     quota = Quota(Share(used, 5), Share(used, None), Share(512 * used, None))
     listed = tuple(Server(name, name, "ACTIVE", size=ONE) for name in servers)
-    outlook.take(Sighting(listed, quota=quota, sizes={None: ONE}), jobs)
+    outlook.take(CloudSnapshot(listed, quota=quota, sizes={None: ONE}), jobs)
     assert outlook.room is not None
     taken = outlook.room.others
     assert taken == Size(taken.servers, taken.servers, 512 * taken.servers)
@@ -44,9 +44,9 @@ def test_what_others_took_between_list_and_quota_is_seen_where_it_is_certain() -
 
 
 def test_a_flavor_that_was_not_asked_for_is_not_shown() -> None:
-    outlook = Outlook(has_quota=True, lasts=60)
+    outlook = QuotaView(has_quota=True, lasts=60)
     assert not outlook.shows([])
-    outlook.take(Sighting((), quota=Quota(*[Share(0, 5)] * 3), sizes={None: ONE}), [])
+    outlook.take(CloudSnapshot((), quota=Quota(*[Share(0, 5)] * 3), sizes={None: ONE}), [])
     assert outlook.shows([None])
     assert not outlook.shows([None, "large"])
 

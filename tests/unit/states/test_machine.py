@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from lando.states.events import (
+    EVENTS,
     Admitted,
     BootFailed,
     BootTimeout,
@@ -18,6 +19,7 @@ from lando.states.events import (
     CreateAbsent,
     CreateRefused,
     CreateSent,
+    Event,
     Rejected,
     Retry,
     RunTimeout,
@@ -31,19 +33,8 @@ from lando.states.events import (
     WorkflowFinished,
 )
 from lando.states.job import CreateRequest, Job, Outcome, State
-from lando.states.machine import (
-    EVENTS,
-    STATES,
-    TABLE,
-    Event,
-    Fired,
-    Order,
-    Policy,
-    Row,
-    UnansweredEvent,
-    build,
-    fire,
-)
+from lando.states.machine import STATES, TABLE, Fired, NewEffect, UnansweredEvent, build, fire
+from lando.states.table import Policy, Row
 
 NOW = 5000.0
 POLICY = Policy(boot_timeout=100.0, run_timeout=1000.0, retry_first=10.0, retry_longest=60.0, hold=30.0)
@@ -150,8 +141,8 @@ def test_moves_and_their_orders_are_those_of_the_design(state: State) -> None:
     for row in TABLE[state]:
         if row.answer == "moves":
             assert row.to is not None
-            targets, orders = moves.setdefault(row.event, (set(), row.orders))
-            assert orders == row.orders
+            targets, effects = moves.setdefault(row.event, (set(), row.effects))
+            assert effects == row.effects
             targets.add(row.to)
     assert moves == DESIGN[state]
 
@@ -184,8 +175,8 @@ def test_rows_are_about_known_events_and_say_why() -> None:
         assert row.event in names
         assert row.why, f"{row.event} in {state}"
         assert (row.to is not None) == (row.answer == "moves")
-        assert (row.does is not None) == (row.answer in ("moves", "stays"))
-        assert not (row.orders and row.answer in ("ignored", "refused"))
+        assert (row.action is not None) == (row.answer in ("moves", "stays"))
+        assert not (row.effects and row.answer in ("ignored", "refused"))
     told = [(state, row.event, row.why) for state, row in rows()]
     assert len(told) == len(set(told)), "two rows of an event tell the same reason"
 
@@ -205,12 +196,12 @@ def test_ignored_and_refused_change_nothing_and_the_rest_only_what_is_declared(
     row = next(row for row in TABLE[state] if row.event == event.name and row.why == answered.why)
     if answered.answer in ("ignored", "refused"):
         assert answered.job is job
-        assert answered.orders == ()
+        assert answered.effects == ()
     else:
         assert answered.job.state == (row.to or state)
         assert answered.job.updated_at == NOW
         assert answered.job.entered_at == (NOW if row.to else job.entered_at)
-        assert [order.kind for order in answered.orders] == list(row.orders)
+        assert [order.kind for order in answered.effects] == list(row.effects)
         assert answered.job.version == job.version, "versions are the store's"
 
 
@@ -309,7 +300,7 @@ def test_two_absences_a_settle_time_apart_make_a_new_request() -> None:
 def test_twins_are_deleted() -> None:
     answered = fired(booting(), ServerCreated(NOW, "mark-1", "server-1", ("server-2", "server-3")))
     assert answered.job.server_id == "server-1"
-    assert answered.orders == (Order("delete_twins", ("server-2", "server-3")),)
+    assert answered.effects == (NewEffect("delete_twins", ("server-2", "server-3")),)
 
 
 @pytest.mark.parametrize(("attempt", "token"), [(2, "token-1"), (1, "token-9"), (1, "token-0")])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lando.engine.ledger import Change
+from lando.engine.ledger import StateChange
 from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
 from lando.store.store import StaleRecord, Store, Transaction
@@ -42,7 +42,7 @@ class Statements:
 def start(transaction: Transaction, job_id: str) -> Job:
     transaction.mark_processed(f"client:start-{job_id}", 1.0)
     transaction.insert_job(Job(job_id), BODY, "me")
-    transaction.append_change(Change(job_id, 1.0, "start_worker", None, "queued", "", 0))
+    transaction.append_change(StateChange(job_id, 1.0, "start_worker", None, "queued", "", 0))
     job = transaction.job(job_id)
     assert job is not None
     return job
@@ -52,7 +52,7 @@ def test_a_batch_is_one_statement_a_table(store: Store) -> None:
     statements = Statements(store)
     ids = [f"{number:08}-0000-4000-8000-000000000000" for number in range(50)]
     with store.transaction() as transaction:
-        transaction.foresee([f"client:start-{job_id}" for job_id in ids], ids)
+        transaction.prefetch([f"client:start-{job_id}" for job_id in ids], ids)
         for job_id in ids:
             assert not transaction.is_processed(f"client:start-{job_id}")
             assert transaction.job(job_id) is None
@@ -73,7 +73,7 @@ def test_what_is_foreseen_is_what_is_there(store: Store) -> None:
         known = start(transaction, A)
         transaction.remember_cancel(B, 1.0)
     with store.transaction() as transaction:
-        transaction.foresee([f"client:start-{A}", "client:new"], [A, B, C])
+        transaction.prefetch([f"client:start-{A}", "client:new"], [A, B, C])
         assert transaction.job(A) == known
         assert (transaction.job(B), transaction.job(C)) == (None, None)
         assert [transaction.was_canceled(job_id) for job_id in (A, B, C)] == [False, True, False]

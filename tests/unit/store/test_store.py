@@ -19,7 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from lando.engine.ledger import Change, Hold
+from lando.engine.ledger import Hold, StateChange
 from lando.errors import UsageError
 from lando.states.job import CreateRequest, Job, State
 from lando.store.store import HEAD, StaleRecord, Store, StoreUnavailable
@@ -83,7 +83,7 @@ def test_a_write_based_on_an_old_record_is_refused(store: Store) -> None:
         first = transaction.save_job(dataclasses.replace(read, reason="first"))
     assert first.version == read.version + 1
     with pytest.raises(StaleRecord), store.transaction() as transaction:
-        transaction.append_change(Change(A, 1.0, "cancel", "queued", "failed", "second", 0))
+        transaction.append_change(StateChange(A, 1.0, "cancel", "queued", "failed", "second", 0))
         transaction.save_job(dataclasses.replace(read, reason="second"))
     assert load(store, A) == first
     with store.reading() as queries:
@@ -122,7 +122,7 @@ def test_any_error_undoes_the_whole_transaction(store: Store) -> None:
 
 
 def test_a_part_is_undone_alone(store: Store) -> None:
-    change = Change(A, 1.0, "start_worker", None, "queued", "", 0)
+    change = StateChange(A, 1.0, "start_worker", None, "queued", "", 0)
     with store.transaction() as transaction:
         transaction.insert_job(Job(A), BODY, None)
         transaction.append_change(change)

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from lando.config.site_config import Timeouts
-from lando.engine.ledger import Change
+from lando.engine.ledger import StateChange
 from lando.errors import LandoError
+from lando.states.events import EVENTS
 from lando.states.job import State
-from lando.states.machine import EVENTS, MACHINE, STATES, RowTransition
+from lando.states.machine import MACHINE, STATES, RowTransition
 from lando.views.diagram import graph
 
 COMMITTED = Path(__file__).parents[3] / "diagrams"
@@ -37,7 +38,7 @@ def machine_edges() -> set[Edge]:
         if transition.dest is not None
     ]
     assert all(isinstance(transition, RowTransition) for transition in transitions)
-    return {(each.source, each.row.event, each.dest, each.row.orders) for each in transitions}
+    return {(each.source, each.row.event, each.dest, each.row.effects) for each in transitions}
 
 
 def edges(drawn: list[tuple[str, str, list[str]]]) -> set[Edge]:
@@ -78,8 +79,10 @@ def dot_edge(text: str, source: str, event: str, target: str) -> tuple[list[str]
     return found
 
 
-def history(*steps: tuple[float, str, State | None, State], reason: str = "because") -> list[Change]:
-    return [Change("job-1", 5000.0 + at, event, source, to, reason, 1) for at, event, source, to in steps]
+def history(*steps: tuple[float, str, State | None, State], reason: str = "because") -> list[StateChange]:
+    return [
+        StateChange("job-1", 5000.0 + at, event, source, to, reason, 1) for at, event, source, to in steps
+    ]
 
 
 TWO_ATTEMPTS = history(
@@ -234,7 +237,7 @@ def test_dot_greys_what_did_not_happen_on_an_edge_that_was_taken():
     assert f'<FONT COLOR="{graph.TONES["success"]}"><B>worker_progress</B></FONT>' in text
 
 
-def move_of(change: Change) -> graph.Move:
+def move_of(change: StateChange) -> graph.Move:
     assert change.source is not None
     return graph.Move(change.source, change.event, change.target)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lando.app.app import Site
+from lando.app.app import App
 from lando.cli.formatting import last_lines
 from lando.cloud.interface import Server
 from lando.config.site_config import load
@@ -39,14 +39,14 @@ class Cloud:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     config = tmp_path / "landoconfig.yml"
     config.write_text("deployment: ours\n")
     monkeypatch.setenv("LANDO_STATE_DIR", str(tmp_path))
-    return Site(load(config))
+    return App(load(config))
 
 
-def stock(site: Site, job: Job, server: Server = SERVER, after: Job | None = None) -> Stock:
+def stock(site: App, job: Job, server: Server = SERVER, after: Job | None = None) -> Stock:
     store = Store(site.config.database_url)
     with store.transaction() as transaction:
         transaction.insert_job(job, {"git_clone": "x", "cd": ".", "input": {}, "run_cwl": "x"}, None)
@@ -71,18 +71,18 @@ def stock(site: Site, job: Job, server: Server = SERVER, after: Job | None = Non
         (Job(A, state="done"), "nothing", "leaked: belongs to no job (aaaaaaaa is done)"),
     ],
 )
-def test_what_a_server_belongs_to(site: Site, job: Job, belongs_to: str, words: str) -> None:
+def test_what_a_server_belongs_to(site: App, job: Job, belongs_to: str, words: str) -> None:
     (item,) = stock(site, job).items
     assert (item.belongs_to, item.words) == (belongs_to, words)
     assert item.is_leaked == (belongs_to in ("twin", "nothing"))
 
 
-def test_a_server_whose_job_ends_while_the_cloud_answers_is_not_leaked(site: Site) -> None:
+def test_a_server_whose_job_ends_while_the_cloud_answers_is_not_leaked(site: App) -> None:
     running = replace(BOOTING, server_id="s1", state="running")
     assert stock(site, running, after=replace(running, state="done", server_id=None)).leaked == []
 
 
-def test_a_server_of_another_deployment_is_only_counted(site: Site) -> None:
+def test_a_server_of_another_deployment_is_only_counted(site: App) -> None:
     found = stock(site, BOOTING, server=replace(SERVER, deployment="theirs"))
     assert (found.items, found.other_servers) == ((), 1)
 

@@ -15,7 +15,7 @@ import pytest
 
 from lando.workqueue import embedded as module
 from lando.workqueue.embedded import (
-    EmbeddedLetters,
+    EmbeddedDeadLetters,
     EmbeddedPublisher,
     EmbeddedQueue,
     connect,
@@ -125,21 +125,21 @@ def test_dead_letters(queue: EmbeddedQueue, publisher: EmbeddedPublisher, databa
         publisher.publish(raw)
     bad, _, worse = queue.receive(10, 0)
     queue.dead_letter([(bad, "not JSON"), (worse, "unknown type")])
-    assert [(letter.first_bytes, letter.reason) for letter in EmbeddedLetters(database).all()] == [
+    assert [(letter.first_bytes, letter.reason) for letter in EmbeddedDeadLetters(database).all()] == [
         (b"bad", "not JSON"),
         (b"worse", "unknown type"),
     ]
-    assert all(before <= letter.at <= time.time() for letter in EmbeddedLetters(database).all())
+    assert all(before <= letter.at <= time.time() for letter in EmbeddedDeadLetters(database).all())
     assert raws(waiting(database)) == [b"good"]
     queue.rewind()
     assert raws(queue.receive(10, 0)) == [b"good"]
 
 
 def test_looking_without_a_queue_makes_none(database: Path) -> None:
-    assert (waiting(database), EmbeddedLetters(database).all()) == ([], [])
+    assert (waiting(database), EmbeddedDeadLetters(database).all()) == ([], [])
     assert not database.exists()
     sqlite3.connect(database).execute("CREATE TABLE other (x)")
-    assert (waiting(database), EmbeddedLetters(database).all()) == ([], [])
+    assert (waiting(database), EmbeddedDeadLetters(database).all()) == ([], [])
 
 
 def test_looking_takes_nothing(queue: EmbeddedQueue, publisher: EmbeddedPublisher, database: Path) -> None:
@@ -305,9 +305,9 @@ def test_reader_goes_on_after_a_full_disk(
     with pytest.raises(QueueUnavailable, match="disk is full"):
         queue.dead_letter([(deliveries[0], "too large")])
     queue._connection.execute("PRAGMA max_page_count = 1000000")
-    assert EmbeddedLetters(database).all() == [] and len(waiting(database)) == 1
+    assert EmbeddedDeadLetters(database).all() == [] and len(waiting(database)) == 1
     queue.dead_letter([(deliveries[0], "too large")])
-    assert len(EmbeddedLetters(database).all()) == 1 and waiting(database) == []
+    assert len(EmbeddedDeadLetters(database).all()) == 1 and waiting(database) == []
 
 
 def test_commit_that_fails_leaves_no_transaction_open(
