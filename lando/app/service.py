@@ -124,9 +124,9 @@ class Service:
         from lando.cloud.nova import checks  # noqa: PLC0415 - only where there is one
 
         try:
-            for finding in checks.findings(self._site.openstack):
-                if finding.verdict != "ok":
-                    log.warning("%s: %s", finding.what, finding.words)
+            for result in checks.results(self._site.openstack):
+                if result.verdict != "ok":
+                    log.warning("%s: %s", result.what, result.message)
         except Exception:
             log.exception("looking at the cloud's settings failed; this is a bug in lando-fsm")
 

@@ -38,29 +38,29 @@ def command(ctx: click.Context, boot: bool) -> int:
     something is wrong; warnings do not count.
     """
     here = site(ctx)
-    worst = _tell(_findings(here))
+    worst = _tell(_check_results(here))
     if boot and not worst:
         from lando.cli import check_boot  # noqa: PLC0415 - loads the daemon
 
-        return _tell(check_boot.findings(here))
+        return _tell(check_boot.results(here))
     if boot:
         _tell([CheckResult("boot", "warning", "not tried: something else is wrong")])
     return worst
 
 
-def _tell(findings: Iterable[CheckResult]) -> int:
+def _tell(results: Iterable[CheckResult]) -> int:
     """A line each; the exit code."""
     colors = {"ok": "green", "warning": "yellow", "wrong": "red"}
     plain = False if "NO_COLOR" in os.environ else None
     worst = 0
-    for finding in findings:
-        worst = max(worst, 1 if finding.verdict == "wrong" else 0)
-        verdict = click.style(f"{finding.verdict:<8}", fg=colors[finding.verdict])
-        click.echo(f"{finding.what:<16} {verdict} {finding.words}", color=plain)
+    for result in results:
+        worst = max(worst, 1 if result.verdict == "wrong" else 0)
+        verdict = click.style(f"{result.verdict:<8}", fg=colors[result.verdict])
+        click.echo(f"{result.what:<16} {verdict} {result.message}", color=plain)
     return worst
 
 
-def _findings(here: App) -> Iterator[CheckResult]:
+def _check_results(here: App) -> Iterator[CheckResult]:
     yield CheckResult("configuration", "ok", here.config.source)
     for what, look in (
         ("state directory", _state_directory),
@@ -70,12 +70,12 @@ def _findings(here: App) -> Iterator[CheckResult]:
         ("daemon", _daemon),
         ("cloud", _cloud),
     ):
-        yield _finding(here, what, look)
+        yield _check_result(here, what, look)
     if here.config.cloud == "openstack":
         yield from _openstack(here)
         return
     for what, look in (("worker", _worker), ("git", _git), ("containers", _containers)):
-        yield _finding(here, what, look)
+        yield _check_result(here, what, look)
 
 
 def _openstack(here: App) -> Iterator[CheckResult]:
@@ -86,7 +86,7 @@ def _openstack(here: App) -> Iterator[CheckResult]:
     except LandoError as error:
         yield CheckResult("authentication", "wrong", str(error))
         return
-    yield from checks.findings(cloud)
+    yield from checks.results(cloud)
     queue = here.config.work_queue
     if queue is not None and queue.worker_host in LOOPBACK:
         yield CheckResult(
@@ -103,7 +103,7 @@ def _openstack(here: App) -> Iterator[CheckResult]:
     )
 
 
-def _finding(
+def _check_result(
     here: App, what: str, look: Callable[[App], tuple[Literal["ok", "warning"], str]]
 ) -> CheckResult:
     try:

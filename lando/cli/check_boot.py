@@ -42,7 +42,7 @@ FIRST = 1_000_000
 """The priority: somebody waits for it."""
 
 
-def findings(here: App) -> Iterator[CheckResult]:
+def results(here: App) -> Iterator[CheckResult]:
     """Boot one VM; a line for each phase, as it ends.
 
     Raises:
@@ -132,9 +132,9 @@ class _Course:
                 shown = self._views.job(self._job_id)
                 if shown is None:
                     raise LandoError(f"job {self._job_id} is not to be found any more")
-                for finding in self._news(shown.job):
+                for result in self._news(shown.job):
                     waiting.pause()
-                    yield finding
+                    yield result
                 if shown.ended:
                     return
                 waiting.show(shown)

@@ -1,4 +1,4 @@
-"""What a look at one thing that jobs need has found: a line of ``check``, or of the daemon's log."""
+"""The result of one check: a line of ``lando-fsm check``, or of the log of a daemon that starts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Verdict = Literal["ok", "warning", "wrong"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was looked at, how it is, and in words, which say what to do where it is not ok."""
+    """What was checked, the verdict, and a message that says what to do where it is not ok."""
 
     what: str
     verdict: Verdict
-    words: str
+    message: str

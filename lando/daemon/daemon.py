@@ -129,7 +129,7 @@ class Daemon:
         self._outlook = QuotaView(cloud.has_quota, max(OUTLOOK_LASTS, 3 * numbers.observe))
         self._obstacle: str | None = None
         self._blind_since: float | None = None
-        self._cloud_words = ""
+        self._cloud_reason = ""
         self._tell_of_blindness_at = 0.0
         self._cloud_news = True
         self._next_look = 0.0
@@ -139,7 +139,7 @@ class Daemon:
         self._last_turn = time.time()
         self._clock_offset = time.time() - time.monotonic()
         self._disconnected_since: float | None = None
-        self._disconnected_words = ""
+        self._disconnected_reason = ""
         self._queue_news = True
         self._listening_since: float | None = None
         self._has_read_backlog = False
@@ -206,11 +206,11 @@ class Daemon:
             log.info("%d effects are still under way; the next daemon takes them up", len(self._under_way))
         self._queue.close()
 
-    def _pause(self, words: str, trouble: int) -> None:
+    def _pause(self, reason: str, trouble: int) -> None:
         """Nothing can be written down: take nothing from the queue for a while."""
         longest = min(30.0, 0.5 * 2.0 ** min(trouble, 10))
         wait = longest * random.uniform(0.5, 1.0)  # noqa: S311
-        log.error("%s; trying again in %.1f s, nothing is lost", words, wait)
+        log.error("%s; trying again in %.1f s, nothing is lost", reason, wait)
         self._listening_since = None
         self._queue_news = True
         self._queue.rewind()
@@ -251,22 +251,22 @@ class Daemon:
             if self._listening_since is None:
                 self._listening_since = time.time()
 
-    def _note_disconnection(self, words: str) -> None:
+    def _note_disconnection(self, reason: str) -> None:
         self._listening_since = None
         if self._disconnected_since is None:
             self._disconnected_since = time.time()
-        if words != self._disconnected_words:
-            self._disconnected_words = words
+        if reason != self._disconnected_reason:
+            self._disconnected_reason = reason
             self._queue_news = True
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._disconnected_since))
-            log.error("disconnected from the work queue since %s: %s; trying again", since, words)
+            log.error("disconnected from the work queue since %s: %s; trying again", since, reason)
 
     def _note_connection(self) -> None:
         if self._disconnected_since is None:
             return
         log.info("connected to the work queue, after %.1f s", time.time() - self._disconnected_since)
         self._disconnected_since = None
-        self._disconnected_words = ""
+        self._disconnected_reason = ""
         self._queue_news = True
 
     def _notice_clock(self) -> None:
@@ -330,7 +330,7 @@ class Daemon:
         reach("before-ack")
         self._queue.ack([delivery for (delivery, _), what in results if what.disposition != "unknown"])
         reach("after-ack")
-        strays = [(delivery, what.words) for (delivery, _), what in results if what.disposition == "unknown"]
+        strays = [(delivery, what.detail) for (delivery, _), what in results if what.disposition == "unknown"]
         if strays:
             self._bury(strays)  # perhaps somebody else's: they can be requeued
 
@@ -355,8 +355,8 @@ class Daemon:
                 self._stopping = True
         elif taken.disposition not in ("taken", "unknown"):
             about = f"{message.type} {taken.job_id or ''}".strip()
-            words = f": {taken.words}" if taken.words else ""
-            log.info("%s from %s %s%s", about, whose(delivery), taken.disposition, words)
+            reason = f": {taken.detail}" if taken.detail else ""
+            log.info("%s from %s %s%s", about, whose(delivery), taken.disposition, reason)
 
     # everything else
 
@@ -408,7 +408,7 @@ class Daemon:
         if self._queue_news:
             transaction.set_fact(
                 QUEUE_FACT,
-                {"disconnected_since": self._disconnected_since, "words": self._disconnected_words},
+                {"disconnected_since": self._disconnected_since, "words": self._disconnected_reason},
             )
             self._queue_news = False
 
@@ -454,8 +454,8 @@ class Daemon:
 
     def _postpone(self, transaction: Transaction, effect: Effect, error: Exception) -> None:
         wait = self._engine.pace.back_off(effect.tries)
-        words = f"{type(error).__name__}: {error}"
-        transaction.postpone_effect(effect, time.time() + wait, effect.tries + 1, words)
+        reason = f"{type(error).__name__}: {error}"
+        transaction.postpone_effect(effect, time.time() + wait, effect.tries + 1, reason)
 
     def _begin(
         self, transaction: Transaction, operations: list[tuple[Effect, Operation]], now: float
@@ -538,27 +538,27 @@ class Daemon:
 
     def _note_sight(self, troubles: Sequence[str]) -> None:
         """Tell when the cloud begins not to answer, and when it answers again."""
-        words = "; ".join(troubles)
-        if words == self._cloud_words:
+        reason = "; ".join(troubles)
+        if reason == self._cloud_reason:
             return
         now = time.time()
-        if not words and self._blind_since is not None:
+        if not reason and self._blind_since is not None:
             log.info("the cloud answers again, after %.1f s", now - self._blind_since)
-        if words and (self._blind_since is None or now >= self._tell_of_blindness_at):
+        if reason and (self._blind_since is None or now >= self._tell_of_blindness_at):
             self._tell_of_blindness_at = now + TELL_AGAIN
-            log.error("the cloud cannot be asked: %s; trying again", words)
-        self._blind_since = (self._blind_since or now) if words else None
-        self._cloud_words = words  # which may have the id of a request in them, and differ each time
+            log.error("the cloud cannot be asked: %s; trying again", reason)
+        self._blind_since = (self._blind_since or now) if reason else None
+        self._cloud_reason = reason  # which may have the id of a request in them, and differ each time
         self._cloud_news = True
 
     def _tell_of_cloud(self, transaction: Transaction) -> None:
         """Write down, for ``status``, whether the cloud answers."""
         if self._cloud_news:
             self._cloud_news = False
-            since, words = self._blind_since, self._cloud_words
-            transaction.set_fact(CLOUD_FACT, {"unreachable_since": since, "words": words})
-            if words:
-                self._outlook.fail(words)
+            since, reason = self._blind_since, self._cloud_reason
+            transaction.set_fact(CLOUD_FACT, {"unreachable_since": since, "words": reason})
+            if reason:
+                self._outlook.fail(reason)
 
     def _take_snapshots(self, transaction: Transaction, count: int, now: float) -> list[CloudResource]:
         leaked: list[CloudResource] = []

@@ -105,10 +105,10 @@ Disposition = Literal["taken", "duplicate", "ignored", "refused", "shutdown", "u
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of a message; ``words`` say more."""
+    """What came of a message; ``detail`` says more."""
 
     disposition: Disposition
-    words: str = ""
+    detail: str = ""
     job_id: str | None = None
 
 
@@ -212,8 +212,8 @@ class Engine:
             ledger.remember_cancel(message.job, now)
             return Taken("taken", "the cancel came before its job; it is remembered", message.job)
         if job is None and message.origin == "worker":
-            words = f"no job {message.job} in this database; does another daemon serve the queue, too?"
-            return Taken("unknown", words, message.job)
+            detail = f"no job {message.job} in this database; does another daemon serve the queue, too?"
+            return Taken("unknown", detail, message.job)
         if job is None:
             return Taken("ignored", f"no such job: {message.job}", message.job)
         if message.type == "cancel_job":
@@ -289,7 +289,7 @@ class Engine:
         booting = ledger.jobs_in(("booting",))
         return any(job.server_id is None and job.entered_at >= hold.until for job in booting)
 
-    def _hold(self, ledger: Ledger, refusal: CreateWasRefused, words: str, now: float) -> None:
+    def _hold(self, ledger: Ledger, refusal: CreateWasRefused, reason: str, now: float) -> None:
         """Admit nobody for as long as the cloud says, or for a while that doubles with each vain try."""
         before = ledger.hold()
         times = 1
@@ -299,7 +299,9 @@ class Engine:
         longest = self.pace.site_longest if refusal.kind == "site" else self.pace.longest
         wait = min(longest, self.policy.hold * 2.0 ** min(times - 1, 30))
         until = now + (wait if refusal.retry_after is None else refusal.retry_after)
-        ledger.set_hold(Hold(refusal.kind, max(until, 0.0 if before is None else before.until), words, times))
+        ledger.set_hold(
+            Hold(refusal.kind, max(until, 0.0 if before is None else before.until), reason, times)
+        )
 
     # deadlines
 
@@ -433,7 +435,7 @@ class Engine:
             ledger.remove_effect(effect)  # the deletion does not wait for it
             return
         wait = self.pace.back_off(effect.tries) if trouble.retry_after is None else trouble.retry_after
-        ledger.postpone_effect(effect, now + wait, effect.tries + 1, trouble.words)
+        ledger.postpone_effect(effect, now + wait, effect.tries + 1, trouble.reason)
 
     def _conclude_create(
         self, ledger: Ledger, job: Job, effect: Effect, mark: str, result: OperationResult, now: float
@@ -452,14 +454,14 @@ class Engine:
             wait = max(self.pace.settle, self.pace.back_off(effect.tries))
             ledger.postpone_effect(effect, now + wait, effect.tries + 1, "the server is not listed (yet)")
         else:
-            words = result.words if isinstance(result, AnswerLost) else "asking again"
-            ledger.postpone_effect(effect, now, effect.tries, words)
+            reason = result.reason if isinstance(result, AnswerLost) else "asking again"
+            ledger.postpone_effect(effect, now, effect.tries, reason)
 
     def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
         if isinstance(result, Created):
             return ServerCreated(now, mark, result.server_id)
         if isinstance(result, CreateWasRefused):
-            return CreateRefused(now, mark, result.kind, result.words, result.retry_after)
+            return CreateRefused(now, mark, result.kind, result.reason, result.retry_after)
         if isinstance(result, Listed) and result.servers:
             first, *twins = sorted(result.servers)
             return ServerCreated(now, mark, first, tuple(twins))
@@ -494,7 +496,7 @@ def report_event(message: Message, now: float) -> Report:
         exit_code=body.get("exit_code"),
         outputs=body.get("outputs"),
         log_tail=body.get("log_tail") or "",
-        words=body.get("reason") or "",
+        reason=body.get("reason") or "",
     )
 
 

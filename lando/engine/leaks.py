@@ -95,11 +95,11 @@ def events(snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[tup
 
 
 def _event(job: Job, server: Server, now: float) -> Event | None:
-    words = (server.fault or f"the cloud reports {server.status}").rstrip(".")
+    reason = (server.fault or f"the cloud reports {server.status}").rstrip(".")
     if server.status == "ERROR" and job.state == "booting":
-        return BootFailed(now, server.id, words, server.lacks_room)
+        return BootFailed(now, server.id, reason, server.lacks_room)
     if server.status in ("ERROR", "SHUTOFF"):
-        return ServerLost(now, server.id, words)
+        return ServerLost(now, server.id, reason)
     if server.status == "ACTIVE" and server.address and job.server_ip is None:
         return ServerActive(now, server.id, server.address)
     return None

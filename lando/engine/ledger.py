@@ -52,7 +52,7 @@ class Hold:
 
     kind: RefusalKind
     until: float
-    words: str
+    reason: str
     times: int = 1
     """Refusals in a row."""
 
@@ -92,7 +92,7 @@ class Ledger(Protocol):
         """The effect is carried out, or there is nothing to carry out."""
         ...
 
-    def postpone_effect(self, effect: Effect, due_at: float, tries: int, words: str) -> None:
+    def postpone_effect(self, effect: Effect, due_at: float, tries: int, reason: str) -> None:
         """Carry it out later; ``words`` say why."""
         ...
 

@@ -62,7 +62,7 @@ class CreateWasRefused:
     """The cloud answered: nothing was created."""
 
     kind: RefusalKind
-    words: str
+    reason: str
     retry_after: float | None = None
 
 
@@ -70,7 +70,7 @@ class CreateWasRefused:
 class AnswerLost:
     """Nobody knows whether a server was created."""
 
-    words: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Console:
 class Trouble:
     """The call failed and changed nothing that we know of; worth trying again."""
 
-    words: str
+    reason: str
     retry_after: float | None = None
 
 

@@ -41,9 +41,9 @@ class QuotaView:
         self._room = measure(snapshot.quota, snapshot.sizes, theirs, (job.flavor for job in live))
         self._seen_at = time.monotonic()
 
-    def fail(self, words: str) -> None:
+    def fail(self, reason: str) -> None:
         """The cloud could not be looked at."""
-        self._trouble = words
+        self._trouble = reason
 
     @property
     def is_stale(self) -> bool:

@@ -51,20 +51,20 @@ def start_running(job: Job, event: Report, policy: Policy) -> Job:
 
 def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
     """Take the workflow's result."""
-    words = event.words or {"succeeded": "the workflow succeeded"}.get(event.outcome, "the workflow failed")
+    reason = event.reason or {"succeeded": "the workflow succeeded"}.get(event.outcome, "the workflow failed")
     job = replace(
         heard(job, event, policy),
         exit_code=event.exit_code,
         outputs=event.outputs,
         log_tail=event.log_tail,
     )
-    return conclude(job, event.outcome, words)
+    return conclude(job, event.outcome, reason)
 
 
-def conclude(job: Job, verdict: Outcome, words: str) -> Job:
+def conclude(job: Job, verdict: Outcome, reason: str) -> Job:
     """The attempt is over; what was not sent is withdrawn, what exists will be deleted."""
     job = create_requests.withdraw_unsent(job)
-    return replace(job, verdict=verdict, reason=words, deadline_at=None, misses=0)
+    return replace(job, verdict=verdict, reason=reason, deadline_at=None, misses=0)
 
 
 def cancel(job: Job, event: Cancel, policy: Policy) -> Job:
@@ -87,8 +87,8 @@ def give_up_running(job: Job, event: RunTimeout, policy: Policy) -> Job:
 def boot_failed(job: Job, event: BootFailed, policy: Policy) -> Job:
     """The cloud could not build the server."""
     if not event.lacks_room:
-        return conclude(job, "system_failed", f"the server could not be built: {event.words}")
-    concluded = conclude(job, "system_failed", f"the cloud has no room just now: {event.words}")
+        return conclude(job, "system_failed", f"the server could not be built: {event.reason}")
+    concluded = conclude(job, "system_failed", f"the cloud has no room just now: {event.reason}")
     return replace(concluded, misses=job.misses + 1)
 
 
@@ -119,7 +119,7 @@ def is_first_address(job: Job, event: ServerActive) -> bool:
 
 def server_lost(job: Job, event: ServerLost, policy: Policy) -> Job:
     """The server went away."""
-    return conclude(job, "system_failed", f"the server was lost: {event.words}")
+    return conclude(job, "system_failed", f"the server was lost: {event.reason}")
 
 
 def worker_lost(job: Job, event: WorkerLost, policy: Policy) -> Job:

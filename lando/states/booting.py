@@ -46,7 +46,7 @@ def fail_for_good(job: Job, event: CreateRefused, policy: Policy) -> Job:
         outcome="workflow_failed",
         misses=0,
         deadline_at=None,
-        reason=f"the cloud refuses what the job asks for: {event.words}",
+        reason=f"the cloud refuses what the job asks for: {event.reason}",
     )
 
 
@@ -75,8 +75,8 @@ def back_off(job: Job, event: CreateRefused, policy: Policy) -> Job:
 def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
     """Not the job's fault: it keeps its place, and no failure is counted."""
     job = actions.nothing_exists(job, event, policy)
-    words = f"{WAITS[event.kind]}: {event.words}"
-    return replace(job, deadline_at=None, server_name=None, reason=words)
+    reason = f"{WAITS[event.kind]}: {event.reason}"
+    return replace(job, deadline_at=None, server_name=None, reason=reason)
 
 
 ROWS = (

@@ -40,7 +40,7 @@ class Rejected(Event):
     """The start_worker message cannot be run as it stands."""
 
     name = "rejected"
-    words: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class CreateRefused(Event):
     name = "create_refused"
     mark: str
     kind: RefusalKind
-    words: str
+    reason: str
     retry_after: float | None = None
 
 
@@ -116,7 +116,7 @@ class BootFailed(Event):
 
     name = "boot_failed"
     server_id: str
-    words: str
+    reason: str
     lacks_room: bool = False
     """It had no room for it just now."""
 
@@ -127,7 +127,7 @@ class ServerLost(Event):
 
     name = "server_lost"
     server_id: str
-    words: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class WorkflowFinished(Report):
     exit_code: int | None = None
     outputs: Mapping[str, Any] | None = None
     log_tail: str = ""
-    words: str = ""
+    reason: str = ""
 
 
 EVENTS: tuple[type[Event], ...] = (

@@ -44,7 +44,7 @@ def begin_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
 
 def reject(job: Job, event: Rejected, policy: Policy) -> Job:
     """The job's own fault, final, and no retry can help."""
-    return replace(job, runnable=False, outcome="workflow_failed", reason=event.words)
+    return replace(job, runnable=False, outcome="workflow_failed", reason=event.reason)
 
 
 def cancel_unstarted(job: Job, event: Cancel, policy: Policy) -> Job:

@@ -56,9 +56,9 @@ def lacked_room(job: Job, event: object) -> bool:
 def end(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Nothing of the attempt is left; its tokens are void."""
     failed = 1 if job.verdict == "system_failed" else 0
-    words = job.reason
+    reason = job.reason
     if failed and job.attempts > 1:
-        words = f"{job.reason}; that was failure {job.failures + 1} of {job.attempts} allowed"
+        reason = f"{job.reason}; that was failure {job.failures + 1} of {job.attempts} allowed"
     return replace(
         job,
         outcome=job.verdict,
@@ -68,7 +68,7 @@ def end(job: Job, event: ServerGone, policy: Policy) -> Job:
         server_id=None,
         server_ip=None,
         floating_ip=None,
-        reason=words,
+        reason=reason,
     )
 
 

@@ -36,7 +36,7 @@ class EffectView:
     kind: str
     due_at: float
     tries: int
-    words: str
+    reason: str
 
 
 class Queries:

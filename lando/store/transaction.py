@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -45,7 +45,9 @@ def to_job(row: Row[Any]) -> Job:
 
 def to_hold(fact: Any) -> Hold | None:
     """The hold that a fact says."""
-    return None if fact is None else Hold(**fact)
+    if fact is None:
+        return None
+    return Hold(fact["kind"], fact["until"], reason=fact["words"], times=fact["times"])
 
 
 def _effect(row: Row[Any]) -> Effect:
@@ -226,12 +228,12 @@ class Transaction:
         """See ``Ledger.remove_effect``."""
         self._connection.execute(sa.delete(EFFECTS).where(EFFECTS.c.id == effect.id))
 
-    def postpone_effect(self, effect: Effect, due_at: float, tries: int, words: str) -> None:
+    def postpone_effect(self, effect: Effect, due_at: float, tries: int, reason: str) -> None:
         """See ``Ledger.postpone_effect``."""
         self._connection.execute(
             sa.update(EFFECTS)
             .where(EFFECTS.c.id == effect.id)
-            .values(due_at=due_at, tries=tries, words=words[:2000])
+            .values(due_at=due_at, tries=tries, words=reason[:2000])
         )
 
     def next_effects(self) -> list[Effect]:
@@ -364,7 +366,10 @@ class Transaction:
 
     def set_hold(self, hold: Hold | None) -> None:
         """See ``Ledger.set_hold``."""
-        self.set_fact(HOLD, None if hold is None else asdict(hold))
+        value = None
+        if hold is not None:
+            value = {"kind": hold.kind, "until": hold.until, "words": hold.reason, "times": hold.times}
+        self.set_fact(HOLD, value)
 
     def note_boot(self, seconds: float | None) -> Sequence[float]:
         """See ``Ledger.note_boot``."""

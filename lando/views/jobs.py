@@ -34,11 +34,11 @@ class Watching:
     """None where none is running."""
     disconnected_since: float | None = None
     """Epoch seconds since which it cannot hear the work queue."""
-    words: str = ""
+    reason: str = ""
     """Why it cannot."""
     blind_since: float | None = None
     """Epoch seconds since which it cannot ask the cloud."""
-    cloud_words: str = ""
+    cloud_reason: str = ""
     """Why it cannot."""
 
     @property
@@ -47,10 +47,10 @@ class Watching:
         found = []
         if self.disconnected_since is not None:
             since = rfc3339(self.disconnected_since)
-            found.append((f"disconnected from the work queue since {since}", self.words))
+            found.append((f"disconnected from the work queue since {since}", self.reason))
         if self.blind_since is not None:
             found.append(
-                (f"without an answer of the cloud since {rfc3339(self.blind_since)}", self.cloud_words)
+                (f"without an answer of the cloud since {rfc3339(self.blind_since)}", self.cloud_reason)
             )
         return found
 
@@ -375,15 +375,15 @@ def _why(view: JobView, places: _Places, daemon: Watching, leaking: bool) -> str
         why = _why_running(job)
     elif leaking and view.effect is not None:
         tries = f"{view.effect.tries} failed tries"
-        why = f"LEAKING: what it has in the cloud cannot be deleted: {view.effect.words} ({tries})"
+        why = f"LEAKING: what it has in the cloud cannot be deleted: {view.effect.reason} ({tries})"
     elif job.state == "terminating":
         why = f"{job.reason}; its server is being deleted"
     else:
         why = job.reason
     if job.state in ENDED_STATES:
         return why
-    if view.effect is not None and view.effect.kind == "attach_floating_ip" and view.effect.words:
-        why = f"{why}; it has no floating IP yet: {view.effect.words}"
+    if view.effect is not None and view.effect.kind == "attach_floating_ip" and view.effect.reason:
+        why = f"{why}; it has no floating IP yet: {view.effect.reason}"
     return f"{why}{daemon.absence}{daemon.blindness if job.state in ('booting', 'terminating') else ''}"
 
 
@@ -400,13 +400,13 @@ def _why_nobody(places: _Places) -> str:
     if hold is not None and held > 0:
         sooner = ", or when a server of ours is gone" if hold.kind == "quota" else ""
         again = f"tried again in {max(1.0, held):.0f} s{sooner}"
-        return f"nobody is admitted just now: {hold.words}; {again}"
+        return f"nobody is admitted just now: {hold.reason}; {again}"
     if places.limit is not None and places.live >= places.limit:
         return f"waits for a free place ({places.live} of {places.limit} taken)"
     if places.obstacle is not None:
         return places.obstacle
     if hold is not None:
-        return f"nobody is admitted just now: {hold.words}; being tried again, with one job"
+        return f"nobody is admitted just now: {hold.reason}; being tried again, with one job"
     return "waits for its turn"
 
 

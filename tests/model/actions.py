@@ -59,7 +59,7 @@ REFUSALS: tuple[RefusalKind, ...] = get_args(RefusalKind)
 class Action(NamedTuple):
     """One step: its words (formatted only when a story is told), the world after it, what it broke."""
 
-    words: tuple[object, ...]
+    reason: tuple[object, ...]
     world: World
     broken: Broken | None = None
 
@@ -149,8 +149,8 @@ class Actions:
                 _died(_fault(_acked(world, letter))),
             )
         else:
-            words = ("taken, and the daemon dies between commit and ack:", letter)
-            yield Action(words, _died(_fault(taken)), broken)
+            reason = ("taken, and the daemon dies between commit and ack:", letter)
+            yield Action(reason, _died(_fault(taken)), broken)
 
     def _taken(self, world: World, letter: Letter, step: Step) -> tuple[World, Broken | None]:
         """The message has its effect, and is still in the queue."""
@@ -227,20 +227,20 @@ class Actions:
                 yield self._concluded(after, flight, result)
                 continue
             operations = tuple(flight._replace(result=result) if f is flight else f for f in after.operations)
-            words = (
+            reason = (
                 "the cloud answers",
                 type(flight.operation).__name__,
                 "of job",
                 flight.effect.job_id + ":",
             )
-            yield Action((*words, told(result), note), after._replace(operations=operations))
+            yield Action((*reason, told(result), note), after._replace(operations=operations))
 
     def _concluded(self, world: World, flight: InFlight, result: OperationResult) -> Action:
         free = free_marks(world) if isinstance(result, Listed) else ()
         step = self.rules.conclude(world.books, flight.effect, flight.operation, result, free)
         rest = world._replace(operations=tuple(f for f in world.operations if f is not flight))
-        words = ("concluded:", flight.effect.kind, "of job", flight.effect.job_id, f"({told(result)})")
-        return Action(words, self._after(rest, step), step.broken)
+        reason = ("concluded:", flight.effect.kind, "of job", flight.effect.job_id, f"({told(result)})")
+        return Action(reason, self._after(rest, step), step.broken)
 
     # the cloud
 
@@ -290,9 +290,9 @@ class Actions:
             finished = _with(world, machine._replace(phase="finished"))
             for outcome in OUTCOMES if world.faults else OUTCOMES[:1]:
                 letter = Letter("workflow_finished", *about, outcome)
-                words = ("the worker in", machine.id, "sends workflow_finished", outcome)
+                reason = ("the worker in", machine.id, "sends workflow_finished", outcome)
                 after = finished if outcome == "succeeded" else _fault(finished)
-                yield Action(words, _mailed(after, letter))
+                yield Action(reason, _mailed(after, letter))
 
     def _looks(self, world: World) -> Iterator[Action]:
         if world.snapshot is not None:
@@ -307,7 +307,7 @@ class Actions:
                     _fault(world)._replace(snapshot=seen),
                 )
 
-    def _observed(self, world: World, seen: Seen, words: str) -> Action:
+    def _observed(self, world: World, seen: Seen, reason: str) -> Action:
         step = self.rules.observe(world.books, seen, world.suspected)
         leaked, suspected = step.answer
         swept = [thing for thing in (*world.machines, *sorted(world.floating)) if thing.id in leaked]
@@ -317,7 +317,7 @@ class Actions:
         after = self._after(world._replace(suspected=suspected - leaked), step)
         after = _without(after, *(each.id for each in swept))
         after = after._replace(floating=after.floating.difference(swept))
-        label = (words,) if not swept else (words, "and the sweeper deletes", *(m.id for m in swept))
+        label = (reason,) if not swept else (reason, "and the sweeper deletes", *(m.id for m in swept))
         return Action(label, after, broken)
 
     def _after(self, world: World, step: Step) -> World:

@@ -114,7 +114,7 @@ class SendsUnrecorded(WatchedEngine):
 class TakesSilenceForRefusal(WatchedEngine):
     def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
         if isinstance(result, AnswerLost):
-            return CreateRefused(now, mark, "capacity", result.words)
+            return CreateRefused(now, mark, "capacity", result.reason)
         return super()._create_event(mark, result, now)
 
 

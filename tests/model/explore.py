@@ -34,7 +34,7 @@ class Exploration:
         if self.broken is None:
             return f"{seen}; every invariant holds, and every state can end"
         steps = (f"{number:3}. {line}" for number, line in enumerate(self.story, 1))
-        return "\n".join((f"{seen}; broken: {self.broken.invariant}", *steps, f"     {self.broken.words}"))
+        return "\n".join((f"{seen}; broken: {self.broken.invariant}", *steps, f"     {self.broken.reason}"))
 
 
 @dataclass
@@ -43,25 +43,25 @@ class _Map:
 
     numbers: dict[World, int] = field(default_factory=dict)
     parents: array[int] = field(default_factory=lambda: array("l"))
-    words: list[tuple[object, ...]] = field(default_factory=list)
+    reason: list[tuple[object, ...]] = field(default_factory=list)
     sources: array[int] = field(default_factory=lambda: array("l"))
     targets: array[int] = field(default_factory=lambda: array("l"))
 
-    def add(self, world: World, parent: int, words: tuple[object, ...]) -> tuple[int, bool]:
+    def add(self, world: World, parent: int, reason: tuple[object, ...]) -> tuple[int, bool]:
         """The number of a world, and whether it is new."""
         number = self.numbers.setdefault(world, len(self.parents))
         if number < len(self.parents):
             return number, False
         self.parents.append(parent)
-        self.words.append(words)
+        self.reason.append(reason)
         return number, True
 
     def story(self, number: int, *last: tuple[object, ...]) -> tuple[str, ...]:
         lines = list(reversed(last))
         while number > 0:
-            lines.append(self.words[number])
+            lines.append(self.reason[number])
             number = self.parents[number]
-        return tuple(" ".join(str(word) for word in words if word != "") for words in reversed(lines))
+        return tuple(" ".join(str(word) for word in reason if word != "") for reason in reversed(lines))
 
 
 def explore(scenario: Scenario, variant: Variant = SHIPPED) -> Exploration:
@@ -97,14 +97,14 @@ def _visit(seen: _Map, actions: Actions, first: World) -> tuple[Broken, tuple[st
         following = []
         for number, world in frontier:
             for action in actions.of(world):
-                target, new = seen.add(action.world, number, action.words)
+                target, new = seen.add(action.world, number, action.reason)
                 seen.sources.append(number)
                 seen.targets.append(target)
                 broken = action.broken
                 if new and broken is None:
                     broken = invariants.broken_in(action.world, actions.rules)
                 if broken is not None:
-                    return broken, seen.story(number, action.words)
+                    return broken, seen.story(number, action.reason)
                 if new:
                     following.append((target, action.world))
         frontier = following

@@ -83,8 +83,8 @@ def _left_behind(world: World, job: Job) -> Iterator[Broken]:
 
     floating = [each.id for each in world.floating if each.job == job.id and not (each.stray or each.late)]
     if floating:
-        words = f"job {job.id} is {job.state}, and {floating[0]} exists"
-        yield Broken("no floating IP is left behind", words)
+        reason = f"job {job.id} is {job.state}, and {floating[0]} exists"
+        yield Broken("no floating IP is left behind", reason)
 
 
 def create_may_be_sent(world: World, job: Job) -> Broken | None:

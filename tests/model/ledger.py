@@ -75,7 +75,7 @@ class MemoryLedger:
     def remove_effect(self, effect: Effect) -> None:
         self._effects.pop(effect.id, None)
 
-    def postpone_effect(self, effect: Effect, due_at: float, tries: int, words: str) -> None:
+    def postpone_effect(self, effect: Effect, due_at: float, tries: int, reason: str) -> None:
         if effect.id in self._effects:
             self._effects[effect.id] = replace(effect, due_at=due_at, tries=tries)
 

@@ -43,7 +43,7 @@ class Broken(NamedTuple):
     """An invariant that does not hold: its name, and what is wrong."""
 
     invariant: str
-    words: str
+    reason: str
 
 
 class Step(NamedTuple):

@@ -49,8 +49,8 @@ class Letter(NamedTuple):
     """Tells messages of the same content apart: those with different ids."""
 
     def __str__(self) -> str:
-        words = (self.type, self.job or self.vm_name, self.outcome, self.mark and f"(of {self.mark})")
-        return " ".join(word for word in words if word) + (f", asked again (#{self.copy})" * bool(self.copy))
+        reason = (self.type, self.job or self.vm_name, self.outcome, self.mark and f"(of {self.mark})")
+        return " ".join(word for word in reason if word) + (f", asked again (#{self.copy})" * bool(self.copy))
 
 
 @cache
@@ -267,11 +267,11 @@ def told(thing: OperationResult) -> str:
         return f"refused ({thing.kind})"
     if isinstance(thing, Listed):
         return f"listed: {', '.join(thing.servers) or 'none'}"
-    words: dict[type, str] = {
+    reason: dict[type, str] = {
         Attached: "attached",
         AnswerLost: "answer lost",
         Console: "console",
         Gone: "gone",
         StillThere: "still there",
     }
-    return words.get(type(thing), "trouble")
+    return reason.get(type(thing), "trouble")

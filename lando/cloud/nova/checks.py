@@ -198,19 +198,19 @@ CHECKS: dict[str, Callable[[NovaCloud], str]] = {
 """In the order in which they make sense."""
 
 
-def findings(cloud: NovaCloud) -> Iterator[CheckResult]:
+def results(cloud: NovaCloud) -> Iterator[CheckResult]:
     """Look at everything. Without authentication all others would only fail in the same way."""
     first, *others = CHECKS
-    login = _finding(cloud, first)
+    login = _check_result(cloud, first)
     yield login
     if login.verdict == "wrong":
         yield CheckResult("not looked at", "warning", f"without authentication: {', '.join(others)}")
         return
     for what in others:
-        yield _finding(cloud, what)
+        yield _check_result(cloud, what)
 
 
-def _finding(cloud: NovaCloud, what: str) -> CheckResult:
+def _check_result(cloud: NovaCloud, what: str) -> CheckResult:
     try:
         return CheckResult(what, "ok", CHECKS[what](cloud))
     except Doubtful as doubt:

@@ -243,7 +243,7 @@ def test_a_retry_of_an_unknown_job_is_ignored(site: App) -> None:
 def test_a_report_about_an_unknown_job_is_perhaps_somebody_elses(site: App) -> None:
     taken = site.take("worker_progress", "nobody", attempt=1, token="t", seq=1)
     assert taken.disposition == "unknown"
-    assert "does another daemon serve the queue" in taken.words
+    assert "does another daemon serve the queue" in taken.detail
 
 
 def test_a_report_that_is_ignored_leaves_no_row(site: App) -> None:
@@ -375,7 +375,7 @@ def test_each_vain_try_holds_admission_longer(site: App) -> None:
         assert site.admit() == ["a"]
         site.conclude(CreateWasRefused("site", "no image named lando"))
         hold = site.hold()
-        assert hold is not None and "no image named lando" in hold.words
+        assert hold is not None and "no image named lando" in hold.reason
         waits.append(hold.until - site.now)
         site.now = hold.until
     assert waits == [min(PACE.site_longest, POLICY.hold * 2**n) for n in range(6)]

@@ -344,14 +344,14 @@ def test_observations_of_other_servers_are_ignored(state: State, event: Event) -
 
 
 @pytest.mark.parametrize(
-    ("event", "verdict", "words"),
+    ("event", "verdict", "reason"),
     [
         (BootTimeout(NOW), "system_failed", "100 s (boot_timeout)"),
         (BootFailed(NOW, "server-1", "No valid host"), "system_failed", "No valid host"),
         (ServerLost(NOW, "server-1", "deleted"), "system_failed", "deleted"),
         (Cancel(NOW), "canceled", "canceled"),
         (
-            WorkflowFinished(NOW, 1, "token-1", 1, outcome="workflow_failed", words="exit 1"),
+            WorkflowFinished(NOW, 1, "token-1", 1, outcome="workflow_failed", reason="exit 1"),
             "workflow_failed",
             "exit 1",
         ),
@@ -359,10 +359,10 @@ def test_observations_of_other_servers_are_ignored(state: State, event: Event) -
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_how_an_attempt_ends(event: Event, verdict: str, words: str) -> None:
+def test_how_an_attempt_ends(event: Event, verdict: str, reason: str) -> None:
     job = fired(job_in("booting", deadline_at=NOW), event).job
     assert (job.state, job.verdict, job.outcome, job.deadline_at) == ("terminating", verdict, None, None)
-    assert words in job.reason
+    assert reason in job.reason
 
 
 def test_a_run_timeout_is_the_workflows_own_failure() -> None:

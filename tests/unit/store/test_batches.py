@@ -35,8 +35,8 @@ class Statements:
     def _note(self, _: object, __: object, text: str, *___: object) -> None:
         self.texts.append(text)
 
-    def count(self, words: str) -> int:
-        return sum(words in text for text in self.texts)
+    def count(self, reason: str) -> int:
+        return sum(reason in text for text in self.texts)
 
 
 def start(transaction: Transaction, job_id: str) -> Job:

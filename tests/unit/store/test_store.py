@@ -198,7 +198,7 @@ def test_effects_of_a_job_wait_for_each_other_and_deletion_goes_last(store: Stor
         ("delete_twins", 9.0, 3),
     ]
     with store.reading() as queries:
-        shown = {view.job.id: view.effect and view.effect.words for view in queries.jobs()}
+        shown = {view.job.id: view.effect and view.effect.reason for view in queries.jobs()}
     assert shown == {A: "", B: "not now"}
 
 
@@ -382,8 +382,8 @@ def test_a_newer_schema_is_refused_and_left_alone(store: Store, path: Path) -> N
     insert(store, Job(A))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    words = rf"its schema \(9999\) is newer than this lando-fsm knows \({HEAD}\)"
-    with pytest.raises(UsageError, match=words):
+    reason = rf"its schema \(9999\) is newer than this lando-fsm knows \({HEAD}\)"
+    with pytest.raises(UsageError, match=reason):
         Store(f"sqlite:///{path}")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
