@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lando import backoff
 from lando.states import create_requests
 from lando.states.events import (
     BootFailed,
@@ -94,7 +95,7 @@ def boot_failed(job: Job, event: BootFailed, policy: Policy) -> Job:
 
 def room_wait(misses: int, policy: Policy) -> float:
     """Seconds until a job for whose server there was no room is admitted again; ``misses`` in a row."""
-    return min(policy.hold_longest, policy.hold * 2.0 ** min(misses - 1, 30))
+    return backoff.delay(misses, policy.hold, policy.hold_longest)
 
 
 def note_address(job: Job, event: ServerActive, policy: Policy) -> Job:

@@ -5,6 +5,7 @@ The only way out of owning a server: the job leaves when the create is resolved 
 
 from __future__ import annotations
 
+from lando import backoff
 from lando.states import actions, create_requests
 from lando.states.events import ServerGone, WorkflowFinished
 from lando.states.job import Job
@@ -74,7 +75,7 @@ def end(job: Job, event: ServerGone, policy: Policy) -> Job:
 
 def try_again(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Back to the queue, after a back-off that doubles with each failure."""
-    wait = min(policy.retry_longest, policy.retry_first * 2.0**job.failures)
+    wait = backoff.delay(job.failures + 1, policy.retry_first, policy.retry_longest)
     return replace(
         end(job, event, policy),
         outcome=None,
