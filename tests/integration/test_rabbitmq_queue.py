@@ -1087,12 +1087,12 @@ def test_what_is_declared(least_privilege: VirtualHost, read: Read, queue_type: 
     assert {name: row[:2] for name, row in found.items()} == {
         "lando": [kind, "true"],
         "lando.dead-letters": [kind, "true"],
-        "lando.daemon.daemon": ["classic", "false"],
+        "lando.daemon": ["classic", "false"],
     }
     assert {name: row[2] == "true" for name, row in found.items()} == {
         "lando": False,
         "lando.dead-letters": False,
-        "lando.daemon.daemon": True,
+        "lando.daemon": True,
     }
     assert '"x-dead-letter-exchange","lando.dead-letters"' in found["lando"][3]
     for queue in ("lando", "lando.dead-letters"):
