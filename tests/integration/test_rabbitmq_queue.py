@@ -298,13 +298,13 @@ READER = """
 import resource, sys
 from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
-from lando.secrets import Secret
+from lando.redaction import Secret
 
 host, port, virtual_host, name, account, password, count = sys.argv[1:]
 broker = Broker(host, int(port), virtual_host, account, Secret(password))
-queue = RabbitMQQueue(broker, Names(name), "classic")
+queue = RabbitMQQueue(broker, QueueNames(name), "classic")
 taken, most = 0, 0
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 while taken < int(count):
@@ -445,13 +445,13 @@ def test_not_up_to_date_while_acks_are_answered_by_more_messages(
 WRITER = """
 import mmap, random, struct, sys, time
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
 from lando.workqueue.rabbitmq.publisher import Outgoing
-from lando.secrets import Secret
+from lando.redaction import Secret
 
 host, port, virtual_host, name, account, password, count, board = sys.argv[1:]
-names = Names(name)
+names = QueueNames(name)
 broker = Broker(host, int(port), virtual_host, account, Secret(password))
 publisher = RabbitMQPublisher(broker, names.commands, names.queue)
 dice = random.Random(1)
@@ -547,12 +547,12 @@ HOLDER = """
 import sys, time
 from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq import Names
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
-from lando.secrets import Secret
+from lando.redaction import Secret
 
 host, port, virtual_host, name, account, password = sys.argv[1:]
-queue = RabbitMQQueue(Broker(host, int(port), virtual_host, account, Secret(password)), Names(name))
+queue = RabbitMQQueue(Broker(host, int(port), virtual_host, account, Secret(password)), QueueNames(name))
 while not queue.receive(1, 1.0):
     pass
 print("holds", flush=True)
