@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from lando.cloud.interface import Cloud, CloudError, Server
+from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
 from lando.daemon.effects import Effects
 from lando.daemon.pool import Pool
 from lando.engine import leaks
 from lando.engine.engine import Admission, Engine, Taken
-from lando.engine.leaks import CloudResource, CloudSnapshot, SnapshotRequest, Sweeper
+from lando.engine.leaks import CloudResource, Sweeper
 from lando.engine.ledger import Effect, StateChange
 from lando.engine.operations import DeleteServers, Operation, OperationResult
 from lando.engine.outlook import QuotaView
@@ -523,7 +524,7 @@ class Daemon:
 
     def _look(self, wanted: SnapshotRequest) -> None:
         try:
-            snapshot = leaks.look(self._cloud, wanted)
+            snapshot = take_snapshot(self._cloud, wanted)
             self._note_sight(snapshot.troubles)
             self._sightings.append(snapshot)
             self._queue.wake()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 
-from lando.engine.leaks import CloudSnapshot, Ownership
+from lando.cloud.snapshot import CloudSnapshot
+from lando.engine.leaks import Ownership
 from lando.engine.quota import QuotaHeadroom, measure
 from lando.states.job import LIVE_STATES, Job
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from lando.app.app import App
 from lando.cloud.interface import FloatingIp, Quota, Server, Share
-from lando.engine.leaks import CloudResource, CloudSnapshot, Ownership, SnapshotRequest, look
+from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
+from lando.engine.leaks import CloudResource, Ownership
 from lando.errors import LandoError
 from lando.states.job import LIVE_STATES, Job
 from lando.store.store import DEPLOYMENT_FACT, Swept
@@ -169,7 +170,9 @@ def take_stock(site: App, views: Views) -> Stock:
     """
     cloud = site.cloud
     before = read_books(site, views)
-    snapshot = look(cloud, SnapshotRequest(flavors=() if cloud.has_quota else None, floating_ips=True))
+    snapshot = take_snapshot(
+        cloud, SnapshotRequest(flavors=() if cloud.has_quota else None, floating_ips=True)
+    )
     mark = before.deployment
     servers = [each for each in snapshot.servers if mark is not None and each.deployment == mark]
     floating_ips = [

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lando.engine.leaks import CloudResource, CloudSnapshot, Sweeper
+from lando.cloud.snapshot import CloudSnapshot
+from lando.engine.leaks import CloudResource, Sweeper
 from lando.engine.ledger import Effect, Ledger
 from lando.engine.operations import AnswerLost, DeleteServers, Operation, OperationResult, SendCreate, Trouble
 from lando.states import actions, create_requests, terminating

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from lando.cloud.interface import FloatingIp, Server, ServerStatus
+from lando.cloud.snapshot import CloudSnapshot
 from lando.engine import leaks
 from lando.engine.engine import Engine, Pace
-from lando.engine.leaks import CloudResource, CloudSnapshot, Sweeper
+from lando.engine.leaks import CloudResource, Sweeper
 from lando.engine.ledger import Effect, Ledger
 from lando.engine.operations import Operation, OperationResult, SendCreate
 from lando.errors import UsageError

@@ -19,9 +19,9 @@ from lando.app.app import MAX_AUTHORITIES
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
 from lando.cloud.interface import Server
+from lando.cloud.snapshot import CloudSnapshot
 from lando.config import job_file
 from lando.config import site_config as config
-from lando.engine.leaks import CloudSnapshot
 from lando.engine.ledger import StateChange
 from lando.states import job
 from lando.views import inventory

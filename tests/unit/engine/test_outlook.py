@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.emptycloud import EmptyCloud
 from lando.cloud.interface import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
-from lando.engine import leaks
-from lando.engine.leaks import CloudSnapshot, Ownership, SnapshotRequest, Sweeper
+from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
+from lando.engine.leaks import Ownership, Sweeper
 from lando.engine.outlook import QuotaView
 from lando.states.job import CreateRequest, Job
 
@@ -96,21 +96,21 @@ class Tight(EmptyCloud):
 
 
 def test_what_is_not_asked_for_is_not_seen() -> None:
-    snapshot = leaks.look(Tight(), SnapshotRequest())
+    snapshot = take_snapshot(Tight(), SnapshotRequest())
     assert (snapshot.quota, snapshot.floating_ips, snapshot.troubles) == (None, None, ())
 
 
 def test_what_cannot_be_had_is_told_and_takes_nothing_else_away() -> None:
     cloud = Tight()
     cloud.floating_ips = Pool(True)
-    snapshot = leaks.look(cloud, SnapshotRequest((), {None}, floating_ips=True))
+    snapshot = take_snapshot(cloud, SnapshotRequest((), {None}, floating_ips=True))
     assert snapshot == CloudSnapshot((), troubles=("no limits", "no Neutron"))
 
 
 def test_floating_ips_that_nobody_wants_are_no_trouble() -> None:
     cloud = EmptyCloud()
     cloud.floating_ips = Pool(False)
-    assert leaks.look(cloud, SnapshotRequest(floating_ips=True)).troubles == ()
+    assert take_snapshot(cloud, SnapshotRequest(floating_ips=True)).troubles == ()
 
 
 def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
@@ -120,7 +120,7 @@ def test_a_flavor_that_is_not_there_is_left_to_its_jobs_create() -> None:
                 raise Refused("no such flavor", "job")
             return SMALL
 
-    snapshot = leaks.look(Picky(), SnapshotRequest((), {None, "m9.huge"}))
+    snapshot = take_snapshot(Picky(), SnapshotRequest((), {None, "m9.huge"}))
     assert snapshot.sizes == {None: SMALL, "m9.huge": Size(servers=1)}
     assert snapshot.troubles == ()
 

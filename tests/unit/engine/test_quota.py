@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lando.cloud.interface import Quota, Server, Share, Size
-from lando.engine.leaks import CloudSnapshot
+from lando.cloud.snapshot import CloudSnapshot
 from lando.engine.outlook import QuotaView
 from lando.states.job import CreateRequest, Job
 
