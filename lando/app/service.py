@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import threading
 from collections.abc import Callable
 
 from lando.app.app import App, new_secret
 from lando.cloud.interface import ServerRequest
-from lando.daemon.daemon import Daemon, Numbers
+from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
 from lando.engine import boot_times
-from lando.engine.engine import Engine, Pace
+from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
 from lando.engine.operations import SendCreate
+from lando.engine.pace import Pace
 from lando.errors import UsageError
 from lando.state_dir import DaemonLock
 from lando.states.table import Policy
@@ -100,7 +99,9 @@ class Service:
             engine,
             Effects(cloud, deployment, self._server_request),
             Sweeper(deployment, times.grace),
-            Numbers(config.max_workers or 1_000_000, times.observe, times.grace),
+            max_workers=config.max_workers or 1_000_000,
+            observe=times.observe,
+            grace=times.grace,
         )
 
     def _learned_boot_timeout(self) -> float:
@@ -133,11 +134,3 @@ class Service:
     def close(self) -> None:
         """Let go of everything; the next daemon may begin."""
         self._resources.close()
-
-
-def notify_ready() -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.sendto(b"READY=1", address.replace("@", "\0", 1) if address[0] == "@" else address)

@@ -23,7 +23,7 @@ from lando.cli.submit import publish
 from lando.cloud.check_result import CheckResult
 from lando.cloud.interface import CloudError
 from lando.engine import boot_times
-from lando.engine.leaks import CloudResource, described
+from lando.engine.ownership import CloudResource, described
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.states.job import Job, JobSpec

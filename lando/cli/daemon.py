@@ -8,8 +8,9 @@ import signal
 
 import click
 
-from lando.app.service import Service, notify_ready
+from lando.app.service import Service
 from lando.cli.common import site
+from lando.daemon.systemd import notify_ready
 
 log = logging.getLogger("lando")
 

@@ -11,7 +11,8 @@ from lando.app.app import App
 from lando.cli.common import dump, note, site
 from lando.cli.formatting import aligned, duration, printable
 from lando.cloud.interface import Cloud, CloudError
-from lando.engine.leaks import CloudResource, Sweeper, delete, described, kind_of
+from lando.engine.leaks import Sweeper, delete
+from lando.engine.ownership import CloudResource, described, kind_of
 from lando.errors import UsageError
 from lando.store.store import Store
 from lando.views.inventory import Item, Stock, require_database, take_stock

@@ -1,28 +1,49 @@
-"""A few threads that carry out tasks; unlike the standard library's, they keep no process from ending."""
+"""A few threads that call the cloud, and return what came of it to the one thread that owns all state.
+
+The standard library's executor would keep the process from ending while a call hangs; these threads do not.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
+
+R = TypeVar("R")
 
 
-class Pool:
-    """``size`` daemon threads, started when first needed."""
+class Pool(Generic[R]):
+    """Carries out calls. All methods are called by one thread.
 
-    def __init__(self, size: int) -> None:
+    Args:
+        size: threads; each is started when it is first needed.
+        wake: called by a thread when there is a result to collect.
+    """
+
+    def __init__(self, size: int, wake: Callable[[], None]) -> None:
         self._size = size
-        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._wake = wake
+        self._calls: queue.SimpleQueue[Callable[[], R]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[R] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def submit(self, call: Callable[[], None]) -> None:
-        """Carry it out soon. The call handles its own errors."""
-        self._work.put(call)
+    def submit(self, call: Callable[[], R]) -> None:
+        """Carry it out soon. It touches no state of others and does not raise: an error is a result, too."""
+        self._calls.put(call)
         if len(self._threads) < self._size:
-            thread = threading.Thread(target=self._run, name=f"effects-{len(self._threads)}", daemon=True)
+            thread = threading.Thread(target=self._run, name=f"cloud-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
+    def collect(self) -> list[R]:
+        """The results since the last time."""
+        results = []
+        while not self._results.empty():
+            results.append(self._results.get())
+        return results
+
     def _run(self) -> None:
         while True:
-            self._work.get()()
+            self._results.put(self._calls.get()())
+            self._wake()

@@ -1,12 +1,11 @@
-"""What the engine reads and writes: one transaction over all that is persisted, as an interface.
+"""What the engine reads and writes: one transaction over all persistent state, as an interface.
 
-The store implements it over SQL, and the model exploration in the tests over memory, so that what is
-explored is what runs.
+The store implements it in SQL, and the exploration in the tests in memory: both run the same engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ from lando.states.table import EffectKind
 
 @dataclass(frozen=True)
 class Effect:
-    """A row of the outbox. Effects of a job run singly, in order, and its server's deletion goes last."""
+    """A row of the outbox: something to do in the cloud. Effects of a job run one at a time, in order."""
 
     id: int
     job_id: str
@@ -28,7 +27,7 @@ class Effect:
 
 
 def rank(kind: EffectKind) -> int:
-    """Effects of a job run by rank, and of one rank as they were ordered: its server's deletion goes last."""
+    """Effects of a job run by rank, then by id: the deletion of its server is the last."""
     return 1 if kind == "delete_server" else 0
 
 
@@ -47,8 +46,8 @@ class StateChange:
 
 @dataclass(frozen=True)
 class Hold:
-    """The cloud refused a create for what the next job would meet, too: nobody is admitted for a while, and
-    then one job at a time, until a server was created."""
+    """The cloud refused a create for a reason that other jobs would meet, too: no job is admitted until
+    ``until``, then one at a time, until the cloud accepts a create."""
 
     kind: RefusalKind
     until: float
@@ -58,10 +57,10 @@ class Hold:
 
 
 class Ledger(Protocol):
-    """One transaction over all that is persisted."""
+    """One transaction over all persistent state."""
 
     def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
-        """These messages and jobs are about to be asked for; a store may read them all at once."""
+        """These messages and jobs will be read next; a store may read them all at once."""
         ...
 
     def job(self, job_id: str) -> Job | None:
@@ -89,11 +88,11 @@ class Ledger(Protocol):
         ...
 
     def remove_effect(self, effect: Effect) -> None:
-        """The effect is carried out, or there is nothing to carry out."""
+        """The effect was carried out, or there is nothing to carry out."""
         ...
 
     def postpone_effect(self, effect: Effect, due_at: float, tries: int, reason: str) -> None:
-        """Carry it out later; ``words`` say why."""
+        """Carry it out later; ``reason`` says why."""
         ...
 
     def is_processed(self, message_id: str) -> bool:
@@ -101,7 +100,7 @@ class Ledger(Protocol):
         ...
 
     def mark_processed(self, message_id: str, at: float) -> None:
-        """From now on the message has had its effect."""
+        """Record that the message has had its effect."""
         ...
 
     def remember_cancel(self, job_id: str, at: float) -> None:
@@ -136,14 +135,25 @@ class Ledger(Protocol):
         """All jobs in these states."""
         ...
 
-    def note_boot(self, seconds: float | None) -> Sequence[float]:
-        """Another server took so long to boot, or (None) too long; answers ``boottimes.remembered``."""
+    def boots(self) -> Sequence[float]:
+        """How many seconds the last boots took, the oldest first."""
+        ...
+
+    def set_boots(self, seconds: Sequence[float]) -> None:
+        """Replace what ``boots`` returns."""
         ...
 
     def hold(self) -> Hold | None:
-        """Why nobody, or one job at a time, is admitted."""
+        """Why no job, or one at a time, is admitted; None: jobs are admitted as usual."""
         ...
 
     def set_hold(self, hold: Hold | None) -> None:
-        """From now on this is so."""
+        """Replace what ``hold`` returns."""
         ...
+
+
+def make_due(ledger: Ledger, effects: Iterable[Effect], now: float) -> None:
+    """Carry these effects out now instead of later."""
+    for effect in effects:
+        if effect.due_at > now:
+            ledger.postpone_effect(effect, now, effect.tries, "")

@@ -1,42 +1,46 @@
-"""What the project's quota has room for: reckoned before a create is sent, so that none need be refused.
+"""What the project's quota leaves: calculated before a create is sent, so that the cloud need not refuse it.
 
-What we take ourselves is counted by our own books, where a server counts from its job's admission until it
-is known to be gone. Only what others take is the cloud's to say. So neither creates under way nor a cloud
-that is slow to count them lead to more servers than the quota allows.
+Our own servers are counted in our database, each from its job's admission until it is known to be gone. Only
+what others use is taken from the cloud. So creates in progress, or a cloud that counts them late, never lead
+to more servers than the quota allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lando.cloud.interface import Quota, Server, Size
+from lando.cloud.snapshot import CloudSnapshot
+from lando.engine.ownership import Ownership
+from lando.states.job import LIVE_STATES, Job
 
 ONE = Size(servers=1)
 
 
 @dataclass(frozen=True)
 class QuotaHeadroom:
-    """The quota, what others take of it, and what servers of ours take, by flavor (None: the default one).
+    """The quota, what others use of it, and how much a server of each flavor uses (None: the default flavor).
 
-    A flavor that is not among the sizes was not asked for yet.
+    A flavor that is not among the sizes was not read yet.
     """
 
     quota: Quota
     others: Size
     sizes: Mapping[str | None, Size]
 
-    def lacks(self, ours: Mapping[str | None, int], flavor: str | None) -> str | None:
-        """What a server of this flavor would have to wait for; None: there is room.
+    def shortage(self, ours: Mapping[str | None, int], flavor: str | None) -> str | None:
+        """What a server of this flavor has to wait for; None: nothing.
 
-        One that is larger than the whole quota need not wait: the cloud is to refuse it, in its own words.
+        One that is larger than the whole quota does not wait: the cloud refuses it, and its message says why.
 
         Args:
-            ours: how many servers of ours there are, or may be, by flavor.
-            flavor: of the next one.
+            ours: how many servers of ours exist, or may exist, by flavor.
+            flavor: the flavor of the next one.
         """
         if not self.sizes.keys() >= {flavor, *ours}:
-            return "the cloud is being asked how large a server it takes"
+            return "the size of its flavor is being read"
         wanted = self.sizes[flavor]
         taken = self.others
         for each, count in ours.items():
@@ -47,30 +51,30 @@ class QuotaHeadroom:
     def _shortages(self, wanted: Size, taken: Size) -> Iterator[str]:
         quota, others = self.quota, self.others
         for what, limit, need, used, foreign in (
-            ("servers", quota.servers.limit, wanted.servers, taken.servers, others.servers),
+            ("VMs", quota.servers.limit, wanted.servers, taken.servers, others.servers),
             ("cores", quota.cores.limit, wanted.cores, taken.cores, others.cores),
             ("MiB of RAM", quota.ram.limit, wanted.ram, taken.ram, others.ram),
         ):
             if limit is not None and need <= limit < used + need:
                 by_others = f", {foreign:,} of them by others" if foreign else ""
-                takes = "" if what == "servers" else f", and its server takes {need:,}"
-                yield f"{used:,} of {limit:,} {what} are taken{by_others}{takes}"
+                needs = "" if what == "VMs" else f", and this job needs {need:,}"
+                yield f"{used:,} of {limit:,} {what} are in use{by_others}{needs}"
 
 
 def measure(
     quota: Quota, sizes: Mapping[str | None, Size], theirs: Iterable[Server], ours: Iterable[str | None]
 ) -> QuotaHeadroom:
-    """The room there is.
+    """What the quota leaves now.
 
-    The cloud need not count just what it lists: Nova counts a server a moment after it has listed it, and
-    some are created or deleted between the two. So all of ours is taken to be counted, and what is more than
-    that is certainly theirs, listed or not.
+    Nova's count and its list may differ: it counts a server a moment after it lists it, and servers are
+    created and deleted between the two calls. So all of ours are assumed to be counted; whatever is counted
+    beyond that is used by others, listed or not.
 
     Args:
-        quota: as the cloud says.
-        sizes: what servers of ours take, by flavor.
-        theirs: the servers listed that are not ours.
-        ours: the flavors of those that are, or may be, listed or not.
+        quota: the limits and what the cloud counts.
+        sizes: how much a server of each flavor uses.
+        theirs: the listed servers that are not ours.
+        ours: the flavors of our servers that exist or may exist, listed or not.
     """
     listed = sum((server.size for server in theirs), Size())
     taken = sum((sizes.get(flavor, ONE) for flavor in ours), Size())
@@ -80,3 +84,63 @@ def measure(
         max(listed.ram, quota.ram.used - taken.ram),
     )
     return QuotaHeadroom(quota, others, sizes)
+
+
+class QuotaView:
+    """What the daemon last saw of the project's quota. One thread uses it, and it does not outlive the
+    process.
+
+    Args:
+        has_quota: whether the cloud limits what a project may have.
+        valid_for: seconds for which what was seen may be used.
+    """
+
+    def __init__(self, has_quota: bool, valid_for: float) -> None:
+        self._has_quota = has_quota
+        self._valid_for = valid_for
+        self._headroom: QuotaHeadroom | None = None
+        self._seen_at = 0.0
+        self._trouble = ""
+
+    def update(self, snapshot: CloudSnapshot, jobs: Iterable[Job]) -> None:
+        """Take another snapshot.
+
+        Args:
+            snapshot: what the cloud showed.
+            jobs: every job that may own a server.
+        """
+        self._trouble = "; ".join(snapshot.troubles)
+        if snapshot.quota is None:
+            return
+        live = [job for job in jobs if job.state in LIVE_STATES]
+        ownership = Ownership.of(live)
+        theirs = (server for server in snapshot.servers if ownership.owner(server) is None)
+        self._headroom = measure(snapshot.quota, snapshot.sizes, theirs, (job.flavor for job in live))
+        self._seen_at = time.monotonic()
+
+    def fail(self, reason: str) -> None:
+        """The cloud could not be read."""
+        self._trouble = reason
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether no job can be admitted by what was seen: nothing yet, or too long ago."""
+        return self._has_quota and (
+            self._headroom is None or time.monotonic() - self._seen_at > self._valid_for
+        )
+
+    def covers(self, flavors: Collection[str | None]) -> bool:
+        """Whether jobs of these flavors can be admitted by what was seen."""
+        return not self.is_stale and (self._headroom is None or self._headroom.sizes.keys() >= set(flavors))
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why no job can be admitted, if so: a cloud that cannot be read would not take a create, either."""
+        if self._trouble:
+            return f"no job is started: the cloud does not answer: {self._trouble}"
+        return "the project's quota is being read" if self.is_stale else None
+
+    @property
+    def headroom(self) -> QuotaHeadroom | None:
+        """What the quota leaves; None where there is none."""
+        return self._headroom

@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from lando.engine.ledger import Hold, StateChange
+from lando.engine.ownership import ResourceKind
 from lando.states.job import LIVE_STATES, Job
+from lando.store.facts import BOOTS_FACT, HOLD_FACT, SWEPT_FACT, to_hold
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
-from lando.store.transaction import BOOTS, HOLD, JOB_COLUMNS, SWEPT_FACT, Swept, to_hold, to_job
+from lando.store.transaction import JOB_COLUMNS, to_job
 
 
 @dataclass(frozen=True)
@@ -121,14 +123,14 @@ class Queries:
         text = self._connection.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
         return None if text is None else json.loads(text)
 
-    def swept(self) -> dict[Swept, int]:
+    def swept(self) -> dict[ResourceKind, int]:
         """How much that had leaked was deleted."""
         return {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
 
     def recent_boots(self) -> list[float]:
         """How many seconds the last boots took, the oldest first."""
-        return [float(seconds) for seconds in self.fact(BOOTS) or ()]
+        return [float(seconds) for seconds in self.fact(BOOTS_FACT) or ()]
 
     def hold(self) -> Hold | None:
         """See ``Ledger.hold``."""
-        return to_hold(self.fact(HOLD))
+        return to_hold(self.fact(HOLD_FACT))

@@ -9,36 +9,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from lando.store.database import HEAD, StoreUnavailable, connect, errors, schema_version
-from lando.store.pending import StaleRecord
-from lando.store.queries import EffectView, JobView, Queries
-from lando.store.transaction import SWEPT_FACT, Swept, Transaction
-
-__all__ = [
-    "CLOUD_FACT",
-    "DEPLOYMENT_FACT",
-    "HEAD",
-    "QUEUE_FACT",
-    "ROOM_FACT",
-    "SWEPT_FACT",
-    "EffectView",
-    "JobView",
-    "Queries",
-    "StaleRecord",
-    "Store",
-    "StoreUnavailable",
-    "Swept",
-    "Transaction",
-    "schema_version",
-]
-
-DEPLOYMENT_FACT = "deployment"
-"""The fact that is our servers' mark, where the configuration has none."""
-QUEUE_FACT = "queue"
-CLOUD_FACT = "cloud"
-"""The facts that tell since when the daemon cannot hear the work queue, or see the cloud, and why."""
-ROOM_FACT = "room"
-"""The fact that tells what the next job in the order waits for."""
+from lando.store.database import connect, errors
+from lando.store.facts import DEPLOYMENT_FACT
+from lando.store.queries import Queries
+from lando.store.transaction import Transaction
 
 
 class Store:

@@ -6,18 +6,19 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from lando.engine import boot_times
 from lando.engine.ledger import Effect, Hold, StateChange, rank
+from lando.engine.ownership import ResourceKind
 from lando.messages import Origin
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.records import replace
 from lando.states.table import EffectKind
 from lando.store.database import errors
+from lando.store.facts import BOOTS_FACT, HOLD_FACT, SWEPT_FACT, hold_value, to_hold
 from lando.store.pending import JOB_FIELDS, Pending
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, LOGS, PROCESSED
 
@@ -27,13 +28,6 @@ MAX_LOG = 1024 * 1024
 TRIM_EVERY = 64
 """Small pieces of log after which what is too much is dropped; a large one is looked after at once."""
 
-HOLD = "hold"
-BOOTS = "boots"
-"""Facts: why admission is held; how many seconds the last boots took."""
-SWEPT_FACT = "swept"
-"""The fact that counts what leaked and was deleted."""
-Swept = Literal["servers", "floating_ips"]
-
 
 def to_job(row: Row[Any]) -> Job:
     """The record of a row that has ``JOB_COLUMNS``."""
@@ -41,13 +35,6 @@ def to_job(row: Row[Any]) -> Job:
     values["requests"] = tuple(CreateRequest(**request) for request in json.loads(values["requests"]))
     values["outputs"] = None if values["outputs"] is None else json.loads(values["outputs"])
     return Job(**{name: values[name] for name in JOB_FIELDS})
-
-
-def to_hold(fact: Any) -> Hold | None:
-    """The hold that a fact says."""
-    if fact is None:
-        return None
-    return Hold(fact["kind"], fact["until"], reason=fact["words"], times=fact["times"])
 
 
 def _effect(row: Row[Any]) -> Effect:
@@ -355,27 +342,26 @@ class Transaction:
         self._connection.execute(sa.delete(FACTS).where(FACTS.c.name == name))
         self._connection.execute(sa.insert(FACTS).values(name=name, value=json.dumps(value)))
 
-    def count_swept(self, kind: Swept) -> None:
+    def count_swept(self, kind: ResourceKind) -> None:
         """One more that had leaked is gone."""
         counts = {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
         self.set_fact(SWEPT_FACT, {**counts, kind: counts[kind] + 1})
 
     def hold(self) -> Hold | None:
         """See ``Ledger.hold``."""
-        return to_hold(self.fact(HOLD))
+        return to_hold(self.fact(HOLD_FACT))
 
     def set_hold(self, hold: Hold | None) -> None:
         """See ``Ledger.set_hold``."""
-        value = None
-        if hold is not None:
-            value = {"kind": hold.kind, "until": hold.until, "words": hold.reason, "times": hold.times}
-        self.set_fact(HOLD, value)
+        self.set_fact(HOLD_FACT, hold_value(hold))
 
-    def note_boot(self, seconds: float | None) -> Sequence[float]:
-        """See ``Ledger.note_boot``."""
-        recent = boot_times.remembered(self.fact(BOOTS) or [], seconds)
-        self.set_fact(BOOTS, recent)
-        return recent
+    def boots(self) -> list[float]:
+        """See ``Ledger.boots``."""
+        return list(self.fact(BOOTS_FACT) or ())
+
+    def set_boots(self, seconds: Sequence[float]) -> None:
+        """See ``Ledger.set_boots``."""
+        self.set_fact(BOOTS_FACT, list(seconds))
 
 
 def display_name(body: Mapping[str, Any]) -> str:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from lando.app.app import App
 from lando.cloud.interface import FloatingIp, Quota, Server, Share
 from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
-from lando.engine.leaks import CloudResource, Ownership
+from lando.engine.ownership import CloudResource, Ownership, ResourceKind
 from lando.errors import LandoError
 from lando.states.job import LIVE_STATES, Job
-from lando.store.store import DEPLOYMENT_FACT, Swept
+from lando.store.facts import DEPLOYMENT_FACT
 from lando.views.jobs import Views
 
 BelongsTo = Literal["job", "deletion", "unresolved_create", "twin", "nothing", "unknown"]
@@ -29,7 +29,7 @@ class Books:
     """Every job that may own a server."""
     named: Mapping[str, Job] | None = None
     """The jobs that were asked for, by id; None: there is no database."""
-    swept: Mapping[Swept, int] | None = None
+    swept: Mapping[ResourceKind, int] | None = None
 
 
 @dataclass(frozen=True)

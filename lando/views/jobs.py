@@ -16,7 +16,9 @@ from lando.engine.ledger import Hold, StateChange
 from lando.errors import LandoError, UsageError
 from lando.messages import Malformed, Message, decode
 from lando.states.job import ENDED_STATES, Job
-from lando.store.store import CLOUD_FACT, QUEUE_FACT, ROOM_FACT, JobView, Queries, Store
+from lando.store.facts import CLOUD_FACT, QUEUE_FACT, ROOM_FACT
+from lando.store.queries import JobView, Queries
+from lando.store.store import Store
 from lando.store.transaction import display_name
 from lando.workqueue.embedded import waiting
 

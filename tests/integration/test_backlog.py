@@ -12,7 +12,7 @@ from lando.app.app import App
 from lando.app.service import Service
 from lando.cloud.interface import Server, ServerRequest
 from lando.config import site_config as config
-from lando.daemon.daemon import BATCH
+from lando.daemon.receive import BATCH
 from lando.engine.ledger import Hold
 from lando.messages import Message
 from lando.states.job import Job, JobSpec

@@ -204,7 +204,7 @@ def test_an_outage(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
             assert (found["state"], found["attempt"]) == ("done", 1), (found, site.daemon_log())
         assert (runs(ran), runs(started)) == (1, 2)
         assert "disconnected" not in site.command("status").stderr
-        assert re.search(r"connected to the work queue, after \d", site.daemon_log())
+        assert re.search(r"connected to the work queue after \d", site.daemon_log())
         causes = re.findall(r"disconnected from the work queue since [\d-]+ [\d:]+: (.*)", site.daemon_log())
         assert causes and len(causes) == len(set(causes)), causes
         site.nothing_is_left()
@@ -444,7 +444,7 @@ def test_half_open_connections(
         before = proxy.accepted
         queued = site.queue_job(job)  # not through the proxy
         wait_for(lambda: "disconnected from the work queue" in site.daemon_log(), "the daemon to notice", 20)
-        wait_for(lambda: "connected to the work queue, after" in site.daemon_log(), "it to connect", 40)
+        wait_for(lambda: "connected to the work queue after" in site.daemon_log(), "it to connect", 40)
         gate.let_through(2)
         for job_id in (running, queued):
             found = site.wait(job_id, "done", "failed")

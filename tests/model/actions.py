@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple, TypeVar, get_args
 
-from lando.engine.engine import server_name
+from lando.engine.admission import server_name
 from lando.engine.ledger import Effect
 from lando.engine.operations import (
     AnswerLost,

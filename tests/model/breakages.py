@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lando.cloud.snapshot import CloudSnapshot
-from lando.engine.leaks import CloudResource, Sweeper
+from lando.engine.leaks import Sweeper
 from lando.engine.ledger import Effect, Ledger
 from lando.engine.operations import AnswerLost, DeleteServers, Operation, OperationResult, SendCreate, Trouble
+from lando.engine.outbox import Outbox
+from lando.engine.ownership import CloudResource
 from lando.states import actions, create_requests, terminating
 from lando.states.events import CreateAbsent, CreateRefused, Event
 from lando.states.job import CreateRequest, Job, State
@@ -18,7 +20,7 @@ from lando.states.table import Policy, Row, ignored, moves
 
 from .explore import SHIPPED
 from .ledger import MemoryLedger
-from .rules import Variant, WatchedEngine
+from .rules import Variant
 from .world import Scenario
 
 FAULT = Scenario("one fault", faults=1, asks=0)
@@ -104,22 +106,22 @@ class DeletesFirst(MemoryLedger):
         return (0 if effect.kind == "delete_server" else 1, effect.id)
 
 
-class SendsUnrecorded(WatchedEngine):
-    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
+class SendsUnrecorded(Outbox):
+    def _operation(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
         request = create_requests.open_request(job)
         if effect.kind == "create_server" and request is not None and request.status == "ordered":
             return SendCreate(job, request.mark, request.token)
-        return super()._task(ledger, job, effect, now)
+        return super()._operation(ledger, job, effect, now)
 
 
-class TakesSilenceForRefusal(WatchedEngine):
+class TakesSilenceForRefusal(Outbox):
     def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
         if isinstance(result, AnswerLost):
             return CreateRefused(now, mark, "capacity", result.reason)
         return super()._create_event(mark, result, now)
 
 
-class GivesUp(WatchedEngine):
+class GivesUp(Outbox):
     def _try_again(self, ledger: Ledger, job: Job, effect: Effect, trouble: Trouble, now: float) -> None:
         ledger.remove_effect(effect)
 
@@ -134,9 +136,9 @@ class SweepsFloatingIps(Sweeper):
         return super().leaked(snapshot, [replace(job, floating_ip=None) for job in jobs], now)
 
 
-class ForgetsFloatingIps(WatchedEngine):
-    def _task(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
-        operation = super()._task(ledger, job, effect, now)
+class ForgetsFloatingIps(Outbox):
+    def _operation(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
+        operation = super()._operation(ledger, job, effect, now)
         return replace(operation, floating_ip=None) if isinstance(operation, DeleteServers) else operation
 
 
@@ -199,7 +201,7 @@ BREAKAGES = (
         "a create is not recorded as sent",
         "the daemon is never refused",
         FAULT,
-        Variant(engine=SendsUnrecorded),
+        Variant(outbox=SendsUnrecorded),
     ),
     # messages
     Breakage(
@@ -268,7 +270,7 @@ BREAKAGES = (
     ),
     # creates
     Breakage("one look concludes absence", "one server a job", FAULT, _one_look()),
-    Breakage("a lost answer is a refusal", "one server a job", FAULT, Variant(engine=TakesSilenceForRefusal)),
+    Breakage("a lost answer is a refusal", "one server a job", FAULT, Variant(outbox=TakesSilenceForRefusal)),
     Breakage(
         "requests that were given up stay open",
         "one request is adopted",
@@ -280,7 +282,7 @@ BREAKAGES = (
     # the outbox, admission, the sweeper
     Breakage("twins are deleted too late", "no server is left behind", ASK, Variant(ledger=InOrderOfIds)),
     Breakage("the deletion goes first", "nothing is stuck", ASK, Variant(ledger=DeletesFirst)),
-    Breakage("what failed is not tried again", "nothing is stuck", FAULT, Variant(engine=GivesUp)),
+    Breakage("what failed is not tried again", "nothing is stuck", FAULT, Variant(outbox=GivesUp)),
     Breakage("places are not counted", "places", TWO_JOBS, Variant(ledger=CountsNobody)),
     Breakage(
         "the sweeper takes unresolved creates",
@@ -294,7 +296,7 @@ BREAKAGES = (
         "floating IPs are not released",
         "no floating IP is left behind",
         FLOATING,
-        Variant(engine=ForgetsFloatingIps),
+        Variant(outbox=ForgetsFloatingIps),
     ),
     Breakage(
         "the sweeper takes floating IPs in use",

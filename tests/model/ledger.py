@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lando.engine import boot_times
 from lando.engine.ledger import Effect, Hold, StateChange, rank
 from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
@@ -126,9 +125,11 @@ class MemoryLedger:
             if effect.kind in kinds and job_id in (None, effect.job_id)
         ]
 
-    def note_boot(self, seconds: float | None) -> Sequence[float]:
-        self._boots = boot_times.remembered(self._boots, seconds)
+    def boots(self) -> Sequence[float]:
         return self._boots
+
+    def set_boots(self, seconds: Sequence[float]) -> None:
+        self._boots = list(seconds)
 
     def hold(self) -> Hold | None:
         return self._hold

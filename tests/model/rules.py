@@ -12,11 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from lando.cloud.interface import FloatingIp, Server, ServerStatus
 from lando.cloud.snapshot import CloudSnapshot
-from lando.engine import leaks
-from lando.engine.engine import Engine, Pace
-from lando.engine.leaks import CloudResource, Sweeper
+from lando.engine.admission import Admission
+from lando.engine.engine import Engine
+from lando.engine.leaks import Sweeper
 from lando.engine.ledger import Effect, Ledger
+from lando.engine.observation import events
 from lando.engine.operations import Operation, OperationResult, SendCreate
+from lando.engine.outbox import Outbox
+from lando.engine.ownership import CloudResource
+from lando.engine.pace import Pace
 from lando.errors import UsageError
 from lando.states.events import BootTimeout, Event, RunTimeout, WorkerLost
 from lando.states.job import LIVE_STATES, Job, JobSpec, Outcome
@@ -37,7 +41,7 @@ TIMERS: dict[str, tuple[Event, ...]] = {
     "booting": (BootTimeout(NOW),),
     "running": (RunTimeout(NOW), WorkerLost(NOW, 0.0)),
 }
-"""What a deadline may say in each state, at any moment: more than ``Engine.overdue`` ever does."""
+"""What a deadline may say in each state, at any moment: more than ``lando.engine.deadlines`` ever does."""
 
 
 class Broken(NamedTuple):
@@ -76,6 +80,7 @@ class Variant:
 
     machine: JobMachine = MACHINE
     engine: type[WatchedEngine] = WatchedEngine
+    outbox: type[Outbox] = Outbox
     ledger: type[MemoryLedger] = MemoryLedger
     sweeper: type[Sweeper] = Sweeper
     acks_first: bool = False
@@ -102,6 +107,8 @@ class Rules:
         self.rows: set[tuple[str, str, str]] = set()
         """The rows of the table that were fired: state, event, why."""
         self._engine = variant.engine(policy, PACE, self._accept, self._new_secret, variant.machine)
+        self._outbox = variant.outbox(self._engine)
+        self._admission = Admission(self._engine, scenario.places)
         self._secrets: list[str] = []
         self._shelf: dict[tuple[object, ...], Books] = {}
         self._remembered: dict[tuple[object, ...], Any] = {}
@@ -150,7 +157,7 @@ class Rules:
         def run() -> Step:
             ledger = self._ledger(books)
             self._secrets = _secrets(free)
-            return self._step(books, ledger, self._engine.admit(ledger, NOW, self.scenario.places, 8).jobs)
+            return self._step(books, ledger, self._admission.admit(ledger, NOW, 8).jobs)
 
         return self._once(("admit", books, free), run)
 
@@ -163,7 +170,7 @@ class Rules:
 
         def run() -> Step:
             ledger = self._ledger(books)
-            operation = self._engine.begin(ledger, effect, NOW)
+            operation = self._outbox.begin(ledger, effect, NOW)
             if isinstance(operation, SendCreate):
                 operation = replace(operation, job=Job(operation.job.id, attempt=operation.job.attempt))
             return self._step(books, ledger, operation)
@@ -183,7 +190,7 @@ class Rules:
         def run() -> Step:
             ledger = self._ledger(books)
             self._secrets = _secrets(free)
-            self._engine.conclude(ledger, effect, operation, result, NOW)
+            self._outbox.conclude(ledger, effect, operation, result, NOW)
             return self._step(books, ledger)
 
         return self._once(("conclude", books, effect, operation, result, free), run)
@@ -215,7 +222,7 @@ class Rules:
             sweeper.leaked(CloudSnapshot(servers, floating_ips=floating), (), NOW)
             leaked = frozenset(thing.id for thing in sweeper.leaked(snapshot, jobs, NOW))
             unowned = frozenset(thing.id for thing in self._unowned(snapshot, jobs))
-            for job, event in leaks.events(snapshot, jobs, NOW):
+            for job, event in events(snapshot, jobs, NOW):
                 self._engine.fire(ledger, job, event)
             return self._step(books, ledger, (leaked, unowned))
 

@@ -73,7 +73,7 @@ def thirty_jobs_under_a_quota_of_five_servers(stage: Stage) -> None:
         arrive(site, gate, 5)
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[5:]
-        sentence = "waits for the project's quota: 5 of 5 servers are taken"
+        sentence = "waiting for the project's quota: 5 of 5 VMs are in use"
         assert [each.why for each in waiting] == [f"{sentence}; position {n}" for n in range(1, 26)]
         begun = time.monotonic()
         gate.let_through(30)
@@ -131,7 +131,7 @@ def jobs_of_two_sizes_under_a_quota_of_cores(stage: Stage) -> None:
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[3:]
         assert waiting[0].why == (
-            "waits for the project's quota: 4 of 5 cores are taken, and its server takes 2; position 1"
+            "waiting for the project's quota: 4 of 5 cores are in use, and this job needs 2; position 1"
         )
         gate.let_through(len(jobs))
         ended = site.wait_all_done(jobs)
@@ -152,7 +152,7 @@ def others_take_part_of_the_quota(stage: Stage) -> None:
             arrive(site, gate, 3)
             waiting = who_waits(site, jobs)
             assert waiting[0].why == (
-                "waits for the project's quota: 5 of 5 servers are taken, 2 of them by others; position 1"
+                "waiting for the project's quota: 5 of 5 VMs are in use, 2 of them by others; position 1"
             )
             assert len(waiting) == 7
         arrive(site, gate, 4)
@@ -294,7 +294,7 @@ def nova_away_for_a_while(stage: Stage) -> None:
                 lambda: sum(each.job.state == "terminating" for each in site.shown(jobs)) == 2, "two ends"
             )
             time.sleep(12 * stage.slowness)  # how long it is away is what is tested
-            assert "the cloud cannot be asked" in site.daemon_log()
+            assert "the cloud does not answer" in site.daemon_log()
             assert site.runs == 3
         gate.let_through(len(jobs))
         ended = site.wait_all_done(jobs)

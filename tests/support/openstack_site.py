@@ -18,7 +18,7 @@ from lando.app.app import App
 from lando.cloud.interface import FloatingIp, Server, ServerRequest
 from lando.config import job_file
 from lando.config.site_config import load
-from lando.engine.engine import server_name
+from lando.engine.admission import server_name
 from lando.engine.ledger import StateChange
 from lando.messages import Message
 from lando.views.jobs import Shown, Views

@@ -9,8 +9,9 @@ import pytest
 from benchmarks.emptycloud import EmptyCloud
 from lando.cloud.interface import CloudError, FloatingIp, Quota, Refused, Server, Share, Size, Unreachable
 from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
-from lando.engine.leaks import Ownership, Sweeper
-from lando.engine.outlook import QuotaView
+from lando.engine.leaks import Sweeper
+from lando.engine.ownership import Ownership
+from lando.engine.quota import QuotaView
 from lando.states.job import CreateRequest, Job
 
 SMALL = Size(1, 1, 512)
@@ -46,32 +47,32 @@ def seen(count: int, quota: Quota | None, **more: object) -> CloudSnapshot:
 
 
 def test_nobody_is_admitted_before_the_quota_was_seen() -> None:
-    outlook = QuotaView(has_quota=True, lasts=60.0)
-    assert outlook.obstacle == "the cloud is being asked for the project's quota"
-    outlook.take(seen(0, None), [])
-    assert outlook.is_stale
-    outlook.take(seen(0, used(0)), [])
-    assert not outlook.is_stale and outlook.obstacle is None
+    view = QuotaView(has_quota=True, valid_for=60.0)
+    assert view.obstacle == "the project's quota is being read"
+    view.update(seen(0, None), [])
+    assert view.is_stale
+    view.update(seen(0, used(0)), [])
+    assert not view.is_stale and view.obstacle is None
 
 
 def test_what_was_seen_is_believed_for_a_while_only() -> None:
-    outlook = QuotaView(has_quota=True, lasts=-1.0)
-    outlook.take(seen(0, used(0)), [])
-    assert outlook.is_stale and outlook.obstacle
+    view = QuotaView(has_quota=True, valid_for=-1.0)
+    view.update(seen(0, used(0)), [])
+    assert view.is_stale and view.obstacle
 
 
 def test_a_cloud_that_does_not_answer_is_an_obstacle_until_it_does() -> None:
-    outlook = QuotaView(has_quota=True, lasts=60.0)
-    outlook.take(seen(0, used(0)), [])
-    outlook.fail("no route to host")
-    assert outlook.obstacle == "nobody is admitted just now: the cloud cannot be asked: no route to host"
-    outlook.take(seen(0, used(0)), [])
-    assert outlook.obstacle is None
+    view = QuotaView(has_quota=True, valid_for=60.0)
+    view.update(seen(0, used(0)), [])
+    view.fail("no route to host")
+    assert view.obstacle == "no job is started: the cloud does not answer: no route to host"
+    view.update(seen(0, used(0)), [])
+    assert view.obstacle is None
 
 
 def test_a_cloud_without_quota_is_never_dim() -> None:
-    outlook = QuotaView(has_quota=False, lasts=-1.0)
-    assert (outlook.is_stale, outlook.obstacle, outlook.room) == (False, None, None)
+    view = QuotaView(has_quota=False, valid_for=-1.0)
+    assert (view.is_stale, view.obstacle, view.headroom) == (False, None, None)
 
 
 # looking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lando.cloud.interface import Quota, Server, Share, Size
 from lando.cloud.snapshot import CloudSnapshot
-from lando.engine.outlook import QuotaView
+from lando.engine.quota import QuotaView
 from lando.states.job import CreateRequest, Job
 
 ONE = Size(1, 1, 512)
@@ -16,12 +16,12 @@ def job(name: str, server: str | None = None) -> Job:
 
 def others(used: int, servers: tuple[str, ...], *jobs: Job) -> int:
     """How many servers others are believed to have, when so many are counted, and these are listed."""
-    outlook = QuotaView(has_quota=True, lasts=60)
+    view = QuotaView(has_quota=True, valid_for=60)
     quota = Quota(Share(used, 5), Share(used, None), Share(512 * used, None))
     listed = tuple(Server(name, name, "ACTIVE", size=ONE) for name in servers)
-    outlook.take(CloudSnapshot(listed, quota=quota, sizes={None: ONE}), jobs)
-    assert outlook.room is not None
-    taken = outlook.room.others
+    view.update(CloudSnapshot(listed, quota=quota, sizes={None: ONE}), jobs)
+    assert view.headroom is not None
+    taken = view.headroom.others
     assert taken == Size(taken.servers, taken.servers, 512 * taken.servers)
     return taken.servers
 
@@ -44,11 +44,11 @@ def test_what_others_took_between_list_and_quota_is_seen_where_it_is_certain() -
 
 
 def test_a_flavor_that_was_not_asked_for_is_not_shown() -> None:
-    outlook = QuotaView(has_quota=True, lasts=60)
-    assert not outlook.shows([])
-    outlook.take(CloudSnapshot((), quota=Quota(*[Share(0, 5)] * 3), sizes={None: ONE}), [])
-    assert outlook.shows([None])
-    assert not outlook.shows([None, "large"])
+    view = QuotaView(has_quota=True, valid_for=60)
+    assert not view.covers([])
+    view.update(CloudSnapshot((), quota=Quota(*[Share(0, 5)] * 3), sizes={None: ONE}), [])
+    assert view.covers([None])
+    assert not view.covers([None, "large"])
 
 
 def test_a_server_with_our_mark_that_no_job_owns_is_counted_with_those_of_others() -> None:

@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from lando.engine.ledger import StateChange
 from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
-from lando.store.store import StaleRecord, Store, Transaction
+from lando.store.pending import StaleRecord
+from lando.store.store import Store
+from lando.store.transaction import Transaction
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
 BODY = {"git_clone": "https://example.org/wf.git", "cd": ".", "input": {}, "run_cwl": "tool.cwl"}

@@ -1,0 +1,52 @@
+"""Admission in the loop: no job starts while the daemon could hear no cancel and no result, or knows no
+quota."""
+
+from __future__ import annotations
+
+from lando.daemon.log import guarded
+from lando.engine.admission import Admission, AdmissionResult
+from lando.engine.quota import QuotaView
+from lando.store.facts import ROOM_FACT
+from lando.store.transaction import Transaction
+
+
+class Admitter:
+    """Admits queued jobs, and records for ``status`` what the next one waits for.
+
+    Args:
+        admission: the rules.
+        quota: what the quota leaves, as last seen.
+    """
+
+    def __init__(self, admission: Admission, quota: QuotaView) -> None:
+        self._admission = admission
+        self._quota = quota
+        self._written: str | None = None
+        self._write_again = True
+
+    def admit(self, transaction: Transaction, now: float, free_creates: int, connected: bool) -> None:
+        """Admit as many as can start now.
+
+        Args:
+            transaction: the iteration's.
+            now: the daemon's clock.
+            free_creates: how many creates can be sent now.
+            connected: whether the work queue can be read.
+        """
+        result = AdmissionResult()
+        if connected:
+            with guarded(transaction, "admission"):
+                result = self._admit(transaction, now, free_creates)
+        if self._write_again or result.obstacle != self._written:
+            self._written, self._write_again = result.obstacle, False
+            transaction.set_fact(ROOM_FACT, result.obstacle)
+
+    def write_again(self) -> None:
+        """What was written last may have been rolled back."""
+        self._write_again = True
+
+    def _admit(self, transaction: Transaction, now: float, free_creates: int) -> AdmissionResult:
+        obstacle = self._quota.obstacle
+        if obstacle is None:
+            return self._admission.admit(transaction, now, free_creates, self._quota.headroom)
+        return AdmissionResult(obstacle=obstacle if transaction.next_queued(now) is not None else None)

@@ -1,0 +1,142 @@
+"""Effects that are due: begun in a transaction, carried out by a pool, concluded in a later transaction."""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from lando.daemon.effects import Effects
+from lando.daemon.log import log
+from lando.daemon.pool import Pool
+from lando.engine.ledger import Effect
+from lando.engine.operations import DeleteServers, Operation, OperationResult
+from lando.engine.outbox import Outbox
+from lando.engine.pace import Pace
+from lando.failpoints import reach
+from lando.states.table import EffectKind
+from lando.store.database import StoreUnavailable
+from lando.store.transaction import Transaction
+
+POOL = 8
+"""Operations in progress at the same time."""
+CREATES = 6
+"""How many of them may be creates: if all hang, servers can still be deleted."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What was begun, to be carried out after the commit, and when the next effect is due."""
+
+    operations: tuple[tuple[Effect, Operation], ...]
+    next_due: float
+    """Seconds from now; 0.0 for at once, infinite if nothing waits."""
+
+    @property
+    def deletes(self) -> bool:
+        """Whether a deletion is among them."""
+        return any(isinstance(operation, DeleteServers) for _, operation in self.operations)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    effect: Effect
+    operation: Operation
+    result: OperationResult
+
+
+class Dispatcher:
+    """Carries effects out.
+
+    Args:
+        outbox: the rules for effects.
+        effects: the handlers.
+        pace: the back-off of an effect whose rule failed.
+        wake: makes the loop collect what is finished.
+    """
+
+    def __init__(self, outbox: Outbox, effects: Effects, pace: Pace, wake: Callable[[], None]) -> None:
+        self._outbox = outbox
+        self._effects = effects
+        self._pace = pace
+        self._pool: Pool[_Finished] = Pool(POOL, wake)
+        self._finished: collections.deque[_Finished] = collections.deque()
+        self._in_progress: dict[int, EffectKind] = {}
+
+    @property
+    def in_progress(self) -> int:
+        """How many operations are in progress, or finished and not concluded."""
+        return len(self._in_progress)
+
+    @property
+    def free_creates(self) -> int:
+        """How many creates can be sent now."""
+        return CREATES - sum(kind == "create_server" for kind in self._in_progress.values())
+
+    def conclude(self, transaction: Transaction) -> None:
+        """Give the results of finished operations their effect."""
+        self._finished.extend(self._pool.collect())
+        while self._finished:
+            finished = self._finished.popleft()
+            try:
+                with transaction.part():
+                    self._outbox.conclude(
+                        transaction, finished.effect, finished.operation, finished.result, time.time()
+                    )
+            except StoreUnavailable:
+                self._finished.appendleft(finished)
+                raise
+            except Exception as error:
+                self._rule_failed(transaction, finished.effect, error)
+            self._in_progress.pop(finished.effect.id, None)
+        reach("before-conclude-commit")
+
+    def begin(self, transaction: Transaction, now: float) -> Begun:
+        """Begin the effects that are due, as far as the pool has threads for them."""
+        free, free_creates, creates = POOL - len(self._in_progress), self.free_creates, 0
+        operations: list[tuple[Effect, Operation]] = []
+        next_due = float("inf")
+        for effect in transaction.next_effects():
+            if effect.id in self._in_progress:
+                continue
+            if effect.due_at > now:
+                next_due = min(next_due, effect.due_at - now)
+                break
+            creates += effect.kind == "create_server"
+            if len(operations) >= free or (effect.kind == "create_server" and creates > free_creates):
+                continue  # the next result wakes the loop
+            try:
+                with transaction.part():
+                    operation = self._outbox.begin(transaction, effect, now)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                self._rule_failed(transaction, effect, error)
+                continue
+            if operation is None:
+                next_due = 0.0  # the job's next effect may be due
+            else:
+                operations.append((effect, operation))
+        return Begun(tuple(operations), next_due)
+
+    def carry_out(self, begun: Begun) -> None:
+        """Hand what was begun to the pool. The caller has committed: creates are recorded as sent."""
+        for effect, operation in begun.operations:
+            self._in_progress[effect.id] = effect.kind
+            self._pool.submit(partial(_carry_out, self._effects, effect, operation))
+
+    def _rule_failed(self, transaction: Transaction, effect: Effect, error: Exception) -> None:
+        log.exception("%s of job %s failed; this is a bug in lando-fsm", effect.kind, effect.job_id)
+        wait = self._pace.back_off(effect.tries)
+        reason = f"{type(error).__name__}: {error}"
+        transaction.postpone_effect(effect, time.time() + wait, effect.tries + 1, reason)
+
+
+def _carry_out(effects: Effects, effect: Effect, operation: Operation) -> _Finished:
+    """In a thread of the pool: one try, whose outcome is data."""
+    reach("before-effect")
+    result = effects.carry_out(operation)
+    reach("after-effect")
+    return _Finished(effect, operation, result)

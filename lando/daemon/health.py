@@ -1,0 +1,93 @@
+"""Whether the work queue and the cloud answer: one line of the log when that changes, and facts for
+``status``."""
+
+from __future__ import annotations
+
+import time
+
+from lando.daemon.log import log
+from lando.store.facts import CLOUD_FACT, QUEUE_FACT
+from lando.store.transaction import Transaction
+from lando.timestamps import rfc3339
+
+LOG_AGAIN = 300.0
+"""Seconds between two lines of the log about a cloud that does not answer."""
+
+
+class QueueHealth:
+    """The connection to the work queue."""
+
+    def __init__(self) -> None:
+        self.disconnected_since: float | None = None
+        self._reason = ""
+        self._changed = True
+
+    def disconnected(self, reason: str) -> None:
+        """The queue cannot be used."""
+        if self.disconnected_since is None:
+            self.disconnected_since = time.time()
+        if reason != self._reason:
+            self._reason = reason
+            self._changed = True
+            since = rfc3339(self.disconnected_since)
+            log.error("disconnected from the work queue since %s: %s; retrying", since, reason)
+
+    def connected(self) -> None:
+        """The queue can be used."""
+        if self.disconnected_since is None:
+            return
+        log.info("connected to the work queue after %.1f s", time.time() - self.disconnected_since)
+        self.disconnected_since = None
+        self._reason = ""
+        self._changed = True
+
+    def write(self, transaction: Transaction) -> None:
+        """Record it, if it has changed."""
+        if self._changed:
+            fact = {"disconnected_since": self.disconnected_since, "words": self._reason}
+            transaction.set_fact(QUEUE_FACT, fact)
+            self._changed = False
+
+    def write_again(self) -> None:
+        """What was written last may have been rolled back."""
+        self._changed = True
+
+
+class CloudHealth:
+    """Whether the cloud answers."""
+
+    def __init__(self) -> None:
+        self.silent_since: float | None = None
+        self._reason = ""
+        self._log_again_at = 0.0
+        self._changed = True
+
+    def note(self, reason: str) -> None:
+        """The cloud was asked.
+
+        Args:
+            reason: why it did not answer, or not all that was asked; empty if it did.
+        """
+        if reason == self._reason:
+            return
+        now = time.time()
+        if not reason and self.silent_since is not None:
+            log.info("the cloud answers again after %.1f s", now - self.silent_since)
+        # A reason may hold the id of a request and so differ each time: that is not worth a line each.
+        if reason and (self.silent_since is None or now >= self._log_again_at):
+            self._log_again_at = now + LOG_AGAIN
+            log.error("the cloud does not answer: %s; retrying", reason)
+        self.silent_since = (self.silent_since or now) if reason else None
+        self._reason = reason
+        self._changed = True
+
+    def write(self, transaction: Transaction) -> None:
+        """Record it, if it has changed."""
+        if self._changed:
+            self._changed = False
+            fact = {"unreachable_since": self.silent_since, "words": self._reason}
+            transaction.set_fact(CLOUD_FACT, fact)
+
+    def write_again(self) -> None:
+        """What was written last may have been rolled back."""
+        self._changed = True

@@ -1,0 +1,203 @@
+"""Messages: taken off the work queue in batches, each given its effect in one transaction, acked after the
+commit.
+
+If a batch fails, each of its messages is tried alone; one that fails alone is dead-lettered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from lando.daemon.clock import Clock
+from lando.daemon.health import QueueHealth
+from lando.daemon.log import log, log_changes
+from lando.engine.engine import Engine, Taken
+from lando.failpoints import reach
+from lando.messages import Malformed, Message, Origin, decode
+from lando.store.database import StoreUnavailable
+from lando.store.store import Store
+from lando.store.transaction import Transaction
+from lando.workqueue.interface import Delivery, QueueUnavailable, WorkQueue, whose
+
+BATCH = 500
+"""Messages a transaction."""
+UNAVAILABLE_WAIT = 0.1
+"""Seconds to wait when the queue fails at once, so that the loop does not spin."""
+LOGGED_AT_ONCE = 10
+"""So many dead letters of one iteration have a line each in the log."""
+REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("worker", 86400.0))
+"""Seconds for which processed messages are remembered; workers' have a token and a sequence number, too."""
+FORGET_EVERY = 60.0
+"""Seconds."""
+FORGET_AT_ONCE = 5000
+"""Rows."""
+
+
+class Receiver:
+    """Reads the work queue.
+
+    Args:
+        store: where messages have their effect.
+        queue: where they come from.
+        engine: the rules.
+        health: told whether the queue can be used.
+    """
+
+    def __init__(self, store: Store, queue: WorkQueue, engine: Engine, health: QueueHealth) -> None:
+        self._store = store
+        self._queue = queue
+        self._engine = engine
+        self._health = health
+        self._clock = Clock(store)
+        self._may_be_up_to_date = False
+        self._has_read_backlog = False
+        self._next_forgetting = 0.0
+        self.shutdown_requested = False
+        self.listening_since: float | None = None
+        """Since when, without interruption, every message was heard in time: silence counts from then on."""
+
+    def receive(self, wait: float) -> None:
+        """Take one batch of messages.
+
+        Args:
+            wait: seconds to wait for the first one at most.
+
+        Raises:
+            StoreUnavailable: nothing was taken; ``rewind`` before the next call.
+        """
+        self._may_be_up_to_date = False
+        try:
+            deliveries = self._queue.receive(BATCH, wait)
+            obstacle = self._queue.obstacle()
+            self._note_connection(obstacle)
+            self.check_clock()
+            if deliveries:
+                self._take_all(deliveries)
+            self._may_be_up_to_date = obstacle is None and len(deliveries) < BATCH
+        except QueueUnavailable as error:
+            self._unavailable(error)
+
+    def is_up_to_date(self) -> bool:
+        """Whether every message that was confirmed before this call has been taken.
+
+        Raises:
+            StoreUnavailable: see ``Clock.check``.
+        """
+        if not self._may_be_up_to_date:
+            return False
+        self.check_clock()
+        try:
+            if not self._queue.is_read_up_to_date():
+                return False
+        except QueueUnavailable as error:
+            self._unavailable(error)
+            return False
+        self._has_read_backlog = True
+        if self.listening_since is None:
+            self.listening_since = time.time()
+        return True
+
+    def check_clock(self) -> None:
+        """After a pause of the daemon silence counts from now: nothing was heard meanwhile."""
+        pause = self._clock.check()
+        if pause and self.listening_since is not None:
+            log.warning("the daemon was paused for %.0f s; the silence of workers counts from now", pause)
+            self.listening_since = None
+
+    def rewind(self) -> None:
+        """Messages that were received and not acked are received again."""
+        self.listening_since = None
+        self._queue.rewind()
+
+    def forget(self, transaction: Transaction, now: float) -> None:
+        """Forget messages that were processed so long ago that they cannot come again."""
+        if time.monotonic() < self._next_forgetting:
+            return
+        self._next_forgetting = time.monotonic() + FORGET_EVERY
+        for origin, seconds in REMEMBERED:
+            if transaction.forget_processed(origin, now - seconds, FORGET_AT_ONCE) == FORGET_AT_ONCE:
+                self._next_forgetting = 0.0  # there is more
+
+    def _note_connection(self, obstacle: str | None) -> None:
+        if obstacle is None:
+            self._health.connected()
+        else:
+            self.listening_since = None
+            self._health.disconnected(obstacle)
+
+    def _unavailable(self, error: QueueUnavailable) -> None:
+        self._note_connection(str(error))
+        time.sleep(UNAVAILABLE_WAIT)
+
+    def _take_all(self, deliveries: Sequence[Delivery]) -> None:
+        messages = self._decode(deliveries)
+        try:
+            self._take_together(messages)
+        except (QueueUnavailable, StoreUnavailable):
+            raise
+        except Exception:
+            log.exception("a batch of %d messages failed; each is tried alone", len(messages))
+            for delivery, message in messages:
+                self._take_alone(delivery, message)
+
+    def _decode(self, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Message]]:
+        messages, malformed = [], []
+        for delivery in deliveries:
+            try:
+                messages.append((delivery, decode(delivery.raw, delivery.origin)))
+            except Malformed as error:
+                malformed.append((delivery, str(error)))
+        if malformed:
+            self._dead_letter(malformed)
+        return messages
+
+    def _take_together(self, messages: Sequence[tuple[Delivery, Message]]) -> None:
+        with self._store.transaction() as transaction:
+            self._engine.prefetch(transaction, [message for _, message in messages])
+            taken = [
+                self._engine.take(transaction, message, time.time(), delivery.sender)
+                for delivery, message in messages
+            ]
+            reach("before-take-commit")
+        # Before the ack, which may fail: when the messages come again, they are duplicates.
+        log_changes(transaction.changes)
+        results = list(zip(messages, taken, strict=True))
+        for (delivery, message), what in results:
+            self._log_taken(delivery, message, what)
+        reach("before-ack")
+        self._queue.ack([delivery for (delivery, _), what in results if what.disposition != "unknown"])
+        reach("after-ack")
+        unknown = [
+            (delivery, what.detail) for (delivery, _), what in results if what.disposition == "unknown"
+        ]
+        if unknown:
+            self._dead_letter(unknown)  # perhaps another daemon's: they can be requeued
+
+    def _take_alone(self, delivery: Delivery, message: Message) -> None:
+        try:
+            self._take_together([(delivery, message)])
+        except (QueueUnavailable, StoreUnavailable):
+            raise
+        except Exception as error:
+            log.exception("message %s could not be taken", message.id)
+            self._dead_letter([(delivery, f"{type(error).__name__}: {error}")])
+
+    def _log_taken(self, delivery: Delivery, message: Message, taken: Taken) -> None:
+        if taken.disposition == "shutdown":
+            if not self._has_read_backlog:
+                log.info("shutdown_server ignored: it was sent before this daemon started")
+            else:
+                log.info("shutdown_server received; stopping")
+                self.shutdown_requested = True
+        elif taken.disposition not in ("taken", "unknown"):
+            about = f"{message.type} {taken.job_id or ''}".strip()
+            detail = f": {taken.detail}" if taken.detail else ""
+            log.info("%s from %s %s%s", about, whose(delivery), taken.disposition, detail)
+
+    def _dead_letter(self, letters: Sequence[tuple[Delivery, str]]) -> None:
+        for delivery, reason in letters[:LOGGED_AT_ONCE]:
+            log.warning("a message from %s was dead-lettered: %s", whose(delivery), reason)
+        if len(letters) > LOGGED_AT_ONCE:
+            log.warning("%d more messages were dead-lettered", len(letters) - LOGGED_AT_ONCE)
+        self._queue.dead_letter(letters)

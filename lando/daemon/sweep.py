@@ -1,0 +1,98 @@
+"""Leaked resources: found in snapshots, deleted, and counted once they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from lando.cloud.interface import Cloud, Server
+from lando.cloud.snapshot import CloudSnapshot
+from lando.daemon.log import log
+from lando.daemon.pool import Pool
+from lando.engine import leaks
+from lando.engine.leaks import Sweeper
+from lando.engine.ownership import CloudResource, described, kind_of
+from lando.states.job import Job
+from lando.store.transaction import Transaction
+
+THREADS = 2
+"""Deletions in progress at the same time: they have threads of their own, so that jobs' effects never
+wait."""
+
+
+@dataclass(frozen=True)
+class _Requested:
+    """A deletion that was requested; ``error`` says why that failed."""
+
+    resource: CloudResource
+    error: Exception | None
+
+
+class Sweep:
+    """Deletes what is leaked.
+
+    Args:
+        cloud: where it is.
+        sweeper: finds it.
+        wake: makes the loop collect what is finished.
+    """
+
+    def __init__(self, cloud: Cloud, sweeper: Sweeper, wake: Callable[[], None]) -> None:
+        self._cloud = cloud
+        self._sweeper = sweeper
+        self._pool: Pool[_Requested] = Pool(THREADS, wake)
+        self._in_progress: set[str] = set()
+        self._requested: dict[str, CloudResource] = {}
+
+    def find(
+        self, transaction: Transaction, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float
+    ) -> list[CloudResource]:
+        """What is leaked and to be deleted; what was deleted and is not listed any more is counted.
+
+        Args:
+            transaction: where it is counted.
+            snapshot: what the cloud showed.
+            jobs: every job that may own a server.
+            now: seconds of the monotonic clock.
+        """
+        leaked = self._sweeper.leaked(snapshot, jobs, now)
+        self._count_gone(transaction, snapshot)
+        return leaked
+
+    def delete(self, leaked: Iterable[CloudResource]) -> None:
+        """Request the deletion of each, unless that is in progress."""
+        for resource in leaked:
+            if resource.id not in self._in_progress:
+                self._in_progress.add(resource.id)
+                self._pool.submit(partial(_request_deletion, self._cloud, resource))
+
+    def collect(self) -> None:
+        """Take what came of the requests, for the log."""
+        for requested in self._pool.collect():
+            resource, what = requested.resource, described(requested.resource)
+            self._in_progress.discard(resource.id)
+            if requested.error is not None:
+                log.warning("%s belongs to no job and could not be deleted yet: %s", what, requested.error)
+            elif resource.id not in self._requested:
+                self._requested[resource.id] = resource
+                log.warning("%s belongs to no job; its deletion was requested", what)
+
+    def _count_gone(self, transaction: Transaction, snapshot: CloudSnapshot) -> None:
+        listed = {server.id for server in snapshot.servers}
+        listed.update(floating_ip.id for floating_ip in snapshot.floating_ips or ())
+        for resource in tuple(self._requested.values()):
+            is_known = isinstance(resource, Server) or snapshot.floating_ips is not None
+            if is_known and resource.id not in listed:
+                del self._requested[resource.id]
+                transaction.count_swept(kind_of(resource))
+                log.warning("%s, which belonged to no job, is gone", described(resource))
+
+
+def _request_deletion(cloud: Cloud, resource: CloudResource) -> _Requested:
+    """In a thread of the pool."""
+    try:
+        leaks.delete(cloud, resource)
+    except Exception as error:
+        return _Requested(resource, error)
+    return _Requested(resource, None)

@@ -1,0 +1,145 @@
+"""The cloud, looked at: one snapshot serves all jobs, the quota and the sweep.
+
+A snapshot is judged only when the work queue was read up to date after it was taken: a report that is still
+in the queue knows more than the snapshot.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+from functools import partial
+
+from lando.cloud.interface import Cloud, CloudError
+from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
+from lando.daemon.health import CloudHealth
+from lando.daemon.log import guarded, log
+from lando.daemon.pool import Pool
+from lando.daemon.sweep import Sweep
+from lando.engine.engine import Engine
+from lando.engine.observation import events
+from lando.engine.outbox import Outbox
+from lando.engine.ownership import CloudResource
+from lando.engine.quota import QuotaView
+from lando.states.job import LIVE_STATES
+from lando.store.transaction import Transaction
+
+AFTER_DELETION = 3.0
+"""Seconds after a deletion until the cloud is looked at: the server may be gone."""
+QUOTA_VALID_FOR = 60.0
+"""Seconds for which at least a snapshot's quota may be used."""
+
+
+class Watcher:
+    """Takes snapshots of the cloud, in a thread of its own: creates that hang do not delay them.
+
+    Args:
+        cloud: what is looked at.
+        engine: fires the events that follow.
+        outbox: told which servers are listed.
+        sweep: finds what is leaked.
+        observe: seconds between two snapshots.
+        grace: seconds between two lists of floating IPs.
+        wake: makes the loop collect what is finished.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        engine: Engine,
+        outbox: Outbox,
+        sweep: Sweep,
+        observe: float,
+        grace: float,
+        wake: Callable[[], None],
+    ) -> None:
+        self._cloud = cloud
+        self._engine = engine
+        self._outbox = outbox
+        self._sweep = sweep
+        self._observe = observe
+        self._grace = grace
+        self.health = CloudHealth()
+        self.quota = QuotaView(cloud.has_quota, max(QUOTA_VALID_FOR, 3 * observe))
+        self._pool: Pool[CloudSnapshot | Exception] = Pool(1, wake)
+        self._snapshots: collections.deque[CloudSnapshot] = collections.deque()
+        self._in_progress = False
+        self._next = 0.0
+        self._next_floating_ips = 0.0
+
+    def collect(self) -> int:
+        """Take what the thread has finished.
+
+        Returns:
+            How many snapshots there are to judge.
+        """
+        for result in self._pool.collect():
+            self._in_progress = False
+            if isinstance(result, CloudSnapshot):
+                self._note("; ".join(result.troubles))
+                self._snapshots.append(result)
+            elif isinstance(result, CloudError):
+                self._note(str(result))
+                self._next = max(self._next, time.monotonic() + (result.retry_after or 0.0))
+            else:
+                log.error("a snapshot failed; this is a bug in lando-fsm", exc_info=result)
+                self._note(f"{type(result).__name__}: {result}")
+        return len(self._snapshots)
+
+    def judge(self, transaction: Transaction, count: int, now: float) -> list[CloudResource]:
+        """Fire what the first ``count`` snapshots mean for jobs, and update the quota.
+
+        Returns:
+            What is leaked, to be deleted after the commit.
+        """
+        leaked: list[CloudResource] = []
+        for _ in range(count):
+            snapshot = self._snapshots.popleft()
+            with guarded(transaction, "the judgement of a snapshot"):
+                jobs = transaction.jobs_in(LIVE_STATES)
+                self.quota.update(snapshot, jobs)
+                if snapshot.floating_ips is not None:
+                    self._next_floating_ips = time.monotonic() + self._grace
+                leaked += self._sweep.find(transaction, snapshot, jobs, time.monotonic())
+                for job, event in events(snapshot, jobs, now):
+                    self._engine.fire(transaction, job, event)
+                listed = {server.id for server in snapshot.servers}
+                self._outbox.notice_absence(transaction, listed, now)
+        return leaked
+
+    def request(self, transaction: Transaction) -> SnapshotRequest | None:
+        """What the next snapshot has to show, if one is due; None if not."""
+        if self._in_progress or self._snapshots:
+            return None  # the last snapshot is judged first
+        waiting, flavors = transaction.flavors() if self._cloud.has_quota else (False, ())
+        now = time.monotonic()
+        is_urgent = waiting and self.health.silent_since is None and not self.quota.covers(flavors)
+        if now < self._next and not is_urgent:
+            return None
+        self._next = now + self._observe
+        floating_ips = self._cloud.floating_ips is not None and now >= self._next_floating_ips
+        jobs = transaction.jobs_in(("booting", "running"))
+        known = tuple(job.server_id for job in jobs if job.server_id is not None)
+        return SnapshotRequest(known, flavors if waiting else None, floating_ips)
+
+    def start(self, request: SnapshotRequest | None, deleting: bool) -> None:
+        """Take a snapshot, if one was requested; sooner than usual if a deletion was begun."""
+        if deleting:
+            self._next = min(self._next, time.monotonic() + AFTER_DELETION)
+        if request is not None:
+            self._in_progress = True
+            self._pool.submit(partial(_take_snapshot, self._cloud, request))
+
+    def _note(self, trouble: str) -> None:
+        self.health.note(trouble)
+        if trouble:
+            self.quota.fail(trouble)
+
+
+def _take_snapshot(cloud: Cloud, request: SnapshotRequest) -> CloudSnapshot | Exception:
+    """In the thread of the pool."""
+    try:
+        return take_snapshot(cloud, request)
+    except Exception as error:
+        return error

@@ -1,0 +1,60 @@
+"""Deadlines of jobs that are booting or running.
+
+Silence counts only while the daemon listened: it starts again in full after every reconnect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lando.engine.pace import Pace
+from lando.states import create_requests
+from lando.states.events import BootTimeout, Event, RunTimeout, WorkerLost
+from lando.states.job import Job
+from lando.states.table import Policy
+
+
+def overdue(
+    jobs: Iterable[Job], now: float, listening_since: float, policy: Policy, pace: Pace
+) -> list[tuple[Job, Event]]:
+    """The deadlines that have passed, each as the event to fire.
+
+    Args:
+        jobs: the jobs to look at.
+        now: the daemon's clock.
+        listening_since: when the daemon had read the queue up to date, after it last connected.
+        policy: the site's time limits.
+        pace: how long a worker may be silent.
+    """
+    found = []
+    for job in jobs:
+        event: Event | None = None
+        if job.state == "booting":
+            event = _boot_timeout(job, now, listening_since, policy)
+        elif job.state == "running":
+            event = _run_timeout(job, now, listening_since, pace) or _silence(job, now, listening_since, pace)
+        if event is not None:
+            found.append((job, event))
+    return found
+
+
+def _boot_timeout(job: Job, now: float, listening_since: float, policy: Policy) -> Event | None:
+    request = create_requests.open_request(job)
+    if request is not None and request.status == "ordered":
+        return None  # the create was not sent yet
+    timeout = policy.boot_timeout if job.boot_timeout is None else job.boot_timeout
+    deadline = max(job.deadline_at or job.entered_at + timeout, listening_since + timeout)
+    return BootTimeout(now) if now >= deadline else None
+
+
+def _run_timeout(job: Job, now: float, listening_since: float, pace: Pace) -> Event | None:
+    if job.deadline_at is None:
+        return None
+    # The result of a workflow that ended while the daemon was not connected may not have arrived yet.
+    allowance = 0.0 if listening_since <= job.entered_at else 2 * pace.heartbeat
+    return RunTimeout(now) if now >= max(job.deadline_at, listening_since + allowance) else None
+
+
+def _silence(job: Job, now: float, listening_since: float, pace: Pace) -> Event | None:
+    silence = now - max(job.heard_at or job.entered_at, listening_since)
+    return WorkerLost(now, silence) if silence >= pace.silence else None

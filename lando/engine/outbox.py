@@ -1,0 +1,202 @@
+"""The outbox: what each effect asks of the cloud, and what its result means for the job.
+
+    effect due -> begin: an operation, one commit -> the operation is carried out -> conclude, one commit
+
+An effect is carried out at least once; its operation can be repeated without harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from lando.engine import admission
+from lando.engine.engine import Engine
+from lando.engine.ledger import Effect, Ledger, make_due
+from lando.engine.operations import (
+    AnswerLost,
+    Attached,
+    AttachFloatingIp,
+    Console,
+    Created,
+    CreateWasRefused,
+    DeleteServers,
+    FetchConsole,
+    FindServers,
+    Listed,
+    Operation,
+    OperationResult,
+    SendCreate,
+    StillThere,
+    Trouble,
+)
+from lando.states import create_requests
+from lando.states.events import (
+    CreateAbsent,
+    CreateRefused,
+    CreateSent,
+    Event,
+    ServerActive,
+    ServerCreated,
+    ServerGone,
+)
+from lando.states.job import Job
+from lando.states.table import EffectKind
+
+DELETIONS: tuple[EffectKind, ...] = ("delete_server", "delete_twins")
+CONSOLE_TRIES = 3
+"""After so many failed tries to fetch a console log the deletion goes on without it."""
+
+
+class Outbox:
+    """Begins and concludes effects, each inside a transaction that the caller commits.
+
+    Args:
+        engine: fires the events.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def begin(self, ledger: Ledger, effect: Effect, now: float) -> Operation | None:
+        """Turn a due effect into an operation for the cloud; None when there is nothing to carry out.
+
+        The caller commits before it carries the operation out: a create that may have been sent is recorded
+        as sent.
+        """
+        job = ledger.job(effect.job_id)
+        assert job is not None
+        operation = self._operation(ledger, job, effect, now)
+        if operation is None:
+            ledger.remove_effect(effect)
+        return operation
+
+    def _operation(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
+        if effect.kind == "create_server":
+            return self._create(ledger, job, now)
+        if effect.kind == "attach_floating_ip":
+            return self._attach(job)
+        if effect.kind == "save_console_log":
+            return None if job.server_id is None else FetchConsole(job.server_id)
+        if effect.kind == "delete_twins":
+            # In terminating the job's own server goes, too: a duplicate that stays must not delay its
+            # deletion.
+            own = (job.server_id,) if job.state == "terminating" and job.server_id is not None else ()
+            return DeleteServers((*own, *effect.servers))
+        if job.server_id is not None:
+            return DeleteServers((job.server_id,), job.floating_ip)
+        self._engine.fire(ledger, job, ServerGone(now, None))
+        return None
+
+    def _create(self, ledger: Ledger, job: Job, now: float) -> Operation | None:
+        """Send the create, or look for its server if it may have been sent before."""
+        request = create_requests.open_request(job)
+        if request is None:
+            return None
+        fired = self._engine.fire(ledger, job, CreateSent(now, request.mark))
+        if fired.answer == "stays":
+            return SendCreate(fired.job, request.mark, request.token)
+        return FindServers(request.mark)
+
+    def _attach(self, job: Job) -> Operation | None:
+        wanted = job.state in ("booting", "running") and self._engine.policy.floating_ip
+        if not wanted or job.server_id is None or job.floating_ip is None:
+            return None
+        return AttachFloatingIp(job.server_id, job.floating_ip)
+
+    def conclude(
+        self, ledger: Ledger, effect: Effect, operation: Operation, result: OperationResult, now: float
+    ) -> None:
+        """Take an operation's result: fire the event that follows; remove the effect, or set its next try."""
+        job = ledger.job(effect.job_id)
+        assert job is not None
+        if isinstance(result, Trouble):
+            self._try_again(ledger, job, effect, result, now)
+        elif effect.kind == "create_server":
+            assert isinstance(operation, (SendCreate, FindServers))
+            self._conclude_create(ledger, job, effect, operation.mark, result, now)
+        elif isinstance(result, StillThere):
+            # A deletion that takes long is asked about at growing intervals, without end.
+            pace = self._engine.pace
+            wait = max(pace.poll, min(pace.longest, (now - job.entered_at) / 10))
+            ledger.postpone_effect(effect, now + wait, effect.tries, "the cloud has not deleted it yet")
+        else:
+            ledger.remove_effect(effect)
+            self._take_result(ledger, job, effect, operation, result, now)
+
+    def _try_again(self, ledger: Ledger, job: Job, effect: Effect, trouble: Trouble, now: float) -> None:
+        console_failed = effect.kind == "save_console_log" and effect.tries + 1 >= CONSOLE_TRIES
+        if console_failed or (effect.kind == "attach_floating_ip" and job.state == "terminating"):
+            ledger.remove_effect(effect)  # the deletion does not wait for it
+            return
+        wait = trouble.retry_after
+        if wait is None:
+            wait = self._engine.pace.back_off(effect.tries)
+        ledger.postpone_effect(effect, now + wait, effect.tries + 1, trouble.reason)
+
+    def _conclude_create(
+        self, ledger: Ledger, job: Job, effect: Effect, mark: str, result: OperationResult, now: float
+    ) -> None:
+        event = self._create_event(mark, result, now)
+        after = job if event is None else self._engine.fire(ledger, job, event).job
+        if isinstance(result, CreateWasRefused) and result.kind in admission.HOLDING:
+            admission.hold(ledger, self._engine, result, after.reason, now)
+        elif isinstance(result, (Created, AnswerLost)):
+            admission.end_hold(ledger)  # whatever became of the create, it was not refused
+        request = create_requests.open_request(after)
+        if request is None:
+            ledger.remove_effect(effect)
+        elif isinstance(result, Listed) and request.status != "ordered":
+            pace = self._engine.pace
+            wait = max(pace.settle, pace.back_off(effect.tries))
+            ledger.postpone_effect(effect, now + wait, effect.tries + 1, "the server is not listed yet")
+        else:
+            reason = result.reason if isinstance(result, AnswerLost) else "the create is sent again"
+            ledger.postpone_effect(effect, now, effect.tries, reason)
+
+    def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
+        if isinstance(result, Created):
+            return ServerCreated(now, mark, result.server_id)
+        if isinstance(result, CreateWasRefused):
+            return CreateRefused(now, mark, result.kind, result.reason, result.retry_after)
+        if isinstance(result, Listed) and result.servers:
+            first, *twins = sorted(result.servers)
+            return ServerCreated(now, mark, first, tuple(twins))
+        if isinstance(result, Listed):
+            new_secret = self._engine.new_secret
+            return CreateAbsent(now, mark, self._engine.pace.settle, new_secret(), new_secret())
+        return None
+
+    def _take_result(
+        self,
+        ledger: Ledger,
+        job: Job,
+        effect: Effect,
+        operation: Operation,
+        result: OperationResult,
+        now: float,
+    ) -> None:
+        if isinstance(result, Console):
+            ledger.save_console(job.id, job.attempt, result.text)
+        elif isinstance(result, Attached):
+            assert isinstance(operation, AttachFloatingIp)
+            self._engine.fire(ledger, job, ServerActive(now, operation.server_id, result.address))
+        elif effect.kind == "delete_server":
+            self._engine.fire(ledger, job, ServerGone(now, job.server_id))
+            admission.quota_was_freed(ledger, now)
+
+    def notice_absence(self, ledger: Ledger, listed: Container[str], now: float) -> None:
+        """A full server list was read: deletions whose servers it lacks are due now, the others wait.
+
+        Args:
+            ledger: the caller's transaction.
+            listed: the ids of all servers.
+            now: the daemon's clock.
+        """
+        for effect in ledger.effects(DELETIONS):
+            if effect.tries:
+                continue  # it failed: its back-off holds
+            job = ledger.job(effect.job_id)
+            assert job is not None
+            servers = effect.servers or (job.server_id,)
+            if not any(server is not None and server in listed for server in servers):
+                make_due(ledger, (effect,), now)
