@@ -24,11 +24,11 @@ setup: $(VENV)/.installed
 
 dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: setup.py requirements.lock scripts/setup
+$(VENV)/.installed: pyproject.toml setup.py requirements.lock scripts/setup
 	@scripts/setup $(PYTHON) $(VENV) demo
 	@touch $@
 
-$(VENV)/.installed-dev: setup.py requirements.lock scripts/setup
+$(VENV)/.installed-dev: pyproject.toml setup.py requirements.lock scripts/setup
 	@scripts/setup $(PYTHON) $(VENV) dev
 	@touch $@ $(VENV)/.installed
 
@@ -71,7 +71,7 @@ diagrams: dev
 worker-image: setup
 	@worker/image/build
 
-$(IMAGE): $(shell find lando worker -type f -not -path '*/__pycache__/*') setup.py requirements.lock
+$(IMAGE): $(shell find lando worker -type f -not -path '*/__pycache__/*') pyproject.toml setup.py requirements.lock
 	@$(MAKE) --no-print-directory worker-image
 
 # The versions that CI tests with; run on purpose, and commit the result.
