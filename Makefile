@@ -74,11 +74,9 @@ worker-image: setup
 $(IMAGE): $(shell find lando worker -type f -not -path '*/__pycache__/*') pyproject.toml setup.py requirements.lock
 	@$(MAKE) --no-print-directory worker-image
 
-# The versions that CI tests with; run on purpose, and commit the result.
+# Run on purpose; CI tests with these versions.
 lock:
-	rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/pip install -q '.[dev]'
-	.lock/bin/pip freeze --exclude lando-fsm --exclude lando_fsm | grep -v ' @ ' > requirements.lock
-	rm -rf .lock
+	@scripts/lock $(PYTHON) $(if $(UPGRADE),--upgrade)
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info
