@@ -1,11 +1,30 @@
-# make demo             set everything up in this checkout and run two real workflows
-# make test             ruff, mypy and all tests
-# make test-openstack   tests against a real OpenStack, which it installs (Debian 12, root) and runs; KEEP=1
-#                       leaves it up for the next run, ONLY='quota or sweep' chooses tests as pytest -k does
-# make test-vm          builds the worker image, and runs a job on a VM of it, in such an OpenStack
-# make worker-image     the image of the VMs, for OpenStack (as root, on Debian or Ubuntu)
-# Everything is kept inside the checkout: .venv (Python packages), .demo (the demo's state), .lab (OpenStack),
-# build (the image).
+# set-up
+#   make setup           .venv, with lando-fsm in the versions of requirements.lock
+#   make dev             setup, and what the tests need: pytest, ruff, …; by apt-get, RabbitMQ and Graphviz
+#   make demo            setup, and two real workflows on this machine
+#   make clean           remove .venv, .demo (the demo's state) and what was built and cached
+#
+# tests (each runs make dev first)
+#   make lint            ruff and mypy
+#   make check           lint, unit tests, a small exploration of the state machine: a minute
+#   make test            all tests but those on a real OpenStack: some minutes; the 20 slowest are printed
+#   make test-openstack  tests on a real OpenStack, which it installs in .lab and runs (Debian 12, root);
+#                        KEEP=1 leaves it running for the next time
+#   make test-vm         builds the worker image, and runs a job on a VM of it, in such an OpenStack
+#
+# more about the code
+#   make levels          whether each package imports from the levels below it only (Python 3.11 or newer)
+#   make coverage        branch coverage of the tests that make test runs, daemons and workers included
+#   make explore         explores the state machine deeper than make test does: some minutes
+#   make bench           how much later a workflow starts than with cwltool alone; messages per second
+#
+# what is generated
+#   make diagrams        diagrams/, from the state machine
+#   make lock            requirements.lock, from pyproject.toml; UPGRADE=1 takes the newest versions
+#   make worker-image    build/worker-image: the image of the VMs, for OpenStack (root, Debian or Ubuntu)
+#
+# PYTHON=python3.12 is what a new .venv is made with; WORKERS=4 tests run at the same time; ONLY='quota or sweep'
+# chooses, as pytest -k does, among the tests of coverage and test-openstack.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -15,10 +34,11 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 IMAGE := build/worker-image/lando_worker.qcow2
 
-.PHONY: help setup dev demo test test-openstack test-vm lint unit explore bench diagrams worker-image lock clean
+.PHONY: help setup dev demo clean lint check test test-openstack test-vm levels coverage explore bench \
+	diagrams lock worker-image
 
 help:
-	@sed -n '1,8s/^# //p' Makefile
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.installed
 
@@ -35,7 +55,23 @@ $(VENV)/.installed-dev: pyproject.toml setup.py requirements.lock scripts/setup
 demo: setup
 	@scripts/demo
 
-test: lint unit
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+levels: dev
+	@if [ -x $(BIN)/lint-imports ]; then \
+		set -x; $(BIN)/lint-imports --no-logo; \
+	else \
+		echo "make levels: left out, since import-linter needs Python 3.11"; \
+	fi
+
+check: lint
+	$(BIN)/pytest -n $(WORKERS) -m 'not large' tests/model tests/unit
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS) --durations 20
 
 LAB := $(BIN)/python -m tests.openstack.lab
 
@@ -49,13 +85,10 @@ test-vm: dev $(IMAGE)
 	LANDO_TEST_WORKER_IMAGE=$(IMAGE) $(LAB) run --driver libvirt $(if $(KEEP),--keep) -- \
 		$(BIN)/pytest tests/openstack/test_vm.py
 
-lint: dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-
-unit: dev
-	$(BIN)/pytest -n $(WORKERS)
+coverage: dev
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest -n $(WORKERS) $(if $(ONLY),-k '$(ONLY)'); status=$$?; \
+		$(BIN)/coverage combine -q && $(BIN)/coverage report && exit $$status
 
 explore: dev
 	$(BIN)/python -m tests.model
@@ -79,4 +112,4 @@ lock:
 	@scripts/lock $(PYTHON) $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info
+	rm -rf $(VENV) .demo build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

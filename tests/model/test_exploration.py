@@ -20,7 +20,7 @@ def names(value: Scenario | Breakage) -> str:
     return value.name
 
 
-@pytest.mark.parametrize("scenario", [USUAL[0], USUAL[3]], ids=names)
+@pytest.mark.parametrize("scenario", [pytest.param(USUAL[0], marks=pytest.mark.large), USUAL[3]], ids=names)
 def test_every_invariant_holds_and_every_job_can_end(scenario: Scenario, record_property: Record) -> None:
     assert_holds(explore(scenario), record_property)
 

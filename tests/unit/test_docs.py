@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ from lando.workqueue.rabbitmq.names import (
 from lando.workqueue.rabbitmq.topology import DEAD_LETTER_BYTES_KEPT, DEAD_LETTERS_KEPT, DELIVERY_LIMIT
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+README = ROOT / "README.md"
+PAGES = (README, *sorted({*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")} - {README}))
 PROGRAMS: dict[str, click.Group] = {"lando-fsm": lando_fsm, "lando-client": lando_client}
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -203,6 +205,15 @@ def test_make_targets_exist() -> None:
     }
     assert "demo" in used
     assert [target for target in used if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+
+
+def test_make_help_names_every_target() -> None:
+    shown = subprocess.run(["make", "-C", ROOT, "help"], check=True, capture_output=True, text=True).stdout
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "demo" in targets
+    assert [
+        name for name in targets if name != "help" and not re.search(rf"^ +make {name} ", shown, re.M)
+    ] == []
 
 
 # configuration
