@@ -32,7 +32,7 @@ class DaemonLock:
         except OSError as error:
             raise LandoError(f"{path}: {error.strerror} (is the state directory writable?)") from error
         deadline = time.monotonic() + PATIENCE
-        while not _try_lock(self._file):
+        while not try_lock(self._file):
             if time.monotonic() > deadline:
                 os.close(self._file)
                 raise DaemonRunning(f"{path.parent}: a daemon runs here already (pid {_pid(path)})")
@@ -52,12 +52,18 @@ def running(path: Path) -> int | None:
     except OSError:
         return None
     try:
-        return None if _try_lock(file, fcntl.LOCK_SH) else _pid(path)
+        return None if try_lock(file, fcntl.LOCK_SH) else _pid(path)
     finally:
         os.close(file)
 
 
-def _try_lock(file: int, kind: int = fcntl.LOCK_EX) -> bool:
+def try_lock(file: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file (flock(2)) without waiting; whether it is locked now. Closing the file unlocks it.
+
+    Args:
+        file: its descriptor.
+        kind: ``fcntl.LOCK_EX``, or ``fcntl.LOCK_SH``.
+    """
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,6 +13,9 @@ from lando.errors import LandoError
 
 ServerStatus = Literal["BUILD", "ACTIVE", "SHUTOFF", "ERROR", "UNKNOWN"]
 
+CONSOLE_BYTES = 64 * 1024
+"""The length of a console log, at most, of which a driver answers the end."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -173,7 +176,7 @@ class Cloud(Protocol):
         ...
 
     def console_log(self, server_id: str) -> str:
-        """The end of the server's console output, at most 64 KiB of text."""
+        """The end of the server's console output, at most CONSOLE_BYTES as UTF-8."""
         ...
 
     def quota(self) -> Quota:

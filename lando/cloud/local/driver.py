@@ -1,40 +1,26 @@
 """The local cloud: a "VM" is a detached process group on this machine, with a directory named by its mark.
 
-    ROOT/vms/MARK/       a VM: user_data, server.json, record.json, lock, console.log, and what it makes
-    ROOT/limbo/new-*     being built; a VM from the moment that it is renamed to vms/MARK
-    ROOT/limbo/old-*     deleted; waste
-    ROOT/deleted/MARK    remembered, so that a create that was under way cannot bring the VM back
+The root directory has three directories; ``vm_directory.py`` says what is in the directory of a VM:
 
-The ``lock`` tells the truth about a VM. It is taken before the directory becomes a VM, and handed to the
-launcher, which holds it until it dies and records itself before it runs anything:
-
-    lock   record   the VM
-    held   none     BUILD: its launcher is coming up
-    held   there    ACTIVE
-    free   there    SHUTOFF: its launcher died
-    free   none     ERROR: nothing of it ever ran, nor will
+    vms/MARK/       a VM
+    limbo/new-*     being built; a VM from the moment that it is renamed to vms/MARK
+    limbo/old-*     deleted; its files are still to be removed
+    deleted/MARK    remembered, so that a create that was under way cannot bring the VM back
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
-import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lando.cloud.interface import (
     Ambiguous,
@@ -44,12 +30,11 @@ from lando.cloud.interface import (
     Refused,
     Server,
     ServerRequest,
-    ServerStatus,
     Share,
     Size,
     Unreachable,
 )
-from lando.cloud.local import containers, launcher, processes
+from lando.cloud.local import containers, launcher, processes, vm_directory
 from lando.failpoints import reach
 
 CREATE_STEPS = ("local-create-begun", "local-create-built", "local-create-placed", "local-create-started")
@@ -57,10 +42,6 @@ CREATE_STEPS = ("local-create-begun", "local-create-built", "local-create-placed
 
 CONTAINER_IDS = "containers"
 """Directory of the VM where the CWL runner leaves the ids of its containers."""
-
-SERVER = "server.json"
-LOCK = "lock"
-CONSOLE_BYTES = 64 * 1024
 
 _QUICK_SECONDS = 0.25
 _START_SECONDS = 30.0
@@ -71,22 +52,6 @@ _REMEMBERED_SECONDS = 7 * 24 * 3600.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NOT_FOR_VMS = ("LANDO_CRASH_AT", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What a launcher wrote about itself."""
-
-    pid: int
-    started: int
-    boot_id: str
-
-    def process(self) -> processes.Process | None:
-        """The launcher itself, if it lives; never another process that has its pid by now."""
-        found = processes.look_up(self.pid) if self.boot_id == launcher.boot_id() else None
-        return found if found is not None and found.started == self.started else None
 
 
 class LocalCloud:
@@ -175,7 +140,7 @@ class LocalCloud:
         Raises:
             CloudError: processes or containers could not be stopped, or files not be touched.
         """
-        if not _is_mark(server_id):
+        if not vm_directory.is_valid_mark(server_id):
             return True
         with _errors(f"cannot delete {self._vms / server_id}"):
             if not self._remember_deleted(server_id):
@@ -192,10 +157,7 @@ class LocalCloud:
         """See ``Cloud.console_log``; "" for a VM that does not exist."""
         with _errors(f"cannot read the console log of {server_id}"):
             try:
-                with (self._directory(server_id) / launcher.CONSOLE).open("rb") as file:
-                    size = file.seek(0, os.SEEK_END)
-                    file.seek(max(0, size - CONSOLE_BYTES))
-                    return file.read(CONSOLE_BYTES).decode("utf-8", errors="replace")
+                return vm_directory.read_console(self._directory(server_id))
             except FileNotFoundError:
                 return ""
 
@@ -209,7 +171,7 @@ class LocalCloud:
         return Size(servers=1)
 
     def _directory(self, mark: str) -> Path:
-        if not _is_mark(mark):
+        if not vm_directory.is_valid_mark(mark):
             raise ValueError(f"not a mark: {mark!r}")
         return self._vms / mark
 
@@ -235,37 +197,24 @@ class LocalCloud:
 
     def _claim_unstarted(self, directory: Path) -> int | None:
         """Take over from a creator that died before it started anything: the lock shows that it did."""
-        if _record(directory) is not None:
+        if vm_directory.read_record(directory) is not None:
             return None
-        lock = _try_lock(directory)
-        if lock is not None and _record(directory) is not None:
+        lock = vm_directory.try_lock(directory)
+        if lock is not None and vm_directory.read_record(directory) is not None:
             os.close(lock)
             return None
         return lock
 
     def _build(self, request: ServerRequest) -> tuple[Path, int]:
-        building, lock = self._locked_directory()
+        self._limbo.mkdir(mode=0o700, parents=True, exist_ok=True)
+        building, lock = vm_directory.make_locked(self._limbo)
         try:
-            marks = asdict(request)
-            _write(building / launcher.USER_DATA, marks.pop("user_data"))
-            _write(building / SERVER, json.dumps(marks).encode())
-            _write(building / launcher.CONSOLE, b"")
+            vm_directory.write_files(building, request)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             os.close(lock)
             raise
         return building, lock
-
-    def _locked_directory(self) -> tuple[Path, int]:
-        self._limbo.mkdir(mode=0o700, parents=True, exist_ok=True)
-        while True:
-            path = Path(tempfile.mkdtemp(prefix="new-", dir=self._limbo))
-            with suppress(FileNotFoundError, FileExistsError):
-                _write(path / LOCK, b"")
-                lock = _try_lock(path)
-                if lock is not None:
-                    return path, lock
-            # It was taken for waste in the instant before it was locked; what remains of it is waste.
 
     def _start(self, directory: Path, lock: int) -> None:
         """Start the launcher of a VM that never ran; if that fails, nothing of the VM is left.
@@ -308,30 +257,9 @@ class LocalCloud:
     # status
 
     def _server(self, mark: str) -> Server | None:
-        directory = self._vms / mark
-        if not _is_mark(mark) or not directory.is_dir():
+        if not vm_directory.is_valid_mark(mark):
             return None
-        # The lock before the record: once it is free, no record will come.
-        held = _is_locked(directory)
-        record = _record(directory)
-        # Without a record, a lock may also be that of its deletion: then it never will run.
-        held = held and (record is not None or not self._is_deleted(mark))
-        status, fault = _status(held, record)
-        marks = _marks(directory)
-        if marks is None and not directory.exists():
-            return None
-        marks = marks or {"name": mark}
-        return Server(
-            id=mark,
-            name=marks["name"],
-            status=status,
-            mark=mark,
-            deployment=marks.get("deployment"),
-            job_id=marks.get("job_id"),
-            attempt=marks.get("attempt"),
-            address="127.0.0.1" if status == "ACTIVE" else None,
-            fault=fault,
-        )
+        return vm_directory.describe(self._vms / mark, lambda: self._is_deleted(mark))
 
     # delete
 
@@ -388,7 +316,7 @@ class LocalCloud:
         deadline = time.monotonic() + _KILL_SECONDS
         while True:
             # Taken before the search: what is not found then cannot be about to start either.
-            lock = _try_lock(directory, os.O_CREAT)
+            lock = vm_directory.try_lock(directory, os.O_CREAT)
             try:
                 self._end_visible(directory)
             except BaseException:
@@ -405,7 +333,7 @@ class LocalCloud:
             time.sleep(_LOCK_POLL_SECONDS)
 
     def _end_visible(self, directory: Path) -> None:
-        record = _record(directory)
+        record = vm_directory.read_record(directory)
         init = record.process() if record is not None else None
         try:
             processes.end(directory.name, init, self._term_grace, _KILL_SECONDS)
@@ -419,7 +347,7 @@ class LocalCloud:
         waste = self._limbo / f"old-{directory.name}-{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
             directory.rename(waste)
-        _remove_tree(waste)
+        vm_directory.remove(waste)
 
     # what was left behind
 
@@ -431,105 +359,14 @@ class LocalCloud:
     def _sweep(self) -> None:
         with suppress(OSError):
             for path in list(self._limbo.glob("old-*")):
-                _remove_tree(path)
+                vm_directory.remove(path)
         with suppress(OSError):
             for path in list(self._limbo.glob("new-*")):
-                _remove_unlocked(path)
+                vm_directory.remove_unlocked(path)
         with suppress(OSError):
             for path in list(self._deleted.iterdir()):
                 if path.stat().st_mtime < time.time() - _REMEMBERED_SECONDS:
                     path.unlink()
-
-
-def _is_mark(text: str) -> bool:
-    """Whether it can be a directory's name, and the value of an environment variable."""
-    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", text) is not None
-
-
-def _status(held: bool, record: _Record | None) -> tuple[ServerStatus, str | None]:
-    if record is None:
-        return ("BUILD", None) if held else ("ERROR", "it was never started")
-    if held:
-        if record.process() is not None:
-            return "ACTIVE", None
-        return "UNKNOWN", f"its launcher (process {record.pid}) cannot be seen from here"
-    if record.boot_id != launcher.boot_id():
-        return "SHUTOFF", "the machine was restarted"
-    return "SHUTOFF", f"its launcher (process {record.pid}) died"
-
-
-def _record(directory: Path) -> _Record | None:
-    try:
-        return _Record(**json.loads((directory / launcher.RECORD).read_text("ascii")))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError):
-        return _Record(pid=0, started=0, boot_id="")  # it did run, and nobody can tell as what
-
-
-def _marks(directory: Path) -> dict[str, Any] | None:
-    """What the VM was created as; None when that cannot be read (any more)."""
-    try:
-        marks = json.loads((directory / SERVER).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return marks if isinstance(marks, dict) and "name" in marks else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner reads. After a power failure no VM runs: nothing to sync."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-
-
-def _try_lock(directory: Path, flags: int = 0) -> int | None:
-    """The directory's lock, exclusively; None when somebody has it. Closing the descriptor frees it."""
-    file = os.open(directory / LOCK, os.O_RDWR | flags, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return file
-
-
-def _is_locked(directory: Path) -> bool:
-    try:
-        file = os.open(directory / LOCK, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove what can be removed, also from directories that a workflow made read-only."""
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        for directory, _, _ in os.walk(path):
-            with suppress(OSError):
-                os.chmod(directory, 0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        _log.warning("%s is no longer needed, but not all of it can be removed; please do", path)
-
-
-def _remove_unlocked(path: Path) -> None:
-    """Remove a directory whose builder died. One that has no lock yet is removed only if it is empty."""
-    try:
-        lock = _try_lock(path)
-    except FileNotFoundError:
-        with suppress(OSError):
-            path.rmdir()
-        return
-    if lock is not None:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(lock)
 
 
 @contextmanager

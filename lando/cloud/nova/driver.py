@@ -18,6 +18,7 @@ from keystoneauth1.exceptions import ClientException, HttpError
 from novaclient.client import Client
 
 from lando.cloud.interface import (
+    CONSOLE_BYTES,
     Ambiguous,
     CloudError,
     Quota,
@@ -49,7 +50,6 @@ ASK_AGAIN_SECONDS = 60.0
 """After which a deletion that was accepted, and has not come about, is asked for anew."""
 
 CONSOLE_LINES = 1000
-CONSOLE_BYTES = 64 * 1024
 
 _STATUSES: dict[str, ServerStatus] = {
     "BUILD": "BUILD",

@@ -1,0 +1,224 @@
+"""The directory of one local VM: its files, its lock, and the status that both show.
+
+    user_data     the start-up script
+    server.json   the create request, without the start-up script
+    record.json   which process the launcher is, written by the launcher itself
+    console.log   the output of the start-up script
+    lock          locked (flock(2)) by whoever starts the VM, and then by its launcher
+
+The lock is taken before the directory becomes a VM. The launcher inherits it, holds it until it dies, and
+writes its record before it runs anything. So the two decide the VM's status:
+
+    lock   record   status
+    held   none     BUILD: the launcher is starting
+    held   there    ACTIVE
+    free   there    SHUTOFF: the launcher died
+    free   none     ERROR: nothing ever ran in this VM, and nothing will
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lando import state_dir
+from lando.cloud.interface import CONSOLE_BYTES, Server, ServerRequest, ServerStatus
+from lando.cloud.local import launcher, processes
+
+SERVER = "server.json"
+LOCK = "lock"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LauncherRecord:
+    """What a launcher wrote about itself."""
+
+    pid: int
+    started: int
+    """Clock ticks since boot."""
+    boot_id: str
+
+    def process(self) -> processes.Process | None:
+        """The launcher, if it is alive; never another process that has been given its pid."""
+        found = processes.look_up(self.pid) if self.boot_id == launcher.boot_id() else None
+        return found if found is not None and found.started == self.started else None
+
+
+def is_valid_mark(text: str) -> bool:
+    """Whether it can be the name of a directory, and the value of an environment variable."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", text) is not None
+
+
+def describe(directory: Path, is_deleted: Callable[[], bool]) -> Server | None:
+    """The VM as the cloud lists it; None when there is no such directory.
+
+    Args:
+        directory: named by the VM's mark.
+        is_deleted: whether the VM's deletion has begun; called after the lock and the record are read.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    if not directory.is_dir():
+        return None
+    # The lock is read before the record: once the lock is free, no record will be written.
+    held = is_locked(directory)
+    record = read_record(directory)
+    # Without a record, the lock may be held by the deletion: then nothing will run any more.
+    held = held and (record is not None or not is_deleted())
+    status, fault = _status(held, record)
+    request = _read_request(directory)
+    if request is None and not directory.exists():
+        return None
+    mark = directory.name
+    request = request or {"name": mark}
+    return Server(
+        id=mark,
+        name=request["name"],
+        status=status,
+        mark=mark,
+        deployment=request.get("deployment"),
+        job_id=request.get("job_id"),
+        attempt=request.get("attempt"),
+        address="127.0.0.1" if status == "ACTIVE" else None,
+        fault=fault,
+    )
+
+
+def _status(held: bool, record: LauncherRecord | None) -> tuple[ServerStatus, str | None]:
+    if record is None:
+        return ("BUILD", None) if held else ("ERROR", "it was never started")
+    if held:
+        if record.process() is not None:
+            return "ACTIVE", None
+        return "UNKNOWN", f"its launcher (process {record.pid}) cannot be seen from here"
+    if record.boot_id != launcher.boot_id():
+        return "SHUTOFF", "the machine was restarted"
+    return "SHUTOFF", f"its launcher (process {record.pid}) died"
+
+
+def read_record(directory: Path) -> LauncherRecord | None:
+    """The launcher's record; None when there is none yet. One that cannot be parsed matches no process."""
+    try:
+        return LauncherRecord(**json.loads((directory / launcher.RECORD).read_text("ascii")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return LauncherRecord(pid=0, started=0, boot_id="")
+
+
+def _read_request(directory: Path) -> dict[str, Any] | None:
+    """The create request, without the start-up script; None when it cannot be read (any more)."""
+    try:
+        request = json.loads((directory / SERVER).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return request if isinstance(request, dict) and "name" in request else None
+
+
+def read_console(directory: Path) -> str:
+    """The end of the console log, at most CONSOLE_BYTES.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with (directory / launcher.CONSOLE).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - CONSOLE_BYTES))
+        return file.read(CONSOLE_BYTES).decode("utf-8", errors="replace")
+
+
+def make_locked(parent: Path) -> tuple[Path, int]:
+    """A new directory ``new-*`` in ``parent`` whose lock is held, and the lock's descriptor."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix="new-", dir=parent))
+        with suppress(FileNotFoundError, FileExistsError):
+            _write(path / LOCK, b"")
+            lock = try_lock(path)
+            if lock is not None:
+                return path, lock
+        # A sweep found it unlocked and removes it, or has already.
+
+
+def write_files(directory: Path, request: ServerRequest) -> None:
+    """Write what the launcher needs, and what ``describe`` reads, into a new directory.
+
+    Raises:
+        OSError: the files cannot be written.
+    """
+    fields = asdict(request)
+    _write(directory / launcher.USER_DATA, fields.pop("user_data"))
+    _write(directory / SERVER, json.dumps(fields).encode())
+    _write(directory / launcher.CONSOLE, b"")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read. No fsync: after a power failure no VM runs."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+
+
+def try_lock(directory: Path, flags: int = 0) -> int | None:
+    """Lock the directory exclusively: a descriptor that unlocks when closed; None when it is locked already.
+
+    Args:
+        directory: the VM's.
+        flags: of open(2), as ``os.O_CREAT``.
+
+    Raises:
+        FileNotFoundError: it has no lock file, and ``flags`` do not create one.
+    """
+    file = os.open(directory / LOCK, os.O_RDWR | flags, 0o600)
+    if state_dir.try_lock(file):
+        return file
+    os.close(file)
+    return None
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether somebody holds the lock."""
+    try:
+        file = os.open(directory / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not state_dir.try_lock(file, fcntl.LOCK_SH)
+    finally:
+        os.close(file)
+
+
+def remove(path: Path) -> None:
+    """Remove as much as possible, including directories that a workflow made read-only."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        for directory, _, _ in os.walk(path):
+            with suppress(OSError):
+                os.chmod(directory, 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        _log.warning("%s is no longer needed, but not all of it can be removed; please do", path)
+
+
+def remove_unlocked(path: Path) -> None:
+    """Remove a directory of ``make_locked`` whose maker died; one without a lock only if it is empty."""
+    try:
+        lock = try_lock(path)
+    except FileNotFoundError:
+        with suppress(OSError):
+            path.rmdir()
+        return
+    if lock is not None:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
