@@ -1,1 +1,8 @@
-"""The local cloud: "VMs" that are process groups on this machine. Read ``driver.py`` first."""
+"""The local cloud: "VMs" that are process groups on this machine. In the order to read them:
+
+driver.py        creates, lists and deletes VMs
+vm_directory.py  the directory of one VM: its files, its lock, its status
+launcher.py      the first process of a VM, a program of its own
+processes.py     finds and stops the processes of a VM
+containers.py    removes the containers of a VM
+"""

@@ -1,4 +1,4 @@
-"""Stopping the containers of a local VM, known by the id files that the CWL runner leaves."""
+"""Removal of a local VM's containers, which are known by the id files that the CWL runner writes."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+ID_DIRECTORY = "containers"
+"""The directory of a VM's directory where the CWL runner writes the ids of its containers."""
 ENGINES = ("docker", "podman")
 _TIMEOUT_SECONDS = 60.0
 
 
 class NotStopped(Exception):
-    """Containers that may still be running, and why."""
+    """Some containers may still be running."""
 
 
 def remove(id_files: Path) -> None:
-    """Force the removal of every container that has an id file in a directory.
+    """Remove every container that has an id file in a directory, running or not.
 
     Args:
-        id_files: the directory; one that does not exist holds no containers.
+        id_files: the directory; if it does not exist, there are no containers.
 
     Raises:
-        NotStopped: no engine could say that they are gone.
+        NotStopped: no engine confirmed that they are gone.
     """
-    ids = sorted({words[0] for path in id_files.glob("*") if (words := path.read_text().split())})
+    ids = sorted({content[0] for path in id_files.glob("*") if (content := path.read_text().split())})
     if not ids:
         return
     engines = [engine for engine in ENGINES if shutil.which(engine)]
-    complaints = [text for engine in engines if (text := _complaint(engine, ids))]
-    # An engine that does not answer has none of them if another one has; if none answers, nobody knows.
-    if len(complaints) == len(engines):
-        why = "; ".join(complaints) or f"none of {', '.join(ENGINES)} is on PATH"
-        raise NotStopped(f"containers {', '.join(ids)} may still be running: {why}")
+    failures = [failure for engine in engines if (failure := _remove_by(engine, ids))]
+    # One engine that answers is enough: one that is installed but does not work has started no containers.
+    if len(failures) == len(engines):
+        reason = "; ".join(failures) or f"none of {', '.join(ENGINES)} is on PATH"
+        raise NotStopped(f"containers {', '.join(ids)} may still be running: {reason}")
 
 
-def _complaint(engine: str, ids: Iterable[str]) -> str:
-    """Remove the containers; what the engine had to say against it, "" when they are gone."""
+def _remove_by(engine: str, ids: Iterable[str]) -> str:
+    """Remove the containers; why the engine could not, "" when they are gone."""
     command = [engine, "rm", "--force", *ids]
     try:
         done = subprocess.run(
@@ -44,7 +46,7 @@ def _complaint(engine: str, ids: Iterable[str]) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{engine}: {error}"
-    complaints = [line for line in done.stderr.splitlines() if "no such container" not in line.lower()]
-    if done.returncode == 0 or (done.stderr and not complaints):
+    errors = [line for line in done.stderr.splitlines() if "no such container" not in line.lower()]
+    if done.returncode == 0 or (done.stderr and not errors):
         return ""
-    return f"{engine} rm: {' '.join(complaints) or f'exit code {done.returncode}'}"
+    return f"{engine} rm: {' '.join(errors) or f'exit code {done.returncode}'}"

@@ -4,8 +4,8 @@ The root directory has three directories; ``vm_directory.py`` says what is in th
 
     vms/MARK/       a VM
     limbo/new-*     being built; a VM from the moment that it is renamed to vms/MARK
-    limbo/old-*     deleted; its files are still to be removed
-    deleted/MARK    remembered, so that a create that was under way cannot bring the VM back
+    limbo/old-*     deleted; its files are being removed
+    deleted/MARK    kept for a week, so that a create that was in progress does not start a deleted VM
 """
 
 from __future__ import annotations
@@ -38,20 +38,18 @@ from lando.cloud.local import containers, launcher, processes, vm_directory
 from lando.failpoints import reach
 
 CREATE_STEPS = ("local-create-begun", "local-create-built", "local-create-placed", "local-create-started")
-"""The crash points of ``create``, in order."""
+"""The failpoints of ``create``, in order."""
 
-CONTAINER_IDS = "containers"
-"""Directory of the VM where the CWL runner leaves the ids of its containers."""
-
-_QUICK_SECONDS = 0.25
+_DELETE_WAIT_SECONDS = 0.25
+"""How long ``delete`` waits for a deletion, which goes on in the background."""
 _START_SECONDS = 30.0
 _KILL_SECONDS = 30.0
 _LOCK_POLL_SECONDS = 0.02
 _REMEMBERED_SECONDS = 7 * 24 * 3600.0
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
-_NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
-_NOT_FOR_VMS = ("LANDO_CRASH_AT", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+_NO_CAPACITY = {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+_NO_PERMISSION = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NOT_INHERITED = ("LANDO_CRASH_AT", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
 class LocalCloud:
@@ -60,7 +58,7 @@ class LocalCloud:
     Args:
         root: directory that holds everything; made when it is missing.
         term_grace: seconds between SIGTERM and SIGKILL when a VM is deleted.
-        gone_check: seconds between a VM's looks whether its directory still exists.
+        gone_check: seconds between two checks of a VM whether its directory still exists.
     """
 
     settle_time = 0.0
@@ -75,18 +73,18 @@ class LocalCloud:
         self._deleted = root / "deleted"
         self._term_grace = term_grace
         self._gone_check = gone_check
-        self._endings: dict[str, Future[None]] = {}
-        self._endings_lock = threading.Lock()
-        self._sweeping: threading.Thread | None = None
+        self._deletions: dict[str, Future[None]] = {}
+        self._deletions_lock = threading.Lock()
+        self._sweeper: threading.Thread | None = None
 
     def create(self, request: ServerRequest) -> Server:
         """Start a VM; see ``Cloud.create``. Repeated with the same mark, it finds the VM and starts nothing.
 
         Raises:
-            NoCapacity: the disk is full, or the machine has no room for another process.
+            NoCapacity: the disk is full, or the machine cannot start another process.
             Refused: the directory cannot be written.
-            Unreachable: not started for another reason, or its mark was deleted.
-            Ambiguous: it was started, and then could not be looked at.
+            Unreachable: it could not be started for another reason, or the VM of this mark was deleted.
+            Ambiguous: it was started, and then its directory could not be read.
         """
         directory = self._directory(request.mark)
         with _errors(f"cannot create a VM in {self._root}"):
@@ -106,86 +104,15 @@ class LocalCloud:
             raise Unreachable(f"{directory} was deleted while it was being created")
         return server
 
-    def get(self, server_id: str) -> Server | None:
-        """See ``Cloud.get``."""
-        with _errors(f"cannot read {self._vms}"):
-            return self._server(server_id)
-
-    def servers(self) -> list[Server]:
-        """See ``Cloud.servers``. A VM whose creator died before it started anything is withdrawn, not listed.
-
-        The first call also begins to remove what interrupted calls left behind.
-        """
-        self._sweep_once()
-        with _errors(f"cannot read {self._vms}"):
-            if not self._vms.is_dir():
-                return []
-            found = (self._server(path.name) for path in sorted(self._vms.iterdir()))
-            return [server for server in found if server is not None and not self._withdraw(server)]
-
-    def _withdraw(self, server: Server) -> bool:
-        """Delete a VM that never ran and never will; whether it is one."""
-        if server.status != "ERROR" or server.deployment is None:
-            return False
-        with suppress(CloudError):  # the next list tries again
-            self.delete(server.id)
-        return True
-
-    def delete(self, server_id: str) -> bool:
-        """See ``Cloud.delete``. Returns soon; the VM's end goes on in the background, if it takes longer.
-
-        Called again, a deletion that was cut short by the death of this process goes on, and one that failed
-        since the last call is told.
-
-        Raises:
-            CloudError: processes or containers could not be stopped, or files not be touched.
-        """
-        if not vm_directory.is_valid_mark(server_id):
-            return True
-        with _errors(f"cannot delete {self._vms / server_id}"):
-            if not self._remember_deleted(server_id):
-                return True
-            with self._endings_lock:
-                ending = self._endings.get(server_id) or self._begin_ending(server_id)
-            wait([ending], timeout=_QUICK_SECONDS)
-            if ending.done():
-                self._forget_ending(server_id, ending)
-                ending.result()
-            return not (self._vms / server_id).exists()
-
-    def console_log(self, server_id: str) -> str:
-        """See ``Cloud.console_log``; "" for a VM that does not exist."""
-        with _errors(f"cannot read the console log of {server_id}"):
-            try:
-                return vm_directory.read_console(self._directory(server_id))
-            except FileNotFoundError:
-                return ""
-
-    def quota(self) -> Quota:
-        """See ``Cloud.quota``: this machine sets none."""
-        none = Share(0, None)
-        return Quota(none, none, none)
-
-    def size(self, flavor: str | None) -> Size:
-        """See ``Cloud.size``: all VMs are alike."""
-        return Size(servers=1)
-
-    def _directory(self, mark: str) -> Path:
-        if not vm_directory.is_valid_mark(mark):
-            raise ValueError(f"not a mark: {mark!r}")
-        return self._vms / mark
-
-    # create
-
     def _claim(self, request: ServerRequest, directory: Path) -> int | None:
-        """The lock of a VM that is ours to start; None when the VM needs no starting."""
+        """The lock of a VM that this call has to start; None if the VM was started before."""
         if directory.exists():
             return self._claim_unstarted(directory)
         building, lock = self._build(request)
         try:
             reach(CREATE_STEPS[1])
             self._vms.mkdir(mode=0o700, exist_ok=True)
-            building.rename(directory)  # fails when the VM exists, for its directory is never empty
+            building.rename(directory)  # fails if the VM exists, because its directory is never empty
         except OSError as error:
             shutil.rmtree(building, ignore_errors=True)
             os.close(lock)
@@ -196,7 +123,7 @@ class LocalCloud:
         return lock
 
     def _claim_unstarted(self, directory: Path) -> int | None:
-        """Take over from a creator that died before it started anything: the lock shows that it did."""
+        """The lock of a VM whose creator died before it started the launcher; None if there is a launcher."""
         if vm_directory.read_record(directory) is not None:
             return None
         lock = vm_directory.try_lock(directory)
@@ -206,6 +133,7 @@ class LocalCloud:
         return lock
 
     def _build(self, request: ServerRequest) -> tuple[Path, int]:
+        """A complete directory in limbo, and its lock, which is held."""
         self._limbo.mkdir(mode=0o700, parents=True, exist_ok=True)
         building, lock = vm_directory.make_locked(self._limbo)
         try:
@@ -217,28 +145,28 @@ class LocalCloud:
         return building, lock
 
     def _start(self, directory: Path, lock: int) -> None:
-        """Start the launcher of a VM that never ran; if that fails, nothing of the VM is left.
+        """Start the launcher of a VM that never ran.
 
         Raises:
-            OSError: nothing was run, and the VM is gone.
+            OSError, Unreachable: nothing was started, and the VM's directory is removed.
         """
         try:
             if self._is_deleted(directory.name):
                 raise Unreachable(f"the VM {directory.name} was deleted; it is not started again")
-            failure = self._launch(directory, lock)
-            if failure:
-                raise OSError(failure, os.strerror(failure), str(directory))
+            error_number = self._launch(directory, lock)
+            if error_number:
+                raise OSError(error_number, os.strerror(error_number), str(directory))
         except (OSError, Unreachable):
             self._discard(directory)
             raise
 
     def _launch(self, directory: Path, lock: int) -> int:
-        """Answers the errno for which the launcher could not record itself, 0 when it has, or may have."""
-        environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_VMS}
+        """The errno for which the launcher could not write its record; 0 if it wrote it, or may have."""
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
         environment |= {processes.MARK_VARIABLE: directory.name, "LANDO_VM_DIR": str(directory)}
         environment.setdefault("LANDO_PYTHON", sys.executable)
         with (directory / launcher.CONSOLE).open("ab") as console:
-            starter = subprocess.Popen(
+            starting = subprocess.Popen(
                 [sys.executable, "-I", "-S", launcher.__file__, str(lock), str(self._gone_check)],
                 cwd=directory,
                 env=environment,
@@ -249,112 +177,46 @@ class LocalCloud:
                 start_new_session=True,
             )
         try:
-            report, _ = starter.communicate(timeout=_START_SECONDS)
+            report, _ = starting.communicate(timeout=_START_SECONDS)
         except subprocess.TimeoutExpired:
             return 0
         return int(report) if report.isdigit() else 0
 
-    # status
+    def get(self, server_id: str) -> Server | None:
+        """See ``Cloud.get``."""
+        with _errors(f"cannot read {self._vms}"):
+            return self._server(server_id)
+
+    def servers(self) -> list[Server]:
+        """See ``Cloud.servers``. A VM whose creator died before starting it is deleted, and not listed.
+
+        The first call also starts to remove what interrupted calls left behind, in the background.
+        """
+        self._start_sweep()
+        with _errors(f"cannot read {self._vms}"):
+            if not self._vms.is_dir():
+                return []
+            found = (self._server(path.name) for path in sorted(self._vms.iterdir()))
+            return [server for server in found if server is not None and not self._delete_unstarted(server)]
 
     def _server(self, mark: str) -> Server | None:
         if not vm_directory.is_valid_mark(mark):
             return None
         return vm_directory.describe(self._vms / mark, lambda: self._is_deleted(mark))
 
-    # delete
+    def _delete_unstarted(self, server: Server) -> bool:
+        """Delete the VM if it never ran and never will; whether that is so."""
+        if server.status != "ERROR" or server.deployment is None:
+            return False
+        with suppress(CloudError):  # the next list tries again
+            self.delete(server.id)
+        return True
 
-    def _remember_deleted(self, mark: str) -> bool:
-        """First remember, then look: a create places its VM first and then looks here. Is there a VM?"""
-        with suppress(OSError):  # a full disk must not keep a VM alive
-            self._deleted.mkdir(mode=0o700, exist_ok=True)
-            (self._deleted / mark).touch(mode=0o600)
-        return (self._vms / mark).exists()
-
-    def _is_deleted(self, mark: str) -> bool:
-        return (self._deleted / mark).exists()
-
-    def _begin_ending(self, mark: str) -> Future[None]:
-        ending: Future[None] = Future()
-        self._endings[mark] = ending
-
-        def carry_out() -> None:
-            try:
-                with _errors(f"cannot delete {self._vms / mark}"):
-                    self._end(self._vms / mark)
-            except BaseException as error:
-                ending.set_exception(error)
-            else:
-                self._forget_ending(mark, ending)
-                ending.set_result(None)
-
-        # A daemon thread: who ends this process need not wait for it; the next delete goes on.
-        threading.Thread(target=carry_out, name=f"end-{mark}", daemon=True).start()
-        return ending
-
-    def _forget_ending(self, mark: str, ending: Future[None]) -> None:
-        with self._endings_lock:
-            if self._endings.get(mark) is ending:
-                del self._endings[mark]
-
-    def _end(self, directory: Path) -> None:
-        try:
-            lock = self._end_processes(directory)
-        except FileNotFoundError:
-            if directory.exists():
-                raise
-            return  # another process deleted it
-        try:
-            containers.remove(directory / CONTAINER_IDS)
-            self._discard(directory)
-        except containers.NotStopped as error:
-            raise CloudError(f"cannot delete {directory}: {error}") from error
-        finally:
-            os.close(lock)
-
-    def _end_processes(self, directory: Path) -> int:
-        """End everything that runs; answers the VM's lock, with which nothing can run any more."""
-        deadline = time.monotonic() + _KILL_SECONDS
-        while True:
-            # Taken before the search: what is not found then cannot be about to start either.
-            lock = vm_directory.try_lock(directory, os.O_CREAT)
-            try:
-                self._end_visible(directory)
-            except BaseException:
-                if lock is not None:
-                    os.close(lock)
-                raise
-            if lock is not None:
-                return lock
-            if time.monotonic() > deadline + self._term_grace:
-                raise CloudError(
-                    f"cannot delete {directory}: its lock is held, but by no process that can be seen here; "
-                    "was it created in another container?"
-                )
-            time.sleep(_LOCK_POLL_SECONDS)
-
-    def _end_visible(self, directory: Path) -> None:
-        record = vm_directory.read_record(directory)
-        init = record.process() if record is not None else None
-        try:
-            processes.end(directory.name, init, self._term_grace, _KILL_SECONDS)
-        except processes.StillRunning as error:
-            raise CloudError(f"cannot delete {directory}: processes are {error}") from error
-
-    def _discard(self, directory: Path) -> None:
-        """The VM is gone at once, and its files as far and as soon as they can be removed."""
-        # Renamed into a directory that was made by the first create: this must work on a full disk.
-        self._limbo.mkdir(mode=0o700, exist_ok=True)
-        waste = self._limbo / f"old-{directory.name}-{os.urandom(4).hex()}"
-        with suppress(FileNotFoundError):
-            directory.rename(waste)
-        vm_directory.remove(waste)
-
-    # what was left behind
-
-    def _sweep_once(self) -> None:
-        if self._sweeping is None:
-            self._sweeping = threading.Thread(target=self._sweep, name="sweep", daemon=True)
-            self._sweeping.start()
+    def _start_sweep(self) -> None:
+        """Once in the life of this object."""
+        if self._sweeper is None:
+            self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+            self._sweeper.start()
 
     def _sweep(self) -> None:
         with suppress(OSError):
@@ -368,18 +230,156 @@ class LocalCloud:
                 if path.stat().st_mtime < time.time() - _REMEMBERED_SECONDS:
                     path.unlink()
 
+    def console_log(self, server_id: str) -> str:
+        """See ``Cloud.console_log``; "" for a VM that does not exist."""
+        with _errors(f"cannot read the console log of {server_id}"):
+            try:
+                return vm_directory.read_console(self._directory(server_id))
+            except FileNotFoundError:
+                return ""
+
+    def delete(self, server_id: str) -> bool:
+        """See ``Cloud.delete``. Returns soon: a deletion that takes longer continues in the background.
+
+        Calling it again continues a deletion that the death of an earlier daemon interrupted.
+
+        Raises:
+            CloudError: processes or containers could not be stopped, or the directory could not be moved, by
+                this call or since the call before.
+        """
+        if not vm_directory.is_valid_mark(server_id):
+            return True
+        with _errors(f"cannot delete {self._vms / server_id}"):
+            if not self._remember_deleted(server_id):
+                return True
+            with self._deletions_lock:
+                deletion = self._deletions.get(server_id) or self._start_deletion(server_id)
+            wait([deletion], timeout=_DELETE_WAIT_SECONDS)
+            if deletion.done():
+                self._forget_deletion(server_id, deletion)
+                deletion.result()
+            return not (self._vms / server_id).exists()
+
+    def _remember_deleted(self, mark: str) -> bool:
+        """Record the deletion of a VM, and answer whether the VM exists.
+
+        In this order, because ``create`` makes the VM's directory first and then looks for the deletion: of
+        two concurrent calls, at least one sees the other.
+        """
+        with suppress(OSError):  # a VM must be deleted although the disk is full
+            self._deleted.mkdir(mode=0o700, exist_ok=True)
+            (self._deleted / mark).touch(mode=0o600)
+        return (self._vms / mark).exists()
+
+    def _start_deletion(self, mark: str) -> Future[None]:
+        deletion: Future[None] = Future()
+        self._deletions[mark] = deletion
+
+        def run() -> None:
+            try:
+                with _errors(f"cannot delete {self._vms / mark}"):
+                    self._stop_and_remove(self._vms / mark)
+            except BaseException as error:
+                deletion.set_exception(error)
+            else:
+                self._forget_deletion(mark, deletion)
+                deletion.set_result(None)
+
+        # A daemon thread: this process may exit meanwhile; the next call of delete continues.
+        threading.Thread(target=run, name=f"delete-{mark}", daemon=True).start()
+        return deletion
+
+    def _forget_deletion(self, mark: str, deletion: Future[None]) -> None:
+        with self._deletions_lock:
+            if self._deletions.get(mark) is deletion:
+                del self._deletions[mark]
+
+    def _stop_and_remove(self, directory: Path) -> None:
+        try:
+            lock = self._stop_processes(directory)
+        except FileNotFoundError:
+            if directory.exists():
+                raise
+            return  # another process deleted it
+        try:
+            containers.remove(directory / containers.ID_DIRECTORY)
+            self._discard(directory)
+        except containers.NotStopped as error:
+            raise CloudError(f"cannot delete {directory}: {error}") from error
+        finally:
+            os.close(lock)
+
+    def _stop_processes(self, directory: Path) -> int:
+        """Stop every process of the VM; answers its lock, without which no process can be started."""
+        deadline = time.monotonic() + _KILL_SECONDS
+        while True:
+            # Locked before the search, so that no launcher starts after it.
+            lock = vm_directory.try_lock(directory, os.O_CREAT)
+            try:
+                self._stop_visible_processes(directory)
+            except BaseException:
+                if lock is not None:
+                    os.close(lock)
+                raise
+            if lock is not None:
+                return lock
+            if time.monotonic() > deadline + self._term_grace:
+                raise CloudError(
+                    f"cannot delete {directory}: its lock is held by a process that is not visible here; "
+                    "was the VM created in another container?"
+                )
+            time.sleep(_LOCK_POLL_SECONDS)
+
+    def _stop_visible_processes(self, directory: Path) -> None:
+        record = vm_directory.read_record(directory)
+        process = record.process() if record is not None else None
+        try:
+            processes.stop(directory.name, process, self._term_grace, _KILL_SECONDS)
+        except processes.StillRunning as error:
+            raise CloudError(f"cannot delete {directory}: processes are {error}") from error
+
+    def _discard(self, directory: Path) -> None:
+        """Make the VM absent at once, and remove as many of its files as possible."""
+        # limbo exists since the first create: the move must work on a full disk.
+        self._limbo.mkdir(mode=0o700, exist_ok=True)
+        old = self._limbo / f"old-{directory.name}-{os.urandom(4).hex()}"
+        with suppress(FileNotFoundError):
+            directory.rename(old)
+        vm_directory.remove(old)
+
+    def quota(self) -> Quota:
+        """See ``Cloud.quota``: there is none."""
+        unlimited = Share(0, None)
+        return Quota(unlimited, unlimited, unlimited)
+
+    def size(self, flavor: str | None) -> Size:
+        """See ``Cloud.size``: there are no flavors."""
+        return Size(servers=1)
+
+    def _directory(self, mark: str) -> Path:
+        if not vm_directory.is_valid_mark(mark):
+            raise ValueError(f"not a valid mark: {mark!r}")
+        return self._vms / mark
+
+    def _is_deleted(self, mark: str) -> bool:
+        return (self._deleted / mark).exists()
+
 
 @contextmanager
-def _errors(doing: str) -> Iterator[None]:
-    """Say in a sentence what the operating system refused, and what to do."""
+def _errors(action: str) -> Iterator[None]:
+    """Raise an error of the operating system as a CloudError that says what to do.
+
+    Args:
+        action: begins the error's message, as in ``cannot read PATH``.
+    """
     try:
         yield
     except OSError as error:
-        words = f"{doing}: {error.strerror or error}"
+        message = f"{action}: {error.strerror or error}"
         if error.filename:
-            words += f" ({error.filename})"
-        if error.errno in _NO_ROOM:
-            raise NoCapacity(f"{words}; free some space or processes") from error
-        if error.errno in _NO_RIGHT:
-            raise Refused(f"{words}; choose a directory that the daemon may write", names="site") from error
-        raise Unreachable(words) from error
+            message += f" ({error.filename})"
+        if error.errno in _NO_CAPACITY:
+            raise NoCapacity(f"{message}; free some space, memory or processes") from error
+        if error.errno in _NO_PERMISSION:
+            raise Refused(f"{message}; choose a directory that the daemon can write", names="site") from error
+        raise Unreachable(message) from error

@@ -1,8 +1,8 @@
-"""The init of a local "VM": records itself, runs the start-up script, and stays until the VM is deleted.
+"""The launcher, which is the init of a local VM: it runs the start-up script and stays until the deletion.
 
-Started by the driver as ``python -I -S launcher.py LOCK_FD CHECK_SECONDS`` in the VM's directory,
-with the VM's lock inherited, stderr on its console log, and stdout a pipe that hears whether it is up. It
-imports little, for it must start in milliseconds, and nothing of lando, which -I -S hide.
+The driver starts it as ``python -I -S launcher.py LOCK_FD CHECK_SECONDS`` in the VM's directory. It inherits
+the VM's lock; stderr is the console log; stdout is a pipe on which it reports whether it has started. It
+imports little, because it must start in milliseconds, and nothing of lando, which -I -S keep off the path.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ USER_DATA = "user_data"
 CONSOLE = "console.log"
 
 CONSOLE_HEAD = 64 * 1024
-"""Bytes of the console's beginning that are kept."""
+"""Bytes that are kept of the beginning of the console log."""
 CONSOLE_TAIL = 1024 * 1024
-"""Bytes of the console's end that are kept, at least; twice as many at most."""
-OMISSION = b"\n[... the console log is bounded: output was left out here ...]\n"
+"""Bytes that are kept of its end, at least; at most twice as many."""
+OMISSION = b"\n[... output omitted here: the size of the console log is limited ...]\n"
 
 _PIPE_BYTES = 64 * 1024
 _CONSOLE, _REPORT = 2, 1
@@ -51,26 +51,31 @@ def start_time(pid: int) -> int:
 
 
 def main(lock: int, check_seconds: float) -> None:
-    """Become the VM's init; ends, and ends all that runs, on SIGTERM or when its directory is gone."""
+    """Run the VM until SIGTERM, or until its directory is removed; then kill all its processes.
+
+    Args:
+        lock: the descriptor of the VM's lock.
+        check_seconds: between two checks whether the directory still exists.
+    """
     os.set_inheritable(lock, False)
     if os.fork():
-        os._exit(0)  # what the daemon reaps; the init itself is nobody's child
+        os._exit(0)  # the driver waits for this process; the other one must not be the daemon's child
     os.setsid()
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the creator's may block what ends us
-    # What escapes with setsid and a double fork comes back to us, so that deleting finds it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the creator may block the signals that are used here
+    # Processes that leave the session by setsid and a double fork become children of this one.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     crash_at = os.environ.pop("LANDO_LAUNCHER_CRASH_AT", "")
     try:
         _crash_if(crash_at == "before-record")
-        _record()
+        _write_record()
         _crash_if(crash_at == "after-record")
     except OSError as error:
         _report(b"%d" % (error.errno or 0))
         return
     _report(b"up")
     signals = _wake_on_signals()
-    _stay(_run(), signals, check_seconds)
-    _end_children()
+    _supervise(_start_user_data(), signals, check_seconds)
+    _kill_children()
 
 
 def _crash_if(wanted: bool) -> None:
@@ -78,10 +83,10 @@ def _crash_if(wanted: bool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _record() -> None:
-    """Say durably who we are, before anything runs."""
+def _write_record() -> None:
+    """Write durably which process this is, before anything else runs."""
     pid = os.getpid()
-    # Formatted by hand: importing json would take as long as everything else here.
+    # Formatted by hand: importing json takes as long as everything else here.
     text = f'{{"pid": {pid}, "started": {start_time(pid)}, "boot_id": "{boot_id()}"}}\n'
     file = os.open(f"{RECORD}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -95,17 +100,17 @@ def _record() -> None:
     os.close(directory)
 
 
-def _report(word: bytes) -> None:
-    """Tell the creator, who may be dead by now, and close the pipe that it reads."""
+def _report(result: bytes) -> None:
+    """Write the result to the driver, which may have died, and close the pipe."""
     with contextlib.suppress(OSError):
-        os.write(_REPORT, word)
+        os.write(_REPORT, result)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, _REPORT)
     os.close(null)
 
 
 def _wake_on_signals() -> int:
-    """A pipe from which the numbers of signals can be read as they come."""
+    """A pipe from which the numbers of received signals can be read."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -114,8 +119,8 @@ def _wake_on_signals() -> int:
     return reader
 
 
-def _run() -> int:
-    """Start the user data; answers the read end of the pipe that it writes its output to."""
+def _start_user_data() -> int:
+    """Start the start-up script; answers the read end of the pipe of its output."""
     output, script_output = os.pipe()
     try:
         argv = interpreter(USER_DATA)
@@ -128,7 +133,7 @@ def _run() -> int:
                 (os.POSIX_SPAWN_DUP2, script_output, 1),
                 (os.POSIX_SPAWN_DUP2, script_output, 2),
             ],
-            # A session of its own, so that `kill 0` in a script does not reach the init.
+            # A session of its own, so that `kill 0` in a script does not reach the launcher.
             setsid=True,
             setsigmask=[],
             setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
@@ -141,24 +146,24 @@ def _run() -> int:
 
 
 def interpreter(script: str) -> list[str]:
-    """The command that the script's ``#!`` line asks for, split as the kernel does (execve(2)).
+    """The command of the script's ``#!`` line, split as the kernel does (execve(2)).
 
-    Not left to the kernel: it refuses on a noexec file system, and as busy while any process that another
-    thread of the creator is just forking still has the script open for writing.
+    The kernel itself would refuse to run the script on a file system mounted noexec, and with ETXTBSY while a
+    process that another thread of the creator forks still has the script open for writing.
     """
     with open(script, "rb") as file:
         first = file.readline(4096)
-    words = os.fsdecode(first[2:].strip()).split(None, 1) if first.startswith(b"#!") else []
-    return [*(words or ["/bin/sh"]), os.path.abspath(script)]
+    command = os.fsdecode(first[2:].strip()).split(None, 1) if first.startswith(b"#!") else []
+    return [*(command or ["/bin/sh"]), os.path.abspath(script)]
 
 
-def _stay(output: int, signals: int, check_seconds: float) -> None:
-    """Collect output and ended children until the VM is to end."""
+def _supervise(output: int, signals: int, check_seconds: float) -> None:
+    """Copy output to the console log and reap children, until SIGTERM or the removal of the directory."""
     directory = os.getcwd()
     poll = select.poll()
     poll.register(output, select.POLLIN)
     poll.register(signals, select.POLLIN)
-    while not _gone(directory):
+    while not _is_removed(directory):
         ready = [fd for fd, _ in poll.poll(check_seconds * 1000)]
         if signals in ready:
             if signal.SIGTERM in os.read(signals, _PIPE_BYTES):
@@ -171,8 +176,8 @@ def _stay(output: int, signals: int, check_seconds: float) -> None:
                 poll.unregister(output)
 
 
-def _gone(directory: str) -> bool:
-    """Only what is surely so counts: a disk that fails to answer must not end the work."""
+def _is_removed(directory: str) -> bool:
+    """Whether the directory is known to be gone: an I/O error must not stop the VM."""
     try:
         os.stat(directory)
     except FileNotFoundError:
@@ -189,7 +194,7 @@ def _reap() -> None:
 
 
 def _append(data: bytes) -> None:
-    """Write to the console log; a full disk loses output, but never stops the script."""
+    """Write to the console log; when the disk is full, output is lost and the script continues."""
     with contextlib.suppress(OSError):
         os.write(_CONSOLE, data)
         if os.fstat(_CONSOLE).st_size > CONSOLE_HEAD + len(OMISSION) + 2 * CONSOLE_TAIL:
@@ -197,7 +202,7 @@ def _append(data: bytes) -> None:
 
 
 def shorten(console: str) -> None:
-    """Replace the log by its head and tail, at once for whoever reads it, and write on to the new one."""
+    """Replace the log by its beginning and its end, atomically for readers, and write to the new file."""
     with open(console, "rb") as file:
         head = file.read(CONSOLE_HEAD)
         file.seek(-CONSOLE_TAIL, os.SEEK_END)
@@ -212,12 +217,12 @@ def shorten(console: str) -> None:
         os.close(new)
 
 
-def _end_children() -> None:
-    """Kill until none is left, which we know for sure: what loses its parent on the way comes to us."""
+def _kill_children() -> None:
+    """Kill until none is left: orphans of killed processes become children of this one."""
     with contextlib.suppress(ChildProcessError):
         while True:
             for pid in _children():
-                os.kill(pid, signal.SIGKILL)  # not waited for yet: the number is not anybody else's
+                os.kill(pid, signal.SIGKILL)  # not reaped yet, so the pid is not reused
                 os.waitpid(pid, 0)
             os.waitpid(-1, os.WNOHANG)
 

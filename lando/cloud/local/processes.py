@@ -1,8 +1,8 @@
-"""The processes of a local VM: which they are, and ending all of them and nobody else.
+"""The processes of a local VM: how to find them, and how to stop all of them and no others.
 
-A process belongs to a VM when its environment says so, when it descends from one that belongs (the VM's init
-is a subreaper, so whatever lost its parent descends from it), or when it is in a session that one of them
-leads. A process is signalled as pid and start time together, never by a bare number.
+A process belongs to a VM if its environment has the VM's mark, if it descends from a process of the VM (the
+launcher is a subreaper, so that orphans descend from it), or if a process of the VM leads its session. Pid
+and start time together identify a process, because pids are reused.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ MARK_VARIABLE = "LANDO_VM"
 
 _POLL_SECONDS = 0.01
 _KILL_ROUND_SECONDS = 0.25
-_RETIRE_SECONDS = 5.0
+_LAUNCHER_SECONDS = 5.0
+"""How long the launcher may take to kill what is left, and to exit."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One line of the process table. Pid and start time are its identity; the rest can change."""
+    """A process, which pid and start time identify; the rest can change."""
 
     pid: int
     started: int
@@ -37,15 +38,15 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What belongs to a VM, and the process groups that hold nothing else."""
+class VmProcesses:
+    """The processes of a VM, and the process groups that contain no other processes."""
 
     processes: frozenset[Process]
     groups: frozenset[int]
 
 
 class StillRunning(Exception):
-    """Processes that outlived SIGKILL: they are another user's, or wait for a device."""
+    """Processes survived SIGKILL: they are another user's, or wait for a device."""
 
     def __init__(self, processes: Iterable[Process]) -> None:
         self.pids = sorted(process.pid for process in processes)
@@ -53,7 +54,7 @@ class StillRunning(Exception):
 
 
 def look_up(pid: int) -> Process | None:
-    """The process, or None when it has ended (a zombie has, unless threads of it live on)."""
+    """The process; None if it has exited, as a zombie has unless other threads of it still run."""
     try:
         fields = stat_fields(pid)
     except OSError:
@@ -66,26 +67,26 @@ def look_up(pid: int) -> Process | None:
     )
 
 
-def find(mark: str, init: Process | None) -> Found:
-    """Everything that belongs to a VM, its init included.
+def find(mark: str, launcher: Process | None) -> VmProcesses:
+    """All processes of a VM, including its launcher.
 
     Args:
         mark: the VM's.
-        init: the VM's launcher, already verified; None when it is dead or unknown.
+        launcher: the VM's launcher, already verified; None when it is dead or unknown.
     """
     marked = f"{MARK_VARIABLE}={mark}".encode()
     table: dict[int, Process] = {}
-    seeds = {init} if init else set()
-    # Read as the listing goes on: by its end, the first ones may have forked and ended.
+    seeds = {launcher} if launcher else set()
+    # Each is read as soon as it is listed: by the end of the list, the first may have forked and exited.
     for pid in _pids():
         process = look_up(pid)
         if process is not None:
             table[pid] = process
             if marked in _environment(pid):
                 seeds.add(process)
-    for pid in _lineage(table):
+    for pid in _own_pids(table):
         table.pop(pid, None)
-    return _close(seeds & set(table.values()), table)
+    return _with_descendants(seeds & set(table.values()), table)
 
 
 def _pids() -> Iterable[int]:
@@ -101,8 +102,8 @@ def _environment(pid: int) -> list[bytes]:
         return []
 
 
-def _lineage(table: Mapping[int, Process]) -> list[int]:
-    """This process, its ancestors and pid 1: never part of a VM, whatever their environment says."""
+def _own_pids(table: Mapping[int, Process]) -> list[int]:
+    """This process, its ancestors and pid 1: never part of a VM, whatever their environment has."""
     pids = [1]
     pid = os.getpid()
     while pid in table and pid not in pids:
@@ -111,11 +112,11 @@ def _lineage(table: Mapping[int, Process]) -> list[int]:
     return pids
 
 
-def _close(seeds: Iterable[Process], table: Mapping[int, Process]) -> Found:
-    """Add descendants and sessions until nothing is added.
+def _with_descendants(seeds: Iterable[Process], table: Mapping[int, Process]) -> VmProcesses:
+    """Add descendants, and members of sessions, until nothing is added.
 
-    A session counts through its living leader only: one that merely has a member in it may be a person's
-    terminal, in which somebody set our variable by hand.
+    The members of a session are added only if its living leader belongs to the VM: a session with any other
+    process of the VM may be the terminal of a person who set the variable by hand.
     """
     found = set(seeds)
     while True:
@@ -124,12 +125,12 @@ def _close(seeds: Iterable[Process], table: Mapping[int, Process]) -> Found:
         if not more:
             groups = {process.group for process in found}
             shared = {process.group for process in table.values() if process not in found}
-            return Found(frozenset(found), frozenset(groups - shared - {0}))
+            return VmProcesses(frozenset(found), frozenset(groups - shared - {0}))
         found |= more
 
 
 def send(process: Process, signum: signal.Signals) -> None:
-    """Signal exactly this process; nothing happens when it has ended or may not be signalled."""
+    """Signal exactly this process; does nothing if it has exited or belongs to another user."""
     with suppress(ProcessLookupError, PermissionError):
         handle = _pidfd(process.pid)
         try:
@@ -145,7 +146,7 @@ def send(process: Process, signum: signal.Signals) -> None:
 
 
 def _pidfd(pid: int) -> int | None:
-    """A handle that cannot come to mean another process; None before Linux 5.3."""
+    """A handle of this process only, even when its pid is reused; None before Linux 5.3 (pidfd_open(2))."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:
@@ -154,66 +155,66 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def end(mark: str, init: Process | None, term_grace: float, kill_timeout: float) -> None:
-    """End a VM: SIGTERM to all but its init, SIGKILL to what is left, and then the init.
+def stop(mark: str, launcher: Process | None, term_grace: float, kill_timeout: float) -> None:
+    """Stop a VM: SIGTERM to all but its launcher, SIGKILL to what is left, and SIGTERM to the launcher.
 
-    The init goes last, and kills once more what comes back to it: from outside, a process that forks and
-    exits all the time can be missed in every search.
+    The launcher is the last. It kills the orphans that it has adopted: a search from outside can miss a
+    process that forks and exits all the time.
 
     Args:
         mark: the VM's.
-        init: its launcher, verified; None when dead or unknown.
-        term_grace: seconds between SIGTERM and SIGKILL; less when all are gone earlier.
-        kill_timeout: seconds after which SIGKILL is taken not to work.
+        launcher: the VM's launcher, already verified; None when it is dead or unknown.
+        term_grace: seconds between SIGTERM and SIGKILL, at most.
+        kill_timeout: seconds in which SIGKILL must have worked.
 
     Raises:
-        StillRunning: some outlived that. Calling again goes on where this ended.
+        StillRunning: some processes survived. Calling this again continues.
     """
-    _terminate(mark, init, time.monotonic() + term_grace)
-    if init is not None:
-        _kill_once(find(mark, init), spared=init)
-        _retire(init)
+    _terminate(mark, launcher, time.monotonic() + term_grace)
+    if launcher is not None:
+        _kill(find(mark, launcher), spare=launcher)
+        _stop_launcher(launcher)
     deadline = time.monotonic() + kill_timeout
-    while (found := find(mark, init)).processes:
+    while (found := find(mark, launcher)).processes:
         if time.monotonic() > deadline:
             raise StillRunning(found.processes)
-        _kill_once(found)
-        _wait_for_end(found.processes, time.monotonic() + _KILL_ROUND_SECONDS)
+        _kill(found)
+        _wait_for_exit(found.processes, time.monotonic() + _KILL_ROUND_SECONDS)
 
 
-def _terminate(mark: str, init: Process | None, deadline: float) -> None:
-    told: set[Process] = set()
+def _terminate(mark: str, launcher: Process | None, deadline: float) -> None:
+    signalled: set[Process] = set()
     while time.monotonic() < deadline:
-        left = find(mark, init).processes - {init}
+        left = find(mark, launcher).processes - {launcher}
         if not left:
             return
-        # Parents first: a script should hear why its children end before it sees them end.
-        for process in sorted(left - told, key=lambda process: (process.started, process.pid)):
+        # Parents first: a script should get its signal before it sees its children exit.
+        for process in sorted(left - signalled, key=lambda process: (process.started, process.pid)):
             send(process, signal.SIGTERM)
             send(process, signal.SIGCONT)
-        told |= left
-        _wait_for_end(left, deadline)
+        signalled |= left
+        _wait_for_exit(left, deadline)
 
 
-def _kill_once(found: Found, spared: Process | None = None) -> None:
-    # Stopped first, so that none forks while we come to the next. A group is killed as one, because only
-    # that is atomic against forking; its stopped members keep its number from being given to others.
-    left = found.processes - {spared}
+def _kill(found: VmProcesses, spare: Process | None = None) -> None:
+    # SIGSTOP first, so that none forks while the next is signalled. A group is killed as a whole, because
+    # only that is atomic against fork; while its members are stopped, its number is not reused.
+    left = found.processes - {spare}
     for process in left:
         send(process, signal.SIGSTOP)
-    for group in found.groups - ({spared.group} if spared else set()):
+    for group in found.groups - ({spare.group} if spare else set()):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
     for process in left:
         send(process, signal.SIGKILL)
 
 
-def _retire(init: Process) -> None:
-    send(init, signal.SIGTERM)
-    send(init, signal.SIGCONT)
-    _wait_for_end({init}, time.monotonic() + _RETIRE_SECONDS)
+def _stop_launcher(launcher: Process) -> None:
+    send(launcher, signal.SIGTERM)
+    send(launcher, signal.SIGCONT)
+    _wait_for_exit({launcher}, time.monotonic() + _LAUNCHER_SECONDS)
 
 
-def _wait_for_end(processes: Collection[Process], deadline: float) -> None:
+def _wait_for_exit(processes: Collection[Process], deadline: float) -> None:
     while any(look_up(process.pid) == process for process in processes) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)

@@ -103,7 +103,7 @@ def _status(held: bool, record: LauncherRecord | None) -> tuple[ServerStatus, st
     if held:
         if record.process() is not None:
             return "ACTIVE", None
-        return "UNKNOWN", f"its launcher (process {record.pid}) cannot be seen from here"
+        return "UNKNOWN", f"its launcher (process {record.pid}) is not visible here"
     if record.boot_id != launcher.boot_id():
         return "SHUTOFF", "the machine was restarted"
     return "SHUTOFF", f"its launcher (process {record.pid}) died"
@@ -208,7 +208,7 @@ def remove(path: Path) -> None:
                 os.chmod(directory, 0o700)
         shutil.rmtree(path, ignore_errors=True)
     if path.exists():
-        _log.warning("%s is no longer needed, but not all of it can be removed; please do", path)
+        _log.warning("%s is no longer needed, but could not be removed completely: remove it by hand", path)
 
 
 def remove_unlocked(path: Path) -> None:

@@ -25,12 +25,12 @@ def process(pid: int, parent: int, session: int, group: int | None = None) -> Pr
     return Process(pid, started=pid * 10, parent=parent, group=group or session, session=session)
 
 
-def closure(seeds: set[int], *table: Process) -> processes.Found:
+def closure(seeds: set[int], *table: Process) -> processes.VmProcesses:
     by_pid = {entry.pid: entry for entry in table}
-    return processes._close({by_pid[pid] for pid in seeds}, by_pid)
+    return processes._with_descendants({by_pid[pid] for pid in seeds}, by_pid)
 
 
-def pids(found: processes.Found) -> set[int]:
+def pids(found: processes.VmProcesses) -> set[int]:
     return {entry.pid for entry in found.processes}
 
 
