@@ -29,7 +29,7 @@ from lando.cloud.interface import (
     Share,
     Size,
 )
-from lando.cloud.nova import failures, tags
+from lando.cloud.nova import classify, failures, tags
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.floatingips import FloatingIps
 from lando.cloud.nova.lookup import Flavor, Image, Names, Network, Wanted
@@ -157,7 +157,7 @@ class NovaCloud:
                 networks=tuple(network.id for network in self.networks()),
             )
         except Ambiguous as error:
-            raise failures.nothing_sent(error) from error
+            raise classify.nothing_sent(error) from error
 
     def flavor(self, name: str | None = None) -> Flavor:
         """The flavor that a job names, or the site's default."""
@@ -238,11 +238,11 @@ class NovaCloud:
         posted = any(call.startswith("POST ") and call.endswith("/servers") for call in sent)
         if not isinstance(error, ClientException):
             unclear = Ambiguous(f"{doing}: the answer lacks what it should have ({error!r})")
-            return unclear if posted else failures.nothing_sent(unclear)
+            return unclear if posted else classify.nothing_sent(unclear)
         failed = failures.failure(error)
         if failed.status in (400, 404):
             self.names.forget()
-        return failures.of_create(failed, doing, self.account, request, posted)
+        return classify.of_create(failed, doing, self.account, request, posted)
 
     # look
 
@@ -312,7 +312,7 @@ class NovaCloud:
             attempt=found.attempt,
             address=_address(row.get("addresses") or {}),
             fault=fault,
-            lacks_room=fault is not None and failures.lacks_room(fault),
+            lacks_room=fault is not None and classify.lacks_room(fault),
             size=Size(1, flavor.get("vcpus", 0), flavor.get("ram", 0)),
         )
 

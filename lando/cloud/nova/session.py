@@ -23,7 +23,7 @@ from keystoneauth1.exceptions import ClientException, EndpointNotFound
 from keystoneauth1.session import Session, TCPKeepAliveAdapter
 
 from lando.cloud.interface import Ambiguous, CloudError, Refused
-from lando.cloud.nova import failures
+from lando.cloud.nova import classify, failures
 from lando.cloud.nova.account import Account
 
 # What it has to say is in the errors raised here.
@@ -206,7 +206,7 @@ class Wire:
         except CloudError:
             raise
         except ClientException as error:
-            raise failures.of_call(failures.failure(error), doing, self.account) from error
+            raise classify.of_call(failures.failure(error), doing, self.account) from error
         except OSError as error:  # what the network did would be a ClientException
             raise Refused(f"{doing}: {error}; check cacert in {self.account.where}", "site") from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
