@@ -31,7 +31,7 @@ from lando.cloud.interface import (
 )
 from lando.cloud.nova import classify, failures, tags
 from lando.cloud.nova.account import Account
-from lando.cloud.nova.floatingips import FloatingIps
+from lando.cloud.nova.floating_ips import FloatingIps
 from lando.cloud.nova.lookup import Flavor, Image, Names, Network, Wanted
 from lando.cloud.nova.session import Wire
 from lando.cloud.nova.tags import Marks
