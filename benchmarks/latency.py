@@ -42,7 +42,7 @@ class NotingCloud(EmptyCloud):
         with self.called:
             self.asked.setdefault(request.job_id, time.monotonic())
             self.called.notify_all()
-        raise Refused("this cloud only notes the time", names="job")
+        raise Refused("this cloud only notes the time", origin="job")
 
 
 def measure(directory: Path, jobs: int) -> list[float]:

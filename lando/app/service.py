@@ -79,7 +79,7 @@ class Service:
                 retry_first=times.retry_first,
                 retry_longest=times.retry_longest,
                 hold=times.hold,
-                floating_ip=cloud.floating_ips is not None and cloud.floating_ips.hands_out,
+                floating_ip=cloud.floating_ips is not None and cloud.floating_ips.allocates,
             ),
             Pace(
                 # On OpenStack the list tells when to ask whether a server is gone.

@@ -1,1 +1,8 @@
-"""The cloud, where servers are. ``interface.py`` says what every cloud does; it knows nothing of jobs."""
+"""The cloud, which has the servers. In the order to read it:
+
+interface.py     what every cloud does, and the errors that it raises; it knows nothing of jobs' states
+snapshot.py      what one pass over the cloud has found
+check_result.py  the result of one check
+local/           VMs that are processes on this machine
+nova/            OpenStack
+"""

@@ -1,7 +1,7 @@
-"""The cloud as the daemon sees it: a few calls and typed errors. Knows nothing of jobs' states.
+"""The interface of a cloud: its calls and its errors. It knows nothing of jobs' states.
 
-A server carries public marks (deployment, job, attempt, and the random mark of its create request), by
-which it is found again when the answer to a create is lost. Drivers live beside this file.
+A server has tags, which everybody in the project can read: deployment, job, attempt, and the random mark of
+its create request, by which it is found when the answer to a create was lost. Drivers: local/ and nova/.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from lando.errors import LandoError
 ServerStatus = Literal["BUILD", "ACTIVE", "SHUTOFF", "ERROR", "UNKNOWN"]
 
 CONSOLE_BYTES = 64 * 1024
-"""The length of a console log, at most, of which a driver answers the end."""
+"""A driver returns at most this much of a console log, from its end."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What servers take of a quota; ``ram`` in MiB."""
+    """What servers use of a quota; ``ram`` in MiB."""
 
     servers: int = 0
     cores: int = 0
@@ -31,7 +31,7 @@ class Size:
 
 @dataclass(frozen=True)
 class ServerRequest:
-    """What to create. ``mark`` is unique to the request; ``user_data`` is the start-up script."""
+    """What to create. ``mark`` is random and unique to the request; ``user_data`` is the start-up script."""
 
     name: str
     mark: str
@@ -47,7 +47,7 @@ class ServerRequest:
 
 @dataclass(frozen=True)
 class Server:
-    """A server as the cloud lists it; marks are None for servers that are not ours."""
+    """A server as the cloud lists it; the tags are None for servers that lando did not create."""
 
     id: str
     name: str
@@ -58,33 +58,33 @@ class Server:
     attempt: int | None = None
     address: str | None = None
     fault: str | None = None
-    """The cloud's own words about what went wrong."""
-    lacks_room: bool = False
-    """What went wrong is that the cloud had no room for it just now."""
+    """The cloud's message about what went wrong."""
+    no_capacity: bool = False
+    """Whether that was a lack of capacity, which may pass."""
     size: Size = Size()
-    """What it takes of the project's quota, as far as the cloud says so."""
+    """What it uses of the project's quota, as far as the cloud says."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """How much of a quota is used. ``limit``: None where there is none."""
+    """How much of a quota is used. ``limit``: None if there is none."""
 
     used: int
     limit: int | None
 
     @property
     def left(self) -> int | None:
-        """What may still be used; None without limit."""
+        """How much may still be used; None without a limit."""
         return None if self.limit is None else max(0, self.limit - self.used)
 
-    def told(self, unit: str) -> str:
-        """What is left, for people."""
+    def describe(self, unit: str) -> str:
+        """What is left, as a phrase."""
         return f"{unit}: no limit" if self.limit is None else f"{self.left:,} of {self.limit:,} {unit} left"
 
 
 @dataclass(frozen=True)
 class Quota:
-    """The project's quota, which others use, too. ``ram`` in MiB."""
+    """The project's quota, of which others may use a part. ``ram`` in MiB."""
 
     servers: Share
     cores: Share
@@ -92,30 +92,31 @@ class Quota:
 
     def __str__(self) -> str:
         shares = ((self.servers, "servers"), (self.cores, "cores"), (self.ram, "MiB of RAM"))
-        return ", ".join(share.told(unit) for share, unit in shares)
+        return ", ".join(share.describe(unit) for share, unit in shares)
 
 
 @dataclass(frozen=True)
 class FloatingIp:
-    """A floating IP of the project; the marks are None for one that is not ours."""
+    """A floating IP of the project; the tags are None for one that lando did not allocate."""
 
     id: str
     address: str
     mark: str | None = None
     deployment: str | None = None
     server_port: str | None = None
-    """The port of the server that it leads to; None while it leads nowhere."""
+    """The port of the server that it is associated with; None if it is with none."""
 
 
 class CloudError(LandoError):
-    """A call failed; the text is the cloud's own words.
+    """A call failed.
 
     Args:
-        retry_after: seconds the cloud asked us to wait, where it did.
+        message: says what failed, and has the cloud's message.
+        retry_after: seconds to wait, if the cloud said so.
     """
 
-    def __init__(self, words: str, retry_after: float | None = None) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
         self.retry_after = retry_after
 
 
@@ -124,55 +125,56 @@ class QuotaExceeded(CloudError):
 
 
 class RateLimited(CloudError):
-    """Definitely nothing was done: too many calls; wait ``retry_after``."""
+    """Definitely nothing was done: there were too many calls."""
 
 
 class NoCapacity(CloudError):
-    """Definitely nothing was created: the cloud has no room just now."""
+    """Definitely nothing was created: the cloud has no capacity at present."""
 
 
 class Unreachable(CloudError):
-    """Definitely nothing was done: the request was never taken (connection refused, 503)."""
+    """Definitely nothing was done: the request was not accepted (connection refused, 503)."""
 
 
 class Refused(CloudError):
-    """Definitely nothing was done, and never will be as asked.
+    """Definitely nothing was done, and repeating the request cannot help.
 
     Args:
-        names: who named what was refused: the job's own file ("job") or landoconfig.yml ("site").
+        message: says what was refused, and where it is set.
+        origin: whether that is in the job file ("job") or in landoconfig.yml ("site").
     """
 
-    def __init__(self, words: str, names: Literal["job", "site"]) -> None:
-        super().__init__(words)
-        self.names = names
+    def __init__(self, message: str, origin: Literal["job", "site"]) -> None:
+        super().__init__(message)
+        self.origin = origin
 
 
 class Ambiguous(CloudError):
-    """The request may or may not have been carried out: the answer was lost, or said nothing definite."""
+    """The request may or may not have been carried out: the answer was lost, or is not definite."""
 
 
 class Cloud(Protocol):
-    """A driver. Every call may raise CloudError; calls come from several threads at once."""
+    """A driver. Every call may raise CloudError; several threads make calls at once."""
 
     settle_time: float
-    """Seconds after which a server that a list does not show will not surface any more."""
+    """Seconds after a create request within which its server is listed, if there is one."""
     has_quota: bool
-    """Whether the cloud limits what a project may have."""
+    """Whether the cloud limits what a project may use."""
 
     def create(self, request: ServerRequest) -> Server:
-        """Ask for a server. Anything but a CloudError of a definite kind must be treated as Ambiguous."""
+        """Create a server. An exception that is not a definite CloudError must be treated as Ambiguous."""
         ...
 
     def get(self, server_id: str) -> Server | None:
-        """The server, or None when the cloud definitely has none by this id."""
+        """The server; None if the cloud definitely has none with this id."""
         ...
 
     def delete(self, server_id: str) -> bool:
-        """Ask for deletion, and answer whether the server is absent; to be repeated until it is."""
+        """Request the deletion, and return whether the server is absent; to be repeated until it is."""
         ...
 
     def servers(self) -> list[Server]:
-        """Every server of the project, ours or not, unfiltered and unpaged."""
+        """All servers of the project, of lando or not."""
         ...
 
     def console_log(self, server_id: str) -> str:
@@ -180,38 +182,41 @@ class Cloud(Protocol):
         ...
 
     def quota(self) -> Quota:
-        """The project's quota, in a cloud that has one."""
+        """The project's quota, if ``has_quota``."""
         ...
 
     def size(self, flavor: str | None) -> Size:
-        """What a server of this flavor takes of the quota; None: of the site's default flavor."""
+        """What a server of this flavor uses of the quota; None: of the default flavor."""
         ...
 
     @property
     def floating_ips(self) -> FloatingIpPool | None:
-        """The project's floating IPs; None where the cloud has none."""
+        """The project's floating IPs; None if the cloud has no such thing."""
         ...
 
 
 class FloatingIpPool(Protocol):
-    """Floating IPs, which outlive the servers they lead to. Every call may raise CloudError."""
+    """Floating IPs, which outlive the servers they belong to. Every call may raise CloudError."""
 
-    hands_out: bool
-    """Whether servers get one; what there is can be released all the same."""
+    allocates: bool
+    """Whether servers get one; if not, existing ones can still be released."""
 
     def attach(self, server_id: str, mark: str, deployment: str) -> str:
-        """Lead the floating IP of a mark to a server, and answer its address. It is allocated unless there is
-        one by this mark, so that the call can be repeated when its answer was lost."""
+        """Associate the floating IP of a mark with a server, and return its address.
+
+        It is allocated if there is none with this mark, so that the call can be repeated when its answer was
+        lost.
+        """
         ...
 
     def release(self, mark: str) -> None:
-        """Release every floating IP of a mark; that there is none is success."""
+        """Release every floating IP of a mark; no error if there is none."""
         ...
 
     def delete(self, floating_ip_id: str) -> None:
-        """Release one; an absent one is success."""
+        """Release one; no error if there is none with this id."""
         ...
 
     def all(self) -> list[FloatingIp]:
-        """Every floating IP of the project, ours or not."""
+        """All floating IPs of the project, of lando or not."""
         ...

@@ -10,36 +10,37 @@ from lando.cloud.interface import Cloud, CloudError, FloatingIp, Quota, Refused,
 
 @dataclass(frozen=True)
 class SnapshotRequest:
-    """What a look is to answer, beside the list of servers."""
+    """What to ask for, in addition to the list of servers."""
 
     known: Collection[str] = ()
-    """Ids of servers that jobs had before the list was asked for."""
+    """Ids of servers that jobs had before the list was requested."""
     flavors: Collection[str | None] | None = None
-    """Flavors that jobs ask for, who wait or own a server; None: nobody waits, and no quota is asked for."""
+    """Flavors of jobs that wait or have a server; None: no job waits, and the quota is not requested."""
     floating_ips: bool = False
 
 
 @dataclass(frozen=True)
 class CloudSnapshot:
-    """What the cloud showed: all servers, and the ids that it definitely does not have any more."""
+    """What the cloud had at one time."""
 
     servers: tuple[Server, ...]
     gone: frozenset[str] = frozenset()
+    """Those of the known ids that the cloud definitely does not have."""
     floating_ips: tuple[FloatingIp, ...] | None = None
-    """None: not asked for, or not to be had."""
+    """None: not requested, or not available."""
     quota: Quota | None = None
-    """None: not asked for, not to be had, or none is set."""
+    """None: not requested, not available, or without limits."""
     sizes: Mapping[str | None, Size] = field(default_factory=dict)
-    """Of the flavors asked for; one that the cloud does not have counts as a server of no size."""
+    """Of the requested flavors; an unknown flavor has no cores and no RAM."""
     troubles: tuple[str, ...] = ()
-    """Why something could not be had."""
+    """Why something that was requested is not available."""
 
 
 def take_snapshot(cloud: Cloud, wanted: SnapshotRequest) -> CloudSnapshot:
-    """One list, a question by id for each known server that it lacks, and what else is wanted.
+    """List the servers, get each known one that the list lacks, and ask for what else is wanted.
 
     Raises:
-        CloudError: nothing was seen; nothing may be concluded.
+        CloudError: there is no list, so that nothing is known of any server.
     """
     known = tuple(wanted.known)
     servers = tuple(cloud.servers())
@@ -55,7 +56,7 @@ def take_snapshot(cloud: Cloud, wanted: SnapshotRequest) -> CloudSnapshot:
         try:
             floating_ips = tuple(cloud.floating_ips.all())
         except CloudError as error:
-            if cloud.floating_ips.hands_out:
+            if cloud.floating_ips.allocates:
                 troubles.append(str(error))
     return CloudSnapshot(servers, gone, floating_ips, quota, sizes, tuple(troubles))
 
@@ -66,5 +67,5 @@ def _sizes(cloud: Cloud, flavors: Collection[str | None]) -> dict[str | None, Si
         try:
             sizes[flavor] = cloud.size(flavor)
         except Refused:
-            sizes[flavor] = Size(servers=1)  # its job's create will say what is wrong with it
+            sizes[flavor] = Size(servers=1)  # the create of its job will fail with the reason
     return sizes

@@ -109,7 +109,7 @@ class Effects:
         try:
             server = self._cloud.create(request)
         except Refused as error:
-            return CreateWasRefused(error.names, str(error))
+            return CreateWasRefused(error.origin, str(error))
         except Exception as error:
             for refusal, kind in _REFUSALS:
                 if isinstance(error, refusal):

@@ -34,7 +34,7 @@ def events(snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[tup
 def _event(job: Job, server: Server, now: float) -> Event | None:
     reason = (server.fault or f"the cloud reports {server.status}").rstrip(".")
     if server.status == "ERROR" and job.state == "booting":
-        return BootFailed(now, server.id, reason, server.lacks_room)
+        return BootFailed(now, server.id, reason, server.no_capacity)
     if server.status in ("ERROR", "SHUTOFF"):
         return ServerLost(now, server.id, reason)
     if server.status == "ACTIVE" and server.address and job.server_ip is None:

@@ -284,7 +284,7 @@ def test_check_has_a_line_for_each_thing_of_the_cloud(cloud: CloudSite) -> None:
     found = lines(cloud.command("check").stdout)
     wanted = {
         "authentication": "user lando, project lando",
-        "clock": "as this machine's",
+        "clock": "agrees with this machine",
         "microversion": "2.69",
         "flavor": "m1.tiny: 1 core",
         "image": "lando-worker",
@@ -334,7 +334,7 @@ def test_a_failed_login_is_told_once(cloud: CloudSite) -> None:
     checked = cloud.command("check", check=False)
     assert checked.returncode == 1
     assert checked.stdout.count("check user, password, project and domains in cloud_settings") == 1
-    assert lines(checked.stdout)["not looked at"][0] == "warning"
+    assert lines(checked.stdout)["skipped"][0] == "warning"
 
 
 def test_a_full_quota_is_a_warning(cloud: CloudSite) -> None:
@@ -447,10 +447,10 @@ def setting(section: str, **changes: Any) -> Callable[[CloudSite], None]:
         (setting("vm_settings", worker_image_name="no-such"), "vm_settings.worker_image_name: "),
         (setting("vm_settings", default_flavor_name="no-such"), "vm_settings.default_flavor_name: "),
         (setting("vm_settings", network_name="no-such"), "vm_settings.network_name: "),
-        (setting("vm_settings", ssh_key_name="no-such"), "mend vm_settings.ssh_key_name"),
+        (setting("vm_settings", ssh_key_name="no-such"), "correct vm_settings.ssh_key_name"),
         (setting("vm_settings", floating_ip_pool_name="no-such"), "vm_settings.floating_ip_pool_name: "),
         (with_twin_images, "the cloud has 2 active images named lando-worker"),
-        (without_quota, "the project has no quota of instances: ask for one"),
+        (without_quota, "the project has no quota of instances: request one"),
         (behind_a_portal, "that is not OpenStack: check auth_url, the region and the interface in"),
     ],
 )

@@ -381,5 +381,7 @@ def _errors(action: str) -> Iterator[None]:
         if error.errno in _NO_CAPACITY:
             raise NoCapacity(f"{message}; free some space, memory or processes") from error
         if error.errno in _NO_PERMISSION:
-            raise Refused(f"{message}; choose a directory that the daemon can write", names="site") from error
+            raise Refused(
+                f"{message}; choose a directory that the daemon can write", origin="site"
+            ) from error
         raise Unreachable(message) from error

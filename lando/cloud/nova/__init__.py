@@ -1,6 +1,14 @@
-"""OpenStack: servers of Nova and floating IPs of Neutron, through python-novaclient and keystoneauth1.
+"""OpenStack: servers of Nova and floating IPs of Neutron, by python-novaclient and keystoneauth1.
 
-``account`` says how to log in, ``wire`` sends, ``failures`` says what a failed call means, ``names`` turns
-names into ids, ``marks`` are what ours are known by, ``driver`` is the cloud, and ``checks`` looks whether
-the settings fit it.
+In the order to read them:
+
+driver.py        the project as a cloud: creates, lists and deletes servers
+account.py       how to log in
+session.py       sends every call
+failures.py      reads a failed call
+classify.py      which CloudError a failed call is
+lookup.py        finds flavors, images and networks by name
+tags.py          the tags by which lando finds its servers and floating IPs
+floating_ips.py  allocates, attaches and releases floating IPs
+checks.py        checks whether the settings fit the cloud
 """

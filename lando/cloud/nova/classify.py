@@ -1,4 +1,4 @@
-"""What a failed call means: its CloudError, with a message that says what to do."""
+"""Which CloudError a failed call is, with a message that says what to do."""
 
 from __future__ import annotations
 
@@ -17,119 +17,11 @@ from lando.cloud.interface import (
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.failures import Failure
 
+_NO_CAPACITY = re.compile(r"no valid host was found|quota exceeded", re.IGNORECASE)
 _QUOTA = re.compile(r"quota|limit exceeded|over (?:a |the )?limit|maximum number of", re.IGNORECASE)
-_NO_ROOM = re.compile(r"no valid host was found|quota exceeded", re.IGNORECASE)
-_QUOTA_SUMS = re.compile(r"Requested ([\d, ]+), but already used ([\d, ]+) of ([\d, ]+?) ([a-z_, ]+)")
+_QUOTA_FIGURES = re.compile(r"Requested ([\d, ]+), but already used ([\d, ]+) of ([\d, ]+?) ([a-z_, ]+)")
 
-
-def lacks_room(fault: str) -> bool:
-    """Whether the fault of a server in ERROR says that there was no room for it, just now.
-
-    Nova's scheduler finds no host; or the quota, checked once more when the server has a place, is used up by
-    others that were created at the same time.
-    """
-    return _NO_ROOM.search(fault) is not None
-
-
-def of_call(failed: Failure, doing: str, account: Account) -> CloudError:
-    """The error for a call that may be repeated without harm, or for a login."""
-    told = f"{doing}: {failed}"
-    if failed.logging_in:
-        return _of_login(failed, doing, account)
-    if failed.certificate:
-        return Refused(f"{told}; renew it, or give the authority's as cacert in {account.where}", "site")
-    if failed.misdirected:
-        return Refused(f"{told}; check auth_url, the region and the interface in {account.where}", "site")
-    if not failed.sent:
-        return Unreachable(told)
-    return _of_status(failed, told, account)
-
-
-def _of_login(failed: Failure, doing: str, account: Account) -> CloudError:
-    told = f"{doing}: logging in as {account.who}: {failed}"
-    if failed.certificate:
-        return Refused(f"{told}; renew it, or give the authority's as cacert in {account.where}", "site")
-    if failed.status in (413, 429):
-        return RateLimited(told, failed.retry_after)
-    if failed.status in (401, 403):
-        return Refused(f"{told}; check user, password, project and domains in {account.where}", "site")
-    if failed.misdirected or failed.status in (400, 404, 405):
-        return Refused(f"{told}; check auth_url ({account.auth_url}) in {account.where}", "site")
-    return Unreachable(told, failed.retry_after)
-
-
-def _of_status(failed: Failure, told: str, account: Account) -> CloudError:
-    status = failed.status
-    if status in (413, 429):
-        return RateLimited(told, failed.retry_after)
-    if status == 503:
-        return Unreachable(told, failed.retry_after)
-    if status == 401:
-        return Refused(f"{told}; the cloud refuses even a new token of {account.who}", "site")
-    if status == 406 and failed.kind:
-        return Refused(f"{told}; the cloud is too old for lando-fsm", "site")
-    if failed.kind and (status == 403 or failed.kind == "OverQuota"):
-        if _QUOTA.search(failed.words):
-            return QuotaExceeded(told, failed.retry_after)
-        return Refused(f"{told}; give {account.who} the right, as by the role member", "site")
-    if failed.kind in ("IpAddressGenerationFailure", "ExternalIpAddressExhausted"):
-        return NoCapacity(told)
-    if failed.kind and status == 409:
-        return CloudError(told)  # definite, but only for as long as the server is busy
-    if failed.kind and status in (400, 404):
-        return Refused(told, "site")
-    if status is not None and status < 400:  # a page, as of a proxy or a portal in between
-        told = (
-            f"{told}; that is not OpenStack: check auth_url, the region and the interface in {account.where}"
-        )
-    return Ambiguous(told, failed.retry_after)
-
-
-def of_create(
-    failed: Failure, doing: str, account: Account, request: ServerRequest, posted: bool
-) -> CloudError:
-    """The error for the create of a server.
-
-    Args:
-        posted: whether the create itself was tried to be sent.
-    """
-    told = f"{doing}: {failed}"
-    if not posted or not failed.sent or failed.logging_in:
-        error = of_call(failed, doing, account)
-        return nothing_sent(error) if isinstance(error, Ambiguous) else error
-    if failed.status in (401, 406, 413, 429, 503):
-        return _of_status(failed, told, account)
-    if failed.kind and failed.status == 403 and _QUOTA.search(failed.words):
-        return _of_quota(failed, told, request)
-    if failed.kind and failed.status in (400, 403, 404):
-        return _of_request(failed, told, account, request)
-    if failed.kind and failed.status == 409 and "network" in failed.words.lower():
-        return Refused(f"{told}; name one as vm_settings.network_name in landoconfig.yml", "site")
-    return Ambiguous(told, failed.retry_after)
-
-
-def _of_quota(failed: Failure, told: str, request: ServerRequest) -> CloudError:
-    """A quota that is used up is waited for; one that is smaller than the server itself never will do.
-
-    Nova's words are "Quota exceeded for cores, ram: Requested 4, 8192, but already used 2, 512 of 2, 4096
-    cores, ram"; others name no figures, and are waited for.
-    """
-    sums = _QUOTA_SUMS.search(failed.words)
-    if sums is None:
-        return QuotaExceeded(told, failed.retry_after)
-    requested, _, allowed = ([int(number) for number in sums[i].split(",")] for i in (1, 2, 3))
-    if all(wanted <= most for wanted, most in zip(requested, allowed, strict=False)):
-        return QuotaExceeded(told, failed.retry_after)
-    if not any(allowed):
-        return Refused(f"{told}; the project has no quota of {sums[4].strip()}: ask for one", "site")
-    setting = _FLAVOR[0] if request.flavor else _FLAVOR[1]
-    return Refused(
-        f"{told}; it is larger than the project's whole quota: name a smaller one as {setting}, "
-        "or ask for a larger quota",
-        "job" if request.flavor else "site",
-    )
-
-
+# Where a thing is set: in the job file, and in the configuration.
 _FLAVOR = ("flavor in the job file", "vm_settings.default_flavor_name in landoconfig.yml")
 _IMAGE = ("image in the job file", "vm_settings.worker_image_name in landoconfig.yml")
 _VOLUME = (
@@ -137,38 +29,168 @@ _VOLUME = (
     "vm_settings.volume_size or vm_settings.default_flavor_name in landoconfig.yml",
 )
 
-_OF_SITE = (
+_SITE_SETTINGS = (
     (r"key_?name|key ?pair", "ssh_key_name"),
     (r"\b(network|subnet|port)s?\b", "network_name"),
     (r"security.group", "security_groups"),
     (r"availability.zone", "availability_zone"),
 )
+"""Patterns of Nova's messages, and the settings of ``vm_settings`` that these are about."""
 
 
-def _of_request(failed: Failure, told: str, account: Account, request: ServerRequest) -> CloudError:
-    """Who named what Nova's words are about, and where."""
-    words = failed.words
+def is_no_capacity(fault: str) -> bool:
+    """Whether a server is in ERROR because the cloud had no capacity for it at that time.
+
+    Either the scheduler found no host, or the quota, which Nova checks again once it has chosen a host, was
+    used up by servers that were created at the same time.
+    """
+    return _NO_CAPACITY.search(fault) is not None
+
+
+def call_error(failed: Failure, action: str, account: Account) -> CloudError:
+    """The error of a call that may be repeated without harm, or of the login before a call.
+
+    Args:
+        action: begins the message, as in ``listing servers``.
+    """
+    if failed.at_login:
+        action = f"{action}: logging in as {account.who}"
+    message = f"{action}: {failed}"
+    if failed.certificate_refused:
+        return Refused(
+            f"{message}; renew it, or set cacert in {account.where} to the certificate of its authority",
+            "site",
+        )
+    if failed.at_login:
+        return _login_error(failed, message, account)
+    if failed.wrong_endpoint:
+        return Refused(f"{message}; {_check_endpoint(account)}", "site")
+    if not failed.sent:
+        return Unreachable(message)
+    return _status_error(failed, message, account)
+
+
+def _check_endpoint(account: Account) -> str:
+    return f"check auth_url, the region and the interface in {account.where}"
+
+
+def _login_error(failed: Failure, message: str, account: Account) -> CloudError:
+    if failed.status in (413, 429):
+        return RateLimited(message, failed.retry_after)
+    if failed.status in (401, 403):
+        return Refused(f"{message}; check user, password, project and domains in {account.where}", "site")
+    if failed.wrong_endpoint or failed.status in (400, 404, 405):
+        return Refused(f"{message}; check auth_url ({account.auth_url}) in {account.where}", "site")
+    return Unreachable(message, failed.retry_after)
+
+
+def _status_error(failed: Failure, message: str, account: Account) -> CloudError:
+    """The error that follows from the status and the name of an error that a service answered."""
+    status = failed.status
+    if status in (413, 429):
+        return RateLimited(message, failed.retry_after)
+    if status == 503:
+        return Unreachable(message, failed.retry_after)
+    if status == 401:
+        return Refused(f"{message}; the cloud refuses even a new token of {account.who}", "site")
+    if status == 406 and failed.error_name:
+        return Refused(f"{message}; the cloud is too old for lando-fsm", "site")
+    if failed.error_name and (status == 403 or failed.error_name == "OverQuota"):
+        if _QUOTA.search(failed.message):
+            return QuotaExceeded(message, failed.retry_after)
+        return Refused(
+            f"{message}; give {account.who} the right to do this, for example by the role member", "site"
+        )
+    if failed.error_name in ("IpAddressGenerationFailure", "ExternalIpAddressExhausted"):
+        return NoCapacity(message)
+    if failed.error_name and status == 409:
+        return CloudError(message)  # definite, but only for as long as the server is busy
+    if failed.error_name and status in (400, 404):
+        return Refused(message, "site")
+    if status is not None and status < 400:  # the page of a proxy or a login portal
+        message = f"{message}; that is not OpenStack: {_check_endpoint(account)}"
+    return Ambiguous(message, failed.retry_after)
+
+
+def create_error(
+    failed: Failure, action: str, account: Account, request: ServerRequest, posted: bool
+) -> CloudError:
+    """The error of the creation of a server.
+
+    Args:
+        action: begins the message.
+        request: what was to be created.
+        posted: whether the create request was sent; if not, a call before it failed.
+    """
+    if not posted or not failed.sent or failed.at_login:
+        error = call_error(failed, action, account)
+        return not_sent(error) if isinstance(error, Ambiguous) else error
+    message = f"{action}: {failed}"
+    if failed.status in (401, 406, 413, 429, 503):
+        return _status_error(failed, message, account)
+    if failed.error_name and failed.status == 403 and _QUOTA.search(failed.message):
+        return _quota_error(failed, message, request)
+    if failed.error_name and failed.status in (400, 403, 404):
+        return _request_error(failed, message, account, request)
+    if failed.error_name and failed.status == 409 and "network" in failed.message.lower():
+        return Refused(f"{message}; set vm_settings.network_name in landoconfig.yml", "site")
+    return Ambiguous(message, failed.retry_after)
+
+
+def unexpected_answer(action: str, error: Exception) -> Ambiguous:
+    """The error of an answer that could not be read, as when a key is missing.
+
+    Args:
+        action: begins the message.
+    """
+    return Ambiguous(f"{action}: the answer is not as expected ({error!r})")
+
+
+def not_sent(error: Ambiguous) -> Unreachable:
+    """The same error for a create request that was not sent, because a call before it failed."""
+    return Unreachable(str(error), error.retry_after)
+
+
+def _quota_error(failed: Failure, message: str, request: ServerRequest) -> CloudError:
+    """The quota is used up, which passes, or it is smaller than the server, which does not.
+
+    Nova's message is "Quota exceeded for cores, ram: Requested 4, 8192, but already used 2, 512 of 2, 4096
+    cores, ram". A message without these figures counts as a quota that is used up.
+    """
+    figures = _QUOTA_FIGURES.search(failed.message)
+    if figures is None:
+        return QuotaExceeded(message, failed.retry_after)
+    requested, _, allowed = ([int(number) for number in figures[i].split(",")] for i in (1, 2, 3))
+    if all(size <= limit for size, limit in zip(requested, allowed, strict=False)):
+        return QuotaExceeded(message, failed.retry_after)
+    if not any(allowed):
+        return Refused(f"{message}; the project has no quota of {figures[4].strip()}: request one", "site")
+    setting = _FLAVOR[0] if request.flavor else _FLAVOR[1]
+    return Refused(
+        f"{message}; the server is larger than the project's whole quota: choose a smaller flavor "
+        f"({setting}), or request a larger quota",
+        "job" if request.flavor else "site",
+    )
+
+
+def _request_error(failed: Failure, message: str, account: Account, request: ServerRequest) -> CloudError:
+    """Nova refused the request: which setting its message is about, and who made it."""
     choices = (
         (r"volume|block.device", request.volume_size, _VOLUME),
         (r"flavor|disk", request.flavor, _FLAVOR),
         (r"image", request.image, _IMAGE),
     )
-    about = [choice for choice in choices if re.search(choice[0], words, re.IGNORECASE)]
-    for _, given, settings in about:
-        if given:
-            return Refused(f"{told}; mend {settings[0]}", "job")
-    for pattern, setting in _OF_SITE:
-        if re.search(pattern, words, re.IGNORECASE):
-            return Refused(f"{told}; mend vm_settings.{setting} in landoconfig.yml", "site")
+    about = [choice for choice in choices if re.search(choice[0], failed.message, re.IGNORECASE)]
+    for _, of_job, settings in about:
+        if of_job:
+            return Refused(f"{message}; correct {settings[0]}", "job")
+    for pattern, setting in _SITE_SETTINGS:
+        if re.search(pattern, failed.message, re.IGNORECASE):
+            return Refused(f"{message}; correct vm_settings.{setting} in landoconfig.yml", "site")
     if about:
-        return Refused(f"{told}; mend {about[0][2][1]}", "site")
-    wishes = [settings[0] for _, given, settings in choices if given]
-    if wishes and failed.status == 400:
-        # Nobody can tell, but it is this job that differs: it must not hold all others.
-        return Refused(f"{told}; mend {' or '.join(wishes)}", "job")
-    return _of_status(failed, told, account)
-
-
-def nothing_sent(error: Ambiguous) -> Unreachable:
-    """The error of a call before the create, for the create: that one was never sent."""
-    return Unreachable(str(error), error.retry_after)
+        return Refused(f"{message}; correct {about[0][2][1]}", "site")
+    job_settings = [settings[0] for _, of_job, settings in choices if of_job]
+    if job_settings and failed.status == 400:
+        # Unclear; but this job differs from the others, which must not wait because of it.
+        return Refused(f"{message}; correct {' or '.join(job_settings)}", "job")
+    return _status_error(failed, message, account)

@@ -1,7 +1,7 @@
-"""Servers of OpenStack, behind the interface of ``lando.cloud.interface``.
+"""A project of an OpenStack cloud, with the interface of ``lando.cloud.interface``.
 
-The API: https://docs.openstack.org/api-ref/compute/. A job costs three calls, beside the list that all share:
-the create, the delete, and the question whether the server is gone, asked once the list lacks it.
+The API: https://docs.openstack.org/api-ref/compute/. A job costs three calls, besides the list of servers
+that all jobs share: create, delete, and one get, which confirms that a server that the list lacks is gone.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from lando.cloud.interface import (
 )
 from lando.cloud.nova import classify, failures, tags
 from lando.cloud.nova.account import Account
-from lando.cloud.nova.floating_ips import FloatingIps
-from lando.cloud.nova.lookup import Flavor, Image, Names, Network, Wanted
-from lando.cloud.nova.session import Wire
-from lando.cloud.nova.tags import Marks
+from lando.cloud.nova.floating_ips import POOL_SETTING, FloatingIps
+from lando.cloud.nova.lookup import ConfiguredName, Flavor, Image, NameLookup, Network
+from lando.cloud.nova.session import Session
+from lando.cloud.nova.tags import Tags
 
 MICROVERSION = "2.69"
-"""The lowest that has what is needed: tags at the create (2.52), and servers in a part of the cloud that does
-not answer listed as UNKNOWN (2.69) rather than left out, as if they were gone. Stein has it (2019)."""
+"""The lowest that has what is needed: tags in the create request (2.52), and lists in which servers of a cell
+that is down have the status UNKNOWN (2.69) instead of being left out. OpenStack Stein has it (2019)."""
 
 SETTLE_SECONDS = 60.0
-"""A create that Nova's API has not entered in its database by then never will be."""
+"""Nova's API has stored the server of a create request by then, or never will."""
 
 MAX_USER_DATA = 65_535
-"""Characters of base64: https://docs.openstack.org/api-ref/compute/#create-server, user_data."""
+"""Characters, in base64: https://docs.openstack.org/api-ref/compute/#create-server, user_data."""
 
-ASK_AGAIN_SECONDS = 60.0
-"""After which a deletion that was accepted, and has not come about, is asked for anew."""
+DELETE_AGAIN_SECONDS = 60.0
+"""A delete request that was accepted is repeated after this time, if the server still exists."""
 
 CONSOLE_LINES = 1000
 
@@ -56,11 +56,11 @@ _STATUSES: dict[str, ServerStatus] = {
     "ACTIVE": "ACTIVE",
     "SHUTOFF": "SHUTOFF",
     "ERROR": "ERROR",
-    # Deleted, but kept for a while by clouds that can undelete: nothing runs any more.
+    # Deleted, but kept for a while, so that it can be restored: nothing runs any more.
     "SOFT_DELETED": "SHUTOFF",
     "DELETED": "SHUTOFF",
 }
-"""Of all others (REBOOT, PAUSED, MIGRATING…), nobody can tell by the status whether the work goes on."""
+"""All others (REBOOT, PAUSED, MIGRATING, …) do not say whether the server still works."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class ServerSettings:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """What a server is made of, as Nova knows it."""
+class _Resolved:
+    """The ids of the flavor, image and networks of a server."""
 
     flavor: str
     image: str
@@ -110,79 +110,78 @@ class NovaCloud:
         self.account = account
         self.settings = settings
         self.settle_time = settle_time
-        self.wire = Wire(account)
-        self.nova = novaclient(MICROVERSION, self.wire)
-        self.names = Names(self.wire, self.nova)
-        self.floating_ips = FloatingIps(self.wire, self.names, settings.floating_ip_pool)
-        self._marks: dict[str, Marks] = {}
+        self.session = Session(account)
+        self.nova = nova_client(MICROVERSION, self.session)
+        self.lookup = NameLookup(self.session, self.nova)
+        self.floating_ips = FloatingIps(self.session, self.lookup, settings.floating_ip_pool)
+        self._tags: dict[str, Tags] = {}
         self._soft_deleted: set[str] = set()
         self._deleted_at: dict[str, float] = {}
 
-    # create
-
     def create(self, request: ServerRequest) -> Server:
-        """Ask for a server; see ``Cloud.create``. The server listed later is the judge of what became of it.
+        """Create a server; see ``Cloud.create``. Returns before it is built, which may fail: see ``servers``.
 
         Raises:
             Refused, QuotaExceeded, RateLimited, NoCapacity, Unreachable: definitely nothing was created.
-            Ambiguous: nobody knows.
+            Ambiguous: it is not known whether a server was created.
         """
         if len(base64.b64encode(request.user_data)) > MAX_USER_DATA:
             raise Refused(
                 f"the start-up script has {len(request.user_data):,} bytes; "
-                f"as base64, Nova takes {MAX_USER_DATA:,} characters",
+                f"Nova accepts at most {MAX_USER_DATA:,} characters of base64",
                 "job",
             )
-        parts = self._parts(request)
+        resolved = self._resolve(request)
         try:
-            return self._post(request, parts)
+            return self._post(request, resolved)
         except Refused:
-            # A name may stand for something else by now, as when the image was replaced.
-            parts_now = self._parts(request)
-            if parts_now == parts:
+            # The cached ids may be out of date, as when the image was replaced by a new one of the same name.
+            resolved_again = self._resolve(request)
+            if resolved_again == resolved:
                 raise
-        return self._post(request, parts_now)
+        return self._post(request, resolved_again)
 
-    def _parts(self, request: ServerRequest) -> _Parts:
-        """Look up what the server is made of.
+    def _resolve(self, request: ServerRequest) -> _Resolved:
+        """Look up what the server needs.
 
         Raises:
-            CloudError: of a definite kind, since nothing was sent that creates.
+            CloudError: of a definite kind, because no create request was sent.
         """
         try:
-            self.external_network()  # a server that can get no floating IP is not wanted
-            return _Parts(
+            self.external_network()  # fails here rather than when the server needs a floating IP
+            return _Resolved(
                 flavor=self.flavor(request.flavor).id,
                 image=self.image(request.image).id,
                 networks=tuple(network.id for network in self.networks()),
             )
         except Ambiguous as error:
-            raise classify.nothing_sent(error) from error
+            raise classify.not_sent(error) from error
 
     def flavor(self, name: str | None = None) -> Flavor:
-        """The flavor that a job names, or the site's default."""
+        """The flavor of this name in a job file; None: the default flavor."""
         if name is not None:
-            return self.names.flavor(Wanted(name, "flavor in the job file", "job"))
-        return self.names.flavor(Wanted(self.settings.flavor, "vm_settings.default_flavor_name"))
+            return self.lookup.flavor(ConfiguredName(name, "flavor in the job file", "job"))
+        return self.lookup.flavor(ConfiguredName(self.settings.flavor, "vm_settings.default_flavor_name"))
 
     def image(self, name: str | None = None) -> Image:
-        """The image that a job names, or the site's default."""
+        """The image of this name in a job file; None: the worker image."""
         if name is not None:
-            return self.names.image(Wanted(name, "image in the job file", "job"))
-        return self.names.image(Wanted(self.settings.image, "vm_settings.worker_image_name"))
+            return self.lookup.image(ConfiguredName(name, "image in the job file", "job"))
+        return self.lookup.image(ConfiguredName(self.settings.image, "vm_settings.worker_image_name"))
 
     def networks(self) -> list[Network]:
-        """The networks that servers are connected to; none: Nova takes the project's only one."""
+        """The networks of servers; if none are configured, Nova uses the project's only one."""
         return [
-            self.names.network(Wanted(name, "vm_settings.network_name")) for name in self.settings.networks
+            self.lookup.network(ConfiguredName(name, "vm_settings.network_name"))
+            for name in self.settings.networks
         ]
 
     def external_network(self) -> Network | None:
-        """The network that floating IPs come from; None: servers get none."""
+        """The network that has the floating IPs; None: servers get none."""
         pool = self.settings.floating_ip_pool
         if pool is None:
             return None
-        return self.names.external_network(Wanted(pool, "vm_settings.floating_ip_pool_name"))
+        return self.lookup.external_network(ConfiguredName(pool, POOL_SETTING))
 
     def size(self, flavor: str | None) -> Size:
         """See ``Cloud.size``.
@@ -193,29 +192,29 @@ class NovaCloud:
         found = self.flavor(flavor)
         return Size(1, found.cores, found.ram)
 
-    def _post(self, request: ServerRequest, parts: _Parts) -> Server:
+    def _post(self, request: ServerRequest, resolved: _Resolved) -> Server:
         settings = self.settings
         volume = request.volume_size or settings.volume_size
-        with self.wire.calls.watched() as sent:
+        with self.session.calls.recorded() as sent:
             try:
                 created = self.nova.servers.create(
                     request.name,
-                    None if volume else parts.image,
-                    parts.flavor,
+                    None if volume else resolved.image,
+                    resolved.flavor,
                     userdata=request.user_data,
                     meta=tags.metadata(request),
-                    tags=tags.tags(request),
-                    nics=[{"net-id": network} for network in parts.networks] or "auto",
+                    tags=tags.server_tags(request),
+                    nics=[{"net-id": network} for network in resolved.networks] or "auto",
                     key_name=settings.key_name,
                     security_groups=settings.security_groups or None,
                     availability_zone=settings.availability_zone,
                     config_drive=settings.config_drive or None,
-                    block_device_mapping_v2=None if volume is None else [_boot_volume(volume, parts)],
+                    block_device_mapping_v2=None if volume is None else [_boot_volume(volume, resolved)],
                 )
-                # Not created.id and the like: novaclient asks again for what an answer lacks.
+                # Not created.id: novaclient sends a get for an attribute that the answer lacks.
                 server_id = str(created.to_dict()["id"])
             except Exception as error:
-                raise self._refusal(error, request, sent) from error
+                raise self._create_error(error, request, sent) from error
         server = Server(
             id=server_id,
             name=request.name,
@@ -225,66 +224,64 @@ class NovaCloud:
             job_id=request.job_id,
             attempt=request.attempt,
         )
-        self._marks[server_id] = _marks_of(server)
+        self._tags[server_id] = _tags_of(server)
         return server
 
-    def _refusal(self, error: Exception, request: ServerRequest, sent: Sequence[str]) -> CloudError:
-        """What a create that failed means.
+    def _create_error(self, error: Exception, request: ServerRequest, sent: Sequence[str]) -> CloudError:
+        """The error of a create that failed.
 
         Args:
-            sent: the kinds of the calls that were sent for it, a login among them where it was needed.
+            error: what novaclient or keystoneauth raised.
+            request: what was to be created.
+            sent: the names of the calls that were sent, including a login if one was needed.
         """
-        doing = f"creating server {request.name}"
+        action = f"creating server {request.name}"
         posted = any(call.startswith("POST ") and call.endswith("/servers") for call in sent)
         if not isinstance(error, ClientException):
-            unclear = Ambiguous(f"{doing}: the answer lacks what it should have ({error!r})")
-            return unclear if posted else classify.nothing_sent(unclear)
-        failed = failures.failure(error)
+            unexpected = classify.unexpected_answer(action, error)
+            return unexpected if posted else classify.not_sent(unexpected)
+        failed = failures.read(error)
         if failed.status in (400, 404):
-            self.names.forget()
-        return classify.of_create(failed, doing, self.account, request, posted)
-
-    # look
+            self.lookup.forget()
+        return classify.create_error(failed, action, self.account, request, posted)
 
     def get(self, server_id: str) -> Server | None:
-        """See ``Cloud.get``: only Nova's own word for it makes a server absent, not a proxy's 404."""
-        with self.wire.errors(f"asking for server {server_id}"):
+        """See ``Cloud.get``."""
+        with self.session.errors(f"asking for server {server_id}"):
             try:
                 row = self.nova.servers.get(server_id).to_dict()
             except HttpError as error:
-                failed = failures.failure(error)
-                if failed.status == 404 and failed.kind == "itemNotFound":
+                if _is_not_found(error):
                     self._forget(server_id)
                     return None
                 raise
             if row.get("status") == "SOFT_DELETED" and server_id not in self._soft_deleted:
                 self._soft_deleted.add(server_id)
-                self._deleted_at.pop(server_id, None)  # it is to be asked for in another way
+                self._deleted_at.pop(server_id, None)  # the next delete must be a forced one
             return self._server(row)
 
     def servers(self) -> list[Server]:
         """See ``Cloud.servers``.
 
-        The list is neither filtered nor limited, for from such ones Nova leaves out what a part of the cloud
-        that does not answer would have to add. Nova itself cuts a list that is longer than its
-        ``api.max_limit`` (1000), and says where to go on.
+        The request has neither a filter nor a limit, because Nova leaves servers of a cell that is down out
+        of such lists. Nova splits a list that is longer than its ``api.max_limit`` (1000) into pages.
 
         Raises:
-            Ambiguous: among others when there are servers of which nobody knows now whose they are.
+            Ambiguous: among others when the tags of a server in a cell that is down are not known.
         """
-        before = set(self._marks)
-        with self.wire.errors("listing servers"):
+        before = set(self._tags)
+        with self.session.errors("listing servers"):
             rows = self._rows()
             servers = [self._server(row) for row in rows]
-            unknown = [row["id"] for row in rows if not _whole(row) and row["id"] not in self._marks]
+            unknown = [row["id"] for row in rows if not _is_complete(row) and row["id"] not in self._tags]
         if unknown:
             raise Ambiguous(
                 f"listing servers: a part of the cloud does not answer, and {len(unknown)} servers in it may "
-                f"be ours ({', '.join(unknown[:3])}); ask the cloud's administrator about its cells"
+                f"be lando's ({', '.join(unknown[:3])}); ask the cloud's administrator about its cells"
             )
-        self._marks.update({server.id: _marks_of(server) for server in servers})
+        self._tags.update({server.id: _tags_of(server) for server in servers})
         for server_id in before.difference(row["id"] for row in rows):
-            self._marks.pop(server_id, None)
+            self._tags.pop(server_id, None)
         return servers
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -296,10 +293,10 @@ class NovaCloud:
         return list({row["id"]: row for row in rows}.values())
 
     def _server(self, row: Mapping[str, Any]) -> Server:
-        if not _whole(row):
-            found = self._marks.get(row["id"], Marks())
+        if not _is_complete(row):
+            found = self._tags.get(row["id"], Tags())
         else:
-            found = tags.of_server(row.get("metadata") or {})
+            found = tags.from_metadata(row.get("metadata") or {})
         fault = (row.get("fault") or {}).get("message")
         flavor = row.get("flavor") or {}
         return Server(
@@ -310,43 +307,40 @@ class NovaCloud:
             deployment=found.deployment,
             job_id=found.job_id,
             attempt=found.attempt,
-            address=_address(row.get("addresses") or {}),
+            address=_best_address(row.get("addresses") or {}),
             fault=fault,
-            lacks_room=fault is not None and classify.lacks_room(fault),
+            no_capacity=fault is not None and classify.is_no_capacity(fault),
             size=Size(1, flavor.get("vcpus", 0), flavor.get("ram", 0)),
         )
 
     def console_log(self, server_id: str) -> str:
-        """See ``Cloud.console_log``; "" where there is none (yet), and for a server that is gone."""
-        with self.wire.errors(f"reading the console of server {server_id}"):
+        """See ``Cloud.console_log``; "" if there is none yet, and for a server that does not exist."""
+        with self.session.errors(f"reading the console of server {server_id}"):
             try:
                 text = str(self.nova.servers.get_console_output(server_id, length=CONSOLE_LINES))
             except HttpError as error:
-                # 409: no host has it yet, or it failed before one had; 501: the hypervisor keeps none.
-                if failures.failure(error).kind and error.http_status in (404, 409, 501):
+                # 409: the server is on no host, or not yet; 501: the hypervisor has no console logs.
+                if failures.read(error).error_name and error.http_status in (404, 409, 501):
                     return ""
                 raise
         return text.encode()[-CONSOLE_BYTES:].decode("utf-8", errors="ignore")
 
-    # delete
-
     def delete(self, server_id: str) -> bool:
-        """See ``Cloud.delete``; sent once, and then only asked about, for a good while.
+        """See ``Cloud.delete``. A repeated call only gets the server, until DELETE_AGAIN_SECONDS have passed.
 
         Raises:
-            CloudError: among others while the server is locked, or busy with what Nova does not interrupt.
+            CloudError: among others while the server is locked, or in a state in which Nova deletes none.
         """
-        if time.monotonic() - self._deleted_at.get(server_id, -math.inf) < ASK_AGAIN_SECONDS:
+        if time.monotonic() - self._deleted_at.get(server_id, -math.inf) < DELETE_AGAIN_SECONDS:
             return self.get(server_id) is None
-        with self.wire.errors(f"deleting server {server_id}"):
+        with self.session.errors(f"deleting server {server_id}"):
             try:
                 if server_id in self._soft_deleted:
                     self.nova.servers.force_delete(server_id)
                 else:
                     self.nova.servers.delete(server_id)
             except HttpError as error:
-                failed = failures.failure(error)
-                if failed.status == 404 and failed.kind == "itemNotFound":
+                if _is_not_found(error):
                     self._forget(server_id)
                     return True
                 raise
@@ -354,16 +348,14 @@ class NovaCloud:
         return False
 
     def _forget(self, server_id: str) -> None:
-        """Nova has no such server any more."""
+        """Forget a server that does not exist any more."""
         self._soft_deleted.discard(server_id)
-        self._marks.pop(server_id, None)
+        self._tags.pop(server_id, None)
         self._deleted_at.pop(server_id, None)
 
-    # quota
-
     def quota(self) -> Quota:
-        """See ``Cloud.quota``: https://docs.openstack.org/api-ref/compute/#limits-limits."""
-        with self.wire.errors("asking for the quota"):
+        """See ``Cloud.quota``; https://docs.openstack.org/api-ref/compute/#limits-limits."""
+        with self.session.errors("asking for the quota"):
             limits = {limit.name: limit.value for limit in self.nova.limits.get().absolute}
 
             def share(used: str, limit: str) -> Share:
@@ -377,16 +369,16 @@ class NovaCloud:
 
 
 def connect(account: Account, settings: ServerSettings, settle_time: float | None = None) -> NovaCloud:
-    """A driver for the account's project; see ``NovaCloud``. Nothing is sent before the first call."""
+    """The project of an account; see ``NovaCloud``. Nothing is sent before the first call."""
     return NovaCloud(account, settings, SETTLE_SECONDS if settle_time is None else settle_time)
 
 
-def novaclient(microversion: str, wire: Wire) -> Any:
-    """novaclient's client, without its habit to write names to ~/.novaclient for its command line."""
-    endpoint = wire.endpoint("compute")
+def nova_client(microversion: str, session: Session) -> Any:
+    """novaclient's client, without its completion cache, which writes names to ~/.novaclient."""
+    endpoint = session.endpoint("compute")
     nova = Client(
         microversion,
-        session=wire.session,
+        session=session.keystoneauth,
         endpoint_type=endpoint["interface"],
         region_name=endpoint["region_name"],
     )
@@ -398,28 +390,34 @@ def novaclient(microversion: str, wire: Wire) -> Any:
     return nova
 
 
-def _boot_volume(size: int, parts: _Parts) -> dict[str, Any]:
-    """A volume of ``size`` GB made of the image, which is deleted with the server."""
+def _boot_volume(size: int, resolved: _Resolved) -> dict[str, Any]:
+    """A volume of ``size`` GB with the image, which is deleted together with the server."""
     return {
         "boot_index": 0,
         "source_type": "image",
-        "uuid": parts.image,
+        "uuid": resolved.image,
         "destination_type": "volume",
         "volume_size": size,
         "delete_on_termination": True,
     }
 
 
-def _whole(row: Mapping[str, Any]) -> bool:
-    """Whether Nova could read all that it knows of a server; see MICROVERSION."""
+def _is_complete(row: Mapping[str, Any]) -> bool:
+    """Whether the server is in a cell that answers; see MICROVERSION."""
     return "metadata" in row
 
 
-def _marks_of(server: Server) -> Marks:
-    return Marks(server.mark, server.deployment, server.job_id, server.attempt)
+def _is_not_found(error: HttpError) -> bool:
+    """Whether Nova itself says that the server does not exist: a proxy's 404 does not count."""
+    failed = failures.read(error)
+    return failed.status == 404 and failed.error_name == "itemNotFound"
 
 
-def _address(addresses: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
+def _tags_of(server: Server) -> Tags:
+    return Tags(server.mark, server.deployment, server.job_id, server.attempt)
+
+
+def _best_address(addresses: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
     """The best address: floating, else of IPv4, else of IPv6."""
 
     def rank(address: Mapping[str, Any]) -> tuple[Literal[0, 1], int]:

@@ -1,6 +1,6 @@
-"""A call that failed: what is read off its answer, or off the lack of one.
+"""Reads a failed call of an OpenStack service: its response, or what the network did to it.
 
-The shapes of the answers: https://docs.openstack.org/api-guide/compute/faults.html (Nova), Keystone's
+The formats of responses: https://docs.openstack.org/api-guide/compute/faults.html (Nova), Keystone's
 ``{"error": {…}}``, and ``{"NeutronError": {"type": …}}``.
 """
 
@@ -18,16 +18,16 @@ import requests
 from keystoneauth1 import exceptions
 from urllib3 import exceptions as urllib3
 
-LONGEST_WORDS = 300
-"""Characters of the cloud's words that are passed on."""
-LONGEST_WAIT = 3600.0
-"""Seconds of a Retry-After that are believed; a clock that is wrong may ask for years."""
+MAX_MESSAGE = 300
+"""Characters of a service's message that are passed on."""
+MAX_RETRY_AFTER = 3600.0
+"""Seconds; a Retry-After that is longer counts as this: with a wrong clock it may be years."""
 
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
 class NotOpenStack(exceptions.ClientException):
-    """An answer of success that no service of OpenStack gave: a proxy's page, or a redirect to one."""
+    """A response without an error status that is not OpenStack's: a proxy's page, or a redirect to one."""
 
     def __init__(self, response: requests.Response) -> None:
         super().__init__(f"HTTP {response.status_code}")
@@ -36,50 +36,51 @@ class NotOpenStack(exceptions.ClientException):
 
 @dataclass(frozen=True)
 class Failure:
-    """A call that failed."""
+    """A call that failed. Its text has everything that helps to find the cause."""
 
-    words: str
-    """The cloud's, or the network's."""
+    message: str
+    """The service's, or the network's."""
     status: int | None = None
-    """HTTP's; None where there was no answer."""
-    kind: str | None = None
-    """OpenStack's name for it, as ``itemNotFound``; None unless one of its services gave the answer."""
+    """Of HTTP; None without a response."""
+    error_name: str | None = None
+    """OpenStack's, such as ``itemNotFound``; None unless an OpenStack service sent the response."""
     call: str = ""
-    """Method and address."""
+    """Method and URL."""
     sent: bool = True
     """Whether the service may have received the request."""
-    logging_in: bool = False
-    """Whether it was the login, before the call itself."""
-    certificate: bool = False
+    at_login: bool = False
+    """Whether the login failed, which comes before the call."""
+    certificate_refused: bool = False
     """Whether the service's certificate was refused."""
-    misdirected: bool = False
-    """Whether there is no such service, as far as the settings and the catalog say."""
+    wrong_endpoint: bool = False
+    """Whether the service is not where the settings and the catalog say."""
     retry_after: float | None = None
     request_id: str | None = None
 
     def __str__(self) -> str:
-        about = ", ".join(
-            part for part in (self.call, self.request_id and f"request {self.request_id}") if part
-        )
-        answered = "" if self.status is None else f"HTTP {self.status}: "
-        return f"{answered}{self.words}" + (f" ({about})" if about else "")
+        status = "" if self.status is None else f"HTTP {self.status}: "
+        details = [self.call] if self.call else []
+        if self.request_id:
+            details.append(f"request {self.request_id}")
+        return f"{status}{self.message}" + (f" ({', '.join(details)})" if details else "")
 
 
-def failure(error: BaseException) -> Failure:
+def read(error: BaseException) -> Failure:
     """Read an exception of keystoneauth."""
     causes = tuple(_causes(error))
-    failed = next((found for cause in causes if (found := _of_cause(cause)) is not None), None)
+    failed = next((found for cause in causes if (found := _from_cause(cause)) is not None), None)
     if failed is None:
-        failed = Failure(_short(str(error)), sent=False, misdirected=True)
-    # Asking Keystone for its versions is the first step of a login.
-    discovering = any(isinstance(cause, exceptions.DiscoveryFailure) for cause in causes)
-    return replace(failed, logging_in=failed.logging_in or discovering)
+        failed = Failure(_short(str(error)), sent=False, wrong_endpoint=True)
+    # A login begins with the discovery of Keystone's versions.
+    at_discovery = any(isinstance(cause, exceptions.DiscoveryFailure) for cause in causes)
+    return replace(failed, at_login=failed.at_login or at_discovery)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what it stands for: keystoneauth raises its own while another one is handled.
+    """The exception and those that caused it: keystoneauth raises its own while it handles another one.
 
-    No further: the whole call may have been made while our caller handled what happened to another one.
+    The chain ends at the first exception of another kind: the whole call may have been made by the handler of
+    an unrelated one.
     """
     cause: BaseException | None = error
     while isinstance(cause, (exceptions.ClientException, requests.RequestException)):
@@ -87,132 +88,132 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _of_cause(cause: BaseException) -> Failure | None:
+def _from_cause(cause: BaseException) -> Failure | None:
     if isinstance(cause, requests.RequestException):
-        return _of_connection(cause)
+        return _from_exception(cause)
     response = getattr(cause, "response", None)
     if not isinstance(response, requests.Response):
         return None
-    return replace(_of_response(response), misdirected=isinstance(cause, exceptions.InvalidResponse))
+    return replace(_from_response(response), wrong_endpoint=isinstance(cause, exceptions.InvalidResponse))
 
 
-def _of_response(response: requests.Response) -> Failure:
-    words, kind = _words(response)
+def _from_response(response: requests.Response) -> Failure:
+    message, error_name = _message_and_name(response)
     headers = response.headers
     return Failure(
-        words=words,
+        message=message,
         status=response.status_code,
-        kind=kind,
-        call=f"{response.request.method} {_address(response.url)}",
-        logging_in=_is_login(response.url),
-        retry_after=_seconds(headers.get("Retry-After"), headers.get("Date")),
+        error_name=error_name,
+        call=f"{response.request.method} {_shown_url(response.url)}",
+        at_login=_is_login(response.url),
+        retry_after=_retry_after(headers.get("Retry-After"), headers.get("Date")),
         request_id=headers.get("x-openstack-request-id") or headers.get("x-compute-request-id"),
     )
 
 
-def _words(response: requests.Response) -> tuple[str, str | None]:
-    """The words of an answer, and OpenStack's name for what is wrong."""
+def _message_and_name(response: requests.Response) -> tuple[str, str | None]:
+    """The message of a response, and OpenStack's name for the error."""
     body = json_of(response)
     if body is None:
-        return _words_of_page(response), None
+        return _message_of_page(response), None
     if isinstance(body, dict):
         for key, value in (*body.items(), ("", body)):
             if isinstance(value, dict) and isinstance(value.get("message"), str):
-                kind = value.get("type") or key or value.get("title") or "fault"
-                return _short(value["message"]), str(kind)
+                error_name = value.get("type") or key or value.get("title") or "fault"
+                return _short(value["message"]), str(error_name)
             if key == "NeutronError" and isinstance(value, str):
                 return _short(value), key
     return _short(response.text) or str(response.reason), None
 
 
-def _words_of_page(response: requests.Response) -> str:
+def _message_of_page(response: requests.Response) -> str:
     content = response.headers.get("Content-Type", "no content type").partition(";")[0]
     if response.is_redirect:
-        return f"a redirect to {_address(response.headers['Location'])}"
+        return f"a redirect to {_shown_url(response.headers['Location'])}"
     title = _TITLE.search(response.text[:10_000])
     text = title[1] if title else re.sub("<[^>]*>", " ", response.text[:10_000])
     if not text.strip():
-        return str(response.reason or "no words")
+        return str(response.reason or "no message")
     return f"{_short(text)} ({content}, not JSON)"
 
 
 def json_of(response: requests.Response) -> Any:
-    """The JSON of an answer; None where there is none."""
+    """The JSON of a response; None if it is not JSON."""
     try:
         return response.json()
     except ValueError:
         return None
 
 
-def _of_connection(error: requests.RequestException) -> Failure:
-    """What the network did to a call."""
-    reason = _reason(error)
+def _from_exception(error: requests.RequestException) -> Failure:
+    """A call without a response."""
+    reason = _root_cause(error)
     request = error.request
     url = str(request.url) if request is not None else None
     certificate = isinstance(reason, ssl.SSLCertVerificationError)
-    # requests has it as a ValueError when an address is none.
-    misdirected = _speaks_no_tls(reason) or isinstance(error, ValueError)
+    # The exceptions of requests for an invalid URL are ValueErrors.
+    wrong_endpoint = _is_without_tls(reason) or isinstance(error, ValueError)
     unconnected = isinstance(error, requests.ConnectTimeout) or isinstance(reason, urllib3.NewConnectionError)
     return Failure(
-        words=_told(error, reason),
-        call=f"{request.method} {_address(url)}" if request is not None else "",
-        sent=not (unconnected or certificate or misdirected),
-        logging_in=_is_login(url),
-        certificate=certificate,
-        misdirected=misdirected,
+        message=_exception_message(error, reason),
+        call=f"{request.method} {_shown_url(url)}" if request is not None else "",
+        sent=not (unconnected or certificate or wrong_endpoint),
+        at_login=_is_login(url),
+        certificate_refused=certificate,
+        wrong_endpoint=wrong_endpoint,
     )
 
 
-def _speaks_no_tls(reason: BaseException) -> bool:
+def _is_without_tls(reason: BaseException) -> bool:
     return isinstance(reason, ssl.SSLError) and reason.reason == "WRONG_VERSION_NUMBER"
 
 
-def _told(error: requests.RequestException, reason: BaseException) -> str:
-    if _speaks_no_tls(reason):
-        return "the port does not speak TLS; is it http:// rather than https://?"
+def _exception_message(error: requests.RequestException, reason: BaseException) -> str:
+    if _is_without_tls(reason):
+        return "the port does not use TLS; should the address begin with http://?"
     if isinstance(error, requests.ConnectTimeout):
-        return "no connection in time"
+        return "timed out while connecting"
     if isinstance(error, requests.Timeout):
-        return "no answer in time"
+        return "timed out while waiting for the answer"
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"the certificate is refused: {reason.verify_message}"
-    # urllib3 puts the connection's repr before what it has to say.
+    # The messages of urllib3 begin with the repr of the connection.
     return _short(re.sub(r"^(\w+\(.*?\)|<.*?>): ", "", str(reason)))
 
 
-def _reason(error: BaseException) -> BaseException:
-    """Why, below the wrappings of requests and urllib3."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The exception inside of those of requests and urllib3."""
     inner = getattr(error, "reason", None)
     if not isinstance(inner, BaseException):
         inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
     if inner is None or isinstance(error, urllib3.NewConnectionError):
         return error
-    return _reason(inner)
+    return _root_cause(inner)
 
 
 def _is_login(url: str | None) -> bool:
     return "/auth/tokens" in (url or "")
 
 
-def _address(url: str | None) -> str:
-    """An address that may be shown: without query and credentials."""
+def _shown_url(url: str | None) -> str:
+    """The URL without its query and credentials, which must not be logged."""
     return re.sub(r"//[^/@]*@", "//", (url or "").partition("?")[0])
 
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST_WORDS else line[:LONGEST_WORDS] + "…"
+    return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + "…"
 
 
-def _seconds(retry_after: str | None, date: str | None) -> float | None:
-    """Retry-After in seconds; it may be a date (RFC 9110, 10.2.3), by the clock of who sent it."""
+def _retry_after(retry_after: str | None, date: str | None) -> float | None:
+    """Retry-After in seconds. It may be a date (RFC 9110, 10.2.3), by the clock of the sender's Date."""
     if not retry_after:
         return None
     if retry_after.strip().isdigit():
-        return min(LONGEST_WAIT, float(retry_after))
+        return min(MAX_RETRY_AFTER, float(retry_after))
     try:
         until = parsedate_to_datetime(retry_after).timestamp()
         now = parsedate_to_datetime(date).timestamp() if date else time.time()
     except ValueError:
         return None
-    return min(LONGEST_WAIT, max(0.0, until - now))
+    return min(MAX_RETRY_AFTER, max(0.0, until - now))

@@ -1,4 +1,4 @@
-"""Names to ids: of flavors, images and networks, each looked up once and kept.
+"""Looks up flavors, images and networks by the names that the configuration and job files give.
 
 The APIs are Nova's flavors, Glance's images and Neutron's networks:
 https://docs.openstack.org/api-ref/compute/#flavors, https://docs.openstack.org/api-ref/image/v2/#list-images,
@@ -15,22 +15,23 @@ from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from lando.cloud.interface import Refused
-from lando.cloud.nova.session import Wire
+from lando.cloud.nova.session import Session
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A name as somebody wrote it."""
+class ConfiguredName:
+    """A name or an id, as the configuration or a job file has it."""
 
     name: str
     setting: str
-    """Where: ``flavor in the job file``."""
-    by: Literal["job", "site"] = "site"
+    """Where it is set: ``flavor in the job file``."""
+    origin: Literal["job", "site"] = "site"
+    """See ``Refused``."""
 
 
 @dataclass(frozen=True)
 class Flavor:
-    """What a server of this flavor takes of the project's quota. ``ram`` in MiB, ``disk`` in GiB."""
+    """The resources of a server. ``ram`` in MiB, ``disk`` in GiB."""
 
     id: str
     name: str
@@ -51,14 +52,14 @@ class Image:
 
 @dataclass(frozen=True)
 class Network:
-    """A network that servers are connected to, or that floating IPs come from (external)."""
+    """A network for servers, or an external one, which has floating IPs."""
 
     id: str
     name: str
     external: bool
 
 
-class _Found(Protocol):
+class _Named(Protocol):
     @property
     def id(self) -> str: ...
 
@@ -66,22 +67,22 @@ class _Found(Protocol):
     def name(self) -> str: ...
 
 
-T = TypeVar("T", bound=_Found)
+T = TypeVar("T", bound=_Named)
 
 
-class Names:
-    """What names stand for in this cloud. Safe to use from several threads.
+class NameLookup:
+    """Finds things by name or id, and caches what it found. Safe to use from several threads.
 
-    Names need not be unique in OpenStack; one that stands for several is refused. An id is taken for a name,
-    too, so that an administrator can choose.
+    Names are not unique in OpenStack. A name that several things have is refused; an id is accepted in its
+    place.
 
     Args:
-        wire: to ask on.
+        session: for Glance and Neutron.
         nova: novaclient's client.
     """
 
-    def __init__(self, wire: Wire, nova: Any) -> None:
-        self._wire = wire
+    def __init__(self, session: Session, nova: Any) -> None:
+        self._session = session
         self._nova = nova
         self._lock = threading.RLock()
         self._flavors: dict[str, Flavor] = {}
@@ -89,26 +90,26 @@ class Names:
         self._networks: dict[tuple[str, bool], Network] = {}
 
     def forget(self) -> None:
-        """Look everything up anew: what a name stood for may have been replaced."""
+        """Empty the cache: something may have been replaced by another of the same name."""
         with self._lock:
             self._flavors.clear()
             self._images.clear()
             self._networks.clear()
 
-    def flavor(self, wanted: Wanted) -> Flavor:
+    def flavor(self, wanted: ConfiguredName) -> Flavor:
         """A flavor.
 
         Raises:
-            Refused: there is none, or several, by this name; likewise below.
-            CloudError: the cloud could not be asked; likewise below.
+            Refused: none, or several, have this name; likewise below.
+            CloudError: the list could not be had; likewise below.
         """
-        with self._lock:  # held while asking: other threads want the same answer
+        with self._lock:  # held during the request: other threads wait for the same answer
             if wanted.name not in self._flavors:
                 flavors = self._list_flavors()
                 self._flavors[wanted.name] = _only("flavor", wanted, flavors, flavors)
             return self._flavors[wanted.name]
 
-    def image(self, wanted: Wanted) -> Image:
+    def image(self, wanted: ConfiguredName) -> Image:
         """An image that is active."""
         with self._lock:
             if wanted.name not in self._images:
@@ -117,15 +118,15 @@ class Names:
                 self._images[wanted.name] = _only("active image", wanted, named, known)
             return self._images[wanted.name]
 
-    def network(self, wanted: Wanted) -> Network:
+    def network(self, wanted: ConfiguredName) -> Network:
         """A network."""
         return self._network("network", wanted, external=False)
 
-    def external_network(self, wanted: Wanted) -> Network:
-        """A network that floating IPs come from."""
+    def external_network(self, wanted: ConfiguredName) -> Network:
+        """A network that has floating IPs."""
         return self._network("external network", wanted, external=True)
 
-    def _network(self, kind: str, wanted: Wanted, external: bool) -> Network:
+    def _network(self, kind: str, wanted: ConfiguredName, external: bool) -> Network:
         with self._lock:
             key = (wanted.name, external)
             if key not in self._networks:
@@ -136,7 +137,7 @@ class Names:
             return self._networks[key]
 
     def _list_flavors(self) -> list[Flavor]:
-        with self._wire.errors("listing flavors"):
+        with self._session.errors("listing flavors"):
             rows = [flavor.to_dict() for flavor in self._nova.flavors.list()]
             return [
                 Flavor(row["id"], row["name"], int(row["vcpus"]), int(row["ram"]), int(row["disk"]))
@@ -144,8 +145,8 @@ class Names:
             ]
 
     def _list_images(self, **filters: Any) -> list[Image]:
-        with self._wire.errors("listing images"):
-            rows = self._wire.image("GET", "/images", params={"status": "active", **filters})["images"]
+        with self._session.errors("listing images"):
+            rows = self._session.glance("GET", "/images", params={"status": "active", **filters})["images"]
             return [
                 Image(row["id"], row.get("name") or "", row.get("min_disk") or 0, row.get("min_ram") or 0)
                 for row in rows
@@ -153,26 +154,27 @@ class Names:
 
     def _list_networks(self, **filters: Any) -> list[Network]:
         parameters = {"fields": ["id", "name", "router:external"], **filters}
-        with self._wire.errors("listing networks"):
-            rows = self._wire.network("GET", "/networks", params=parameters)["networks"]
+        with self._session.errors("listing networks"):
+            rows = self._session.neutron("GET", "/networks", params=parameters)["networks"]
             return [Network(row["id"], row["name"], row.get("router:external") is True) for row in rows]
 
 
-def _name_or_id(name: str) -> dict[str, str]:
-    """The filter by which the list of a service finds it."""
+def _name_or_id(text: str) -> dict[str, str]:
+    """The query by which Glance and Neutron list what has this name or this id."""
     try:
-        return {"id": str(UUID(name))}
+        return {"id": str(UUID(text))}
     except ValueError:
-        return {"name": name}
+        return {"name": text}
 
 
-def _only(kind: str, wanted: Wanted, found: Iterable[T], known: Iterable[T]) -> T:
-    """The one thing of a name, or of an id.
+def _only(kind: str, wanted: ConfiguredName, found: Iterable[T], known: Iterable[T]) -> T:
+    """The one thing that has this name, or else this id.
 
     Args:
         kind: what it is, for the error.
-        found: where to look.
-        known: what else there is, for a hint.
+        wanted: the name or id.
+        found: to choose from.
+        known: what the cloud has, for the error.
 
     Raises:
         Refused: there is none, or several.
@@ -188,18 +190,19 @@ def _only(kind: str, wanted: Wanted, found: Iterable[T], known: Iterable[T]) -> 
         raise Refused(
             f"{wanted.setting}: the cloud has {len(named)} {kind}s named {wanted.name} ({ids}); "
             "rename all but one, or write an id instead",
-            wanted.by,
+            wanted.origin,
         )
     raise Refused(
-        f"{wanted.setting}: the cloud has no {kind} named {wanted.name}; {_hint(wanted, known)}", wanted.by
+        f"{wanted.setting}: the cloud has no {kind} named {wanted.name}; {_hint(wanted.name, known)}",
+        wanted.origin,
     )
 
 
-def _hint(wanted: Wanted, known: Iterable[_Found]) -> str:
+def _hint(name: str, known: Iterable[_Named]) -> str:
     names = sorted({each.name for each in known})
-    near = difflib.get_close_matches(wanted.name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1)
     if near:
         return f"did you mean {near[0]}?"
     if not names:
-        return "this account sees none at all"
+        return "this account has access to none"
     return f"it has {', '.join(names[:10])}" + (f" and {len(names) - 10} more" if len(names) > 10 else "")

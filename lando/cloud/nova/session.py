@@ -1,7 +1,7 @@
-"""The wire to the cloud: one keystoneauth session, with timeouts, counted calls and one kind of failure.
+"""The session with the cloud: keystoneauth's, with timeouts, a counter of calls, and errors as CloudErrors.
 
-Nothing here sends a request twice, but for the one case in which keystoneauth knows that nothing was done:
-a token that is void (401), for which it logs in again.
+No request is sent twice, with one exception: when a service answers 401 because the token has expired or was
+revoked, keystoneauth logs in and repeats the request, of which nothing was done.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from keystoneauth1 import session as keystoneauth
 from keystoneauth1.exceptions import ClientException, EndpointNotFound
-from keystoneauth1.session import Session, TCPKeepAliveAdapter
 
-from lando.cloud.interface import Ambiguous, CloudError, Refused
+from lando.cloud.interface import CloudError, Refused
 from lando.cloud.nova import classify, failures
 from lando.cloud.nova.account import Account
 
-# What it has to say is in the errors raised here.
+# The errors raised here say what keystoneauth would log.
 logging.getLogger("keystoneauth").setLevel(logging.ERROR)
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
-"""Until the first byte of an answer; proxies before Nova give up at about this time, too."""
+"""Until the first byte of an answer; proxies in front of Nova usually have this timeout as well."""
 LOGIN_SECONDS = 20.0
 """The same for Keystone; all threads wait for the one that logs in."""
 CONNECTIONS = 32
-"""Kept open to each service; more threads than that wait for nothing, but connect anew."""
+"""Kept open to each service; further threads make connections that are closed after use."""
 
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
-class Calls:
-    """How often each kind of call was sent: ``POST /v2.1/servers``, ``GET /v2.1/servers/ID``."""
+class CallCounter:
+    """How often each call was sent, by its name: ``POST /v2.1/servers``, ``GET /v2.1/servers/ID``."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._of_thread = threading.local()
 
-    def note(self, method: str, url: str) -> None:
-        """One more call was sent."""
-        kind = kind_of_call(method, url)
+    def add(self, method: str, url: str) -> None:
+        """Count a call."""
+        name = call_name(method, url)
         with self._lock:
-            self._counts[kind] += 1
-        watched: list[str] | None = getattr(self._of_thread, "watched", None)
-        if watched is not None:
-            watched.append(kind)
+            self._counts[name] += 1
+        recorded: list[str] | None = getattr(self._of_thread, "recorded", None)
+        if recorded is not None:
+            recorded.append(name)
 
     def counts(self) -> Counter[str]:
         """The counts so far."""
@@ -63,35 +63,35 @@ class Calls:
             return self._counts.copy()
 
     @contextmanager
-    def watched(self) -> Iterator[list[str]]:
-        """The kinds of the calls that this thread sends meanwhile, in order."""
-        watched: list[str] = []
-        self._of_thread.watched = watched
+    def recorded(self) -> Iterator[list[str]]:
+        """The names of the calls that this thread sends within the block, in order."""
+        recorded: list[str] = []
+        self._of_thread.recorded = recorded
         try:
-            yield watched
+            yield recorded
         finally:
-            self._of_thread.watched = None
+            self._of_thread.recorded = None
 
 
-def kind_of_call(method: str, url: str) -> str:
-    """A call without its ids, query and host."""
+def call_name(method: str, url: str) -> str:
+    """The method and path of a call, with ``ID`` in place of ids."""
     return f"{method} {_ID.sub('ID', urlsplit(url).path) or '/'}"
 
 
-class _Transport(TCPKeepAliveAdapter):
+class _Transport(keystoneauth.TCPKeepAliveAdapter):
     """Sends one HTTP request, and counts it."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: CallCounter) -> None:
         super().__init__(pool_maxsize=CONNECTIONS)
         self._calls = calls
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        self._calls.note(request.method or "", request.url or "")
+        self._calls.add(request.method or "", request.url or "")
         return super().send(request, *args, **kwargs)
 
 
-class _Session(Session):
-    """keystoneauth's session, where what is no answer of OpenStack fails alike for every client."""
+class _KeystoneauthSession(keystoneauth.Session):
+    """keystoneauth's session, with the same exceptions for all clients when an answer is not OpenStack's."""
 
     def request(self, url: str, method: str, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request; see ``Session.request``.
@@ -99,9 +99,9 @@ class _Session(Session):
         Raises:
             ClientException: a status of 400 or more, no answer, or one that is not JSON.
         """
-        # novaclient asks for none, to raise exceptions of its own, which lose the answer's headers and body.
+        # novaclient sets False and raises its own exceptions, which lack the answer's headers and body.
         kwargs["raise_exc"] = True
-        # The log would hold the bodies: start-up scripts with the tokens in them, and servers' passwords.
+        # The log would contain bodies: start-up scripts with the workers' tokens, and passwords of servers.
         kwargs["log"] = False
         to_service = bool(kwargs.get("endpoint_filter"))
         kwargs.setdefault("timeout", (CONNECT_SECONDS, ANSWER_SECONDS if to_service else LOGIN_SECONDS))
@@ -117,16 +117,15 @@ def _is_openstack(response: requests.Response) -> bool:
 
 @dataclass(frozen=True)
 class Login:
-    """What came of a login."""
+    """A new token."""
 
     expires: datetime
-    """When the token does."""
     clock_skew: float
-    """Seconds by which Keystone's clock is ahead of ours; Keystone tells whole seconds."""
+    """Seconds by which Keystone's clock is ahead of this machine's; Keystone gives whole seconds."""
 
 
-class Wire:
-    """What every call goes through. Safe to use from several threads.
+class Session:
+    """Sends every call to the cloud. Safe to use from several threads.
 
     Args:
         account: how to log in.
@@ -137,13 +136,13 @@ class Wire:
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        self.calls = Calls()
+        self.calls = CallCounter()
         self._plugin = account.plugin()
         transport = _Transport(self.calls)
         http = requests.Session()
         http.mount("http://", transport)
         http.mount("https://", transport)
-        self.session = _Session(
+        self.keystoneauth = _KeystoneauthSession(
             auth=self._plugin,
             session=http,
             verify=str(account.cacert) if account.cacert else account.verify,
@@ -152,41 +151,41 @@ class Wire:
         )
 
     def log_in(self) -> Login:
-        """Log in, even when there is a token that is valid; the new one is used from now on.
+        """Log in, even if there is a valid token; the new one is used from then on.
 
         Raises:
-            CloudError: it was refused, or there was no answer.
+            CloudError: the login was refused, or not answered.
         """
         before = time.time()
         with self.errors("authentication"):
             self._plugin.invalidate()
-            access: Any = self._plugin.get_access(self.session)  # type: ignore[attr-defined]
+            access: Any = self._plugin.get_access(self.keystoneauth)  # type: ignore[attr-defined]
             midway = (before + time.time()) / 2
             return Login(access.expires, access.issued.timestamp() - midway)
 
-    def image(self, method: str, path: str, **kwargs: Any) -> Any:
-        """Call Glance; ``path`` begins after ``/v2``. Answers the JSON, None where there is none."""
+    def glance(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Call Glance; ``path`` begins after ``/v2``. Returns the JSON, None if there is none."""
         return self._call("image", "/v2", method, path, **kwargs)
 
-    def network(self, method: str, path: str, **kwargs: Any) -> Any:
-        """Call Neutron; ``path`` begins after ``/v2.0``. Answers the JSON, None where there is none."""
+    def neutron(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Call Neutron; ``path`` begins after ``/v2.0``. Returns the JSON, None if there is none."""
         return self._call("network", "/v2.0", method, path, **kwargs)
 
     def _call(self, service: str, version: str, method: str, path: str, **kwargs: Any) -> Any:
         endpoint = self.endpoint(service)
-        address = self.session.get_endpoint(**endpoint)
+        address = self.keystoneauth.get_endpoint(**endpoint)
         if address is None:
             raise EndpointNotFound(f"the cloud's catalog has no {service} service for these settings")
-        # Some catalogs have the version in the address, most have not.
+        # Some catalogs have the version in the URL, most have not.
         base = re.sub(r"/v[0-9.]+$", "", address.rstrip("/"))
         headers = {"Accept": "application/json"}
-        response = self.session.request(
+        response = self.keystoneauth.request(
             f"{base}{version}{path}", method, endpoint_filter=endpoint, headers=headers, **kwargs
         )
         return failures.json_of(response)
 
     def endpoint(self, service: str) -> dict[str, Any]:
-        """Which endpoint of a service to use, as keystoneauth calls it."""
+        """Which endpoint of a service to use: keystoneauth's ``endpoint_filter``."""
         account = self.account
         return {
             "service_type": service,
@@ -195,19 +194,19 @@ class Wire:
         }
 
     @contextmanager
-    def errors(self, doing: str) -> Iterator[None]:
-        """Raise what goes wrong as a CloudError.
+    def errors(self, action: str) -> Iterator[None]:
+        """Raise the exceptions of a call as CloudErrors.
 
         Args:
-            doing: begins the error's text, as in ``listing servers``.
+            action: begins the error's message, as in ``listing servers``.
         """
         try:
             yield
         except CloudError:
             raise
         except ClientException as error:
-            raise classify.of_call(failures.failure(error), doing, self.account) from error
-        except OSError as error:  # what the network did would be a ClientException
-            raise Refused(f"{doing}: {error}; check cacert in {self.account.where}", "site") from error
+            raise classify.call_error(failures.read(error), action, self.account) from error
+        except OSError as error:  # not of the network, whose errors are ClientExceptions
+            raise Refused(f"{action}: {error}; check cacert in {self.account.where}", "site") from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise Ambiguous(f"{doing}: the answer lacks what it should have ({error!r})") from error
+            raise classify.unexpected_answer(action, error) from error

@@ -1,7 +1,7 @@
-"""The public marks by which what lando made is found again in the cloud.
+"""The tags of servers and floating IPs, by which lando finds its own.
 
-A server carries them as metadata, which a list shows, and as tags, for people who look with other tools; a
-floating IP, which has no metadata, in its description.
+A server has them in its metadata, which Nova's list includes, and as Nova's server tags, for people who use
+other tools. A floating IP, which has no metadata, has them in its description.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ _DESCRIPTION = re.compile(r"lando deployment=(\S+) mark=(\S+)")
 
 
 @dataclass(frozen=True)
-class Marks:
-    """What a server says of itself; all None for one that is not ours."""
+class Tags:
+    """All None for what is not of lando."""
 
     mark: str | None = None
+    """See ``ServerRequest``."""
     deployment: str | None = None
     job_id: str | None = None
     attempt: int | None = None
 
 
 def metadata(request: ServerRequest) -> dict[str, str]:
-    """The metadata of a server to be created."""
+    """The metadata of a server that is to be created."""
     return {
         DEPLOYMENT: request.deployment,
         JOB_ID: request.job_id,
@@ -41,33 +42,33 @@ def metadata(request: ServerRequest) -> dict[str, str]:
     }
 
 
-def tags(request: ServerRequest) -> list[str]:
-    """The tags of a server to be created.
+def server_tags(request: ServerRequest) -> list[str]:
+    """Nova's server tags of a server that is to be created.
 
-    A tag has at most 60 characters, without ``/`` and comma:
+    A tag has at most 60 characters, and neither ``/`` nor a comma; those that do not fit are left out:
     https://docs.openstack.org/api-ref/compute/#server-tags-servers-tags
     """
     texts = (f"{key}={value}" for key, value in metadata(request).items())
     return [text for text in texts if len(text) <= _TAG_LENGTH and not set(text) & set("/,")]
 
 
-def of_server(found: Mapping[str, str]) -> Marks:
-    """The marks in a server's metadata, which others may have written, too."""
-    attempt = found.get(ATTEMPT, "")
-    return Marks(
-        mark=found.get(MARK),
-        deployment=found.get(DEPLOYMENT),
-        job_id=found.get(JOB_ID),
+def from_metadata(metadata: Mapping[str, str]) -> Tags:
+    """The tags in a server's metadata, which may be any user's."""
+    attempt = metadata.get(ATTEMPT, "")
+    return Tags(
+        mark=metadata.get(MARK),
+        deployment=metadata.get(DEPLOYMENT),
+        job_id=metadata.get(JOB_ID),
         attempt=int(attempt) if attempt.isascii() and attempt.isdigit() else None,
     )
 
 
 def description(mark: str, deployment: str) -> str:
-    """The description of a floating IP; Neutron keeps 255 characters."""
+    """The description of a floating IP; Neutron stores at most 255 characters."""
     return f"lando deployment={deployment} mark={mark}"
 
 
-def of_description(text: str) -> Marks:
-    """The marks in a floating IP's description."""
+def from_description(text: str) -> Tags:
+    """The tags in a floating IP's description."""
     found = _DESCRIPTION.fullmatch(text)
-    return Marks() if found is None else Marks(deployment=found[1], mark=found[2])
+    return Tags() if found is None else Tags(deployment=found[1], mark=found[2])

@@ -183,7 +183,7 @@ def test_a_failed_create_is_definite_and_leaves_nothing(
     assert os.strerror(number) in str(caught.value)
     assert not isinstance(caught.value, QuotaExceeded)
     if isinstance(caught.value, Refused):
-        assert caught.value.names == "site"
+        assert caught.value.origin == "site"
     assert cloud.servers() == []
     assert list((tmp_path / "cloud" / "limbo").iterdir()) == []
 

@@ -79,8 +79,8 @@ def test_a_cloud_without_quota_is_never_dim() -> None:
 
 
 class Pool:
-    def __init__(self, hands_out: bool, *found: FloatingIp) -> None:
-        self.hands_out = hands_out
+    def __init__(self, allocates: bool, *found: FloatingIp) -> None:
+        self.allocates = allocates
         self.found = found
 
     def all(self) -> list[FloatingIp]:
