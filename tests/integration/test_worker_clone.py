@@ -10,7 +10,7 @@ import pytest
 
 from lando_worker import clone
 from lando_worker.clone import Source, fetch
-from lando_worker.containers import Engine
+from lando_worker.container_engine import Engine
 from lando_worker.result import WorkflowFailure
 
 PASSWORD = "hunter22 %/@"

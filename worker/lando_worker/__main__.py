@@ -11,13 +11,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lando_worker.channel import Sender
+from lando_worker.event_pipe import Sender
 from lando_worker.result import Result
 from lando_worker.settings import Settings, SettingsError, load
 from lando_worker.supervisor import end_with, start_child, watch
 
 if TYPE_CHECKING:
-    from lando_worker.logbook import Logbook
+    from lando_worker.log_buffer import Logbook
     from lando_worker.reporter import Reporter
 
 USAGE = """usage: lando_worker.sh GIT CD RUN_CWL PARAMS WORKERCONFIG SERVER
@@ -75,7 +75,7 @@ def report_failure(reason: str, vm: Path, settings: Settings) -> int:
 
 def _reporting(settings: Settings, vm: Path, params: Path) -> tuple[Reporter, Logbook]:
     # Imported only now: the child must not wait for this.
-    from lando_worker.logbook import Logbook  # noqa: PLC0415
+    from lando_worker.log_buffer import Logbook  # noqa: PLC0415
     from lando_worker.publishers import open_publisher  # noqa: PLC0415
     from lando_worker.reporter import Reporter  # noqa: PLC0415
     from lando_worker.spool import Spool  # noqa: PLC0415

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lando_worker import outputs
-from lando_worker.containers import CHOICES, Engine
+from lando_worker.container_engine import CHOICES, Engine
 from lando_worker.directories import Directories
 from lando_worker.result import Result, SystemTrouble
 
@@ -74,7 +74,7 @@ def run(
         from cwltool.context import LoadingContext  # noqa: PLC0415
         from cwltool.main import main  # noqa: PLC0415
 
-        from lando_worker.steps import Steps  # noqa: PLC0415
+        from lando_worker.step_counter import Steps  # noqa: PLC0415
     except ImportError as error:
         raise SystemTrouble(f"cwltool cannot be loaded: {error}; install lando-fsm again") from error
 

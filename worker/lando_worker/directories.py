@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lando_worker.account import Account
+from lando_worker.workflow_account import Account
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from lando.messages import Message
 from lando.workqueue.interface import Publisher, QueueUnavailable
-from lando_worker.logbook import Logbook
+from lando_worker.log_buffer import Logbook
 from lando_worker.spool import Spool
 
 BETWEEN_CHANGES = 1.0

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from lando_worker.channel import Receiver, Sender
+from lando_worker.event_pipe import Receiver, Sender
 from lando_worker.result import Result
 
 if TYPE_CHECKING:
-    from lando_worker.logbook import Logbook
+    from lando_worker.log_buffer import Logbook
     from lando_worker.reporter import Reporter
 
 CHUNK = 1024 * 1024

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lando_worker import account, clone, cwl, entry, inputs, site_runner
-from lando_worker.channel import Sender
-from lando_worker.containers import Engine
+from lando_worker import clone, cwl, entry, inputs, site_runner
+from lando_worker import workflow_account as account
+from lando_worker.container_engine import Engine
 from lando_worker.directories import Directories
+from lando_worker.event_pipe import Sender
 from lando_worker.result import Result, SystemTrouble, WorkflowFailure
 from lando_worker.settings import Settings
 

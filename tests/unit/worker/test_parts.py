@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from lando_worker import outputs
-from lando_worker.channel import Receiver
 from lando_worker.clone import GitFailed, Source
+from lando_worker.event_pipe import Receiver
 from lando_worker.inputs import InputError, located, read
 from lando_worker.settings import SettingsError, load
 

@@ -5,7 +5,7 @@ import pytest
 from lando.messages import Message, decode
 from lando.workqueue.interface import QueueUnavailable
 from lando_worker import reporter as reporter_module
-from lando_worker.logbook import PIECE, Logbook
+from lando_worker.log_buffer import PIECE, Logbook
 from lando_worker.reporter import Reporter
 from lando_worker.spool import Spool
 

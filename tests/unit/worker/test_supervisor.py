@@ -1,7 +1,7 @@
 import os
 
 from lando_worker import supervisor
-from lando_worker.logbook import Logbook
+from lando_worker.log_buffer import Logbook
 
 
 def test_what_outlives_the_child_is_not_read_for_ever(monkeypatch):

@@ -1,5 +1,5 @@
-from lando_worker import logbook
-from lando_worker.logbook import LIMIT, PIECE, TAIL, Logbook
+from lando_worker import log_buffer as logbook
+from lando_worker.log_buffer import LIMIT, PIECE, TAIL, Logbook
 
 
 def everything(book):
