@@ -1,16 +1,14 @@
-"""The embedded queue: two tables in the SQLite file of the state directory, and a doorbell beside it.
+"""The embedded queue: two tables in the SQLite file of the state directory, and a named pipe beside it.
 
-Publishers commit a row and ring the doorbell (a named pipe), which wakes the reader at once; the reader
-polls the table only as a safety net, for file systems that have no named pipes.
+A publisher commits a row and then writes to the named pipe, which wakes the reader at once. The reader also
+polls the table, for file systems that have no named pipes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 from lando.errors import UsageError
 from lando.messages import Origin
 from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueUnavailable
+from lando.workqueue.wakeup import Wakeup, wake_process
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue_messages (
@@ -34,7 +33,7 @@ LATER_COLUMNS = ("origin", "sender")
 """Those of queue_dead_letters that the first release did not have."""
 BUSY_TIMEOUT = 60.0
 SAFETY_POLL = 5.0
-"""Seconds between looks at the table when nobody rings."""
+"""Seconds between two polls of the table while nothing wakes the reader."""
 
 
 def connect(database: Path, create: bool = True) -> sqlite3.Connection:
@@ -126,19 +125,10 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def doorbell_path(database: Path) -> Path:
+def wakeup_fifo(database: Path) -> Path:
     """The named pipe that wakes the reader of ``database``."""
+    # Publishers of every release open this file, so its name must stay.
     return database.with_name("doorbell")
-
-
-def ring(database: Path) -> None:
-    """Wake the reader, if there is one. Never fails: the message is in the table, ringing only saves time."""
-    with contextlib.suppress(OSError):
-        bell = os.open(doorbell_path(database), os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            os.write(bell, b"!")
-        finally:
-            os.close(bell)
 
 
 class EmbeddedPublisher:
@@ -165,7 +155,7 @@ class EmbeddedPublisher:
                 "INSERT INTO queue_messages (origin, sender, raw, at) VALUES (?, ?, ?, ?)",
                 (self._origin, self._sender, raw, time.time()),
             )
-        ring(self._database)
+        wake_process(wakeup_fifo(self._database))
 
     def close(self) -> None:
         """Close the file."""
@@ -183,27 +173,19 @@ class EmbeddedQueue:
         self._database = database
         self._connection = connect(database)
         self._received = 0
-        self._bell, self._clapper = _open_doorbell(doorbell_path(database))
+        self._wakeup = Wakeup(wakeup_fifo(database))
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         """See ``WorkQueue.receive``."""
         deadline = time.monotonic() + timeout
+        # Cleared before the table is read: what is published after the reading wakes the next wait.
+        woken = self._wakeup.clear()
         while True:
-            rung = self._silence_bell()
             deliveries = self._unreceived(limit)
             remaining = deadline - time.monotonic()
-            # A bell that brings nothing may have been rung by ``wake``, even before this call.
-            if deliveries or rung or remaining <= 0:
+            if deliveries or woken or remaining <= 0:
                 return deliveries
-            select.select([self._bell], [], [], min(remaining, SAFETY_POLL))
-
-    def _silence_bell(self) -> bool:
-        """Whether it was rung since the last time."""
-        rung = False
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._bell, 65536):
-                rung = True
-        return rung
+            woken = self._wakeup.wait(min(remaining, SAFETY_POLL))
 
     def _unreceived(self, limit: int) -> list[Delivery]:
         with _errors(self._database):
@@ -249,31 +231,12 @@ class EmbeddedQueue:
 
     def wake(self) -> None:
         """See ``WorkQueue.wake``."""
-        with contextlib.suppress(OSError):  # rung often enough already, or closed
-            os.write(self._clapper, b"!")
+        self._wakeup.wake()
 
     def close(self) -> None:
         """See ``WorkQueue.close``."""
         self._connection.close()
-        ends, self._bell, self._clapper = {self._bell, self._clapper}, -1, -1
-        for end in ends - {-1}:
-            os.close(end)
-
-
-def _open_doorbell(path: Path) -> tuple[int, int]:
-    """The ends to listen at and to ring; a pipe that only this process knows where there can be no other."""
-    with contextlib.suppress(OSError):
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(path, 0o600)
-        # Read-write, so that the pipe never reports end-of-file between two publishers.
-        bell = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        if stat.S_ISFIFO(os.fstat(bell).st_mode):
-            return bell, bell
-        os.close(bell)
-    listen, ring_end = os.pipe()
-    os.set_blocking(listen, False)
-    os.set_blocking(ring_end, False)
-    return listen, ring_end
+        self._wakeup.close()
 
 
 def waiting(database: Path) -> list[Delivery]:
@@ -310,7 +273,7 @@ class EmbeddedDeadLetters:
             "INSERT INTO queue_messages (origin, sender, raw, at) "
             "SELECT coalesce(origin, 'client'), sender, raw, at FROM queue_dead_letters WHERE id = ?",
         )
-        ring(self._database)
+        wake_process(wakeup_fifo(self._database))
 
     def drop(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.drop``."""

@@ -107,7 +107,7 @@ def publishers() -> Iterator[list[Child]]:
 
 
 def take(queue: EmbeddedQueue, count: int) -> list[bytes]:
-    """Receive and ack so many; a bell that rings late may end a wait with nothing."""
+    """Receive and ack so many; a wakeup that arrives late may end a wait with nothing."""
     taken: list[bytes] = []
     deadline = time.monotonic() + LONG
     while len(taken) < count and time.monotonic() < deadline:
@@ -177,7 +177,7 @@ def test_what_a_killed_reader_held_comes_again(database: Path) -> None:
     publisher.publish(b"two")
     assert [reader.hear(), reader.hear()] == ["one", "two"]
     reader.kill()
-    publisher.publish(b"three")  # there is a doorbell, and nobody to hear it
+    publisher.publish(b"three")  # there is a named pipe, and no reader
     queue = EmbeddedQueue(database)
     assert [delivery.raw for delivery in queue.receive(10, 0)] == [b"one", b"two", b"three"]
     queue.close()

@@ -111,7 +111,7 @@ def own(own_broker: servers.Broker) -> Iterator[VirtualHost]:
 
 def closed(queue: RabbitMQQueue) -> None:
     """Close it, unless the test has."""
-    if queue._bell.fileno() != -1:
+    if queue._wakeup.fileno() != -1:
         queue.close()
 
 
@@ -298,8 +298,8 @@ READER = """
 import resource, sys
 from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.redaction import Secret
 
 host, port, virtual_host, name, account, password, count = sys.argv[1:]
@@ -547,8 +547,8 @@ HOLDER = """
 import sys, time
 from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.redaction import Secret
 
 host, port, virtual_host, name, account, password = sys.argv[1:]
@@ -868,13 +868,13 @@ def silent() -> Iterator[Silent]:
 
 def ended_by_wake(queue: RabbitMQQueue) -> tuple[float, float]:
     """Seconds until a receive that waits for 20 s ends, woken after half a second; and of the processor."""
-    bell = threading.Timer(0.5, queue.wake)
-    bell.start()
+    waker = threading.Timer(0.5, queue.wake)
+    waker.start()
     begun, busy = time.monotonic(), time.process_time()
     with contextlib.suppress(QueueUnavailable):
         assert queue.receive(10, 20.0) == []
     took = time.monotonic() - begun, time.process_time() - busy
-    bell.join()
+    waker.join()
     return took
 
 

@@ -51,27 +51,27 @@ class Connection:
 
     Args:
         broker: where to connect.
-        bell: what may be waited for besides the broker.
+        wakeup: ends a wait for the broker early.
 
     Raises:
         UsageError: a setting is wrong.
     """
 
-    def __init__(self, broker: Broker, bell: Wakeup | None = None) -> None:
+    def __init__(self, broker: Broker, wakeup: Wakeup | None = None) -> None:
         self.error: LandoError | None = None
         """Why the connection is lost."""
         self.blocked: str | None = None
         """Why the broker takes no messages just now, in its words."""
-        self.rung = False
-        """Whether the bell was rung; for who waits to take back."""
+        self.woken = False
+        """Whether ``wakeup`` was called; reset by whoever waits for it."""
         parameters = broker.parameters()
         self._broker = broker
-        self._bell = bell
+        self._wakeup = wakeup
         self._loop = IOLoop()
         self._loop.activate_poller()
         self._channel: Channel | None = None
-        if bell is not None:
-            self._loop.add_handler(bell.fileno(), self._on_bell, self._loop.READ)
+        if wakeup is not None:
+            self._loop.add_handler(wakeup.fileno(), self._on_wakeup, self._loop.READ)
         self._connection = SelectConnection(
             parameters,
             on_open_callback=lambda _: None,
@@ -90,9 +90,9 @@ class Connection:
         """Give the connection up: it can be of no more use."""
         self.error = self.error or error
 
-    def _on_bell(self, *_: Any) -> None:
-        if self._bell is not None and self._bell.silence():
-            self.rung = True
+    def _on_wakeup(self, *_: Any) -> None:
+        if self._wakeup is not None and self._wakeup.clear():
+            self.woken = True
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self.blocked = str(frame.method.reason)
@@ -208,8 +208,8 @@ class Connection:
             self._poll(0.0)
 
     def _let_go(self) -> None:
-        if self._bell is not None:
-            self._loop.remove_handler(self._bell.fileno())
+        if self._wakeup is not None:
+            self._loop.remove_handler(self._wakeup.fileno())
         self._loop.close()
 
 

@@ -65,7 +65,7 @@ class RabbitMQQueue:
         self._broker = broker
         self._names = names
         self._queue_type = queue_type
-        self._bell = Wakeup()
+        self._wakeup = Wakeup()
         # On a connection of their own: a broker that is short of memory stops reading from publishers, and
         # the acks that would relieve it must get through.
         self._letters = RabbitMQPublisher(broker, names.dead_letters, names.queue, BURIAL_TIMEOUT)
@@ -85,13 +85,13 @@ class RabbitMQQueue:
     def _begin_session(self, patience: float) -> Session:
         wait = self._next_try - time.monotonic()
         if wait > 0:
-            self._bell.wait(min(wait, patience))
+            self._wakeup.wait(min(wait, patience))
         if time.monotonic() < self._next_try:
             raise self._trouble
         self._sessions += 1
         with self._losing():
             self._session = Session(
-                self._broker, self._names, self._queue_type, self._bell, number=self._sessions
+                self._broker, self._names, self._queue_type, self._wakeup, number=self._sessions
             )
         return self._session
 
@@ -221,10 +221,10 @@ class RabbitMQQueue:
 
     def wake(self) -> None:
         """See ``WorkQueue.wake``."""
-        self._bell.ring()
+        self._wakeup.wake()
 
     def close(self) -> None:
         """See ``WorkQueue.close``."""
         self._end_session()
         self._letters.close()
-        self._bell.close()
+        self._wakeup.close()

@@ -37,7 +37,7 @@ class Session:
 
     Args:
         broker, names, queue_type: see ``RabbitMQQueue``.
-        bell: ends a wait.
+        wakeup: ends a wait early.
         number: differs from every other session's.
 
     Raises:
@@ -45,7 +45,7 @@ class Session:
     """
 
     def __init__(
-        self, broker: Broker, names: QueueNames, queue_type: QueueType | None, bell: Wakeup, number: int
+        self, broker: Broker, names: QueueNames, queue_type: QueueType | None, wakeup: Wakeup, number: int
     ) -> None:
         self._broker = broker
         self._names = names
@@ -55,7 +55,7 @@ class Session:
         self._buffered = 0
         self._unacked: dict[int, None] = {}
         self._told_of_others = False
-        self._connection = Connection(broker, bell)
+        self._connection = Connection(broker, wakeup)
         self._set_up = Conversation(self._setting_up(queue_type))
 
     @property
@@ -64,15 +64,15 @@ class Session:
         return time.monotonic() - self._begun
 
     def is_ready(self, patience: float) -> bool:
-        """Whether it is connected and consumes, after at most ``patience`` seconds, or the bell.
+        """Whether it is connected and consumes, after at most ``patience`` seconds; ``wakeup`` ends the wait.
 
         Raises:
             LandoError: it will not be.
         """
-        self._connection.wait(lambda: self._set_up.is_over() or self._connection.rung, patience)
+        self._connection.wait(lambda: self._set_up.is_over() or self._connection.woken, patience)
         if self._set_up.is_over():
             return True
-        self._connection.rung = False
+        self._connection.woken = False
         return False
 
     def _setting_up(self, queue_type: QueueType | None) -> Steps[None]:
@@ -109,27 +109,27 @@ class Session:
         return "worker" if exchange == self._names.reports else None
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
-        """Up to ``limit`` messages; waits for the first, or the bell.
+        """Up to ``limit`` messages; waits for the first, or for ``wakeup``.
 
         Raises:
             LandoError: the connection is lost.
         """
         if not self._buffer:
-            self._connection.wait(lambda: bool(self._buffer) or self._connection.rung, timeout)
-            self._connection.rung = False
+            self._connection.wait(lambda: bool(self._buffer) or self._connection.woken, timeout)
+            self._connection.woken = False
         self._read_more(limit)
         received = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
         self._buffered -= sum(len(delivery.raw) for delivery in received)
         return received
 
     def idle(self, timeout: float) -> None:
-        """Answer heartbeats for a while, until the bell.
+        """Only answer heartbeats for at most ``timeout`` seconds, or until ``wakeup``.
 
         Raises:
             LandoError: the connection is lost.
         """
-        self._connection.wait(lambda: self._connection.rung, min(timeout, 1.0))
-        self._connection.rung = False
+        self._connection.wait(lambda: self._connection.woken, min(timeout, 1.0))
+        self._connection.woken = False
 
     def _read_more(self, limit: int) -> None:
         """Take what has arrived, for a full batch."""

@@ -19,8 +19,8 @@ from lando.workqueue.embedded import (
     EmbeddedPublisher,
     EmbeddedQueue,
     connect,
-    doorbell_path,
     waiting,
+    wakeup_fifo,
 )
 from lando.workqueue.interface import Delivery, Publisher, QueueUnavailable, WorkQueue
 
@@ -184,7 +184,7 @@ def test_wake_just_before_the_wait_is_not_lost(queue: EmbeddedQueue) -> None:
     assert queue.receive(1, 0.01) == []
 
 
-def test_ringing_without_end_does_not_block(queue: EmbeddedQueue, publisher: EmbeddedPublisher) -> None:
+def test_waking_without_end_does_not_block(queue: EmbeddedQueue, publisher: EmbeddedPublisher) -> None:
     for _ in range(70_000):  # more than a pipe holds
         queue.wake()
     publisher.publish(b"one")
@@ -208,7 +208,7 @@ def test_reader_without_a_named_pipe_polls(
     if obstacle == "no pipes here":
         monkeypatch.setattr(os, "mkfifo", mkfifo)
     else:
-        doorbell_path(database).write_text("")
+        wakeup_fifo(database).write_text("")
     monkeypatch.setattr(module, "SAFETY_POLL", 0.02)
     queue, publisher = EmbeddedQueue(database), EmbeddedPublisher(database, "client")
     late = threading.Timer(0.05, publisher.publish, [b"one"])
@@ -249,7 +249,7 @@ def test_several_threads_publish(queue: EmbeddedQueue, database: Path) -> None:
     received: list[bytes] = []
     deadline = time.monotonic() + LONG
     while len(received) < 80 and time.monotonic() < deadline:
-        deliveries = queue.receive(7, LONG)  # nothing, if a bell rings late
+        deliveries = queue.receive(7, LONG)  # nothing, if a wakeup arrives late
         received += raws(deliveries)
         queue.ack(deliveries)
     for thread in threads:
