@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lando import backoff
 from lando.messages import Message
 from lando.workqueue.interface import Publisher, QueueUnavailable
 from lando_worker.log_buffer import Logbook
@@ -136,7 +136,8 @@ class Reporter:
 
     def _deliver(self) -> None:
         """Publish everything that waits, in order; never gives up."""
-        wait = FIRST_WAIT
+        failures = 0
+        longest = min(LONGEST_WAIT, self._heartbeat)
         while (report := self._spool.first()) is not None:
             seq, raw = report
             try:
@@ -145,11 +146,11 @@ class Reporter:
                 print(f"lando: cannot report: {self._logbook.masked(str(error))}; trying again", flush=True)
                 if not isinstance(error, QueueUnavailable):
                     self._disconnect()
-                self._pause(wait * random.uniform(0.5, 1))  # noqa: S311
-                wait = min(wait * 2, LONGEST_WAIT, self._heartbeat)
+                failures += 1
+                self._pause(backoff.jittered(failures, FIRST_WAIT, longest))
             else:
                 self._spool.delivered(seq)
-                wait = FIRST_WAIT
+                failures = 0
 
     def _pause(self, seconds: float) -> None:
         """The end does not wait until earlier reports are delivered: it is kept on disk at once."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lando import backoff
 from lando.errors import LandoError, UsageError
 from lando.workqueue.interface import Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq.alarm_probe import AlarmProbe
@@ -77,7 +77,7 @@ class RabbitMQQueue:
         self._taken_since: float | None = None
         self._was_connected = False
         self._trouble = QueueUnavailable(f"connecting to the broker at {broker}")
-        self._tries = 0
+        self._failures = 0
         self._next_try = 0.0
 
     # connecting
@@ -131,11 +131,10 @@ class RabbitMQQueue:
         self._burials.clear()  # they are delivered again
         self._pulse.stop()
         if session is not None:
-            self._tries = 0 if session.age > STEADY else self._tries
+            self._failures = 0 if session.age > STEADY else self._failures
             session.close()
-        longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._tries, 20))
-        self._tries += 1
-        self._next_try = time.monotonic() + longest * random.uniform(0.5, 1.0)  # noqa: S311
+        self._failures += 1
+        self._next_try = time.monotonic() + backoff.jittered(self._failures, FIRST_WAIT, LONGEST_WAIT)
 
     @contextlib.contextmanager
     def _served(self) -> Iterator[Session]:
