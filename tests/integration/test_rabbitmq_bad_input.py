@@ -17,7 +17,7 @@ from lando import cli
 from lando.cli import client as client_command
 from lando.cli import submit
 from lando.workqueue.rabbitmq import broker as of_broker
-from lando.workqueue.rabbitmq import inspection, publisher
+from lando.workqueue.rabbitmq import classify, inspection, publisher
 from tests.support.local_site import CONFIG, LocalSite, wait_for, workflow
 from tests.support.rabbitmq_server import HOST, Broker, Certificates, VirtualHost, free_ports
 
@@ -190,7 +190,7 @@ def silent() -> Iterator[int]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands in this process wait for a second, not for a minute."""
     monkeypatch.setattr(submit.publish, "__defaults__", (1.0,))
-    for module in (of_broker, publisher, inspection):
+    for module in (of_broker, classify, publisher, inspection):
         monkeypatch.setattr(module, "CONNECT_TIMEOUT", 1.0)
 
 

@@ -19,8 +19,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from lando.messages import MAX_BYTES, Message
 from lando.redaction import Secret
-from lando.workqueue.rabbitmq.broker import ACCESS_REFUSED, PRECONDITION_FAILED
 from lando.workqueue.rabbitmq.broker import Broker as Address
+from lando.workqueue.rabbitmq.classify import ACCESS_REFUSED, PRECONDITION_FAILED
 from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
 from tests.support.local_site import CONFIG, Gate, wait_for, workflow
 from tests.support.rabbitmq_server import HOST, Account, Broker, VirtualHost

@@ -19,6 +19,7 @@ from pika.channel import Channel
 from lando.errors import LandoError
 from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq.classify import classify, no_answer
 from lando.workqueue.wakeup import Wakeup
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it knows is in the errors raised here
@@ -84,7 +85,7 @@ class Connection:
 
     def _lose(self, error: Any) -> None:
         if self.error is None:
-            self.error = self._broker.trouble(error if isinstance(error, BaseException) else None)
+            self.error = classify(self._broker, error if isinstance(error, BaseException) else None)
 
     def fail(self, error: LandoError) -> None:
         """Give the connection up: it can be of no more use."""
@@ -182,7 +183,7 @@ class Connection:
         if not self.wait(conversation.is_over, timeout):
             if self.blocked is not None:
                 raise QueueUnavailable(f"the broker at {self._broker} takes no messages now: {self.blocked}")
-            raise self._broker.silence(timeout)
+            raise no_answer(self._broker, timeout)
         return conversation.result
 
     def close(self, patience: float = CLOSE_TIMEOUT) -> None:

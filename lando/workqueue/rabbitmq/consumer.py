@@ -13,7 +13,8 @@ from lando import backoff
 from lando.errors import LandoError, UsageError
 from lando.workqueue.interface import Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq.alarm_probe import AlarmProbe
-from lando.workqueue.rabbitmq.broker import Broker, QueueTaken
+from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq.classify import QueueTaken, no_answer
 from lando.workqueue.rabbitmq.dead_letters import letter
 from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
@@ -99,7 +100,7 @@ class RabbitMQQueue:
         with self._losing():
             ready = session.is_ready(patience)
             if not ready and session.age > ANSWER_TIMEOUT:
-                raise self._broker.silence(ANSWER_TIMEOUT)
+                raise no_answer(self._broker, ANSWER_TIMEOUT)
         if not ready:
             raise self._trouble
         self._was_connected = True
