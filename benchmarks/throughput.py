@@ -36,7 +36,7 @@ from lando.messages import Message
 from lando.states.job import JobSpec
 from lando.workqueue.interface import Delivery
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
-from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
+from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
 from lando.workqueue.rabbitmq.session import PREFETCH, Session
 from tests.support.rabbitmq_server import URL, Broker, VirtualHost, at_url
 
@@ -130,7 +130,7 @@ def site_of(virtual_host: VirtualHost, root: Path) -> App:
 def fill(site: App, waiting: Sequence[Message]) -> None:
     """Put the messages there."""
     publisher = RabbitMQPublisher(site.broker, site.names.commands, site.names.queue)
-    publisher.publish_all([Outgoing(message.encode(), site.names.commands) for message in waiting])
+    publisher.publish_all([OutgoingMessage(message.encode(), site.names.commands) for message in waiting])
     publisher.close()
 
 

@@ -121,10 +121,10 @@ class App:
             UsageError: they will not.
         """
         if self.embedded_queue is None:
-            from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415
+            from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415
 
             with contextlib.suppress(QueueUnavailable):  # the daemon waits for the broker
-                look(self.worker_broker, self.names.queue)
+                inspect_queue(self.worker_broker, self.names.queue)
 
     @cached_property
     def names(self) -> QueueNames:
@@ -206,10 +206,10 @@ class App:
         """
         if self.embedded_queue is not None:
             return state_dir.running(self.daemon_lock) is not None
-        from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415
+        from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415
 
-        found = look(self.broker, self.names.queue)
-        return found is not None and found.readers > 0
+        found = inspect_queue(self.broker, self.names.queue)
+        return found is not None and found.consumers > 0
 
     @cached_property
     def cloud(self) -> Cloud:

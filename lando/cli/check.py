@@ -150,14 +150,14 @@ def _queue(here: App) -> tuple[Literal["ok", "warning"], str]:
 
 
 def _rabbitmq(here: App) -> tuple[Literal["ok", "warning"], str]:
-    from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
+    from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415 - only where there is a broker
 
-    found = look(here.broker, here.names.queue)
+    found = inspect_queue(here.broker, here.names.queue)
     where = f"RabbitMQ at {here.broker}, queue {here.names.queue!r}"
     if found is None:
         return "warning", f"{where}: not there yet, made by the first daemon"
     words = f"{where} (version {found.version}), {found.waiting} not taken yet"
-    letters = look(here.broker, here.names.dead_letters)
+    letters = inspect_queue(here.broker, here.names.dead_letters)
     if letters is not None and letters.waiting:
         return "warning", f"{words}, {letters.waiting} dead letters; see `lando-fsm dead-letters`"
     return "ok", f"{words}, no dead letters"
@@ -166,17 +166,17 @@ def _rabbitmq(here: App) -> tuple[Literal["ok", "warning"], str]:
 def _worker_account(here: App) -> tuple[Literal["ok", "warning"], str]:
     if here.embedded_queue is not None:
         return "ok", "embedded: none is needed"
-    from lando.workqueue.rabbitmq.inspection import rights  # noqa: PLC0415
+    from lando.workqueue.rabbitmq.inspection import probe_permissions  # noqa: PLC0415
 
     who = f"{here.worker_broker.username!r}"
-    found = rights(here.worker_broker, here.names)
+    found = probe_permissions(here.worker_broker, here.names)
     if found is None:
         return "ok", f"{who} can log in; what else it may do shows when the queue is there"
     if found.missing:
         return "warning", f"{who}: {found.missing}; `lando-fsm rabbitmq-setup` prints what mends it"
-    if found.too_many:
+    if found.excessive:
         return "warning", (
-            f"{who} may {' and '.join(found.too_many)}, and every workflow on a VM has its password; "
+            f"{who} may {' and '.join(found.excessive)}, and every workflow on a VM has its password; "
             "`lando-fsm rabbitmq-setup` prints what mends it"
         )
     return "ok", f"{who} may report, and nothing else"

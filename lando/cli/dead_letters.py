@@ -9,7 +9,7 @@ import click
 from lando.cli.common import dump, note, site, tell_if_no_daemon
 from lando.errors import UsageError
 from lando.views.jobs import rfc3339
-from lando.workqueue.interface import DeadLetter, whose
+from lando.workqueue.interface import DeadLetter, describe_sender
 
 
 @click.command("dead-letters")
@@ -59,7 +59,7 @@ def _print(letters: list[DeadLetter], as_json: bool) -> None:
         note("no dead letters")
     for letter in letters:
         words = f"{letter.reason}  {letter.size} bytes  {letter.first_bytes!r}"
-        print(f"{letter.id}  {rfc3339(letter.at) or '-'}  {whose(letter)}  {words}")
+        print(f"{letter.id}  {rfc3339(letter.at) or '-'}  {describe_sender(letter)}  {words}")
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:

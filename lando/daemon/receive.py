@@ -18,7 +18,7 @@ from lando.messages import Malformed, Message, Origin, decode
 from lando.store.database import StoreUnavailable
 from lando.store.store import Store
 from lando.store.transaction import Transaction
-from lando.workqueue.interface import Delivery, QueueUnavailable, WorkQueue, whose
+from lando.workqueue.interface import Delivery, QueueUnavailable, WorkQueue, describe_sender
 
 BATCH = 500
 """Messages a transaction."""
@@ -193,11 +193,11 @@ class Receiver:
         elif taken.disposition not in ("taken", "unknown"):
             about = f"{message.type} {taken.job_id or ''}".strip()
             detail = f": {taken.detail}" if taken.detail else ""
-            log.info("%s from %s %s%s", about, whose(delivery), taken.disposition, detail)
+            log.info("%s from %s %s%s", about, describe_sender(delivery), taken.disposition, detail)
 
     def _dead_letter(self, letters: Sequence[tuple[Delivery, str]]) -> None:
         for delivery, reason in letters[:LOGGED_AT_ONCE]:
-            log.warning("a message from %s was dead-lettered: %s", whose(delivery), reason)
+            log.warning("a message from %s was dead-lettered: %s", describe_sender(delivery), reason)
         if len(letters) > LOGGED_AT_ONCE:
             log.warning("%d more messages were dead-lettered", len(letters) - LOGGED_AT_ONCE)
         self._queue.dead_letter(letters)

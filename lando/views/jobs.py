@@ -224,10 +224,10 @@ class Views:
         """How many messages wait in a broker's queue; the embedded one shows the jobs themselves."""
         if self._site.embedded_queue is not None:
             return 0
-        from lando.workqueue.rabbitmq.inspection import look  # noqa: PLC0415 - only where there is a broker
+        from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415 - only where there is a broker
 
         try:
-            found = look(self._site.broker, self._site.names.queue)
+            found = inspect_queue(self._site.broker, self._site.names.queue)
         except LandoError:
             return 0
         return 0 if found is None else found.waiting

@@ -30,8 +30,9 @@ CREATE TABLE IF NOT EXISTS queue_dead_letters (
 );
 """
 LATER_COLUMNS = ("origin", "sender")
-"""Those of queue_dead_letters that the first release did not have."""
+"""Columns of queue_dead_letters that the first release did not have."""
 BUSY_TIMEOUT = 60.0
+"""Seconds to wait for another process's lock."""
 SAFETY_POLL = 5.0
 """Seconds between two polls of the table while nothing wakes the reader."""
 
@@ -41,12 +42,12 @@ def connect(database: Path, create: bool = True) -> sqlite3.Connection:
 
     Args:
         database: the state directory's SQLite file.
-        create: make the file (0600) and the tables where they are missing.
+        create: create the file (0600) and the tables if they are missing.
 
     Raises:
         QueueUnavailable: the file cannot be opened or written.
     """
-    with _errors(database), contextlib.ExitStack() as undo:
+    with _as_queue_errors(database), contextlib.ExitStack() as undo:
         if create and not database.exists():
             os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
         mode = "rwc" if create else "rw"
@@ -69,7 +70,7 @@ def connect(database: Path, create: bool = True) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def _errors(database: Path) -> Iterator[None]:
+def _as_queue_errors(database: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -77,12 +78,12 @@ def _errors(database: Path) -> Iterator[None]:
 
 
 def use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Turn WAL on, waiting for whoever does the same to a new file at the same instant.
+    """Turn WAL on; waits while another process does the same to a new file.
 
-    SQLite's own busy timeout does not hold here: it would have to wait for a lock while holding one.
+    SQLite's busy timeout has no effect here, since SQLite would have to wait for a lock while it holds one.
 
     Raises:
-        sqlite3.Error: the file cannot be written, is no database, or stays locked for BUSY_TIMEOUT.
+        sqlite3.Error: the file cannot be written, is not a database, or stays locked for BUSY_TIMEOUT.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
@@ -104,7 +105,7 @@ def _add_later_columns(connection: sqlite3.Connection) -> None:
     if not _missing_columns(connection):
         return
     with _transaction(connection):
-        for column in _missing_columns(connection):  # somebody else may have been faster
+        for column in _missing_columns(connection):  # another process may have been faster
             connection.execute(f"ALTER TABLE queue_dead_letters ADD COLUMN {column} TEXT")
 
 
@@ -120,7 +121,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # SQLite itself rolls back when the disk is full
+        if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
             connection.execute("ROLLBACK")
         raise
 
@@ -132,12 +133,16 @@ def wakeup_fifo(database: Path) -> Path:
 
 
 class EmbeddedPublisher:
-    """Puts messages into the table; several processes may.
+    """Puts messages into the table. Several processes may publish.
 
     Args:
         database: the state directory's SQLite file.
-        origin: whose messages these are.
-        sender: the account they are sent from.
+        origin: who publishes.
+        sender: the account of who publishes.
+        create: create the file and the tables if they are missing.
+
+    Raises:
+        QueueUnavailable: the file cannot be opened or written.
     """
 
     def __init__(
@@ -149,8 +154,8 @@ class EmbeddedPublisher:
         self._connection = connect(database, create)
 
     def publish(self, raw: bytes) -> None:
-        """Return once the message is committed with fsync; see ``Publisher.publish``."""
-        with _errors(self._database):
+        """See ``Publisher.publish``: the row is committed with fsync."""
+        with _as_queue_errors(self._database):
             self._connection.execute(
                 "INSERT INTO queue_messages (origin, sender, raw, at) VALUES (?, ?, ?, ?)",
                 (self._origin, self._sender, raw, time.time()),
@@ -188,7 +193,7 @@ class EmbeddedQueue:
             woken = self._wakeup.wait(min(remaining, SAFETY_POLL))
 
     def _unreceived(self, limit: int) -> list[Delivery]:
-        with _errors(self._database):
+        with _as_queue_errors(self._database):
             rows = self._connection.execute(
                 "SELECT id, raw, origin, sender FROM queue_messages WHERE id > ? ORDER BY id LIMIT ?",
                 (self._received, limit),
@@ -200,25 +205,25 @@ class EmbeddedQueue:
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """See ``WorkQueue.ack``."""
         if deliveries:
-            with _errors(self._database), _transaction(self._connection):
+            with _as_queue_errors(self._database), _transaction(self._connection):
                 self._connection.executemany(
                     "DELETE FROM queue_messages WHERE id = ?", [(delivery.tag,) for delivery in deliveries]
                 )
 
     def obstacle(self) -> str | None:
-        """See ``WorkQueue.obstacle``: publishers wait for the file themselves, and say so."""
+        """See ``WorkQueue.obstacle``: always None, since publishers get the error themselves."""
         return None
 
     def is_read_up_to_date(self) -> bool:
         """See ``WorkQueue.is_read_up_to_date``."""
         query = "SELECT NOT EXISTS (SELECT 1 FROM queue_messages WHERE id > ?)"
-        with _errors(self._database):
+        with _as_queue_errors(self._database):
             return bool(self._connection.execute(query, (self._received,)).fetchone()[0])
 
-    def dead_letter(self, buried: Sequence[tuple[Delivery, str]]) -> None:
+    def dead_letter(self, rejected: Sequence[tuple[Delivery, str]]) -> None:
         """See ``WorkQueue.dead_letter``."""
-        with _errors(self._database), _transaction(self._connection):
-            for delivery, reason in buried:
+        with _as_queue_errors(self._database), _transaction(self._connection):
+            for delivery, reason in rejected:
                 self._connection.execute(
                     "INSERT INTO queue_dead_letters (reason, raw, at, origin, sender) VALUES (?, ?, ?, ?, ?)",
                     (reason, delivery.raw, time.time(), delivery.origin, delivery.sender),
@@ -240,7 +245,7 @@ class EmbeddedQueue:
 
 
 def waiting(database: Path) -> list[Delivery]:
-    """The messages no daemon has taken yet, oldest first; [] where there is no queue."""
+    """The messages that no daemon has acked yet, oldest first; [] if there is no queue."""
     return [
         Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3])
         for row in _select(database, "SELECT id, raw, origin, sender FROM queue_messages ORDER BY id")
@@ -251,7 +256,7 @@ class EmbeddedDeadLetters:
     """See ``DeadLetters``.
 
     Args:
-        database: the state directory's SQLite file; need not exist.
+        database: the state directory's SQLite file; it need not exist.
     """
 
     def __init__(self, database: Path) -> None:
@@ -268,7 +273,7 @@ class EmbeddedDeadLetters:
 
     def requeue(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.requeue``."""
-        self._let_go(
+        self._remove(
             ids,
             "INSERT INTO queue_messages (origin, sender, raw, at) "
             "SELECT coalesce(origin, 'client'), sender, raw, at FROM queue_dead_letters WHERE id = ?",
@@ -277,26 +282,26 @@ class EmbeddedDeadLetters:
 
     def drop(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.drop``."""
-        self._let_go(ids)
+        self._remove(ids)
 
-    def _let_go(self, ids: Sequence[str], before: str | None = None) -> None:
+    def _remove(self, ids: Sequence[str], first: str | None = None) -> None:
         known = {letter.id for letter in self.all()}
         for letter_id in ids:
             if letter_id not in known:
                 raise UsageError(f"no dead letter {letter_id}; `lando-fsm dead-letters` lists them")
         with (
-            _errors(self._database),
+            _as_queue_errors(self._database),
             contextlib.closing(connect(self._database)) as connection,
             _transaction(connection),
         ):
             for letter_id in dict.fromkeys(ids):
-                if before is not None:
-                    connection.execute(before, (letter_id,))
+                if first is not None:
+                    connection.execute(first, (letter_id,))
                 connection.execute("DELETE FROM queue_dead_letters WHERE id = ?", (letter_id,))
 
 
 def _select(database: Path, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-    with _errors(database):
+    with _as_queue_errors(database):
         if not database.exists():
             return []
         with contextlib.closing(connect(database, create=False)) as connection:

@@ -1,6 +1,6 @@
-"""The work queue as its users see it: publish, receive, ack, dead-letter. Knows nothing of jobs' states.
+"""The work queue as its users see it: publish, receive, ack, dead-letter. It knows nothing of jobs' states.
 
-Delivery is at least once: what was received and not acked is received again by the next reader.
+Delivery is at least once: a message that was received and not acked is delivered again to the next reader.
 """
 
 from __future__ import annotations
@@ -14,38 +14,33 @@ from lando.messages import Origin
 
 
 class QueueUnavailable(LandoError):
-    """The queue cannot be reached just now; trying again can help. Nothing was published or acked."""
+    """The queue cannot be reached at present, and trying again can help. Nothing was acked."""
 
 
 class QueueAbsent(QueueUnavailable):
-    """The queue, or its exchange, is not there (yet): a daemon makes it at its first start."""
+    """The queue or its exchange does not exist: a daemon creates them when it first starts."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message as received. ``tag`` is the queue's handle for ack; ``sender`` the vouched-for account."""
+    """One message as received."""
 
     tag: int
+    """The queue's handle for ack."""
     raw: bytes
     origin: Origin | None
+    """Who may publish where the message came from; None if that could be anybody."""
     sender: str | None = None
-
-
-def whose(message: Delivery | DeadLetter) -> str:
-    """Who sent it, as far as the queue can tell."""
-    return " ".join(filter(None, (message.origin, message.sender))) or "somebody unknown"
+    """The account that published it, verified by the queue; None if unknown."""
 
 
 FIRST_BYTES = 60
-"""Of a dead letter, for people to look at."""
+"""Bytes of a dead letter that are listed."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that could not be understood, kept with the reason.
-
-    Its sender is as far known as the queue could tell; ``at`` is epoch seconds, None where it is not known.
-    """
+    """A message that could not be understood, kept with the reason."""
 
     id: str
     reason: str
@@ -53,30 +48,36 @@ class DeadLetter:
     size: int
     """Bytes of the whole message."""
     at: float | None
+    """When it was dead-lettered, in epoch seconds; None if unknown."""
     origin: Origin | None = None
     sender: str | None = None
 
 
+def describe_sender(message: Delivery | DeadLetter) -> str:
+    """Origin and account of a message, for people to read, such as ``client alice``."""
+    return " ".join(filter(None, (message.origin, message.sender))) or "somebody unknown"
+
+
 class DeadLetters(Protocol):
-    """What could not be understood, until somebody requeues or drops it."""
+    """The messages that could not be understood, until somebody requeues or drops them."""
 
     def all(self) -> list[DeadLetter]:
         """All of them, oldest first."""
         ...
 
     def requeue(self, ids: Sequence[str]) -> None:
-        """Put them into the queue again, as they came.
+        """Put them back into the queue, with their origin and sender.
 
         Raises:
-            UsageError: there is none with such an id; nothing was done.
+            UsageError: there is none with one of the ids; nothing was done.
         """
         ...
 
     def drop(self, ids: Sequence[str]) -> None:
-        """Forget them for ever.
+        """Delete them.
 
         Raises:
-            UsageError: there is none with such an id; nothing was done.
+            UsageError: there is none with one of the ids; nothing was done.
         """
         ...
 
@@ -88,40 +89,51 @@ class Publisher(Protocol):
         """Return once the message is durably queued.
 
         Raises:
-            QueueUnavailable: it may or may not be queued; repeating the same bytes is harmless.
+            QueueUnavailable: it may or may not be queued; publishing the same bytes again is harmless.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         ...
 
 
 class WorkQueue(Protocol):
-    """The daemon's side. One reader; ``wake`` alone may be called from other threads."""
+    """The daemon's side. There is one reader; only ``wake`` may be called from other threads."""
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
-        """Up to ``limit`` messages, oldest first; waits at most ``timeout`` seconds, less when woken."""
+        """Up to ``limit`` messages, oldest first; waits at most ``timeout`` seconds, or until ``wake``.
+
+        Raises:
+            QueueUnavailable: call it again, also to reconnect.
+        """
         ...
 
     def obstacle(self) -> str | None:
-        """Why those who publish cannot get their messages into the queue just now, as far as is known."""
+        """Why publishers cannot get messages into the queue at present, such as a full disk of the broker.
+
+        None if they can, or if it is not known. While there is an obstacle, an empty queue does not mean that
+        workers are silent.
+        """
         ...
 
     def is_read_up_to_date(self) -> bool:
-        """Whether everything that was queued before this call has been received, and nothing is held up."""
+        """Whether every message that was queued before this call has been received.
+
+        False also while publishers are blocked, or while another reader may hold messages.
+        """
         ...
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Forget these for ever. Called after the commit that holds their effect."""
+        """Remove these messages. Called after the commit that holds their effect."""
         ...
 
-    def dead_letter(self, buried: Sequence[tuple[Delivery, str]]) -> None:
+    def dead_letter(self, rejected: Sequence[tuple[Delivery, str]]) -> None:
         """Move messages that cannot be understood to the dead letters, each with its reason, durably."""
         ...
 
     def rewind(self) -> None:
-        """Receive again what was received and not acked: after a transaction that failed."""
+        """Receive again what was received and not acked: called after a transaction that failed."""
         ...
 
     def wake(self) -> None:
@@ -129,5 +141,5 @@ class WorkQueue(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the queue; unacked messages stay in it."""
+        """Close the connection; unacked messages stay in the queue."""
         ...

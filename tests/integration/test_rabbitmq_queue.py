@@ -27,11 +27,11 @@ import pytest
 from lando.errors import LandoError, UsageError
 from lando.redaction import Secret
 from lando.workqueue.interface import Delivery, QueueAbsent, QueueUnavailable
-from lando.workqueue.rabbitmq import consumer, session
+from lando.workqueue.rabbitmq import consumer, dead_letter_mover, session
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
 from lando.workqueue.rabbitmq.dead_letters import MAX_REASON, RabbitMQDeadLetters
-from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
+from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
 from lando.workqueue.rabbitmq.session import MAX_BUFFERED, PREFETCH
 from lando.workqueue.rabbitmq.topology import QueueType
 from tests.support import rabbitmq_server as servers
@@ -120,7 +120,7 @@ def connect(queue: RabbitMQQueue) -> None:
 
     def is_connected() -> bool:
         with contextlib.suppress(QueueUnavailable):
-            return queue.is_read_up_to_date() or queue._pulse.is_fresh
+            return queue.is_read_up_to_date() or queue._probe.is_fresh
         with contextlib.suppress(QueueUnavailable):
             queue.receive(0, 0.0)
         return False
@@ -130,7 +130,7 @@ def connect(queue: RabbitMQQueue) -> None:
 
 def send(publisher: RabbitMQPublisher, here: VirtualHost, bodies: Sequence[bytes]) -> None:
     """Publish several as one; returns when all are confirmed."""
-    publisher.publish_all([Outgoing(body, here.names.commands) for body in bodies])
+    publisher.publish_all([OutgoingMessage(body, here.names.commands) for body in bodies])
 
 
 def numbers(count: int, first: int = 0) -> list[bytes]:
@@ -256,7 +256,7 @@ def test_acks_of_a_lost_connection_raise_and_nothing_is_lost(
     nothing_comes(queue)
 
 
-def test_a_burial_within_a_batch_acks_none_but_its_own(
+def test_dead_lettering_within_a_batch_acks_only_the_dead_letters(
     least_privilege: VirtualHost, read: Read, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = read(least_privilege)
@@ -447,7 +447,7 @@ import mmap, random, struct, sys, time
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
-from lando.workqueue.rabbitmq.publisher import Outgoing
+from lando.workqueue.rabbitmq.publisher import OutgoingMessage
 from lando.redaction import Secret
 
 host, port, virtual_host, name, account, password, count, board = sys.argv[1:]
@@ -460,7 +460,7 @@ with open(board, "r+b") as file, mmap.mmap(file.fileno(), 8) as confirmed:
     while sent < int(count):
         size = min(dice.choice((1, 1, 1, 2, 5, 40)), int(count) - sent)
         publisher.publish_all(
-            [Outgoing(b"%d" % number, names.commands) for number in range(sent, sent + size)]
+            [OutgoingMessage(b"%d" % number, names.commands) for number in range(sent, sent + size)]
         )
         sent += size
         confirmed[:] = struct.pack("Q", sent)
@@ -730,8 +730,8 @@ def test_in_a_memory_alarm_publishing_says_why_and_reading_goes_on(
     publish: Publish,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(consumer, "BURIAL_TIMEOUT", SHORT)
-    monkeypatch.setattr(consumer, "BURIAL_PAUSE", 0.5)
+    monkeypatch.setattr(dead_letter_mover, "TIMEOUT", SHORT)
+    monkeypatch.setattr(dead_letter_mover, "PAUSE", 0.5)
     queue = read(own)
     publisher = publish(own, patience=SHORT)
     send(publisher, own, [b"rubbish", *numbers(100)])
@@ -752,7 +752,7 @@ def test_in_a_memory_alarm_publishing_says_why_and_reading_goes_on(
     late = take(queue, 1)  # not confirmed then, and queued all the same
     assert bodies(late) == [b"late"]
     queue.ack(late)
-    wait_for(lambda: queue.receive(10, 0.1) == [] and unacked(own) == 0, "the burial")
+    wait_for(lambda: queue.receive(10, 0.1) == [] and unacked(own) == 0, "the dead-lettering")
     assert [found.first_bytes for found in letters(own).all()] == [b"rubbish"]
     assert letters_waiting(own) <= 2  # one that the broker took late, but not one for each try
     publisher.publish(b"after")
@@ -1166,25 +1166,25 @@ def test_a_reason_larger_than_a_frame_is_cut(
     nothing_comes(queue)
 
 
-def test_what_cannot_be_buried_yet_does_not_fill_the_memory(
+def test_what_cannot_be_dead_lettered_yet_does_not_fill_the_memory(
     own: VirtualHost, read: Read, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "BURIAL_PAUSE", 0.5)
-    monkeypatch.setattr(consumer, "MAX_UNBURIED", 20 * MEGABYTE)
+    monkeypatch.setattr(dead_letter_mover, "PAUSE", 0.5)
+    monkeypatch.setattr(consumer, "MAX_PENDING", 20 * MEGABYTE)
     queue = read(own)
     send(publish(own), own, [bytes(MEGABYTE) for _ in range(60)])
-    refuse = mock.patch.object(queue._letters, "publish_all", side_effect=QueueUnavailable("not now"))
-    with refuse:
+    publisher = queue._dead_letters._publisher
+    with mock.patch.object(publisher, "publish_all", side_effect=QueueUnavailable("not now")):
         for _ in range(100):
             queue.dead_letter([(one, "too much") for one in queue.receive(4, 0.05)])
-        held = sum(len(burial.delivery.raw) for burial in queue._burials)
+        held = queue._dead_letters.pending_bytes
         assert 20 * MEGABYTE < held <= 25 * MEGABYTE
 
-    def are_all_buried() -> bool:
+    def are_all_dead_lettered() -> bool:
         queue.dead_letter([(one, "too much") for one in queue.receive(4, 0.05)])
         return letters_waiting(own) == 60
 
-    wait_for(are_all_buried, "all to be buried")
+    wait_for(are_all_dead_lettered, "all to be dead-lettered")
     nothing_comes(queue)
 
 

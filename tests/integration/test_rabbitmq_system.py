@@ -21,7 +21,7 @@ from lando.messages import MAX_BYTES, Message
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.broker import Broker as Address
 from lando.workqueue.rabbitmq.classify import ACCESS_REFUSED, PRECONDITION_FAILED
-from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
+from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
 from tests.support.local_site import CONFIG, Gate, wait_for, workflow
 from tests.support.rabbitmq_server import HOST, Account, Broker, VirtualHost
 from tests.support.rabbitmq_site import BrokerSite, cpu_seconds, within
@@ -229,7 +229,7 @@ RUBBISH: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("through", ["commands", "default exchange"])
-def test_rubbish_is_buried_at_once(site: BrokerSite, through: str) -> None:
+def test_rubbish_is_dead_lettered_at_once(site: BrokerSite, through: str) -> None:
     site.start_daemon()
     account, exchange = (
         (site.here.client, site.here.names.commands) if through == "commands" else (site.here.admin, "")
@@ -239,18 +239,18 @@ def test_rubbish_is_buried_at_once(site: BrokerSite, through: str) -> None:
         for name, found in RUBBISH.items()
         if through == "commands" or name in ("random bytes", "10 MB of zeros", "wrong shape")
     }
-    buried = []
+    rubbish_sent = []
     for count, (name, (raw, reason)) in enumerate(rubbish.items(), start=1):
         site.publish_raw([raw], account, exchange)
         # The broker's own confirmation of 10 MB takes its time; from there on it is the daemon's.
         with within(AT_ONCE, name):
             letters = site.wait_for_letters(count, AT_ONCE)
         assert [found for found in letters if found[1] == raw and reason in found[0]], (name, letters[-1][0])
-        buried.append(raw)
+        rubbish_sent.append(raw)
     job = site.queue_job(workflow(site.root, "true"))
     assert site.wait(job, "done", "failed")["state"] == "done"
-    assert sorted(raw for _, raw in site.letters()) == sorted(buried)
-    told = f"{account.username} was dead-lettered"
+    assert sorted(raw for _, raw in site.letters()) == sorted(rubbish_sent)
+    told = f"{account.username} went to the dead letters"
     assert site.daemon_log().count(told) == len(rubbish)
     assert is_idle(site)
 
@@ -283,7 +283,7 @@ def publish_at_once(here: VirtualHost, bodies: list[bytes]) -> None:
     address = Address(HOST, here.broker.port, here.name, here.client.username, Secret(here.client.password))
     publisher = RabbitMQPublisher(address, here.names.commands, here.queue_name)
     try:
-        publisher.publish_all([Outgoing(raw, here.names.commands) for raw in bodies])
+        publisher.publish_all([OutgoingMessage(raw, here.names.commands) for raw in bodies])
     finally:
         publisher.close()
 
@@ -340,7 +340,7 @@ def test_a_hostile_worker_changes_nothing(site: BrokerSite, gate: Gate) -> None:
     refused = [line for line in site.daemon_log().splitlines() if "workflow_finished " in line]
     assert sum(victim in line and " ignored: " in line for line in refused) == 3, refused
     assert sum(mine in line and " ignored: " in line for line in refused) == 4, refused
-    told = f"{site.here.worker.username} was dead-lettered: a worker may not send"
+    told = f"{site.here.worker.username} went to the dead letters: a worker may not send"
     assert site.daemon_log().count(told) == len(commands)
     assert all(site.here.worker.username in line for line in refused), refused
 

@@ -1,6 +1,14 @@
 """The work queue on RabbitMQ, through pika.
 
-``broker`` says where it is and what its refusals mean, ``connection`` talks to it, ``names`` and ``topology``
-say what there is on it, ``publisher`` and ``consumer`` are the two ends, ``letters`` the dead letters, and
-``accounts`` who may do what.
+In reading order:
+
+- ``broker.py``: where the broker is, and how to log in; ``classify.py``: what its errors mean.
+- ``names.py``: exchanges, queues and permissions by name; ``topology.py`` declares them; ``accounts.py``
+  creates the accounts.
+- ``connection.py``: one connection, on which every wait has a limit.
+- ``publisher.py``: publishes with confirms.
+- ``consumer.py``: the daemon's side, over ``session.py`` (one connection of the reader), ``alarm_probe.py``
+  (whether the broker accepts messages) and ``dead_letter_mover.py``.
+- ``dead_letters.py``: lists, requeues and drops dead letters; ``inspection.py``: asks about a queue and about
+  permissions, for ``lando-fsm check``.
 """

@@ -1,8 +1,9 @@
-"""Whether the broker takes messages at all.
+"""Whether the broker accepts messages at all.
 
-Short of memory or disk, a broker stops reading from publishers, and tells a connection that only consumes
-nothing of it: the queue looks empty while nobody's reports can get in. So a second connection publishes a
-message to nowhere now and then, which the broker confirms and keeps nothing of, or does not confirm.
+A broker that is short of memory or disk stops reading from publishers, and tells a connection that only
+consumes nothing of it: the queue looks empty while no report can get in. So a second connection publishes an
+unroutable message once a second. A healthy broker confirms it and drops it; one with an alarm does not
+confirm it.
 
 Source: https://www.rabbitmq.com/docs/alarms
 """
@@ -16,21 +17,22 @@ import pika
 
 from lando.errors import LandoError
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq.connection import Connection, Conversation, Steps
+from lando.workqueue.rabbitmq.classify import blocked_message
+from lando.workqueue.rabbitmq.connection import Connection, RunningProcedure
 from lando.workqueue.rabbitmq.names import QueueNames
 
 PERIOD = 1.0
-"""Seconds between two beats."""
+"""Seconds between two probe messages."""
 STALE = 3 * PERIOD
-"""Seconds after which a confirmation proves nothing any more."""
-GOOD_BYE = 0.3
-"""Seconds."""
-NOWHERE = "nowhere"
-"""A routing key that nothing is bound to."""
+"""Seconds after which a confirmation no longer counts."""
+CLOSE_TIMEOUT = 0.3
+"""Seconds that the broker has to answer connection.close."""
+UNBOUND_KEY = "nowhere"
+"""A routing key to which no queue is bound."""
 
 
 class AlarmProbe:
-    """Felt by whoever wants to know.
+    """Probes the broker whenever ``probe`` is called, at most once per PERIOD.
 
     Args:
         broker: the daemon's account.
@@ -41,19 +43,19 @@ class AlarmProbe:
         self._broker = broker
         self._names = names
         self._connection: Connection | None = None
-        self._set_up: Conversation[None] | None = None
+        self._opening: RunningProcedure[Any] | None = None
         self._begun = 0.0
         self._sent_at: float | None = None
         self._confirmed_at: float | None = None
-        self._next_beat = 0.0
-        self._words = ""
+        self._next_message = 0.0
+        self._reason = ""
 
-    def feel(self, patience: float = 0.0) -> None:
-        """Take confirmations, and send the next beat when it is due.
+    def probe(self, patience: float = 0.0) -> None:
+        """Take confirmations, and send the next message when it is due.
 
         Args:
-            patience: seconds for which the connection, and then the first confirmation, are waited for; the
-                connection is made by who is willing to wait.
+            patience: seconds to wait for the connection, and then for the first confirmation. Only a call
+                with a patience makes the first connection.
         """
         now = time.monotonic()
         if self._connection is None and not patience and not self._begun:
@@ -63,57 +65,50 @@ class AlarmProbe:
         except LandoError as error:
             begun = self._begun
             self.stop()
-            self._begun, self._next_beat = begun, now + PERIOD
-            self._words = str(error)
+            self._begun, self._next_message = begun, now + PERIOD
+            self._reason = str(error)
 
     def _serve(self, now: float, patience: float) -> None:
         if self._connection is None:
-            if now < self._next_beat:
+            if now < self._next_message:
                 return
             self._begun = self._begun or now
             self._connection = Connection(self._broker)
-            self._set_up = Conversation(self._confirming(self._connection))
+            self._opening = RunningProcedure(self._connection.open_confirming_channel(self._on_confirm))
         self._connection.serve()
-        assert self._set_up is not None
-        if not self._connection.wait(self._set_up.is_over, patience):
+        assert self._opening is not None
+        if not self._connection.wait(self._opening.advance, patience):
             return
-        if self._sent_at is None and now >= self._next_beat:
-            self._sent_at, self._next_beat = now, now + PERIOD
+        if self._sent_at is None and now >= self._next_message:
+            self._sent_at, self._next_message = now, now + PERIOD
             self._connection.channel.basic_publish(
-                self._names.commands, NOWHERE, b"", pika.BasicProperties(user_id=self._broker.username)
+                self._names.commands, UNBOUND_KEY, b"", pika.BasicProperties(user_id=self._broker.username)
             )
             self._connection.serve()
         if self._confirmed_at is None:
             self._connection.wait(lambda: self._confirmed_at is not None, patience)
 
-    def _confirming(self, connection: Connection) -> Steps[None]:
-        channel = yield from connection.opened()
-        yield from connection.answer(
-            lambda callback: channel.confirm_delivery(self._on_confirm, callback=callback)
-        )
-
     def _on_confirm(self, _: Any) -> None:
-        # As of when it was sent: what was published before is in the queue by now, or on its way.
+        # The time of sending: what others published before it is in the queue by now, or being delivered.
         self._confirmed_at, self._sent_at = self._sent_at, None
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the broker took messages just now."""
+        """Whether the broker has confirmed a message within the last seconds (STALE)."""
         return self._confirmed_at is not None and time.monotonic() - self._confirmed_at < STALE
 
     @property
     def obstacle(self) -> str | None:
-        """Why publishers cannot get their messages into the queue, once that is known."""
+        """Why the broker accepts no messages; None if it does, or if the probe has only just begun."""
         if self.is_fresh or not self._begun or time.monotonic() - self._begun < STALE:
             return None
-        blocked = self._connection.blocked if self._connection is not None else None
-        why = blocked or self._words or "it confirms nothing"
-        return f"the broker at {self._broker} takes no messages just now: {why}"
+        reason = self._connection.blocked if self._connection is not None else None
+        return blocked_message(self._broker, reason or self._reason or "it does not confirm messages")
 
     def stop(self) -> None:
-        """Let go of the connection; the next time it is felt, it begins anew."""
+        """Close the connection. The next ``probe`` with a patience starts again."""
         connection, self._connection = self._connection, None
-        self._set_up = self._sent_at = self._confirmed_at = None
-        self._begun = self._next_beat = 0.0
+        self._opening = self._sent_at = self._confirmed_at = None
+        self._begun = self._next_message = 0.0
         if connection is not None:
-            connection.close(GOOD_BYE)
+            connection.close(CLOSE_TIMEOUT)

@@ -42,6 +42,11 @@ def no_answer(broker: Broker, seconds: float) -> QueueUnavailable:
     )
 
 
+def blocked_message(broker: Broker, reason: str) -> str:
+    """What it means that the broker accepts no messages: the reason is its own, such as "low on memory"."""
+    return f"the broker at {broker} takes no messages just now: {reason}"
+
+
 def _refused(broker: Broker, error: BaseException) -> LandoError | None:
     if isinstance(error, exceptions.AuthenticationError) or _is_login_refused(error):
         return UsageError(

@@ -1,7 +1,7 @@
-"""One connection to the broker, with one channel, served in turns by whoever waits for something.
+"""One connection to the broker, with one channel. Whoever waits for something serves the connection.
 
-Not pika's BlockingConnection: that one waits for a confirmation without any limit, as when a queue has lost
-its majority. Here every wait has one, and heartbeats are answered in each.
+pika's BlockingConnection is not used: it waits for a publisher confirm without a time limit, and a quorum
+queue that has lost its majority sends none. Here every wait is limited, and heartbeats are answered in each.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pika.channel import Channel
 from lando.errors import LandoError
 from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq.classify import classify, no_answer
+from lando.workqueue.rabbitmq.classify import blocked_message, classify, no_answer
 from lando.workqueue.wakeup import Wakeup
 
-logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it knows is in the errors raised here
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # the errors raised here say the same
 
 _decode_table = pika.data.decode_table
 
 
 def _decode_any_table(encoded: bytes, offset: int) -> tuple[dict[str, Any], int]:
-    """pika's, but headers that it cannot read count as none: they must not cost us the connection."""
+    """As pika's, but headers that it cannot decode are taken for none: they must not end the connection."""
     try:
         found: tuple[dict[str, Any], int] = _decode_table(encoded, offset)
     except Exception:
@@ -40,19 +40,19 @@ def _decode_any_table(encoded: bytes, offset: int) -> tuple[dict[str, Any], int]
 pika.data.decode_table = _decode_any_table
 
 T = TypeVar("T")
-Steps = Generator[None, None, T]
-"""A conversation with the broker: yields while it waits for an answer."""
+Procedure = Generator[None, None, T]
+"""Sends AMQP methods to the broker, one after the other, and yields while it waits for an answer."""
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds for a polite good-bye."""
+"""Seconds that the broker has to answer connection.close."""
 
 
 class Connection:
-    """Begins to connect when it is made; is of no use any more once ``error`` is set.
+    """Starts to connect when it is made, and cannot be used again once ``error`` is set.
 
     Args:
         broker: where to connect.
-        wakeup: ends a wait for the broker early.
+        wakeup: ends a ``wait`` early, if its condition asks for ``woken``.
 
     Raises:
         UsageError: a setting is wrong.
@@ -60,9 +60,9 @@ class Connection:
 
     def __init__(self, broker: Broker, wakeup: Wakeup | None = None) -> None:
         self.error: LandoError | None = None
-        """Why the connection is lost."""
+        """Why the connection was lost."""
         self.blocked: str | None = None
-        """Why the broker takes no messages just now, in its words."""
+        """Why the broker accepts no messages at present (connection.blocked), as it says itself."""
         self.woken = False
         """Whether ``wakeup`` was called; reset by whoever waits for it."""
         parameters = broker.parameters()
@@ -76,24 +76,20 @@ class Connection:
         self._connection = SelectConnection(
             parameters,
             on_open_callback=lambda _: None,
-            on_open_error_callback=lambda _, error: self._lose(error),
-            on_close_callback=lambda _, error: self._lose(error),
+            on_open_error_callback=lambda _, error: self._on_closed(error),
+            on_close_callback=lambda _, error: self._on_closed(error),
             custom_ioloop=self._loop,
         )
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
-    def _lose(self, error: Any) -> None:
-        if self.error is None:
-            self.error = classify(self._broker, error if isinstance(error, BaseException) else None)
-
-    def fail(self, error: LandoError) -> None:
-        """Give the connection up: it can be of no more use."""
-        self.error = self.error or error
-
     def _on_wakeup(self, *_: Any) -> None:
         if self._wakeup is not None and self._wakeup.clear():
             self.woken = True
+
+    def _on_closed(self, error: Any) -> None:
+        if self.error is None:
+            self.error = classify(self._broker, error if isinstance(error, BaseException) else None)
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self.blocked = str(frame.method.reason)
@@ -101,7 +97,9 @@ class Connection:
     def _on_unblocked(self, *_: Any) -> None:
         self.blocked = None
 
-    # conversations
+    def fail(self, error: LandoError) -> None:
+        """Treat the connection as lost."""
+        self.error = self.error or error
 
     @property
     def channel(self) -> Channel:
@@ -111,35 +109,59 @@ class Connection:
 
     @property
     def broker_version(self) -> tuple[int, ...]:
-        """The broker's own version; empty where it tells none."""
+        """The broker's major and minor version; empty if it is unknown."""
         properties = self._connection.server_properties or {}
         version = str(properties.get("version", "")) if properties.get("product") == "RabbitMQ" else ""
         return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
-    def opened(self) -> Steps[Channel]:
-        """Connect and open the channel."""
+    def open_channel(self) -> Procedure[Channel]:
+        """Wait for the connection, and open the channel."""
         while not self._connection.is_open:
             yield
         opened: list[Channel] = []
         channel = self._connection.channel(on_open_callback=opened.append)
-        channel.add_on_close_callback(lambda _, error: self._lose(error))
+        channel.add_on_close_callback(lambda _, error: self._on_closed(error))
         while not opened:
             yield
         self._channel = channel
         return channel
 
-    def answer(self, ask: Callable[[Callable[[Any], None]], Any]) -> Steps[Any]:
-        """Ask something of the broker (``ask`` gets the callback) and wait for the answer's method."""
+    def open_confirming_channel(self, on_confirm: Callable[[Any], None]) -> Procedure[Channel]:
+        """The same, with publisher confirms; ``on_confirm`` gets the frame of each ack and nack."""
+        channel = yield from self.open_channel()
+        yield from self.call(lambda callback: channel.confirm_delivery(on_confirm, callback=callback))
+        return channel
+
+    def call(self, send: Callable[[Callable[[Any], None]], Any]) -> Procedure[Any]:
+        """Call a synchronous AMQP method, and wait for the answer's.
+
+        Args:
+            send: sends it; is given the callback.
+        """
         answers: list[Any] = []
-        ask(answers.append)
+        send(answers.append)
         while not answers:
             yield
         return answers[0].method
 
-    # waiting
+    def run(self, procedure: Procedure[T], timeout: float) -> T:
+        """Run a procedure to its end.
 
-    def wait(self, until: Callable[[], bool], timeout: float) -> bool:
-        """Serve the connection until something is so; False if it is not so after ``timeout`` seconds.
+        Args:
+            timeout: seconds.
+
+        Raises:
+            LandoError: the connection is lost, or the broker does not answer in time.
+        """
+        running = RunningProcedure(procedure)
+        if not self.wait(running.advance, timeout):
+            if self.blocked is not None:
+                raise QueueUnavailable(blocked_message(self._broker, self.blocked))
+            raise no_answer(self._broker, timeout)
+        return running.result
+
+    def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Serve the connection until ``condition`` holds; False if it does not after ``timeout`` seconds.
 
         Raises:
             LandoError: the connection is lost, or was refused.
@@ -148,7 +170,7 @@ class Connection:
         while True:
             if self.error is not None:
                 raise self.error
-            if until():
+            if condition():
                 return True
             remaining = deadline - time.monotonic()
             if remaining < 0:
@@ -173,62 +195,46 @@ class Connection:
             self._loop.remove_timeout(timer)
         self._loop.process_timeouts()
 
-    def carry_out(self, steps: Steps[T], timeout: float) -> T:
-        """Have a conversation to its end.
-
-        Raises:
-            LandoError: the connection is lost, or the broker does not answer in time.
-        """
-        conversation = Conversation(steps)
-        if not self.wait(conversation.is_over, timeout):
-            if self.blocked is not None:
-                raise QueueUnavailable(f"the broker at {self._broker} takes no messages now: {self.blocked}")
-            raise no_answer(self._broker, timeout)
-        return conversation.result
-
-    def close(self, patience: float = CLOSE_TIMEOUT) -> None:
-        """Say good-bye, for at most ``patience`` seconds, and let go."""
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Close the connection, within ``timeout`` seconds, whatever state it is in."""
         try:
             if not (self._connection.is_closed or self._connection.is_closing):
                 self._connection.close()
-            deadline = time.monotonic() + patience
+            deadline = time.monotonic() + timeout
             while not self._connection.is_closed and time.monotonic() < deadline:
                 self._poll(deadline - time.monotonic())
-            self._hang_up()
-        except Exception as error:  # whatever state it is in, nothing may come of a good-bye
+            self._abort()
+        except Exception as error:  # the connection is of no further use, and its errors of no interest
             logging.getLogger("lando").debug("closing a connection: %s", error)
         finally:
             self.error = self.error or QueueUnavailable("the connection was closed")
-            self._let_go()
+            if self._wakeup is not None:
+                self._loop.remove_handler(self._wakeup.fileno())
+            self._loop.close()
 
-    def _hang_up(self) -> None:
-        """Close the socket of a broker that does not answer, so that it gives up our lock once it can."""
+    def _abort(self) -> None:
+        """Close the socket if the broker did not answer: it then releases our exclusive queue once it can."""
         transport = getattr(self._connection, "_transport", None)  # pika has no public way
         if not self._connection.is_closed and transport is not None:
             transport.abort()
             self._poll(0.0)
 
-    def _let_go(self) -> None:
-        if self._wakeup is not None:
-            self._loop.remove_handler(self._wakeup.fileno())
-        self._loop.close()
 
+class RunningProcedure(Generic[T]):
+    """A procedure that has begun; ``advance`` is called whenever something has happened on the connection."""
 
-class Conversation(Generic[T]):
-    """A conversation under way; resumed whenever something has happened on the connection."""
-
-    def __init__(self, steps: Steps[T]) -> None:
-        self._steps = steps
-        self._over = False
+    def __init__(self, procedure: Procedure[T]) -> None:
+        self._procedure = procedure
+        self._ended = False
         self.result: T
-        """Set once it is over."""
+        """Set once it has ended."""
 
-    def is_over(self) -> bool:
-        """Resume it; whether it has come to its end."""
-        if not self._over:
+    def advance(self) -> bool:
+        """Resume the procedure; whether it has ended."""
+        if not self._ended:
             try:
-                next(self._steps)
+                next(self._procedure)
             except StopIteration as end:
                 self.result = end.value
-                self._over = True
-        return self._over
+                self._ended = True
+        return self._ended

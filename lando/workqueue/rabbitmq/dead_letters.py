@@ -1,4 +1,4 @@
-"""Dead letters: what could not be understood, with the reason, until somebody requeues or drops it."""
+"""The dead letters: messages that could not be understood, until somebody requeues or drops them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,33 @@ import pika
 
 from lando.errors import UsageError
 from lando.messages import Origin
-from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueAbsent, QueueUnavailable
+from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueAbsent
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
+from lando.workqueue.rabbitmq.classify import no_answer
 from lando.workqueue.rabbitmq.connection import Connection
 from lando.workqueue.rabbitmq.names import QueueNames
-from lando.workqueue.rabbitmq.publisher import Outgoing, RabbitMQPublisher
+from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
 
 REASON, EXCHANGE, SENDER, AT = "reason", "exchange", "sender", "at"
-"""Headers of a dead letter: why it is one, where it was published, the account, as the broker vouched, and
-when it was buried, in microseconds since the epoch: the broker keeps no order once they were listed."""
+"""Headers of a dead letter: why it is one, the exchange it was published to, the account that published it,
+and when it was dead-lettered, in microseconds since the epoch: listing them changes the queue's order."""
 MAX_REASON = 1000
-"""Characters: a header may not be larger than a frame."""
+"""Characters of the reason: the broker takes no headers larger than a frame."""
 DEFAULT_EXCHANGE = ""
-"""Where accounts with more rights than ours need can publish; so what came from there can go back there."""
+"""Only accounts with more permissions than ours publish to it. What came through it is requeued to it."""
 READ_TIMEOUT = 15.0
-"""Seconds that reading one of them may take."""
+"""Seconds that the broker has to send one of them."""
 
 
-def letter(delivery: Delivery, reason: str, letter_id: str, names: QueueNames) -> Outgoing:
-    """The dead letter of a message."""
+def as_dead_letter(delivery: Delivery, reason: str, letter_id: str, names: QueueNames) -> OutgoingMessage:
+    """A delivered message as it is published to the dead letters.
+
+    Args:
+        delivery: the message.
+        reason: why it could not be understood.
+        letter_id: the dead letter's own id.
+        names: what there is on the broker.
+    """
     exchange = {"client": names.commands, "worker": names.reports, None: DEFAULT_EXCHANGE}[delivery.origin]
     headers = {
         REASON: reason[:MAX_REASON],
@@ -39,34 +47,34 @@ def letter(delivery: Delivery, reason: str, letter_id: str, names: QueueNames) -
         SENDER: delivery.sender,
         AT: time.time_ns() // 1000,
     }
-    return Outgoing(
+    return OutgoingMessage(
         delivery.raw, names.dead_letters, headers, letter_id, "application/octet-stream", int(time.time())
     )
 
 
-def sender(properties: Any, daemon: str) -> str | None:
-    """The account that published a message, vouched for by the broker; of a requeued one, the first.
+def sender_of(properties: Any, daemon: str) -> str | None:
+    """The account that published a message, verified by the broker; None if the message does not name it.
 
     Args:
-        properties: the message's.
-        daemon: the account that may say on whose behalf it publishes.
+        properties: the message's. The broker verifies ``user_id``.
+        daemon: the daemon's account. What it has requeued names the original sender in a header.
     """
     user: str | None = properties.user_id
     if user == daemon and properties.headers and SENDER in properties.headers:
-        said = properties.headers[SENDER]
-        return said if isinstance(said, str) else None
+        original = properties.headers[SENDER]
+        return original if isinstance(original, str) else None
     return user
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A dead letter that is held, by its delivery tag, until it is let go or the connection ends."""
+class _HeldLetter:
+    """A dead letter that was received, and is not acked until it is requeued or dropped."""
 
     tag: int
     properties: Any
     raw: bytes
     is_ours: bool
-    """Whether the daemon buried it; else the broker did, and its headers are whatever somebody wrote."""
+    """Whether the daemon published it. Otherwise the broker moved it here, with its sender's headers."""
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -98,7 +106,7 @@ class RabbitMQDeadLetters:
 
     Args:
         broker: where they are; the daemon's account.
-        names: what the queue is called.
+        names: what there is on the broker.
     """
 
     def __init__(self, broker: Broker, names: QueueNames) -> None:
@@ -109,89 +117,89 @@ class RabbitMQDeadLetters:
         """See ``DeadLetters.all``."""
         with self._connected() as connection:
             try:
-                found = [read.as_letter(self._names) for read in self._each(connection)]
+                found = [held.as_letter(self._names) for held in self._receive_all(connection)]
             except QueueAbsent:
-                return []  # no daemon has made it yet
-        # Twice with one id: the broker was slow to confirm it, so it was buried again.
-        return sorted({each.id: each for each in found}.values(), key=lambda each: each.at or 0.0)
+                return []  # no daemon has declared the queue yet
+        # Two have the same id if the broker confirmed one so late that it was published again.
+        return sorted({letter.id: letter for letter in found}.values(), key=lambda letter: letter.at or 0.0)
 
     def requeue(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.requeue``.
 
         Raises:
-            UsageError: or it is not known whose one of them was; nothing was done.
+            UsageError: also if the origin of one of them is unknown; nothing was done.
         """
         with self._connected() as connection:
-            chosen = [(read, self._exchange(read)) for read in self._chosen(connection, ids)]
-            for read, exchange in chosen:
-                self._publish_again(read, exchange)
-                self._forget(connection, read)
+            chosen = [(held, self._exchange(held)) for held in self._select(connection, ids)]
+            for held, exchange in chosen:
+                self._publish_again(held, exchange)
+                self._ack(connection, held)
 
     def drop(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.drop``."""
         with self._connected() as connection:
-            for read in self._chosen(connection, ids):
-                self._forget(connection, read)
+            for held in self._select(connection, ids):
+                self._ack(connection, held)
 
-    def _exchange(self, read: _Read) -> str:
-        """Where it came from: a worker's message does not become a client's."""
-        exchange = read.headers.get(EXCHANGE)
+    def _exchange(self, held: _HeldLetter) -> str:
+        """The exchange it was published to, so that a worker's message does not become a client's."""
+        exchange = held.headers.get(EXCHANGE)
         if exchange not in (self._names.commands, self._names.reports, DEFAULT_EXCHANGE):
             raise UsageError(
-                f"dead letter {read.id}: it is not known who sent it, so it cannot be requeued; drop it, and "
+                f"dead letter {held.id}: it is not known who sent it, so it cannot be requeued; drop it, and "
                 "send the command again if it was yours"
             )
         return str(exchange)
 
-    def _publish_again(self, read: _Read, exchange: str) -> None:
+    def _publish_again(self, held: _HeldLetter, exchange: str) -> None:
         publisher = RabbitMQPublisher(self._broker, exchange, self._names.queue)
         try:
-            publisher.publish_all([Outgoing(read.raw, exchange, {SENDER: read.headers.get(SENDER)})])
+            publisher.publish_all([OutgoingMessage(held.raw, exchange, {SENDER: held.headers.get(SENDER)})])
         except UsageError:
             if exchange != DEFAULT_EXCHANGE:
                 raise
             raise UsageError(
-                f"dead letter {read.id}: it came through the default exchange, where "
+                f"dead letter {held.id}: it came through the default exchange, where "
                 f"{self._broker.username!r} may not publish; drop it, and send it again if it was yours"
             ) from None
         finally:
             publisher.close()
 
-    def _chosen(self, connection: Connection, ids: Sequence[str]) -> list[_Read]:
+    def _select(self, connection: Connection, ids: Sequence[str]) -> list[_HeldLetter]:
         wanted = set(ids)
-        chosen = [read for read in self._each(connection) if read.id in wanted]
-        missing = wanted - {read.id for read in chosen}
+        chosen = [held for held in self._receive_all(connection) if held.id in wanted]
+        missing = wanted - {held.id for held in chosen}
         if missing:
             raise UsageError(f"no dead letter {min(missing)}; `lando-fsm dead-letters` lists them")
         return chosen
 
-    def _forget(self, connection: Connection, read: _Read) -> None:
-        connection.channel.basic_ack(read.tag)
+    def _ack(self, connection: Connection, held: _HeldLetter) -> None:
+        connection.channel.basic_ack(held.tag)
         connection.serve()
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """What was read and not acked goes back into the queue at the end."""
+        """At the end the broker puts back what was received and not acked."""
         connection = Connection(self._broker)
         try:
-            connection.carry_out(connection.opened(), CONNECT_TIMEOUT)
+            connection.run(connection.open_channel(), CONNECT_TIMEOUT)
             yield connection
         finally:
             connection.close()
 
-    def _each(self, connection: Connection) -> Iterator[_Read]:
+    def _receive_all(self, connection: Connection) -> Iterator[_HeldLetter]:
         empty: list[Any] = []
-        got: list[_Read] = []
+        received: list[_HeldLetter] = []
 
         def take(_: Any, method: Any, properties: Any, raw: bytes) -> None:
             is_ours = properties.user_id == self._broker.username
-            got.append(_Read(method.delivery_tag, properties, raw, is_ours))
+            received.append(_HeldLetter(method.delivery_tag, properties, raw, is_ours))
 
         connection.channel.add_callback(empty.append, [pika.spec.Basic.GetEmpty])
         while True:
             connection.channel.basic_get(self._names.dead_letters, take)
-            if not connection.wait(lambda: bool(got or empty), READ_TIMEOUT):
-                raise QueueUnavailable(f"the broker at {self._broker} did not answer")
-            if not got:
+            if not connection.wait(lambda: bool(received or empty), READ_TIMEOUT):
+                raise no_answer(self._broker, READ_TIMEOUT)
+            if not received:
                 return
-            yield got.pop()
+            yield received.pop()

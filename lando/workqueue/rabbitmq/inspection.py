@@ -1,4 +1,4 @@
-"""Looking at a queue without taking anything: how much waits, and whether somebody reads it."""
+"""Inspects a queue, and an account's permissions, without receiving or queueing any message."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import pika
 from lando.errors import UsageError
 from lando.workqueue.interface import QueueAbsent
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
-from lando.workqueue.rabbitmq.connection import Connection, Steps
+from lando.workqueue.rabbitmq.connection import Connection, Procedure
 from lando.workqueue.rabbitmq.names import QueueNames
 
 
 @dataclass(frozen=True)
-class Found:
-    """A queue. ``waiting``: messages that nobody has received; ``readers``: consumers."""
+class QueueInfo:
+    """What the broker says of a queue."""
 
     waiting: int
-    readers: int
+    """Messages that no consumer has received."""
+    consumers: int
     version: str
     """The broker's."""
 
 
-def look(broker: Broker, queue: str) -> Found | None:
-    """Look at a queue; None where there is none. Any account may.
+def inspect_queue(broker: Broker, queue: str) -> QueueInfo | None:
+    """Ask the broker about a queue; None if it does not exist. Needs no permission.
 
     Raises:
         QueueUnavailable: the broker cannot be reached.
@@ -35,48 +36,58 @@ def look(broker: Broker, queue: str) -> Found | None:
     """
     connection = Connection(broker)
     try:
-        return connection.carry_out(_looking(connection, queue), CONNECT_TIMEOUT)
+        return connection.run(_inspect(connection, queue), CONNECT_TIMEOUT)
     except QueueAbsent:
         return None
     finally:
         connection.close()
 
 
+def _inspect(connection: Connection, queue: str) -> Procedure[QueueInfo]:
+    channel = yield from connection.open_channel()
+    found = yield from connection.call(
+        lambda callback: channel.queue_declare(queue, passive=True, callback=callback)
+    )
+    version = ".".join(map(str, connection.broker_version))
+    return QueueInfo(found.message_count, found.consumer_count, version)
+
+
 @dataclass(frozen=True)
-class Rights:
-    """What an account of the workers lacks, and what it may do that it should not."""
+class ProbedPermissions:
+    """What the workers' account may not do and should, and what it may do and should not."""
 
     missing: str | None
-    too_many: tuple[str, ...]
+    excessive: tuple[str, ...]
 
 
-def rights(broker: Broker, names: QueueNames) -> Rights | None:
-    """Try out what a worker's account may do; None while there is no queue. Publishes, takes, makes nothing.
+def probe_permissions(broker: Broker, names: QueueNames) -> ProbedPermissions | None:
+    """Try what a worker's account may do, with messages that no queue gets; None while there is no queue.
 
     Args:
         broker: with the workers' account.
+        names: what there is on the broker.
 
     Raises:
         QueueUnavailable: the broker cannot be reached.
         UsageError: the account cannot log in.
     """
-    if look(broker, names.queue) is None:
+    if inspect_queue(broker, names.queue) is None:
         return None
-    reports = _may(broker, lambda channel: _publish_nowhere(channel, names.reports))
-    commands = _may(broker, lambda channel: _publish_nowhere(channel, names.commands))
-    anything = _may(broker, lambda channel: _publish_nowhere(channel, ""))
-    reads = _may(broker, lambda channel: _read_nothing(channel, names))
-    too_many = {"send commands": commands, "publish to any queue": anything, "read queues": reads}
-    return Rights(
-        None if reports else "may not report", tuple(words for words, may in too_many.items() if may)
+    reports = _is_permitted(broker, lambda channel: _publish_unroutable(channel, names.reports))
+    commands = _is_permitted(broker, lambda channel: _publish_unroutable(channel, names.commands))
+    anywhere = _is_permitted(broker, lambda channel: _publish_unroutable(channel, ""))
+    reads = _is_permitted(broker, lambda channel: _consume_absent(channel, names))
+    undesired = {"send commands": commands, "publish to any queue": anywhere, "read queues": reads}
+    return ProbedPermissions(
+        None if reports else "may not report", tuple(what for what, may in undesired.items() if may)
     )
 
 
-def _may(broker: Broker, attempt: Callable[[Any], None]) -> bool:
-    """Whether the broker refuses it by a permission; permissions are checked before anything else."""
+def _is_permitted(broker: Broker, attempt: Callable[[Any], None]) -> bool:
+    """Whether the broker permits it; it checks permissions before anything else."""
     connection = Connection(broker)
     try:
-        connection.carry_out(_attempting(connection, attempt), CONNECT_TIMEOUT)
+        connection.run(_attempt(connection, attempt), CONNECT_TIMEOUT)
     except UsageError:
         return False
     except QueueAbsent:
@@ -86,26 +97,18 @@ def _may(broker: Broker, attempt: Callable[[Any], None]) -> bool:
     return True
 
 
-def _attempting(connection: Connection, attempt: Callable[[Any], None]) -> Steps[None]:
-    channel = yield from connection.opened()
+def _attempt(connection: Connection, attempt: Callable[[Any], None]) -> Procedure[None]:
+    channel = yield from connection.open_channel()
     attempt(channel)
-    yield from connection.answer(lambda callback: channel.basic_qos(prefetch_count=1, callback=callback))
+    # The answer to this comes after a refusal of the attempt.
+    yield from connection.call(lambda callback: channel.basic_qos(prefetch_count=1, callback=callback))
 
 
-def _publish_nowhere(channel: Any, exchange: str) -> None:
-    """To a routing key that nothing is bound to, and the broker drops it."""
+def _publish_unroutable(channel: Any, exchange: str) -> None:
+    """Publish to a routing key that nothing is bound to: the broker drops the message."""
     channel.basic_publish(exchange, f"nowhere-{uuid.uuid4()}", b"", pika.BasicProperties())
 
 
-def _read_nothing(channel: Any, names: QueueNames) -> None:
-    """From a queue that is not there, with a name that only an account with too many rights may read."""
+def _consume_absent(channel: Any, names: QueueNames) -> None:
+    """Consume an absent queue, whose name only an account with too many permissions may read."""
     channel.basic_consume(f"{names.queue}.{uuid.uuid4()}", lambda *_: None)
-
-
-def _looking(connection: Connection, queue: str) -> Steps[Found]:
-    channel = yield from connection.opened()
-    found = yield from connection.answer(
-        lambda callback: channel.queue_declare(queue, passive=True, callback=callback)
-    )
-    version = ".".join(map(str, connection.broker_version))
-    return Found(found.message_count, found.consumer_count, version)

@@ -1,4 +1,4 @@
-"""Publishing: persistent, mandatory, and done only when the broker has confirmed it."""
+"""Publishing: messages are persistent and mandatory, and count as published once the broker confirms them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import pika
 from lando.errors import LandoError
 from lando.workqueue.interface import QueueAbsent, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
-from lando.workqueue.rabbitmq.connection import Connection, Steps
+from lando.workqueue.rabbitmq.classify import blocked_message
+from lando.workqueue.rabbitmq.connection import Connection
 
 CONFIRM_TIMEOUT = 20.0
-"""Seconds for which a confirmation is waited for."""
+"""Seconds that the broker has to confirm a message."""
 CONTENT_TYPE = "application/json"
 
 
 @dataclass(frozen=True)
-class Outgoing:
+class OutgoingMessage:
     """One message to publish."""
 
     raw: bytes
@@ -33,13 +34,13 @@ class Outgoing:
 
 
 class RabbitMQPublisher:
-    """Connects at the first message, and again when the connection was lost.
+    """Connects when it first publishes, and again when the connection was lost.
 
     Args:
-        broker: where to publish, and as whom.
-        exchange: where messages go.
+        broker: where to publish, and with which account.
+        exchange: where ``publish`` sends messages.
         routing_key: the queue's name.
-        patience: seconds that connecting, and confirming, may take each.
+        patience: seconds that connecting, and confirming, may each take.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RabbitMQPublisher:
         self._patience = patience
         self._connection: Connection | None = None
         self._published = 0
-        self._outstanding: set[int] = set()
+        self._unconfirmed: set[int] = set()
         self._returned: list[str] = []
         self._refused = 0
 
@@ -61,16 +62,17 @@ class RabbitMQPublisher:
         Raises:
             UsageError: a setting is wrong; nothing was queued.
         """
-        self.publish_all([Outgoing(raw, self._exchange)])
+        self.publish_all([OutgoingMessage(raw, self._exchange)])
 
-    def publish_all(self, messages: Sequence[Outgoing], patience: float | None = None) -> None:
-        """Return once all are confirmed; some may be queued when it fails.
+    def publish_all(self, messages: Sequence[OutgoingMessage], patience: float | None = None) -> None:
+        """Return once all are confirmed. When it fails, some may be queued.
 
         Args:
-            patience: seconds that confirming may take, where that differs from the publisher's.
+            messages: what to publish, in this order.
+            patience: seconds that confirming may take, if not the publisher's own.
 
         Raises:
-            QueueUnavailable: not all were confirmed; repeating is harmless.
+            QueueUnavailable: not all were confirmed; publishing them again is harmless.
             UsageError: a setting is wrong.
         """
         if self._is_idle_connection_lost():
@@ -93,47 +95,46 @@ class RabbitMQPublisher:
         return False
 
     def _is_blocked(self) -> bool:
-        """Whether the broker reads nothing from the connection for now.
+        """Whether the broker has blocked the connection.
 
-        It would not notice that it was closed, either: one for each try would pile up there, each with a copy
-        of the messages, and it takes all of them when it is well again. So the connection is kept.
+        It then reads nothing from it, not even that it was closed. Such a connection is kept: with a new one
+        for each try, they would pile up on the broker, each with a copy of the messages, and the broker would
+        queue all of them once the alarm ends.
         """
         connection = self._connection
         return connection is not None and connection.error is None and connection.blocked is not None
 
     def _connect(self) -> Connection:
-        connection = self._connection = Connection(self._broker)
-        connection.carry_out(self._confirming(connection), min(CONNECT_TIMEOUT, self._patience))
-        return connection
-
-    def _confirming(self, connection: Connection) -> Steps[None]:
-        channel = yield from connection.opened()
         self._published = 0
-        self._outstanding.clear()
-        channel.add_on_return_callback(lambda _, method, *__: self._returned.append(method.reply_text))
-        yield from connection.answer(
-            lambda callback: channel.confirm_delivery(self._on_confirm, callback=callback)
+        self._unconfirmed.clear()
+        connection = self._connection = Connection(self._broker)
+        channel = connection.run(
+            connection.open_confirming_channel(self._on_confirm), min(CONNECT_TIMEOUT, self._patience)
         )
+        channel.add_on_return_callback(lambda _, method, *__: self._returned.append(method.reply_text))
+        return connection
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         answered = {
             tag
-            for tag in self._outstanding
+            for tag in self._unconfirmed
             if tag == method.delivery_tag or (method.multiple and tag < method.delivery_tag)
         }
-        self._outstanding -= answered
+        self._unconfirmed -= answered
         if isinstance(method, pika.spec.Basic.Nack):
             self._refused += len(answered)
 
-    def _publish_all(self, connection: Connection, messages: Sequence[Outgoing], patience: float) -> None:
+    def _publish_all(
+        self, connection: Connection, messages: Sequence[OutgoingMessage], patience: float
+    ) -> None:
         if self._is_blocked():
-            raise QueueUnavailable(self._why_not_confirmed(connection))
+            raise QueueUnavailable(self._why_not_confirmed(connection, patience))
         self._returned.clear()
         self._refused = 0
         for message in messages:
             self._published += 1
-            self._outstanding.add(self._published)
+            self._unconfirmed.add(self._published)
             connection.channel.basic_publish(
                 message.exchange,
                 self._routing_key,
@@ -148,8 +149,8 @@ class RabbitMQPublisher:
                 ),
                 mandatory=True,
             )
-        if not connection.wait(lambda: not self._outstanding, patience):
-            raise QueueUnavailable(self._why_not_confirmed(connection))
+        if not connection.wait(lambda: not self._unconfirmed, patience):
+            raise QueueUnavailable(self._why_not_confirmed(connection, patience))
         if self._returned:
             raise QueueAbsent(
                 f"no queue is bound to {messages[0].exchange!r} on the broker at {self._broker} "
@@ -159,10 +160,10 @@ class RabbitMQPublisher:
         if self._refused:
             raise QueueUnavailable(f"the broker at {self._broker} has refused the message for now")
 
-    def _why_not_confirmed(self, connection: Connection) -> str:
+    def _why_not_confirmed(self, connection: Connection, patience: float) -> str:
         if connection.blocked is not None:
-            return f"the broker at {self._broker} takes no messages just now: {connection.blocked}"
-        return f"the broker at {self._broker} did not confirm within {self._patience:g} s"
+            return blocked_message(self._broker, connection.blocked)
+        return f"the broker at {self._broker} did not confirm within {patience:.3g} s"
 
     def close(self) -> None:
         """See ``Publisher.close``."""

@@ -1,6 +1,6 @@
-"""One connection's life as the reader of the queue: what was received, and what is not acked yet.
+"""One connection of the queue's reader: the messages it has received, and those not acked yet.
 
-All of it is void with the connection: the broker delivers again what was not acked.
+All of it ends with the connection: the broker delivers again what was not acked.
 """
 
 from __future__ import annotations
@@ -14,29 +14,32 @@ from typing import Any
 from lando.messages import Origin
 from lando.workqueue.interface import Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq.connection import Connection, Conversation, Steps
-from lando.workqueue.rabbitmq.dead_letters import sender
+from lando.workqueue.rabbitmq.classify import no_answer
+from lando.workqueue.rabbitmq.connection import Connection, Procedure, RunningProcedure
+from lando.workqueue.rabbitmq.dead_letters import sender_of
 from lando.workqueue.rabbitmq.names import QueueNames
-from lando.workqueue.rabbitmq.topology import QueueType, declared
+from lando.workqueue.rabbitmq.topology import QueueType, declare
 from lando.workqueue.wakeup import Wakeup
 
 log = logging.getLogger("lando")
 
 PREFETCH = 1500
-"""Messages on their way to us: so many that the next batch is here while one is committed."""
+"""Messages that may be unacknowledged: enough for the next batch to arrive while one is committed."""
 MAX_BUFFERED = 16 * 1024 * 1024
-"""Bytes of messages waiting in memory; what is more stays in the socket, which slows the broker down."""
+"""Bytes of messages kept in memory; more stay in the socket, which slows the broker down."""
 ANSWER_TIMEOUT = 10.0
-"""Seconds after which a broker that does not answer is taken for lost."""
+"""Seconds that the broker has to answer; then the connection counts as lost."""
 TAGS = 2**40
-"""More deliveries than a session has: no tag of one session is one of another."""
+"""More deliveries than a session has, so that no two sessions use the same tag."""
 
 
 class Session:
-    """Begins to connect when it is made.
+    """Starts to connect when it is made.
 
     Args:
-        broker, names, queue_type: see ``RabbitMQQueue``.
+        broker: where to connect; the daemon's account.
+        names: what there is on the broker.
+        queue_type: None for quorum if the broker has quorum queues, else classic.
         wakeup: ends a wait early.
         number: differs from every other session's.
 
@@ -49,43 +52,43 @@ class Session:
     ) -> None:
         self._broker = broker
         self._names = names
-        self._base = number * TAGS
+        self._first_tag = number * TAGS
         self._begun = time.monotonic()
         self._buffer: deque[Delivery] = deque()
         self._buffered = 0
         self._unacked: dict[int, None] = {}
-        self._told_of_others = False
+        self._warned_of_consumers = False
         self._connection = Connection(broker, wakeup)
-        self._set_up = Conversation(self._setting_up(queue_type))
+        self._set_up = RunningProcedure(self._begin_consuming(queue_type))
 
     @property
     def age(self) -> float:
-        """Seconds since it began."""
+        """Seconds since it was made."""
         return time.monotonic() - self._begun
 
     def is_ready(self, patience: float) -> bool:
-        """Whether it is connected and consumes, after at most ``patience`` seconds; ``wakeup`` ends the wait.
+        """Whether it is connected and consumes; waits at most ``patience`` seconds, or until ``wakeup``.
 
         Raises:
-            LandoError: it will not be.
+            LandoError: the connection failed.
         """
-        self._connection.wait(lambda: self._set_up.is_over() or self._connection.woken, patience)
-        if self._set_up.is_over():
+        self._connection.wait(lambda: self._set_up.advance() or self._connection.woken, patience)
+        if self._set_up.advance():
             return True
         self._connection.woken = False
         return False
 
-    def _setting_up(self, queue_type: QueueType | None) -> Steps[None]:
-        channel = yield from self._connection.opened()
+    def _begin_consuming(self, queue_type: QueueType | None) -> Procedure[None]:
+        channel = yield from self._connection.open_channel()
         channel.add_on_cancel_callback(lambda _: self._connection.fail(self._canceled()))
-        yield from self._connection.answer(
+        yield from self._connection.call(
             lambda callback: channel.queue_declare(self._names.lock, exclusive=True, callback=callback)
         )
-        yield from declared(self._connection, self._names, queue_type)
-        yield from self._connection.answer(
+        yield from declare(self._connection, self._names, queue_type)
+        yield from self._connection.call(
             lambda callback: channel.basic_qos(prefetch_count=PREFETCH, callback=callback)
         )
-        yield from self._connection.answer(
+        yield from self._connection.call(
             lambda callback: channel.basic_consume(self._names.queue, self._on_message, callback=callback)
         )
 
@@ -95,21 +98,20 @@ class Session:
         )
 
     def _on_message(self, _: Any, method: Any, properties: Any, raw: bytes) -> None:
-        tag = self._base + method.delivery_tag
+        tag = self._first_tag + method.delivery_tag
         self._unacked[tag] = None
         self._buffered += len(raw)
-        self._buffer.append(
-            Delivery(tag, raw, self._origin(method.exchange), sender(properties, self._broker.username))
-        )
+        sender = sender_of(properties, self._broker.username)
+        self._buffer.append(Delivery(tag, raw, self._origin(method.exchange), sender))
 
     def _origin(self, exchange: str) -> Origin | None:
-        """Only accounts with more rights than ours need can publish elsewhere: they may be anybody."""
+        """Told by the exchange; other exchanges are open to accounts with more permissions than ours."""
         if exchange == self._names.commands:
             return "client"
         return "worker" if exchange == self._names.reports else None
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
-        """Up to ``limit`` messages; waits for the first, or for ``wakeup``.
+        """Up to ``limit`` messages; waits at most ``timeout`` seconds for the first, or until ``wakeup``.
 
         Raises:
             LandoError: the connection is lost.
@@ -117,13 +119,20 @@ class Session:
         if not self._buffer:
             self._connection.wait(lambda: bool(self._buffer) or self._connection.woken, timeout)
             self._connection.woken = False
-        self._read_more(limit)
+        self._fill_buffer(limit)
         received = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
         self._buffered -= sum(len(delivery.raw) for delivery in received)
         return received
 
+    def _fill_buffer(self, limit: int) -> None:
+        """Read what has arrived, until there is a full batch."""
+        before = -1
+        while before < len(self._buffer) < limit and self._buffered < MAX_BUFFERED:
+            before = len(self._buffer)
+            self._connection.serve()
+
     def idle(self, timeout: float) -> None:
-        """Only answer heartbeats for at most ``timeout`` seconds, or until ``wakeup``.
+        """Only answer heartbeats, for ``timeout`` seconds but at most one, or until ``wakeup``.
 
         Raises:
             LandoError: the connection is lost.
@@ -131,18 +140,11 @@ class Session:
         self._connection.wait(lambda: self._connection.woken, min(timeout, 1.0))
         self._connection.woken = False
 
-    def _read_more(self, limit: int) -> None:
-        """Take what has arrived, for a full batch."""
-        before = -1
-        while before < len(self._buffer) < limit and self._buffered < MAX_BUFFERED:
-            before = len(self._buffer)
-            self._connection.serve()
-
     def is_read_up_to_date(self) -> bool:
-        """Whether everything that was queued before has been received by now.
+        """Whether every message that was queued before this call has been received.
 
-        The broker answers before it sends what it has delivered meanwhile: hence the second question. Another
-        reader, such as one whose host has died, may hold messages that will come back.
+        The broker is asked twice: messages that it has just delivered may arrive after its first answer.
+        While there is another consumer the answer is False, since messages that it holds may come back.
 
         Raises:
             LandoError: the connection is lost.
@@ -153,12 +155,12 @@ class Session:
         answers: list[Any] = []
         self._connection.channel.queue_declare(self._names.queue, passive=True, callback=answers.append)
         if not self._connection.wait(lambda: bool(answers or self._buffer), ANSWER_TIMEOUT):
-            raise QueueUnavailable(f"the broker at {self._broker} did not answer within {ANSWER_TIMEOUT:g} s")
+            raise no_answer(self._broker, ANSWER_TIMEOUT)
         if not answers:
-            return False  # the answer comes behind more messages, which are not to sit in memory all at once
+            return False  # more messages come before the answer; do not read all of them into memory
         found = answers[0].method
-        if found.consumer_count > 1 and not self._told_of_others:
-            self._told_of_others = True
+        if found.consumer_count > 1 and not self._warned_of_consumers:
+            self._warned_of_consumers = True
             log.warning(
                 "somebody else reads the queue %r, too: what they take is lost to this daemon; nothing is "
                 "concluded from anybody's silence meanwhile",
@@ -167,7 +169,7 @@ class Session:
         return bool(found.message_count == 0 and found.consumer_count == 1)
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Forget these.
+        """Ack these messages: together up to the oldest that stays unacked, the others one by one.
 
         Raises:
             LandoError: the connection that delivered them is lost; they are delivered again.
@@ -180,12 +182,12 @@ class Session:
         oldest = next(iter(self._unacked), None)
         together = [tag for tag in tags if oldest is None or tag < oldest]
         if together:
-            self._connection.channel.basic_ack(max(together) - self._base, multiple=True)
+            self._connection.channel.basic_ack(max(together) - self._first_tag, multiple=True)
         for tag in tags:
             if oldest is not None and tag > oldest:
-                self._connection.channel.basic_ack(tag - self._base)
+                self._connection.channel.basic_ack(tag - self._first_tag)
         self._connection.serve()
 
     def close(self) -> None:
-        """Let go; the broker takes back what was not acked."""
+        """Close the connection; the broker puts back what was not acked."""
         self._connection.close()
