@@ -250,7 +250,7 @@ def test_rubbish_is_dead_lettered_at_once(site: BrokerSite, through: str) -> Non
     job = site.queue_job(workflow(site.root, "true"))
     assert site.wait(job, "done", "failed")["state"] == "done"
     assert sorted(raw for _, raw in site.letters()) == sorted(rubbish_sent)
-    told = f"{account.username} went to the dead letters"
+    told = f"{account.username} was dead-lettered"
     assert site.daemon_log().count(told) == len(rubbish)
     assert is_idle(site)
 
@@ -340,7 +340,7 @@ def test_a_hostile_worker_changes_nothing(site: BrokerSite, gate: Gate) -> None:
     refused = [line for line in site.daemon_log().splitlines() if "workflow_finished " in line]
     assert sum(victim in line and " ignored: " in line for line in refused) == 3, refused
     assert sum(mine in line and " ignored: " in line for line in refused) == 4, refused
-    told = f"{site.here.worker.username} went to the dead letters: a worker may not send"
+    told = f"{site.here.worker.username} was dead-lettered: a worker may not send"
     assert site.daemon_log().count(told) == len(commands)
     assert all(site.here.worker.username in line for line in refused), refused
 
