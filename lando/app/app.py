@@ -20,7 +20,7 @@ from lando.config import job_file
 from lando.config.site_config import Config
 from lando.engine.operations import SendCreate
 from lando.errors import UsageError
-from lando.filesystem import refuse_network_filesystem
+from lando.state_dir import refuse_network_filesystem
 from lando.states.job import JobSpec
 from lando.workqueue.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedQueue
 from lando.workqueue.interface import DeadLetters, Publisher, QueueUnavailable, WorkQueue

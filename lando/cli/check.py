@@ -17,7 +17,7 @@ from lando.app.app import App
 from lando.cli.common import site
 from lando.cloud.check_result import CheckResult
 from lando.errors import LandoError
-from lando.filesystem import refuse_network_filesystem
+from lando.state_dir import refuse_network_filesystem
 from lando.store.database import HEAD, schema_version
 from lando.views.jobs import is_there
 from lando.workqueue.embedded import waiting

@@ -17,12 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from lando.errors import LandoError, UsageError
-from lando.workqueue.embedded import use_write_ahead_log
+from lando.state_dir import BUSY_TIMEOUT, use_write_ahead_log
 
 HEAD = "0003"
 """The schema version that this program reads and writes."""
 
-BUSY_TIMEOUT = 60.0
 _MIGRATION_LOCK = 0x6C616E646F
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from lando.errors import UsageError
 from lando.messages import Origin
+from lando.state_dir import BUSY_TIMEOUT, use_write_ahead_log
 from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueUnavailable
 from lando.workqueue.wakeup import Wakeup, wake_process
 
@@ -31,8 +32,6 @@ CREATE TABLE IF NOT EXISTS queue_dead_letters (
 """
 LATER_COLUMNS = ("origin", "sender")
 """Columns of queue_dead_letters that the first release did not have."""
-BUSY_TIMEOUT = 60.0
-"""Seconds to wait for another process's lock."""
 SAFETY_POLL = 5.0
 """Seconds between two polls of the table while nothing wakes the reader."""
 
@@ -75,25 +74,6 @@ def _as_queue_errors(database: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise QueueUnavailable(f"{database}: {error}") from error
-
-
-def use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Turn WAL on; waits while another process does the same to a new file.
-
-    SQLite's busy timeout has no effect here, since SQLite would have to wait for a lock while it holds one.
-
-    Raises:
-        sqlite3.Error: the file cannot be written, is not a database, or stays locked for BUSY_TIMEOUT.
-    """
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

@@ -18,7 +18,6 @@ from lando.config import site_config
 from lando.config.site_config import Config
 from lando.config.work_queue import Tls, WorkQueueConfig
 from lando.errors import UsageError
-from lando.filesystem import refuse_network_filesystem
 from lando.redaction import Secret
 
 SAMPLE = Path(__file__).parents[3] / "landoconfig.sample"
@@ -687,49 +686,6 @@ def test_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     for read in (site_config.load(path), site_config.find_config()):
         assert read.state_dir == Path.cwd() / "from-environment"
         assert read.database_path == read.state_dir / "lando.db"
-
-
-MOUNTS = """\
-22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 22 0:40 / /home rw - nfs4 server:/home rw,addr=10.0.0.1
-31 30 0:41 / /home/local rw shared:2 master:1 - xfs /dev/sdb1 rw
-32 22 0:42 / /mnt/my\\040disk rw - cifs //server/share rw
-33 22 0:43 / /over rw - nfs server:/x rw
-34 22 0:44 / /over rw - tmpfs tmpfs rw
-35 22 0:45 / /gluster rw - fuse.glusterfs server:/x rw
-36 22 0:46 / /vm rw - 9p share rw
-37 22 0:47 / /fuse rw - fuse.bindfs /x rw
-"""
-
-
-@pytest.mark.parametrize(
-    "path, refused_as",
-    [
-        ("/var/lib/lando", None),
-        ("/home/me/state", "nfs4"),
-        ("/home", "nfs4"),
-        ("/homes", None),
-        ("/home/local/state", None),
-        ("/mnt/my disk/state", "cifs"),
-        ("/over/state", None),
-        ("/gluster/x", "fuse.glusterfs"),
-        ("/vm/x", None),
-        ("/fuse/x", None),
-    ],
-)
-def test_network_file_systems_are_refused_by_name(path: str, refused_as: str | None, tmp_path: Path) -> None:
-    mountinfo = tmp_path / "mountinfo"
-    mountinfo.write_text(MOUNTS)
-    if refused_as is None:
-        refuse_network_filesystem(Path(path), mountinfo)
-        return
-    with pytest.raises(UsageError, match=rf"network file system \({refused_as}\).* set state_dir"):
-        refuse_network_filesystem(Path(path), mountinfo)
-
-
-def test_this_machine_can_be_asked(tmp_path: Path) -> None:
-    refuse_network_filesystem(tmp_path / "not" / "there")
-    refuse_network_filesystem(tmp_path, tmp_path / "no-mountinfo")
 
 
 BOOTSTRAP = """work_queue: {host: h, username: u, password: p, worker_username: w, worker_password: x}
