@@ -23,6 +23,38 @@ BUSY_TIMEOUT = 60.0
 """Seconds that SQLite waits for a lock of another process."""
 
 
+def prepare(state_dir: Path, database: Path | None) -> None:
+    """Make the state directory (0700) where it is missing.
+
+    Args:
+        state_dir: the directory.
+        database: the file of an SQLite database, which may be elsewhere.
+
+    Raises:
+        UsageError: the directory cannot be made or written, or the database is on a network file system.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(f"{state_dir}: {error.strerror}; name another one by LANDO_STATE_DIR") from error
+    if not os.access(state_dir, os.W_OK):
+        raise UsageError(f"{state_dir}: is not writable; name another one by LANDO_STATE_DIR")
+    if database is not None:
+        refuse_network_filesystem(database.parent)
+
+
+def outputs(state_dir: Path, job_id: str) -> Path:
+    """The directory of a job's outputs, where its VM is on this machine."""
+    return state_dir / "jobs" / job_id / "outputs"
+
+
+def daemon_lock(state_dir: Path, database: Path | None) -> Path:
+    """The file that the daemon of this database locks: beside the database, which may be elsewhere."""
+    if database is None or database.parent.absolute() == state_dir.absolute():
+        return state_dir / "daemon.lock"
+    return database.with_name(f"{database.name}.daemon.lock")
+
+
 class DaemonRunning(UsageError):
     """Another daemon serves this state directory."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 
-from lando.app.app import App, new_secret
+from lando.app.app import App
 from lando.cloud.interface import ServerRequest
 from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
@@ -37,17 +38,17 @@ class Service:
         LandoError: a part cannot be had.
     """
 
-    def __init__(self, site: App) -> None:
-        self._site = site
-        site.try_worker_account()
-        _ = site.cloud  # a setting that this version cannot serve is told before anything is made
-        site.prepare_state_dir()
+    def __init__(self, app: App) -> None:
+        self._app = app
+        app.try_worker_account()
+        _ = app.cloud  # a setting that this version cannot serve is told before anything is made
+        app.prepare_state_dir()
         self._resources = contextlib.ExitStack()
         with contextlib.ExitStack() as made:
             # Two directories may share a database, and two databases a directory: neither gets two daemons.
-            for path in sorted({site.daemon_lock, site.config.state_dir / "daemon.lock"}):
+            for path in sorted({app.daemon_lock, app.config.state_dir / "daemon.lock"}):
                 made.callback(DaemonLock(path).release)
-            self._store = Store(site.config.database_url)
+            self._store = Store(app.config.database_url)
             made.callback(self._store.close)
             self._bind_vms()
             self.daemon = self._make_daemon()
@@ -55,22 +56,22 @@ class Service:
 
     def _bind_vms(self) -> None:
         """Local VMs live in the state directory: on another one a daemon would take them all for lost."""
-        if self._site.config.cloud != "local":
+        if self._app.config.cloud != "local":
             return
-        here = str(self._site.config.state_dir.resolve())
+        here = str(self._app.config.state_dir.resolve())
         with self._store.transaction() as transaction:
             there = transaction.fact(VMS_OF)
             if there not in (None, here) and transaction.live():
                 raise UsageError(
-                    f"{self._site.config.source}: jobs of this database have VMs in {there}, not in {here}; "
+                    f"{self._app.config.source}: jobs of this database have VMs in {there}, not in {here}; "
                     f"set state_dir (or LANDO_STATE_DIR) to {there} until they have ended"
                 )
             transaction.set_fact(VMS_OF, here)
 
     def _make_daemon(self) -> Daemon:
-        config = self._site.config
+        config = self._app.config
         times = config.timeouts
-        cloud = self._site.cloud
+        cloud = self._app.cloud
         deployment = self._store.deployment(config.deployment)
         engine = Engine(
             Policy(
@@ -88,13 +89,13 @@ class Service:
                 silence=times.silence,
                 heartbeat=times.heartbeat,
             ),
-            accept=self._site.accept,
+            accept=self._app.server_requests.accept,
             new_secret=new_secret,
             learns_boot=times.boot is None,
         )
         return Daemon(
             self._store,
-            self._site.queue(),
+            self._app.queue(),
             cloud,
             engine,
             Effects(cloud, deployment, self._server_request),
@@ -108,14 +109,14 @@ class Service:
         with self._store.reading() as queries:
             return boot_times.timeout(queries.recent_boots())
 
-    def _server_request(self, task: SendCreate, deployment: str) -> ServerRequest:
+    def _server_request(self, operation: SendCreate, deployment: str) -> ServerRequest:
         with self._store.reading() as queries:
-            body = queries.jobs(ids=[task.job.id])[0].body
-        return self._site.server_request(task, body, deployment)
+            body = queries.jobs(ids=[operation.job.id])[0].body
+        return self._app.server_requests.request(operation, body, deployment)
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until stopped; see ``Daemon.run``."""
-        if self._site.config.cloud == "openstack":
+        if self._app.config.cloud == "openstack":
             # Nobody waits for it: a cloud that is down must not keep the daemon from what needs none.
             threading.Thread(target=self._try_cloud, name="checks", daemon=True).start()
         self.daemon.run(ready)
@@ -125,7 +126,7 @@ class Service:
         from lando.cloud.nova import checks  # noqa: PLC0415 - only where there is one
 
         try:
-            for result in checks.results(self._site.openstack):
+            for result in checks.results(self._app.openstack):
                 if result.verdict != "ok":
                     log.warning("%s: %s", result.what, result.message)
         except Exception:
@@ -134,3 +135,8 @@ class Service:
     def close(self) -> None:
         """Let go of everything; the next daemon may begin."""
         self._resources.close()
+
+
+def new_secret() -> str:
+    """A mark or a token: 128 random bits."""
+    return secrets.token_hex(16)

@@ -93,7 +93,7 @@ def _start(here: App) -> Message:
         priority=FIRST,
         labels={"check": "boot"},
     )
-    here.check(spec)
+    here.server_requests.check(spec)
     job = str(uuid.uuid4())
     return Message("start_worker", spec.as_body(), job=job, id=f"start-{job}")
 

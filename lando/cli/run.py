@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from lando import state_dir
 from lando.app.app import App
 from lando.cli.common import dump, note, send, site
 from lando.cli.ensure_daemon import SomeDaemon
@@ -54,7 +55,8 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
         signal.signal(ending, signal.SIG_IGN)  # it is over: one more must not spoil the exit code
     if shown.job.state == "done":
         outputs = shown.job.outputs or {}
-        dump(outputs if outdir is None else copied(outputs, here.outputs(message.job), outdir))
+        base = state_dir.outputs(here.config.state_dir, message.job)
+        dump(outputs if outdir is None else copied(outputs, base, outdir))
     _mention_others(here)
     code = verdict(shown)
     return 130 if interruptions and shown.job.outcome == "canceled" else code

@@ -31,7 +31,7 @@ def start_message(here: App, path: Path, job_id: str | None) -> Message:
     """
     spec = job_file.read(path)
     try:
-        here.check(spec)
+        here.server_requests.check(spec)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     job = str(uuid.uuid4()) if job_id is None else _valid_id(job_id)

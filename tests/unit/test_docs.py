@@ -16,7 +16,7 @@ import click
 import pytest
 
 from lando import messages
-from lando.app.app import MAX_AUTHORITIES
+from lando.app.rabbitmq import MAX_AUTHORITIES
 from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
 from lando.cloud.interface import Server

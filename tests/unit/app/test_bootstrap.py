@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lando.app.app import App
+from lando.app.server_request import ServerRequests
 from lando.app.user_data import BOOTSTRAP, MAX_BASE64, WorkerSettings, render
 from lando.config.site_config import load
 from lando.engine.operations import SendCreate
@@ -178,7 +178,8 @@ def test_landoconfig_asks_for_it(tmp_path: Path, wanted: bool) -> None:
     )
     task = SendCreate(Job("j", server_name="s", attempt=1), "mark", "token")
     body = {"git_clone": "https://h/r.git", "cd": ".", "input": {}, "run_cwl": "w.cwl"}
-    user_data = App(load(tmp_path / "landoconfig.yml")).server_request(task, body, "d").user_data.decode()
+    requests = ServerRequests(load(tmp_path / "landoconfig.yml"))
+    user_data = requests.request(task, body, "d").user_data.decode()
     assert (f"source={SOURCE}\n" in user_data) is wanted
     assert (BOOTSTRAP.read_text() in user_data) is wanted
 

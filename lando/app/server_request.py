@@ -1,0 +1,122 @@
+"""What the cloud is asked for, for one job: checked when the job is submitted, made when it is admitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from lando import state_dir
+from lando.app import rabbitmq, user_data
+from lando.app.user_data import WorkerSettings
+from lando.cloud.interface import ServerRequest
+from lando.config import job_file
+from lando.config.site_config import Config
+from lando.engine.operations import SendCreate
+from lando.states.job import JobSpec
+
+STAND_IN_ID = "00000000-0000-0000-0000-000000000000"
+STAND_IN_SECRET = "0" * 32
+STAND_IN_COMMAND = "/lando/lando_worker.sh"
+
+
+class ServerRequests:
+    """Makes server requests of jobs.
+
+    Args:
+        config: the configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def accept(self, body: Mapping[str, Any]) -> JobSpec:
+        """The spec of a start_worker body, if this installation can run it.
+
+        Raises:
+            UsageError: with what is wrong.
+        """
+        spec = job_file.from_body(body)
+        self.check(spec)
+        return spec
+
+    def check(self, spec: JobSpec) -> None:
+        """Refuse a job whose start-up script would be larger than a cloud takes.
+
+        Raises:
+            UsageError: with what is too large.
+        """
+        if user_data.is_surely_small(spec, self._settings_size):
+            return
+        user_data.render(
+            spec,
+            job_id=STAND_IN_ID,
+            attempt=1,
+            token=STAND_IN_SECRET,
+            server_name="lando-00000000-0000-1",
+            settings=self._stand_in_settings(),
+        )
+
+    @cached_property
+    def _settings_size(self) -> int:
+        return user_data.site_size(self._stand_in_settings())
+
+    def _stand_in_settings(self) -> WorkerSettings:
+        """As large as a real job's; a client need not have what a daemon needs to make those."""
+        return self._worker_settings(STAND_IN_ID, self._config.worker.command or STAND_IN_COMMAND)
+
+    def request(self, operation: SendCreate, body: Mapping[str, Any], deployment: str) -> ServerRequest:
+        """What to ask of the cloud for a job.
+
+        Args:
+            operation: the create.
+            body: the job's start_worker body.
+            deployment: this installation's mark.
+
+        Raises:
+            UsageError: the job cannot be started, because the configuration has changed since ``accept``.
+            LandoError: this installation cannot start any job now.
+        """
+        spec = job_file.from_body(body)
+        job = operation.job
+        assert job.server_name is not None
+        command = self._config.worker.command or user_data.installed_command()
+        script = user_data.render(
+            spec,
+            job_id=job.id,
+            attempt=job.attempt,
+            token=operation.token,
+            server_name=job.server_name,
+            settings=self._worker_settings(job.id, command),
+        )
+        return ServerRequest(
+            name=job.server_name,
+            mark=operation.mark,
+            deployment=deployment,
+            job_id=job.id,
+            attempt=job.attempt,
+            user_data=script,
+            flavor=spec.flavor,
+            image=spec.image,
+            volume_size=spec.volume_size,
+        )
+
+    def _worker_settings(self, job_id: str, command: str) -> WorkerSettings:
+        local = self._config.cloud == "local"
+        worker = self._config.worker
+        outputs = state_dir.outputs(self._config.state_dir, job_id)
+        return WorkerSettings(
+            command=command,
+            queue=self._worker_queue(),
+            user=None if local else worker.user,
+            heartbeat=self._config.timeouts.heartbeat,
+            cwl_base_command=worker.cwl_base_command,
+            outputs=str(outputs.absolute()) if local else None,
+            bootstrap_source=worker.bootstrap_source if worker.bootstrap else None,
+        )
+
+    def _worker_queue(self) -> dict[str, Any]:
+        if self._config.work_queue is None:
+            assert self._config.database_path is not None
+            return {"kind": "embedded", "database": str(self._config.database_path.absolute())}
+        return rabbitmq.worker_queue(self._config.work_queue, self._config.source)
