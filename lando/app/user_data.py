@@ -18,7 +18,7 @@ from typing import Any
 from lando.errors import LandoError, UsageError
 from lando.redaction import strip_url
 from lando.states.job import JobSpec
-from lando_worker.inputs import yaml_safe_json
+from lando.yaml_json import yaml_safe_json
 
 MAX_BASE64 = 65_535
 """Characters of base64 that Nova takes: https://docs.openstack.org/api-ref/compute/#create-server"""

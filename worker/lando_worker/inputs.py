@@ -8,23 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from lando.yaml_json import yaml_safe_json
+
 
 class InputError(Exception):
     """The CWL parameter file cannot be used; the text says why."""
-
-
-def yaml_safe_json(value: object) -> str:
-    """JSON that a YAML reader understands the same: CWL runners read parameters as YAML.
-
-    YAML takes an escaped surrogate pair for two characters, folds the line breaks of Unicode, and refuses
-    control characters: https://yaml.org/spec/1.2.2/#51-character-set
-    """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return re.sub(
-        "[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]",
-        lambda found: f"\\u{ord(found[0]):04x}",
-        text,
-    )
 
 
 def read(path: Path) -> dict[str, Any]:

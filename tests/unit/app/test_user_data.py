@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from lando.app.user_data import MAX_BASE64, WorkerSettings, installed_command, render
 from lando.errors import UsageError
 from lando.states.job import JobSpec
-from lando_worker.inputs import yaml_safe_json
+from lando.yaml_json import yaml_safe_json
 
 SETTINGS = WorkerSettings("/lando/lando_worker.sh", {"kind": "embedded", "database": "/x/lando.db"})
 
