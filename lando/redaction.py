@@ -129,16 +129,13 @@ def strip_url(url: str) -> tuple[str, str | None, str | None]:
     return head + tail, unquote(user) or None, unquote(password) if colon else None
 
 
-def url_secrets(url: str) -> list[str]:
-    """What must not be shown of an address: its password, or the user where a token stands in its place."""
-    parts = _authority(url)
-    if parts is None:
-        return []
-    _, user, password = strip_url(url)
-    secrets = [password, parts[1].partition(":")[2]]
-    if password in (None, "", "x-oauth-basic"):
-        secrets += [user, parts[1].partition(":")[0] if user else None]
-    return list(dict.fromkeys(secret for secret in secrets if secret))
+def login_secrets(user: str | None, password: str | None) -> list[str]:
+    """What must not be shown of a login to a git server: the password, or the user where it is the token.
+
+    GitHub takes a token as the user, with an empty password or ``x-oauth-basic``.
+    """
+    user_is_token = password in (None, "", "x-oauth-basic")
+    return [secret for secret in (password, user if user_is_token else None) if secret]
 
 
 def _authority(url: str) -> tuple[str, str, str] | None:

@@ -15,6 +15,7 @@ from lando.config import yaml_document
 from lando.config.section import Section, kind, or_default
 from lando.config.yaml_document import Document
 from lando.messages import MAX_BYTES
+from lando.repository import clone_name
 from lando.states.job import DEFAULT_ATTEMPTS, JobSpec
 
 KEYS = tuple(field.name for field in fields(JobSpec))
@@ -50,15 +51,6 @@ def from_body(body: Mapping[str, Any]) -> JobSpec:
         UsageError: as for ``read``; a relative ``git_clone`` path is a mistake here.
     """
     return _spec(yaml_document.given(body, "start_worker message"), None)
-
-
-def clone_name(git_clone: str) -> str:
-    """The directory that ``git clone`` makes: ``toyworkflow`` for ``https://…/toyworkflow.git``.
-
-    Follows git-clone(1): "The 'humanish' part of the source repository".
-    """
-    path = git_clone.rstrip("/").removesuffix("/.git").rstrip("/")
-    return re.split("[/:]", path)[-1].removesuffix(".git")
 
 
 def working_directory(git_clone: str, cd: str) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 from lando.engine.ledger import Effect, Hold, StateChange, rank
 from lando.engine.ownership import ResourceKind
 from lando.messages import Origin
+from lando.repository import clone_name
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.records import replace
 from lando.states.table import EffectKind
@@ -368,6 +369,6 @@ def display_name(body: Mapping[str, Any]) -> str:
     """Its name, else its document, as in ``toyworkflow/count``; the body may be no valid job."""
     if isinstance(body.get("name"), str) and body["name"]:
         return str(body["name"])
-    clone = str(body.get("git_clone", "?")).rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
+    clone = clone_name(str(body.get("git_clone", "?")))
     document = str(body.get("run_cwl", "?")).rsplit("/", 1)[-1].split("#")[0].removesuffix(".cwl")
     return f"{clone}/{document}"

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from lando.redaction import looks_secret, mask, secret_values, strip_url, url_secrets
+from lando.redaction import login_secrets, looks_secret, mask, secret_values, strip_url
 
 SECRET_KEYS = """password db_password dbPassword DBPASSWORD passwd secret client-secret token AUTH_TOKEN
     apiKey api_key aws.secret.access.key private_key privateKey password2 credential credentials
@@ -85,9 +85,16 @@ def test_strip_url(url, parts):
     assert strip_url(url) == parts
 
 
-def test_url_secrets():
-    assert url_secrets("https://oauth2:tok-1@h/x") == ["tok-1"]
-    assert url_secrets("https://tok-1@h/x") == ["tok-1"]
-    assert url_secrets("https://tok-1:x-oauth-basic@h/x") == ["x-oauth-basic", "tok-1"]
-    assert url_secrets("https://u:p%40ss@h/x") == ["p@ss", "p%40ss"]
-    assert url_secrets("ssh://git@h/x") == []
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        ("https://oauth2:tok-1@h/x", ["tok-1"]),
+        ("https://tok-1@h/x", ["tok-1"]),
+        ("https://tok-1:x-oauth-basic@h/x", ["x-oauth-basic", "tok-1"]),
+        ("https://u:p%40ss@h/x", ["p@ss"]),
+        ("ssh://git@h/x", []),
+    ],
+)
+def test_login_secrets(url, secrets):
+    _, user, password = strip_url(url)
+    assert login_secrets(user, password) == secrets

@@ -14,10 +14,11 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from lando.repository import clone_name
 from lando_worker.result import SystemTrouble, WorkflowFailure
 
 ALLOWED_PROTOCOLS = "https:http:ssh:git:file"
@@ -63,8 +64,7 @@ class Source:
     @property
     def name(self) -> str:
         """The clone's own name, as git would choose it: ``toyworkflow`` of ``…/toyworkflow.git``."""
-        path = re.split(r"[/:]", self.address.rstrip("/").removesuffix("/.git"))[-1]
-        name = PurePosixPath(path).name.removesuffix(".git")
+        name = clone_name(self.address)
         return name if name not in ("", ".", "..") else "clone"
 
 

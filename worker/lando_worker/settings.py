@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lando.redaction import login_secrets
+
 
 class SettingsError(Exception):
     """The worker configuration file cannot be used; the text names file and key."""
@@ -34,8 +36,7 @@ class Settings:
     @property
     def secrets(self) -> list[str]:
         """What of this must never be shown."""
-        user_is_token = self.git_password in (None, "", "x-oauth-basic")
-        git = [self.git_password, self.git_user if user_is_token else None]
+        git = login_secrets(self.git_user, self.git_password)
         return [secret for secret in (self.token, *git, self.queue.get("password")) if secret]
 
 

@@ -479,23 +479,6 @@ def test_home_of_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "address, name",
-    [
-        ("https://example.org/toyworkflow.git", "toyworkflow"),
-        ("https://example.org/group/toyworkflow/", "toyworkflow"),
-        ("https://example.org/toyworkflow.git/", "toyworkflow"),
-        ("/srv/toyworkflow/.git", "toyworkflow"),
-        ("git@example.org:toyworkflow.git", "toyworkflow"),
-        ("git@example.org:group/toyworkflow", "toyworkflow"),
-        ("/srv/git/toyworkflow", "toyworkflow"),
-        ("/srv/git/toy.workflow", "toy.workflow"),
-    ],
-)
-def test_clone_name(address: str, name: str) -> None:
-    assert job_file.clone_name(address) == name
-
-
-@pytest.mark.parametrize(
     "cd, directory",
     [
         (".", "."),
