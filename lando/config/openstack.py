@@ -3,98 +3,70 @@ servers are made of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
+from lando.cloud.nova.account import Account, with_application_credential, with_password
+from lando.cloud.nova.server_settings import ServerSettings
 from lando.config.section import Section, beside, or_default
 from lando.redaction import Secret
 
-Interface = Literal["public", "internal", "admin"]
-
-
-@dataclass(frozen=True)
-class VmSettings:
-    """What servers are made of, where a job file does not say otherwise."""
-
-    worker_image_name: str = "lando_worker"
-    default_flavor_name: str = "m1.small"
-    ssh_key_name: str | None = None
-    network_name: str | None = None
-    floating_ip_pool_name: str | None = None
-    """Servers get no floating IP unless given."""
-    network_names: tuple[str, ...] = ()
-    """Several networks, in the order of the server's interfaces."""
-    security_groups: tuple[str, ...] = ()
-    """None: the project's default."""
-    availability_zone: str | None = None
-    config_drive: bool = False
-    volume_size: int | None = None
-    """GB of a volume that servers boot from; None: from the flavor's own disk."""
-
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """All that are named, whichever key named them."""
-        return (self.network_name,) if self.network_name is not None else self.network_names
-
-
-@dataclass(frozen=True)
-class CloudSettings:
-    """The OpenStack account: a password, an application credential, or a cloud of clouds.yaml."""
-
-    auth_url: str | None = None
-    username: str | None = None
-    password: Secret | None = None
-    project_name: str | None = None
-    user_domain_name: str = "Default"
-    project_domain_name: str = "Default"
-    application_credential_id: str | None = None
-    application_credential_secret: Secret | None = None
-    cloud: str | None = None
-    """The name of one in clouds.yaml, which has everything else, too."""
-    region_name: str | None = None
-    interface: Interface = "public"
-    cacert: Path | None = None
-    """Certificates to trust instead of the system's."""
-    verify: bool = True
-    """Whether the cloud's certificate is checked."""
-
+VM_DEFAULTS = ServerSettings(image="lando_worker", flavor="m1.small")
+DEFAULT_DOMAIN = "Default"
+INTERFACES = ("public", "internal", "admin")
 
 FAVOR_ALIAS = "default_favor_name"
 """The spelling of ``default_flavor_name`` in the first releases' configuration files."""
-VM_KEYS = (*(each.name for each in fields(VmSettings)), FAVOR_ALIAS)
-CLOUD_KEYS = tuple(each.name for each in fields(CloudSettings))
 
+VM_KEYS = (
+    *("worker_image_name", "default_flavor_name", "ssh_key_name", "network_name", "floating_ip_pool_name"),
+    *("network_names", "security_groups", "availability_zone", "config_drive", "volume_size", FAVOR_ALIAS),
+)
 _PASSWORD = ("username", "password", "project_name", "user_domain_name", "project_domain_name")
 _CREDENTIAL = ("application_credential_id", "application_credential_secret")
 _ENDPOINT = ("interface", "cacert", "verify")
+CLOUD_KEYS = ("auth_url", *_PASSWORD, *_CREDENTIAL, "cloud", "region_name", *_ENDPOINT)
 
 
-def read_vm_settings(section: Section) -> VmSettings:
-    """What the section says; mistakes are noted in its document."""
+@dataclass(frozen=True)
+class NamedCloud:
+    """A cloud of clouds.yaml. That file is read only by who uses the cloud: clients need not have it."""
+
+    name: str
+    region: str | None = None
+    """In place of the one in clouds.yaml."""
+
+
+def read_vm_settings(section: Section) -> ServerSettings:
+    """Read the section; mistakes are noted in its document."""
     _refuse_both(section, "default_flavor_name", (FAVOR_ALIAS,), "another spelling of")
     _refuse_both(section, "network_name", ("network_names",), "for several networks, and not for")
     flavor = section.text("default_flavor_name") or section.text(FAVOR_ALIAS)
-    return VmSettings(
-        worker_image_name=or_default(section.text("worker_image_name"), VmSettings.worker_image_name),
-        default_flavor_name=or_default(flavor, VmSettings.default_flavor_name),
-        ssh_key_name=section.text("ssh_key_name"),
-        network_name=section.text("network_name"),
-        floating_ip_pool_name=section.text("floating_ip_pool_name"),
-        network_names=section.texts("network_names"),
+    return ServerSettings(
+        image=or_default(section.text("worker_image_name"), VM_DEFAULTS.image),
+        flavor=or_default(flavor, VM_DEFAULTS.flavor),
+        key_name=section.text("ssh_key_name"),
+        networks=_networks(section),
         security_groups=section.texts("security_groups"),
         availability_zone=section.text("availability_zone"),
         config_drive=section.flag("config_drive") is True,
         volume_size=section.integer("volume_size", 1),
+        floating_ip_pool=section.text("floating_ip_pool_name"),
     )
 
 
-def read_cloud_settings(section: Section, path: Path) -> CloudSettings:
-    """What the section says; mistakes are noted in its document.
+def _networks(section: Section) -> tuple[str, ...]:
+    one, several = section.text("network_name"), section.texts("network_names")
+    return several if one is None else (one,)
+
+
+def read_cloud_settings(section: Section, path: Path) -> Account | NamedCloud:
+    """Read the section; mistakes are noted in its document.
 
     Args:
         section: ``cloud_settings``.
-        path: the file, where relative paths in it start from.
+        path: the file; relative paths in it start from its directory.
     """
     region = section.text("region_name")
     cloud = section.text("cloud")
@@ -102,36 +74,36 @@ def read_cloud_settings(section: Section, path: Path) -> CloudSettings:
         _refuse_both(
             section, "cloud", ("auth_url", *_PASSWORD, *_CREDENTIAL, *_ENDPOINT), "in clouds.yaml with"
         )
-        return CloudSettings(cloud=cloud, region_name=region)
+        return NamedCloud(cloud, region)
     interface = section.text("interface")
-    if interface not in (None, *get_args(Interface)):
-        section.complain("interface", f"expected {', '.join(get_args(Interface))}")
+    if interface not in (None, *INTERFACES):
+        section.complain("interface", f"expected {', '.join(INTERFACES)}")
     cacert = section.text("cacert")
-    endpoint = {
-        "auth_url": _auth_url(section),
-        "region_name": region,
-        "interface": or_default(interface, CloudSettings.interface),
+    where, auth_url = f"cloud_settings in {path}", _auth_url(section)
+    endpoint: dict[str, Any] = {
+        "region": region,
+        "interface": or_default(interface, Account.interface),
         "cacert": None if cacert is None else beside(path, cacert),
         "verify": section.flag("verify") is not False,
     }
     if any(section.holds(key) for key in _CREDENTIAL):
         _refuse_both(section, "application_credential_id", _PASSWORD, "not for")
-        return CloudSettings(
-            application_credential_id=section.required_text("application_credential_id", "its id"),
-            application_credential_secret=Secret(
-                section.required_text("application_credential_secret", "what its creation printed, once")
-            ),
-            **endpoint,  # type: ignore[arg-type]
+        return with_application_credential(
+            where,
+            auth_url,
+            section.required_text("application_credential_id", "its id"),
+            Secret(section.required_text("application_credential_secret", "what its creation printed, once")),
+            **endpoint,
         )
-    return CloudSettings(
-        username=section.required_text("username", "the OpenStack account"),
-        password=Secret(section.required_text("password", "the password of username")),
-        project_name=section.required_text("project_name", "the OpenStack project"),
-        user_domain_name=or_default(section.text("user_domain_name"), CloudSettings.user_domain_name),
-        project_domain_name=or_default(
-            section.text("project_domain_name"), CloudSettings.project_domain_name
-        ),
-        **endpoint,  # type: ignore[arg-type]
+    return with_password(
+        where,
+        auth_url,
+        section.required_text("username", "the OpenStack account"),
+        Secret(section.required_text("password", "the password of username")),
+        section.required_text("project_name", "the OpenStack project"),
+        or_default(section.text("user_domain_name"), DEFAULT_DOMAIN),
+        or_default(section.text("project_domain_name"), DEFAULT_DOMAIN),
+        **endpoint,
     )
 
 
@@ -143,8 +115,8 @@ def _auth_url(section: Section) -> str:
     return auth_url
 
 
-def _refuse_both(section: Section, key: str, others: tuple[str, ...], words: str) -> None:
+def _refuse_both(section: Section, key: str, others: tuple[str, ...], relation: str) -> None:
     if section.get(key) is not None:
         for other in others:
             if section.get(other) is not None:
-                section.complain(other, f"is {words} {key}, also given; keep one")
+                section.complain(other, f"is {relation} {key}, also given; keep one")

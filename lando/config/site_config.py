@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from lando.cloud.nova.account import Account
+from lando.cloud.nova.server_settings import ServerSettings
 from lando.config import openstack, work_queue, yaml_document
-from lando.config.openstack import CloudSettings, VmSettings
+from lando.config.openstack import NamedCloud
 from lando.config.section import Section, beside, or_default
 from lando.config.work_queue import WorkQueueConfig
 from lando.errors import UsageError
@@ -92,8 +94,8 @@ class Config:
     """Marks this installation's servers; None: a random one, kept in the database."""
     work_queue: WorkQueueConfig | None = None
     """None: the embedded queue, in the SQLite database."""
-    vm_settings: VmSettings = field(default_factory=VmSettings)
-    cloud_settings: CloudSettings | None = None
+    vm_settings: ServerSettings = openstack.VM_DEFAULTS
+    cloud_settings: Account | NamedCloud | None = None
     """None for OpenStack: the account of the OS_* environment variables."""
     timeouts: Timeouts = LOCAL_TIMEOUTS
     worker: WorkerConfig = WorkerConfig()
@@ -256,12 +258,12 @@ def _work_queue(top: Section, path: Path, client: bool) -> WorkQueueConfig | Non
     return work_queue.read(section, path, client)
 
 
-def _vm_settings(top: Section) -> VmSettings:
+def _vm_settings(top: Section) -> ServerSettings:
     section = _subsection(top, "vm_settings")
-    return VmSettings() if section is None else openstack.read_vm_settings(section)
+    return openstack.VM_DEFAULTS if section is None else openstack.read_vm_settings(section)
 
 
-def _cloud_settings(top: Section, path: Path) -> CloudSettings | None:
+def _cloud_settings(top: Section, path: Path) -> Account | NamedCloud | None:
     section = _subsection(top, "cloud_settings")
     return None if section is None else openstack.read_cloud_settings(section, path)
 

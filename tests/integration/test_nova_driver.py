@@ -45,7 +45,8 @@ from lando.cloud.nova.account import (
     with_application_credential,
     with_password,
 )
-from lando.cloud.nova.driver import NovaCloud, ServerSettings, connect
+from lando.cloud.nova.driver import NovaCloud, connect
+from lando.cloud.nova.server_settings import ServerSettings
 from lando.errors import UsageError
 from lando.redaction import Secret
 from tests.support.fake_openstack import Fault, OpenStackFake
@@ -553,7 +554,7 @@ def test_an_account_of_clouds_yaml_and_of_variables(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = dict(project.account.options)
-    password = options.pop("password")
+    password = options.pop("password").reveal()
     region = {"region_name": project.account.region} if project.account.region else {}
     (tmp_path / "clouds.yaml").write_text(json.dumps({"clouds": {"here": {"auth": options, **region}}}))
     (tmp_path / "secure.yaml").write_text(json.dumps({"clouds": {"here": {"auth": {"password": password}}}}))

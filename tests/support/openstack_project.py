@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lando.cloud.nova.account import with_password
-from lando.cloud.nova.driver import NovaCloud, ServerSettings, connect
+from lando.cloud.nova.driver import NovaCloud, connect
+from lando.cloud.nova.server_settings import ServerSettings
 from lando.redaction import Secret
 from tests.support.fake_openstack import OpenStackFake
 

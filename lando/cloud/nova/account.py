@@ -1,7 +1,8 @@
 """The OpenStack account: from landoconfig.yml, from clouds.yaml, or from the OS_* variables.
 
-All three name the options of a keystoneauth plugin, and nothing else of keystoneauth's loading is needed:
-https://docs.openstack.org/keystoneauth/latest/plugin-options.html
+All three name the options of a keystoneauth plugin:
+https://docs.openstack.org/keystoneauth/latest/plugin-options.html. The configuration fills this record, so
+keystoneauth is imported only to log in.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from keystoneauth1 import loading
-from keystoneauth1.exceptions import ClientException
-from keystoneauth1.plugin import BaseAuthPlugin
 
 from lando.errors import UsageError
 from lando.redaction import Secret
+
+if TYPE_CHECKING:
+    from keystoneauth1.plugin import BaseAuthPlugin
 
 CLOUDS_FILE = "clouds.yaml"
 SECURE_FILE = "secure.yaml"
@@ -31,12 +32,12 @@ _OLD_NAMES = {"tenant_name": "project_name", "tenant_id": "project_id", "user_na
 class Account:
     """How to log in to a cloud, and which of its endpoints to use."""
 
-    where: str
-    """What an administrator mends when it is wrong: ``cloud_settings in landoconfig.yml``."""
+    where: str = field(compare=False)
+    """What an administrator corrects when it is wrong: ``cloud_settings in landoconfig.yml``."""
     auth_type: str
     """The name of a keystoneauth plugin."""
     options: Mapping[str, Any] = field(repr=False)
-    """The plugin's options; the password is among them."""
+    """The plugin's options. A password may be a ``Secret``."""
     region: str | None = None
     """None: the only region, or the first of the catalog."""
     interface: str = "public"
@@ -45,12 +46,6 @@ class Account:
     verify: bool = True
     """Whether the cloud's certificate is checked."""
 
-    def __post_init__(self) -> None:
-        if not self.auth_url.startswith(("http://", "https://")):
-            raise UsageError(f"{self.where}: auth_url: expected an address such as https://cloud:5000/v3")
-        if self.cacert is not None and not self.cacert.is_file():
-            raise UsageError(f"{self.where}: cacert: {self.cacert}: no such file")
-
     @property
     def auth_url(self) -> str:
         """Keystone's address."""
@@ -58,7 +53,7 @@ class Account:
 
     @property
     def who(self) -> str:
-        """The account as people call it; never the password."""
+        """User or credential, and project, for messages; never the password."""
         options = self.options
         user = options.get("username") or options.get("user_id")
         credential = options.get("application_credential_name") or options.get("application_credential_id")
@@ -70,20 +65,41 @@ class Account:
         )
         return ", ".join(part for part in parts if part) or f"the account of {self.where}"
 
-    def plugin(self) -> BaseAuthPlugin:
-        """What logs in, and logs in again when the token is void.
+    def check(self) -> None:
+        """See that the account can be used, as far as this machine can tell.
 
         Raises:
-            UsageError: the plugin is unknown, or lacks an option.
+            UsageError: auth_url is no address, or cacert no file.
         """
+        if not self.auth_url.startswith(("http://", "https://")):
+            raise UsageError(f"{self.where}: auth_url: expected an address such as https://cloud:5000/v3")
+        if self.cacert is not None and not self.cacert.is_file():
+            raise UsageError(f"{self.where}: cacert: {self.cacert}: no such file")
+
+    def plugin(self) -> BaseAuthPlugin:
+        """The keystoneauth plugin, which logs in, and logs in again when the token has expired.
+
+        Raises:
+            UsageError: as for ``check``; or the plugin is unknown, or lacks an option.
+        """
+        from keystoneauth1 import loading  # noqa: PLC0415 - only to log in
+        from keystoneauth1.exceptions import ClientException  # noqa: PLC0415
+        from keystoneauth1.plugin import BaseAuthPlugin  # noqa: PLC0415
+
+        self.check()
         try:
             loader: Any = loading.get_plugin_loader(self.auth_type)
             known = {option.dest for option in loader.get_options()}
-            plugin = loader.load_from_options(**{k: v for k, v in self.options.items() if k in known})
+            options = {name: _revealed(value) for name, value in self.options.items() if name in known}
+            plugin = loader.load_from_options(**options)
         except ClientException as error:
             raise UsageError(f"{self.where}: {error}") from error
         assert isinstance(plugin, BaseAuthPlugin)
         return plugin
+
+
+def _revealed(value: Any) -> Any:
+    return value.reveal() if isinstance(value, Secret) else value
 
 
 def with_password(
@@ -105,7 +121,7 @@ def with_password(
     options = {
         "auth_url": auth_url,
         "username": username,
-        "password": password.reveal(),
+        "password": password,
         "project_name": project_name,
         "user_domain_name": user_domain_name,
         "project_domain_name": project_domain_name,
@@ -125,7 +141,7 @@ def with_application_credential(
     options = {
         "auth_url": auth_url,
         "application_credential_id": credential_id,
-        "application_credential_secret": secret.reveal(),
+        "application_credential_secret": secret,
     }
     return Account(where, APPLICATION_CREDENTIAL, options, **endpoint)
 
@@ -184,19 +200,22 @@ def from_clouds_yaml(
 
 
 def _account(where: str, auth: Mapping[str, Any], settings: Mapping[str, Any], beside: Path) -> Account:
-    """An account of what clouds.yaml and the variables call the same.
+    """The account that clouds.yaml or the variables give; both use the same names.
 
     Args:
         where: see ``Account.where``.
         auth: the plugin's options.
-        settings: what is about the endpoints.
-        beside: the directory from which a relative path is meant.
+        settings: the endpoints' options.
+        beside: the directory that a relative cacert starts from.
+
+    Raises:
+        UsageError: see ``Account.check``.
     """
     options = {_OLD_NAMES.get(name, name): value for name, value in auth.items()}
     credential = any(name.startswith("application_credential_") for name in options)
     interface = settings.get("interface") or settings.get("endpoint_type") or "public"
     cacert = settings.get("cacert")
-    return Account(
+    account = Account(
         where=where,
         auth_type=settings.get("auth_type") or (APPLICATION_CREDENTIAL if credential else "password"),
         options=options,
@@ -205,6 +224,8 @@ def _account(where: str, auth: Mapping[str, Any], settings: Mapping[str, Any], b
         cacert=beside / Path(cacert).expanduser() if cacert else None,
         verify=settings.get("verify") is not False,
     )
+    account.check()
+    return account
 
 
 def _clouds_file(environment: Mapping[str, str]) -> Path:

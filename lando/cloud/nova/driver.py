@@ -33,6 +33,7 @@ from lando.cloud.nova import classify, failures, tags
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.floating_ips import POOL_SETTING, FloatingIps
 from lando.cloud.nova.lookup import ConfiguredName, Flavor, Image, NameLookup, Network
+from lando.cloud.nova.server_settings import ServerSettings
 from lando.cloud.nova.session import Session
 from lando.cloud.nova.tags import Tags
 
@@ -61,24 +62,6 @@ _STATUSES: dict[str, ServerStatus] = {
     "DELETED": "SHUTOFF",
 }
 """All others (REBOOT, PAUSED, MIGRATING, …) do not say whether the server still works."""
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """What servers are made of where a job does not say otherwise: the configuration's ``vm_settings``."""
-
-    image: str
-    flavor: str
-    key_name: str | None = None
-    networks: Sequence[str] = ()
-    """In this order; none: the project's only one."""
-    security_groups: Sequence[str] = ()
-    """None: the project's default."""
-    availability_zone: str | None = None
-    config_drive: bool = False
-    volume_size: int | None = None
-    """GB of a volume to boot from; None: from the flavor's own disk."""
-    floating_ip_pool: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from lando.cloud.nova.account import Account, with_application_credential, with_password
+from lando.cloud.nova.server_settings import ServerSettings
 from lando.config import site_config
+from lando.config.openstack import NamedCloud
 from lando.config.site_config import Config
 from lando.config.work_queue import Tls, WorkQueueConfig
 from lando.errors import UsageError
@@ -88,12 +91,15 @@ def test_original_file_loads_unchanged() -> None:
         worker_host="127.0.0.1",
     )
     assert (read.work_queue.port, read.work_queue.virtual_host, read.work_queue.tls) == (5672, "/", None)
-    assert read.vm_settings == site_config.VmSettings(
-        "lando_image", "m1.tiny", "mykey", "selfservice", "ext-net"
+    assert read.vm_settings == ServerSettings(
+        "lando_image", "m1.tiny", "mykey", ("selfservice",), floating_ip_pool="ext-net"
     )
-    assert read.cloud_settings == site_config.CloudSettings(
-        "http://10.0.0.1:5000/v3", "jp", Secret("hunter2-cloud"), "core", "Users", "Projects"
+    assert read.cloud_settings == with_password(
+        "cloud_settings in landoconfig.yml",
+        *("http://10.0.0.1:5000/v3", "jp", Secret("hunter2-cloud"), "core", "Users", "Projects"),
     )
+    assert isinstance(read.cloud_settings, Account)
+    assert read.cloud_settings.where == "cloud_settings in landoconfig.yml"
     assert read.max_workers is None
     assert read.timeouts == site_config.Timeouts(boot=None, silence=600, heartbeat=30, observe=10, grace=60)
     assert read.worker == site_config.WorkerConfig(command="/lando/lando_worker.sh", user="lando")
@@ -108,8 +114,10 @@ def test_everything_but_credentials_has_a_default() -> None:
         """
     )
     assert read.work_queue and (read.work_queue.port, read.work_queue.queue_name) == (5671, "lando")
-    assert read.vm_settings == site_config.VmSettings()
-    assert read.cloud_settings and read.cloud_settings.user_domain_name == "Default"
+    assert read.vm_settings == ServerSettings("lando_worker", "m1.small")
+    assert isinstance(read.cloud_settings, Account)
+    assert read.cloud_settings.options["user_domain_name"] == "Default"
+    assert read.cloud_settings.options["project_domain_name"] == "Default"
 
 
 def test_several_networks_and_what_else_servers_are_made_of() -> None:
@@ -128,16 +136,16 @@ def test_an_account_may_be_an_application_credential_or_a_cloud_of_clouds_yaml()
         f"{before}cloud_settings:\n  auth_url: https://c:5000/v3\n  application_credential_id: i\n"
         "  application_credential_secret: hunter2-s\n  region_name: North\n  cacert: ca.pem\n"
     ).cloud_settings
-    assert credential == site_config.CloudSettings(
+    assert credential == with_application_credential(
+        "cloud_settings in landoconfig.yml",
         "https://c:5000/v3",
-        application_credential_id="i",
-        application_credential_secret=Secret("hunter2-s"),
-        region_name="North",
+        "i",
+        Secret("hunter2-s"),
+        region="North",
         cacert=Path.cwd() / "ca.pem",
     )
-    assert loaded(
-        f"{before}cloud_settings: {{cloud: facility}}\n"
-    ).cloud_settings == site_config.CloudSettings(cloud="facility")
+    named = loaded(f"{before}cloud_settings: {{cloud: facility}}\n")
+    assert named.cloud_settings == NamedCloud("facility")
     environment = loaded(f"{before}cloud: openstack\n")
     assert (environment.cloud, environment.cloud_settings) == ("openstack", None)
 
@@ -744,7 +752,11 @@ def test_sample_loads_with_every_setting_in_force() -> None:
     assert read.timeouts == dataclasses.replace(site_config.Timeouts(), boot=1200, run=7 * 86400, settle=60)
     assert read.vm_settings.security_groups == ("lando",) and read.vm_settings.volume_size == 40
     cloud = read.cloud_settings
-    assert cloud and cloud.cacert == Path.cwd() / "cloud-ca.pem" and cloud.interface == "public"
+    assert (
+        isinstance(cloud, Account)
+        and cloud.cacert == Path.cwd() / "cloud-ca.pem"
+        and cloud.interface == "public"
+    )
     assert (
         read.worker.command == site_config.WORKER_COMMAND
         and read.worker.user == site_config.WorkerConfig.user
