@@ -8,7 +8,7 @@ import click
 
 from lando.cli.common import dump, note, site, tell_if_no_daemon
 from lando.errors import UsageError
-from lando.views.jobs import rfc3339
+from lando.times import rfc3339
 from lando.workqueue.interface import DeadLetter, describe_sender
 
 

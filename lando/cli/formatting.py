@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from lando.views.jobs import Shown, rfc3339
+from lando.times import rfc3339
+from lando.views.jobs import Shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -6,7 +6,8 @@ import click
 
 from lando.cli.common import JobId, dump, note, views
 from lando.cli.formatting import one_line
-from lando.views.jobs import change_as_json, rfc3339
+from lando.times import rfc3339
+from lando.views.jobs import change_as_json
 
 
 @click.command("history")

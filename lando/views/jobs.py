@@ -3,75 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from lando import state_dir
 from lando.app.app import App
-from lando.engine.ledger import Hold, StateChange
+from lando.engine.ledger import StateChange
 from lando.errors import LandoError, UsageError
 from lando.messages import Malformed, Message, decode
 from lando.states.job import ENDED_STATES, Job
-from lando.store.facts import CLOUD_FACT, QUEUE_FACT, ROOM_FACT
+from lando.store.facts import CLOUD_FACT, QUEUE_FACT
 from lando.store.queries import JobView, Queries
 from lando.store.store import Store
 from lando.store.transaction import display_name
+from lando.times import rfc3339
+from lando.views.daemon_status import Watching
+from lando.views.reasons import Places, is_leaking, why
 from lando.workqueue.embedded import waiting
-
-LEAKING_TRIES = 5
-"""After so many failed deletions a server is shown as leaking."""
-LEAKING_AFTER = 300.0
-"""Seconds of deleting after which a server is shown as leaking."""
-
-
-@dataclass(frozen=True)
-class Watching:
-    """The daemon, as the commands see it."""
-
-    pid: int | None
-    """None where none is running."""
-    disconnected_since: float | None = None
-    """Epoch seconds since which it cannot hear the work queue."""
-    reason: str = ""
-    """Why it cannot."""
-    blind_since: float | None = None
-    """Epoch seconds since which it cannot ask the cloud."""
-    cloud_reason: str = ""
-    """Why it cannot."""
-
-    @property
-    def troubles(self) -> list[tuple[str, str]]:
-        """What keeps it from working as it should, each with the reason."""
-        found = []
-        if self.disconnected_since is not None:
-            since = rfc3339(self.disconnected_since)
-            found.append((f"disconnected from the work queue since {since}", self.reason))
-        if self.blind_since is not None:
-            found.append(
-                (f"without an answer of the cloud since {rfc3339(self.blind_since)}", self.cloud_reason)
-            )
-        return found
-
-    @property
-    def absence(self) -> str:
-        """What keeps all jobs in progress from going on as they should, in brackets; else empty."""
-        if self.pid is None:
-            return " (no daemon is running)"
-        if self.disconnected_since is not None:
-            since = rfc3339(self.disconnected_since)
-            return f" (the daemon is disconnected from the work queue since {since})"
-        return ""
-
-    @property
-    def blindness(self) -> str:
-        """What keeps servers from being made, seen and deleted, in brackets; else empty."""
-        if self.blind_since is None:
-            return ""
-        return f" (the cloud does not answer since {rfc3339(self.blind_since)})"
 
 
 @dataclass(frozen=True)
@@ -134,13 +84,6 @@ class Shown:
             "exit_code": job.exit_code,
             "labels": self.labels,
         }
-
-
-def rfc3339(at: float | None) -> str | None:
-    """Epoch seconds as RFC 3339 in UTC, to the millisecond."""
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def change_as_json(change: StateChange) -> dict[str, Any]:
@@ -254,7 +197,7 @@ class Views:
         if store is None:
             return [], set()
         with store.reading() as queries:
-            places = _Places.read(queries, self._site.config.max_workers)
+            places = Places.read(queries, self._site.config.max_workers)
             shown = [_shown(view, places, daemon) for view in queries.jobs(states, ids)]
             return shown, set(queries.jobs_known(pending))
 
@@ -326,96 +269,17 @@ class Views:
         return list(found.values())
 
 
-@dataclass(frozen=True)
-class _Places:
-    """What decides whose turn it is: read once, for all jobs that are shown."""
-
-    positions: dict[str, int]
-    live: int
-    limit: int | None
-    hold: Hold | None
-    obstacle: str | None
-    """What the next one waits for that is the cloud's to give."""
-
-    @classmethod
-    def read(cls, queries: Queries, limit: int | None) -> _Places:
-        return cls(
-            queries.queue_positions(),
-            queries.count_live(),
-            limit,
-            queries.hold(),
-            queries.fact(ROOM_FACT),
-        )
-
-
-def _shown(view: JobView, places: _Places, daemon: Watching) -> Shown:
-    leaking = _is_leaking(view)
+def _shown(view: JobView, places: Places, daemon: Watching) -> Shown:
+    leaking = is_leaking(view)
     labels = view.body.get("labels")
     return Shown(
         view.job,
         view.name,
         view.submitted_by,
-        _why(view, places, daemon, leaking),
+        why(view, places, daemon, leaking),
         labels if isinstance(labels, dict) else {},
         leaking,
     )
-
-
-def _is_leaking(view: JobView) -> bool:
-    effect = view.effect
-    deleting = effect is not None and effect.kind in ("delete_server", "delete_twins")
-    if view.job.state != "terminating" or effect is None or not deleting:
-        return False
-    return effect.tries >= LEAKING_TRIES or time.time() - view.job.entered_at > LEAKING_AFTER
-
-
-def _why(view: JobView, places: _Places, daemon: Watching, leaking: bool) -> str:
-    job = view.job
-    if job.state == "queued":
-        why = _why_queued(job, places)
-    elif job.state == "running":
-        why = _why_running(job)
-    elif leaking and view.effect is not None:
-        tries = f"{view.effect.tries} failed tries"
-        why = f"LEAKING: what it has in the cloud cannot be deleted: {view.effect.reason} ({tries})"
-    elif job.state == "terminating":
-        why = f"{job.reason}; its server is being deleted"
-    else:
-        why = job.reason
-    if job.state in ENDED_STATES:
-        return why
-    if view.effect is not None and view.effect.kind == "attach_floating_ip" and view.effect.reason:
-        why = f"{why}; it has no floating IP yet: {view.effect.reason}"
-    return f"{why}{daemon.absence}{daemon.blindness if job.state in ('booting', 'terminating') else ''}"
-
-
-def _why_queued(job: Job, places: _Places) -> str:
-    position, wait = places.positions.get(job.id, 0), job.not_before - time.time()
-    if wait > 0:
-        return f"{job.reason}; not before {wait:.0f} s from now, position {position}"
-    return f"{_why_nobody(places)}; position {position}"
-
-
-def _why_nobody(places: _Places) -> str:
-    """Why the next one in the order is not admitted."""
-    hold, held = places.hold, 0.0 if places.hold is None else places.hold.until - time.time()
-    if hold is not None and held > 0:
-        sooner = ", or when a server of ours is gone" if hold.kind == "quota" else ""
-        again = f"tried again in {max(1.0, held):.0f} s{sooner}"
-        return f"nobody is admitted just now: {hold.reason}; {again}"
-    if places.limit is not None and places.live >= places.limit:
-        return f"waits for a free place ({places.live} of {places.limit} taken)"
-    if places.obstacle is not None:
-        return places.obstacle
-    if hold is not None:
-        return f"nobody is admitted just now: {hold.reason}; being tried again, with one job"
-    return "waits for its turn"
-
-
-def _why_running(job: Job) -> str:
-    if job.phase == "running":
-        return f"running {job.step_name}" if job.step_name else job.reason
-    return job.phase or job.reason
 
 
 def _untaken(message: Message, sender: str | None, daemon: Watching) -> Shown:
