@@ -99,7 +99,7 @@ bench: dev
 	$(BIN)/python -m benchmarks.throughput
 
 diagrams: dev
-	$(BIN)/python -m lando.views.diagram.graph
+	$(BIN)/python -m lando.views.diagram
 
 worker-image: setup
 	@worker/image/build

@@ -10,7 +10,8 @@ import click
 
 from lando.cli.common import JobId, views
 from lando.errors import LandoError
-from lando.views.diagram import graph
+from lando.views.diagram.graphviz import dot, render
+from lando.views.diagram.mermaid import mermaid
 
 
 @click.command("diagram")
@@ -39,11 +40,11 @@ def command(
         seen = views(ctx)
         path = seen.history(seen.resolve(job))
     if form == "mermaid":
-        drawn = graph.mermaid(path).encode()
+        drawn = mermaid(path).encode()
     elif form == "dot":
-        drawn = graph.dot(path).encode()
+        drawn = dot(path).encode()
     else:
-        drawn = graph.render(graph.dot(path), form)
+        drawn = render(dot(path), form)
     if output is None:
         sys.stdout.buffer.write(drawn)
         return

@@ -1,1 +1,1 @@
-"""Diagrams of the state machine, made from the table that runs. ``graph.py`` says what is drawn."""
+"""Diagrams of the state machine, generated from its transitions; ``graph.py`` says what is drawn."""

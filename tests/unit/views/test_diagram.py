@@ -19,6 +19,9 @@ from lando.states.events import EVENTS
 from lando.states.job import State
 from lando.states.machine import MACHINE, STATES, RowTransition
 from lando.views.diagram import graph
+from lando.views.diagram.__main__ import stamp, write
+from lando.views.diagram.graphviz import dot, render
+from lando.views.diagram.mermaid import mermaid
 
 COMMITTED = Path(__file__).parents[3] / "diagrams"
 NAMES = {event.name for event in EVENTS}
@@ -97,40 +100,38 @@ TWO_ATTEMPTS = history(
 # the committed files
 
 
-@pytest.mark.parametrize(("name", "draw"), [("machine.mmd", graph.mermaid), ("machine.dot", graph.dot)])
+@pytest.mark.parametrize(("name", "draw"), [("machine.mmd", mermaid), ("machine.dot", dot)])
 def test_committed_text_is_what_the_code_draws(name, draw):
     committed = (COMMITTED / name).read_text(encoding="utf-8")
-    assert committed == draw(), f"diagrams/{name} is stale: run python -m lando.views.diagram.graph"
+    assert committed == draw(), f"diagrams/{name} is stale: run python -m lando.views.diagram"
 
 
 def test_committed_svg_is_made_of_what_the_code_draws():
     committed = (COMMITTED / "machine.svg").read_text(encoding="utf-8")
-    assert committed.endswith(graph.stamp(graph.dot())), "stale: run python -m lando.views.diagram.graph"
+    assert committed.endswith(stamp(dot())), "stale: run python -m lando.views.diagram"
     shown = " ".join(ElementTree.fromstring(committed).itertext())
     assert all(state in shown for state in STATES)
 
 
 @needs_graphviz
 def test_write_makes_the_three_files(tmp_path):
-    graph.write(tmp_path)
+    write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["machine.dot", "machine.mmd", "machine.svg"]
-    assert (
-        (tmp_path / "machine.svg").read_text().endswith(graph.stamp((tmp_path / "machine.dot").read_text()))
-    )
+    assert (tmp_path / "machine.svg").read_text().endswith(stamp((tmp_path / "machine.dot").read_text()))
 
 
 # the machine
 
 
 def test_mermaid_has_every_move_and_no_other_with_its_effects():
-    assert edges(mermaid_edges(graph.mermaid())) == machine_edges()
+    assert edges(mermaid_edges(mermaid())) == machine_edges()
 
 
 def test_dot_has_every_move_and_no_other_with_its_effects():
-    assert edges([edge[:3] for edge in dot_edges(graph.dot())]) == machine_edges()
+    assert edges([edge[:3] for edge in dot_edges(dot())]) == machine_edges()
 
 
-@pytest.mark.parametrize("draw", [graph.mermaid, graph.dot])
+@pytest.mark.parametrize("draw", [mermaid, dot])
 def test_every_state_says_what_it_is_and_what_is_ordered_in_it(draw):
     text = re.sub(r"<[^>]*>|\w+ : ", " ", plain(html.unescape(draw())))
     shown = " ".join(text.split())
@@ -142,14 +143,14 @@ def test_every_state_says_what_it_is_and_what_is_ordered_in_it(draw):
 
 
 def test_mermaid_marks_where_jobs_begin_and_end():
-    text = graph.mermaid()
+    text = mermaid()
     assert f"    [*] --> {MACHINE.initial} : start_worker\n" in text
     assert re.findall(r"(\w+) --> \[\*\]", text) == ["done", "failed"]
 
 
 def test_timers_are_dashed_and_name_the_configuration_key_that_sets_them():
     timers = {"boot_timeout": "boot", "run_timeout": "run", "worker_lost": "silence"}
-    for _, _, lines, attributes in dot_edges(graph.dot()):
+    for _, _, lines, attributes in dot_edges(dot()):
         on_it = [event for event in timers if event in lines]
         assert ("style=dashed" in attributes) == bool(on_it)
         for event in on_it:
@@ -159,7 +160,7 @@ def test_timers_are_dashed_and_name_the_configuration_key_that_sets_them():
 
 
 def test_the_clean_run_is_emphasised_from_the_first_state_to_done():
-    text = graph.dot()
+    text = dot()
     way = [(source, to) for source, to, _, attributes in dot_edges(text) if "penwidth=3.5" in attributes]
     states = ["queued", "booting", "running", "terminating", "done"]
     assert way == list(itertools.pairwise(states))
@@ -167,7 +168,7 @@ def test_the_clean_run_is_emphasised_from_the_first_state_to_done():
 
 
 def test_failures_and_the_rest_are_told_apart():
-    text = graph.dot()
+    text = dot()
     color = {
         tone: re.search(r'color="(#\w+)"', dot_edge(text, *edge)[1])[1]
         for tone, edge in {
@@ -181,13 +182,13 @@ def test_failures_and_the_rest_are_told_apart():
 
 
 def test_an_event_with_several_ways_out_says_what_decides():
-    lines = dot_edge(graph.dot(), "terminating", "server_gone", "queued")[0]
+    lines = dot_edge(dot(), "terminating", "server_gone", "queued")[0]
     assert " ".join(lines[1:]) == "a system failure, tries are left"
-    assert dot_edge(graph.dot(), "failed", "retry", "queued")[0] == ["retry"]
+    assert dot_edge(dot(), "failed", "retry", "queued")[0] == ["retry"]
 
 
 def test_the_picture_has_a_background_of_its_own():
-    assert "bgcolor=white" in graph.dot()
+    assert "bgcolor=white" in dot()
 
 
 # a job's way
@@ -195,9 +196,7 @@ def test_the_picture_has_a_background_of_its_own():
 
 def test_mermaid_tells_when_a_job_went_where():
     labels = {
-        (source, to, line)
-        for source, to, lines in mermaid_edges(graph.mermaid(TWO_ATTEMPTS))
-        for line in lines
+        (source, to, line) for source, to, lines in mermaid_edges(mermaid(TWO_ATTEMPTS)) for line in lines
     }
     assert ("[*]", "queued", "1. +0.0 s start_worker") in labels
     assert ("queued", "booting", "2. +0.8 s, 5. +1 min 13 s admitted") in labels
@@ -208,7 +207,7 @@ def test_mermaid_tells_when_a_job_went_where():
 
 
 def test_mermaid_marks_the_states_a_job_was_in():
-    looks = dict(re.findall(r"^    class (\w+) (\w+)$", graph.mermaid(TWO_ATTEMPTS), re.MULTILINE))
+    looks = dict(re.findall(r"^    class (\w+) (\w+)$", mermaid(TWO_ATTEMPTS), re.MULTILINE))
     assert looks == {
         "queued": "queued",
         "booting": "live",
@@ -220,7 +219,7 @@ def test_mermaid_marks_the_states_a_job_was_in():
 
 
 def test_dot_highlights_the_way_and_greys_the_rest():
-    text = graph.dot(TWO_ATTEMPTS)
+    text = dot(TWO_ATTEMPTS)
     taken = {(move.source, move.event, move.target) for move in map(move_of, TWO_ATTEMPTS[1:])}
     for source, event, target, _ in machine_edges():
         attributes = dot_edge(text, source, event, target)[1]
@@ -232,7 +231,7 @@ def test_dot_highlights_the_way_and_greys_the_rest():
 
 
 def test_dot_greys_what_did_not_happen_on_an_edge_that_was_taken():
-    text = graph.dot(TWO_ATTEMPTS)
+    text = dot(TWO_ATTEMPTS)
     assert f'<FONT COLOR="{graph.FAINT}"><B>worker_started</B></FONT>' in text
     assert f'<FONT COLOR="{graph.TONES["success"]}"><B>worker_progress</B></FONT>' in text
 
@@ -249,28 +248,28 @@ def test_a_way_taken_often_tells_the_first_times_and_the_last():
             (30.0 * turn, "admitted", "queued", "booting"),
             (30.0 * turn + 1, "create_refused", "booting", "queued"),
         )
-    lines = dot_edge(graph.dot(path), "queued", "admitted", "booting")[0]
+    lines = dot_edge(dot(path), "queued", "admitted", "booting")[0]
     assert lines[0] == "2. +30.0 s, 4. +1 min 0 s, 6. +1 min 30 s, … 60. +15 min 0 s (30 times)"
 
 
 def test_a_move_of_an_older_machine_is_drawn_all_the_same():
     path = history((0.0, "start_worker", None, "queued"), (1.0, "teleported", "queued", "done"))
-    assert ("queued", "done") in [edge[:2] for edge in mermaid_edges(graph.mermaid(path))]
-    lines, attributes = dot_edge(graph.dot(path), "queued", "teleported", "done")
+    assert ("queued", "done") in [edge[:2] for edge in mermaid_edges(mermaid(path))]
+    lines, attributes = dot_edge(dot(path), "queued", "teleported", "done")
     assert lines == ["2. +1.0 s", "teleported", "a machine of an older", "version"]
     assert "penwidth=3.5" in attributes
 
 
 def test_an_empty_history_draws_the_machine():
-    assert graph.dot([]) == graph.dot()
-    assert graph.mermaid([]) == graph.mermaid()
+    assert dot([]) == dot()
+    assert mermaid([]) == mermaid()
 
 
 NASTY = 'git said: "fatal: <b>no</b> &lt; such\\N %%{init}%% #35; repo"\n--> done\x00; 100% é'
 
 
 def test_mermaid_quotes_the_reason():
-    text = graph.mermaid(history((0.0, "start_worker", None, "queued"), reason=NASTY))
+    text = mermaid(history((0.0, "start_worker", None, "queued"), reason=NASTY))
     [note] = re.findall(r"^    note right of queued : (.*)$", text, re.MULTILINE)
     assert not re.search(r'[:<>"%{}\\&]', note.replace("<br/>", ""))
     assert not re.search(r";|#(?!\d+;)", re.sub(r"#\d+;", "", note))
@@ -280,14 +279,14 @@ def test_mermaid_quotes_the_reason():
 
 @needs_graphviz
 def test_dot_quotes_the_reason():
-    text = graph.dot(history((0.0, "start_worker", None, "queued"), reason=NASTY))
-    svg = ElementTree.fromstring(graph.render(text, "svg"))
+    text = dot(history((0.0, "start_worker", None, "queued"), reason=NASTY))
+    svg = ElementTree.fromstring(render(text, "svg"))
     shown = " ".join("".join(svg.itertext()).split())
     assert 'git said: "fatal: <b>no</b> &lt; such\\N %%{init}%% #35; repo" --> done ; 100% é' in shown
 
 
 def test_a_long_reason_is_cut():
-    text = graph.dot(history((0.0, "start_worker", None, "queued"), reason="word " * 1000))
+    text = dot(history((0.0, "start_worker", None, "queued"), reason="word " * 1000))
     assert "…" in text
     assert text.count("word") < 60
 
@@ -298,13 +297,13 @@ def test_a_long_reason_is_cut():
 @needs_graphviz
 @pytest.mark.parametrize(("format", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_render(format, begins):
-    assert graph.render(graph.dot(TWO_ATTEMPTS), format).startswith(begins)
+    assert render(dot(TWO_ATTEMPTS), format).startswith(begins)
 
 
 def test_without_graphviz_the_error_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LandoError, match="apt-get install graphviz") as raised:
-        graph.render("digraph {}", "png")
+        render("digraph {}", "png")
     assert "mermaid and dot need nothing" in str(raised.value)
 
 
@@ -314,4 +313,4 @@ def test_when_graphviz_fails_its_words_are_told(monkeypatch, tmp_path):
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LandoError, match=r"dot failed \(3\): syntax error in line 1"):
-        graph.render("digraph {}", "svg")
+        render("digraph {}", "svg")
