@@ -19,6 +19,9 @@ from lando.workqueue.rabbitmq.names import QueueNames
 
 if TYPE_CHECKING:
     from lando.cloud.nova.driver import NovaCloud
+    from lando.views.inventory import Stock
+    from lando.views.jobs import Views
+    from lando.views.queue_peek import QueuePeek
     from lando.workqueue.rabbitmq.broker import Broker
 
 PATIENCE = 20.0
@@ -126,6 +129,32 @@ class App:
 
         found = inspect_queue(self.broker, self.names.queue)
         return found is not None and found.consumers > 0
+
+    def views(self) -> Views:
+        """What people are shown of jobs; nothing of it need exist yet."""
+        from lando.views.jobs import Views  # noqa: PLC0415 - loads the database library
+        from lando.views.queue_peek import EmbeddedPeek, RabbitMQPeek  # noqa: PLC0415
+
+        peek: QueuePeek
+        if self.embedded_queue is not None:
+            peek = EmbeddedPeek(self.embedded_queue)
+        else:
+            peek = RabbitMQPeek(lambda: self.broker, self.names.queue)
+        config = self.config
+        return Views(config.database_url, config.database_path, peek, self.daemon_lock, config.max_workers)
+
+    def inventory(self, views: Views) -> Stock:
+        """What this deployment has in the cloud, and what each of it belongs to.
+
+        Args:
+            views: reads the database.
+
+        Raises:
+            CloudError: the cloud cannot be asked.
+        """
+        from lando.views.inventory import take_stock  # noqa: PLC0415 - loads the database library
+
+        return take_stock(self.cloud, views, self.config.deployment)
 
     @cached_property
     def cloud(self) -> Cloud:

@@ -6,7 +6,6 @@ import click
 
 from lando.cli.common import JobId, note, send, site, tell_if_no_daemon
 from lando.messages import Message
-from lando.views.jobs import Views
 
 
 @click.command("cancel")
@@ -15,7 +14,7 @@ from lando.views.jobs import Views
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:
     """End jobs: what runs is stopped, and its VM deleted. An ended job stays as it is."""
     here = site(ctx)
-    seen = Views(here)
+    seen = here.views()
     ids = [seen.resolve(prefix) for prefix in jobs]
     for job_id in ids:
         shown = seen.job(job_id)

@@ -27,7 +27,7 @@ from lando.engine.ownership import CloudResource, described
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.states.job import Job, JobSpec
-from lando.views.jobs import Shown, Views
+from lando.views.jobs import Shown
 
 LOOK = 0.1
 """Seconds between looks at the database."""
@@ -70,7 +70,7 @@ def _refuse_to_begin_others_jobs(here: App) -> None:
     Raises:
         LandoError: no daemon is running, and there are jobs for one.
     """
-    seen = Views(here)
+    seen = here.views()
     if seen.daemon().pid is None:
         others = sum(not shown.ended for shown in seen.jobs()) + seen.unread()
         if others:
@@ -106,7 +106,7 @@ class _Course:
         self._job_id = str(message.job)
         self._daemon = daemon
         self._interruptions = interruptions
-        self._views = Views(here)
+        self._views = here.views()
         self._views.expect(message, None)
         self._patience = self._boot_timeout()
         self._begun = self._last = time.monotonic()

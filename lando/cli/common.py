@@ -35,9 +35,7 @@ def site(ctx: click.Context) -> App:
 
 def views(ctx: click.Context) -> Views:
     """What there is to see of the site's jobs."""
-    from lando.views.jobs import Views  # noqa: PLC0415 - loads the database library
-
-    return Views(site(ctx))
+    return site(ctx).views()
 
 
 class JobId(_TextParam):

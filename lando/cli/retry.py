@@ -6,7 +6,6 @@ import click
 
 from lando.cli.common import JobId, note, send, site, tell_if_no_daemon
 from lando.messages import Message
-from lando.views.jobs import Views
 
 
 @click.command("retry")
@@ -15,7 +14,7 @@ from lando.views.jobs import Views
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> int:
     """Run failed jobs again, from their beginning. Exit code 1 if one of them is not failed."""
     here = site(ctx)
-    seen = Views(here)
+    seen = here.views()
     ids = [seen.resolve(prefix) for prefix in jobs]
     exit_code = 0
     for job_id in ids:

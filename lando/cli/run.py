@@ -22,7 +22,7 @@ from lando.cli.outputs import files, local_path
 from lando.cli.submit import publish, start_message
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.views.jobs import Shown, Views
+from lando.views.jobs import Shown
 
 CANCEL_PATIENCE = 30.0
 """Seconds after a first interruption from which another one leaves, should the job not have ended."""
@@ -73,7 +73,7 @@ def _follow_or_cancel(here: App, message: Message, interruptions: list[float], d
     """Follow the job to its end, which an interruption brings about; a much later one leaves before."""
     canceled = False
     job_id = str(message.job)
-    seen = Views(here)
+    seen = here.views()
     seen.expect(message, None)
 
     def look() -> None:
@@ -90,7 +90,7 @@ def _follow_or_cancel(here: App, message: Message, interruptions: list[float], d
 
 
 def _mention_others(here: App) -> None:
-    seen = Views(here)
+    seen = here.views()
     others = sum(not shown.ended for shown in seen.jobs())
     if others and seen.daemon().pid is None:
         jobs, them = ("job is", "it") if others == 1 else ("jobs are", "them")

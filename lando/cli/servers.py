@@ -15,7 +15,7 @@ from lando.engine.leaks import Sweeper, delete
 from lando.engine.ownership import CloudResource, described, kind_of
 from lando.errors import UsageError
 from lando.store.store import Store
-from lando.views.inventory import Item, Stock, require_database, take_stock
+from lando.views.inventory import Item, Stock, require_database
 from lando.views.jobs import Views
 
 HEADINGS = ("NAME", "ID", "STATUS", "ADDRESS", "JOB")
@@ -41,13 +41,13 @@ def command(ctx: click.Context, as_json: bool, sweep: bool, dry_run: bool) -> in
     if as_json and (sweep or dry_run):
         raise UsageError("--json lists only; leave out --sweep and --dry-run")
     here = site(ctx)
-    seen = Views(here)
-    stock = take_stock(here, seen)
+    seen = here.views()
+    stock = here.inventory(seen)
     if dry_run:
-        require_database(here, stock)
+        require_database(stock, here.config.database)
         _tell_suspects(stock, here.config.timeouts.grace)
     elif sweep:
-        require_database(here, stock)
+        require_database(stock, here.config.database)
         return _sweep(here, seen, stock)
     elif as_json:
         dump(stock.as_json())
@@ -130,7 +130,7 @@ def _sweep(here: App, seen: Views, stock: Stock) -> int:
         note(f"{described(item.thing)}: {item.words}")
     note(f"looking again in {duration(grace)}, the grace period; nothing was deleted yet")
     time.sleep(grace)
-    stock = take_stock(here, seen)
+    stock = here.inventory(seen)
     _tell_troubles(stock)
     leaked = sweeper.leaked(stock.snapshot, stock.books.live, time.monotonic())
     if not leaked:

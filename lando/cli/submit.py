@@ -109,9 +109,8 @@ def _wait(here: App, message: Message) -> int:
     job_id = str(message.job)
     try:
         from lando.cli.follow import follow, verdict  # noqa: PLC0415 - loads the database library
-        from lando.views.jobs import Views  # noqa: PLC0415
 
-        seen = Views(here)
+        seen = here.views()
         seen.expect(message, None)
         return verdict(follow(seen, job_id))
     except KeyboardInterrupt:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lando.app.app import App
-from lando.cloud.interface import FloatingIp, Quota, Server, Share
+from lando.cloud.interface import Cloud, FloatingIp, Quota, Server, Share
 from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
 from lando.engine.ownership import CloudResource, Ownership, ResourceKind
 from lando.errors import LandoError
@@ -144,32 +143,36 @@ def _quota_as_json(quota: Quota | None) -> dict[str, Any] | None:
     return {"servers": share(quota.servers), "cores": share(quota.cores), "ram": share(quota.ram)}
 
 
-def read_books(site: App, views: Views, named: Iterable[str] = ()) -> Books:
+def read_books(views: Views, deployment: str | None, named: Iterable[str] = ()) -> Books:
     """What the database says now; nothing is made, not even a mark where there is none yet.
 
     Args:
-        site: whose.
-        views: reads its database.
+        views: reads the database.
+        deployment: our mark, where the configuration has one.
         named: ids of jobs to look up.
     """
     ids = sorted(set(named))
     with views.reading() as queries:
         if queries is None:
-            return Books(site.config.deployment)
+            return Books(deployment)
         live = tuple(view.job for view in queries.jobs(LIVE_STATES))
         jobs = {view.job.id: view.job for view in queries.jobs(ids=ids)} if ids else {}
-        mark = site.config.deployment or queries.fact(DEPLOYMENT_FACT)
+        mark = deployment or queries.fact(DEPLOYMENT_FACT)
         return Books(mark, live, jobs, queries.swept())
 
 
-def take_stock(site: App, views: Views) -> Stock:
+def take_stock(cloud: Cloud, views: Views, deployment: str | None) -> Stock:
     """Look at the cloud and at the books.
+
+    Args:
+        cloud: where servers are made.
+        views: reads the database.
+        deployment: our mark, where the configuration has one.
 
     Raises:
         CloudError: the cloud cannot be asked.
     """
-    cloud = site.cloud
-    before = read_books(site, views)
+    before = read_books(views, deployment)
     snapshot = take_snapshot(
         cloud, SnapshotRequest(flavors=() if cloud.has_quota else None, floating_ips=True)
     )
@@ -178,7 +181,7 @@ def take_stock(site: App, views: Views) -> Stock:
     floating_ips = [
         each for each in snapshot.floating_ips or () if mark is not None and each.deployment == mark
     ]
-    books = read_books(site, views, [each.job_id for each in servers if each.job_id is not None])
+    books = read_books(views, deployment, [each.job_id for each in servers if each.job_id is not None])
     # What was deleted, and its job ended, while the cloud answered, is not leaked.
     ownership = Ownership.of((*before.live, *books.live))
     things: tuple[CloudResource, ...] = (*servers, *floating_ips)
@@ -199,14 +202,18 @@ def _item(thing: CloudResource, ownership: Ownership, books: Books) -> Item:
     return Item(thing, "unresolved_create" if is_unresolved else "job", job)
 
 
-def require_database(site: App, stock: Stock) -> None:
+def require_database(stock: Stock, database: str) -> None:
     """What belongs to no job is told by the books alone.
+
+    Args:
+        stock: what was found.
+        database: how the database is named to people.
 
     Raises:
         LandoError: there are none.
     """
     if stock.books.named is None:
         raise LandoError(
-            f"there is no database at {site.config.database}: nobody can tell what is leaked, nothing was "
+            f"there is no database at {database}: nobody can tell what is leaked, nothing was "
             "deleted; is it the configuration, and the machine, of the daemon?"
         )

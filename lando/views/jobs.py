@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lando import state_dir
-from lando.app.app import App
 from lando.engine.ledger import StateChange
 from lando.errors import LandoError, UsageError
 from lando.messages import Malformed, Message, decode
@@ -20,8 +19,8 @@ from lando.store.store import Store
 from lando.store.transaction import display_name
 from lando.times import rfc3339
 from lando.views.daemon_status import Watching
+from lando.views.queue_peek import QueuePeek
 from lando.views.reasons import Places, is_leaking, why
-from lando.workqueue.embedded import waiting
 
 
 @dataclass(frozen=True)
@@ -114,23 +113,37 @@ def is_there(path: Path) -> bool:
 
 
 class Views:
-    """Reads a site's jobs: those in the store, and those whose start_worker is still in the queue.
+    """Reads jobs: those in the store, and those whose start_worker is still in the queue.
 
     Args:
-        site: whose jobs; its state directory need not exist.
+        database_url: the database, in SQLAlchemy's form; need not exist.
+        database_path: its file; None where it has none.
+        queue: looks at the work queue.
+        daemon_lock: the file that the daemon locks.
+        max_workers: how many VMs there may be at the same time; None: as many as the quota allows.
     """
 
-    def __init__(self, site: App) -> None:
-        self._site = site
+    def __init__(
+        self,
+        database_url: str,
+        database_path: Path | None,
+        queue: QueuePeek,
+        daemon_lock: Path,
+        max_workers: int | None,
+    ) -> None:
+        self._url = database_url
+        self._path = database_path
+        self._queue = queue
+        self._daemon_lock = daemon_lock
+        self._max_workers = max_workers
         self._opened: Store | None = None
         self._published: list[tuple[Message, str | None]] = []
 
     @property
     def _store(self) -> Store | None:
         """The database, once there is one."""
-        path = self._site.config.database_path
-        if self._opened is None and (path is None or is_there(path)):
-            self._opened = Store(self._site.config.database_url)
+        if self._opened is None and (self._path is None or is_there(self._path)):
+            self._opened = Store(self._url)
         return self._opened
 
     @contextlib.contextmanager
@@ -148,8 +161,8 @@ class Views:
         self._published.append((message, sender))
 
     def daemon(self) -> Watching:
-        """Whether somebody serves this site, and hears what it is told."""
-        pid = state_dir.running(self._site.daemon_lock)
+        """Whether a daemon serves this database, and hears what it is told."""
+        pid = state_dir.running(self._daemon_lock)
         store = self._store
         if pid is None or store is None:
             return Watching(pid)
@@ -164,16 +177,8 @@ class Views:
         )
 
     def unread(self) -> int:
-        """How many messages wait in a broker's queue; the embedded one shows the jobs themselves."""
-        if self._site.embedded_queue is not None:
-            return 0
-        from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415 - only where there is a broker
-
-        try:
-            found = inspect_queue(self._site.broker, self._site.names.queue)
-        except LandoError:
-            return 0
-        return 0 if found is None else found.waiting
+        """How many messages wait in the queue that are not shown as jobs."""
+        return self._queue.count_unread()
 
     def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[Shown]:
         """All jobs in order of arrival; those in some states, or with some ids."""
@@ -197,7 +202,7 @@ class Views:
         if store is None:
             return [], set()
         with store.reading() as queries:
-            places = Places.read(queries, self._site.config.max_workers)
+            places = Places.read(queries, self._max_workers)
             shown = [_shown(view, places, daemon) for view in queries.jobs(states, ids)]
             return shown, set(queries.jobs_known(pending))
 
@@ -226,7 +231,7 @@ class Views:
         raise UsageError(f"job {prefix!r} is ambiguous: {several}; give more of its id")
 
     def _where_else(self) -> str:
-        if self._site.embedded_queue is not None:
+        if self._queue.shows_messages:
             return "`lando-fsm status` lists them all"
         return "`lando-fsm status` lists all that a daemon has taken from the work queue"
 
@@ -258,8 +263,7 @@ class Views:
         found: dict[str | None, tuple[Message, str | None]] = {}
         for message, sender in self._published:
             found.setdefault(message.job, (message, sender))
-        queue = self._site.embedded_queue
-        for delivery in waiting(queue) if queue is not None else ():
+        for delivery in self._queue.messages():
             try:
                 message = decode(delivery.raw, delivery.origin)
             except Malformed:

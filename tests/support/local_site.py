@@ -23,7 +23,6 @@ import pytest
 
 from lando.app.app import App
 from lando.config.site_config import load
-from lando.views.jobs import Views
 
 BIN = Path(sys.executable).parent
 PATIENCE = 90.0
@@ -117,7 +116,7 @@ class LocalSite:
         """The same as ``status``, without the cost of a process: for waiting."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LANDO_STATE_DIR", str(self.state))
-            views = Views(App(load(self.config)))
+            views = App(load(self.config)).views()
         return [shown.as_json() for shown in views.jobs(ids=jobs)]
 
     def job(self, job: str) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class OpenStackSite(BrokerSite):
     def _views(self) -> Views:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LANDO_STATE_DIR", str(self.state))
-            return Views(App(load(self.config)))
+            return App(load(self.config)).views()
 
     def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
         """Wait for as long as this cloud may take; asks seldom."""

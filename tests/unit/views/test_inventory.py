@@ -14,8 +14,7 @@ from lando.cloud.interface import Server
 from lando.config.site_config import load
 from lando.states.job import CreateRequest, Job
 from lando.store.store import Store
-from lando.views.inventory import Stock, take_stock
-from lando.views.jobs import Views
+from lando.views.inventory import Stock
 
 A = "aaaaaaaa-0000-4000-8000-000000000001"
 BOOTING = Job(A, state="booting", attempt=1, requests=(CreateRequest("m1", "t1", "sent"),))
@@ -57,7 +56,7 @@ def stock(site: App, job: Job, server: Server = SERVER, after: Job | None = None
                 transaction.save_job(after)
 
     site.__dict__["cloud"] = Cloud(server, meanwhile)
-    return take_stock(site, Views(site))
+    return site.inventory(site.views())
 
 
 @pytest.mark.parametrize(
