@@ -19,7 +19,7 @@ from lando.workqueue.rabbitmq.names import QueueNames
 
 if TYPE_CHECKING:
     from lando.cloud.nova.driver import NovaCloud
-    from lando.views.inventory import Stock
+    from lando.views.inventory import Inventory
     from lando.views.jobs import Views
     from lando.views.queue_peek import QueuePeek
     from lando.workqueue.rabbitmq.broker import Broker
@@ -143,7 +143,7 @@ class App:
         config = self.config
         return Views(config.database_url, config.database_path, peek, self.daemon_lock, config.max_workers)
 
-    def inventory(self, views: Views) -> Stock:
+    def inventory(self, views: Views) -> Inventory:
         """What this deployment has in the cloud, and what each of it belongs to.
 
         Args:
@@ -152,9 +152,9 @@ class App:
         Raises:
             CloudError: the cloud cannot be asked.
         """
-        from lando.views.inventory import take_stock  # noqa: PLC0415 - loads the database library
+        from lando.views.inventory import take_inventory  # noqa: PLC0415 - loads the database library
 
-        return take_stock(self.cloud, views, self.config.deployment)
+        return take_inventory(self.cloud, views, self.config.deployment)
 
     @cached_property
     def cloud(self) -> Cloud:

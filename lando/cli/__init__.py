@@ -110,10 +110,10 @@ def lando_fsm(ctx: click.Context, config: Path | None) -> None:
 
 def main() -> None:
     """The entry point of ``lando-fsm``."""
-    carry_out(lando_fsm, "lando-fsm")
+    run_command(lando_fsm, "lando-fsm")
 
 
-def carry_out(command: click.Command, name: str) -> None:
+def run_command(command: click.Command, name: str) -> None:
     """Run a command; a person sees a sentence, never a traceback, for what is not a bug."""
     sys.exit(_exit_code(lambda: command.main(prog_name=name, standalone_mode=False), name))
 

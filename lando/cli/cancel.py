@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lando.cli.common import JobId, note, send, site, tell_if_no_daemon
+from lando.cli.common import JobId, load_app, note, note_if_no_daemon, send
 from lando.messages import Message
 
 
@@ -13,14 +13,14 @@ from lando.messages import Message
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:
     """End jobs: what runs is stopped, and its VM deleted. An ended job stays as it is."""
-    here = site(ctx)
-    seen = here.views()
-    ids = [seen.resolve(prefix) for prefix in jobs]
+    app = load_app(ctx)
+    views = app.views()
+    ids = [views.resolve(prefix) for prefix in jobs]
     for job_id in ids:
-        shown = seen.job(job_id)
-        if shown is not None and shown.ended:
-            note(f"{job_id} has ended already ({shown.state_text}); nothing changes")
+        status = views.job(job_id)
+        if status is not None and status.ended:
+            note(f"{job_id} has ended already ({status.state_text}); nothing changes")
             continue
-        send(here, Message("cancel_job", job=job_id))
+        send(app, Message("cancel_job", job=job_id))
         note(f"{job_id} will be canceled")
-    tell_if_no_daemon(here)
+    note_if_no_daemon(app)

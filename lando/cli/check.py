@@ -14,16 +14,16 @@ import click
 from lando import state_dir
 from lando.app import user_data
 from lando.app.app import App
-from lando.cli.common import site
+from lando.cli.common import load_app
 from lando.cloud.check_result import CheckResult
 from lando.errors import LandoError
 from lando.state_dir import refuse_network_filesystem
 from lando.store.database import HEAD, schema_version
-from lando.views.jobs import is_there
+from lando.views.jobs import exists
 from lando.workqueue.embedded import waiting
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-ENGINE_PATIENCE = 10.0
+ENGINE_TIMEOUT = 10.0
 """Seconds that docker or podman may take to answer."""
 
 
@@ -37,18 +37,18 @@ def command(ctx: click.Context, boot: bool) -> int:
     takes, and confirms that nothing is left. It is not tried while something else is wrong. Exit code 1 if
     something is wrong; warnings do not count.
     """
-    here = site(ctx)
-    worst = _tell(_check_results(here))
+    app = load_app(ctx)
+    worst = _print(_check_results(app))
     if boot and not worst:
         from lando.cli import check_boot  # noqa: PLC0415 - loads the daemon
 
-        return _tell(check_boot.results(here))
+        return _print(check_boot.results(app))
     if boot:
-        _tell([CheckResult("boot", "warning", "not tried: something else is wrong")])
+        _print([CheckResult("boot", "warning", "not tried: something else is wrong")])
     return worst
 
 
-def _tell(results: Iterable[CheckResult]) -> int:
+def _print(results: Iterable[CheckResult]) -> int:
     """A line each; the exit code."""
     colors = {"ok": "green", "warning": "yellow", "wrong": "red"}
     plain = False if "NO_COLOR" in os.environ else None
@@ -60,8 +60,8 @@ def _tell(results: Iterable[CheckResult]) -> int:
     return worst
 
 
-def _check_results(here: App) -> Iterator[CheckResult]:
-    yield CheckResult("configuration", "ok", here.config.source)
+def _check_results(app: App) -> Iterator[CheckResult]:
+    yield CheckResult("configuration", "ok", app.config.source)
     for what, look in (
         ("state directory", _state_directory),
         ("database", _database),
@@ -70,24 +70,24 @@ def _check_results(here: App) -> Iterator[CheckResult]:
         ("daemon", _daemon),
         ("cloud", _cloud),
     ):
-        yield _check_result(here, what, look)
-    if here.config.cloud == "openstack":
-        yield from _openstack(here)
+        yield _check_result(app, what, look)
+    if app.config.cloud == "openstack":
+        yield from _openstack(app)
         return
     for what, look in (("worker", _worker), ("git", _git), ("containers", _containers)):
-        yield _check_result(here, what, look)
+        yield _check_result(app, what, look)
 
 
-def _openstack(here: App) -> Iterator[CheckResult]:
+def _openstack(app: App) -> Iterator[CheckResult]:
     from lando.cloud.nova import checks  # noqa: PLC0415 - half a second, only where there is one
 
     try:
-        cloud = here.openstack
+        cloud = app.openstack
     except LandoError as error:
         yield CheckResult("authentication", "wrong", str(error))
         return
     yield from checks.results(cloud)
-    queue = here.config.work_queue
+    queue = app.config.work_queue
     if queue is not None and queue.worker_host in LOOPBACK:
         yield CheckResult(
             "worker_host",
@@ -98,24 +98,24 @@ def _openstack(here: App) -> Iterator[CheckResult]:
     yield CheckResult(
         "worker",
         "ok",
-        f"{here.config.worker.command} in the image, workflows run as {here.config.worker.user}, with the "
+        f"{app.config.worker.command} in the image, workflows run as {app.config.worker.user}, with the "
         "image's git and containers; `lando-fsm check --boot` tries them",
     )
 
 
 def _check_result(
-    here: App, what: str, look: Callable[[App], tuple[Literal["ok", "warning"], str]]
+    app: App, what: str, look: Callable[[App], tuple[Literal["ok", "warning"], str]]
 ) -> CheckResult:
     try:
-        verdict, words = look(here)
+        verdict, words = look(app)
     except LandoError as error:
         return CheckResult(what, "wrong", str(error))
     return CheckResult(what, verdict, words)
 
 
-def _state_directory(here: App) -> tuple[Literal["ok", "warning"], str]:
-    directory = here.config.state_dir
-    existing = next(path for path in (directory, *directory.parents) if is_there(path))
+def _state_directory(app: App) -> tuple[Literal["ok", "warning"], str]:
+    directory = app.config.state_dir
+    existing = next(path for path in (directory, *directory.parents) if exists(path))
     refuse_network_filesystem(existing)
     if not existing.is_dir():
         raise LandoError(f"{existing} is no directory; name another one by LANDO_STATE_DIR")
@@ -128,11 +128,11 @@ def _state_directory(here: App) -> tuple[Literal["ok", "warning"], str]:
     return ("warning", f"{words}: little") if free < 2**30 else ("ok", words)
 
 
-def _database(here: App) -> tuple[Literal["ok", "warning"], str]:
-    path = here.config.database_path
-    if path is not None and not is_there(path):
+def _database(app: App) -> tuple[Literal["ok", "warning"], str]:
+    path = app.config.database_path
+    if path is not None and not exists(path):
         return "ok", f"{path}: not there yet, made when first needed"
-    version = schema_version(here.config.database_url)
+    version = schema_version(app.config.database_url)
     where = path or "reachable"
     if version is not None and version > HEAD:
         raise LandoError(f"{where}: its schema ({version}) is newer than this lando-fsm knows ({HEAD})")
@@ -141,35 +141,35 @@ def _database(here: App) -> tuple[Literal["ok", "warning"], str]:
     return "ok", f"{where}, schema {HEAD}"
 
 
-def _queue(here: App) -> tuple[Literal["ok", "warning"], str]:
-    if here.embedded_queue is None:
-        return _rabbitmq(here)
-    letters = len(here.dead_letters().all())
-    words = f"embedded, {len(waiting(here.embedded_queue))} messages not taken yet, {letters} dead letters"
+def _queue(app: App) -> tuple[Literal["ok", "warning"], str]:
+    if app.embedded_queue is None:
+        return _rabbitmq(app)
+    letters = len(app.dead_letters().all())
+    words = f"embedded, {len(waiting(app.embedded_queue))} messages not taken yet, {letters} dead letters"
     return ("warning", f"{words}; see `lando-fsm dead-letters`") if letters else ("ok", words)
 
 
-def _rabbitmq(here: App) -> tuple[Literal["ok", "warning"], str]:
+def _rabbitmq(app: App) -> tuple[Literal["ok", "warning"], str]:
     from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415 - only where there is a broker
 
-    found = inspect_queue(here.broker, here.names.queue)
-    where = f"RabbitMQ at {here.broker}, queue {here.names.queue!r}"
+    found = inspect_queue(app.broker, app.names.queue)
+    where = f"RabbitMQ at {app.broker}, queue {app.names.queue!r}"
     if found is None:
         return "warning", f"{where}: not there yet, made by the first daemon"
     words = f"{where} (version {found.version}), {found.waiting} not taken yet"
-    letters = inspect_queue(here.broker, here.names.dead_letters)
+    letters = inspect_queue(app.broker, app.names.dead_letters)
     if letters is not None and letters.waiting:
         return "warning", f"{words}, {letters.waiting} dead letters; see `lando-fsm dead-letters`"
     return "ok", f"{words}, no dead letters"
 
 
-def _worker_account(here: App) -> tuple[Literal["ok", "warning"], str]:
-    if here.embedded_queue is not None:
+def _worker_account(app: App) -> tuple[Literal["ok", "warning"], str]:
+    if app.embedded_queue is not None:
         return "ok", "embedded: none is needed"
     from lando.workqueue.rabbitmq.inspection import probe_permissions  # noqa: PLC0415
 
-    who = f"{here.worker_broker.username!r}"
-    found = probe_permissions(here.worker_broker, here.names)
+    who = f"{app.worker_broker.username!r}"
+    found = probe_permissions(app.worker_broker, app.names)
     if found is None:
         return "ok", f"{who} can log in; what else it may do shows when the queue is there"
     if found.missing:
@@ -182,29 +182,29 @@ def _worker_account(here: App) -> tuple[Literal["ok", "warning"], str]:
     return "ok", f"{who} may report, and nothing else"
 
 
-def _daemon(here: App) -> tuple[Literal["ok", "warning"], str]:
-    pid = state_dir.running(here.daemon_lock)
+def _daemon(app: App) -> tuple[Literal["ok", "warning"], str]:
+    pid = state_dir.running(app.daemon_lock)
     if pid is None:
         return "warning", "none is running; `lando-fsm daemon` starts one (`lando-fsm run` needs none)"
     return "ok", f"running, pid {pid}"
 
 
-def _cloud(here: App) -> tuple[Literal["ok", "warning"], str]:
-    places = here.config.max_workers
-    if here.config.cloud == "openstack":
+def _cloud(app: App) -> tuple[Literal["ok", "warning"], str]:
+    places = app.config.max_workers
+    if app.config.cloud == "openstack":
         limit = "as many VMs as the quota allows" if places is None else f"at most {places} VMs at a time"
         return "ok", f"OpenStack: {limit}"
     return "ok", f"local: VMs are processes of this machine, at most {places} at a time"
 
 
-def _worker(here: App) -> tuple[Literal["ok", "warning"], str]:
-    command = here.config.worker.command or user_data.installed_command()
+def _worker(app: App) -> tuple[Literal["ok", "warning"], str]:
+    command = app.config.worker.command or user_data.installed_command()
     if not os.access(command, os.X_OK):
         raise LandoError(f"{command} is not there or not executable; see worker.command")
     return "ok", command
 
 
-def _git(here: App) -> tuple[Literal["ok", "warning"], str]:
+def _git(app: App) -> tuple[Literal["ok", "warning"], str]:
     git = shutil.which("git")
     if git is None:
         return "warning", "git is not installed: only plain folders can be cloned (apt-get install git)"
@@ -212,7 +212,7 @@ def _git(here: App) -> tuple[Literal["ok", "warning"], str]:
     return "ok", f"{version}, {git}"
 
 
-def _containers(here: App) -> tuple[Literal["ok", "warning"], str]:
+def _containers(app: App) -> tuple[Literal["ok", "warning"], str]:
     for engine in ("docker", "podman"):
         path = shutil.which(engine)
         if path is not None and _answers(path):
@@ -226,7 +226,7 @@ def _containers(here: App) -> tuple[Literal["ok", "warning"], str]:
 
 def _answers(engine: str | Path) -> bool:
     try:
-        found = subprocess.run([engine, "info"], capture_output=True, timeout=ENGINE_PATIENCE, check=False)
+        found = subprocess.run([engine, "info"], capture_output=True, timeout=ENGINE_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return found.returncode == 0

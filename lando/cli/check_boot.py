@@ -17,8 +17,8 @@ from dataclasses import replace
 from lando.app.app import App
 from lando.cli import formatting
 from lando.cli.common import note, send
-from lando.cli.ensure_daemon import SomeDaemon
-from lando.cli.follow import Waiting
+from lando.cli.ensure_daemon import FallbackDaemon
+from lando.cli.follow import LiveLine
 from lando.cli.submit import publish
 from lando.cloud.check_result import CheckResult
 from lando.cloud.interface import CloudError
@@ -27,52 +27,52 @@ from lando.engine.ownership import CloudResource, described
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.states.job import Job, JobSpec
-from lando.views.jobs import Shown
+from lando.views.jobs import JobStatus
 
 LOOK = 0.1
 """Seconds between looks at the database."""
 NOT_THERE = "/nonexistent/lando-fsm-check"
 ENDS_WELL = "does not exist"
 """Git's words for it."""
-READY_PATIENCE = 10.0
+READY_TIMEOUT = 10.0
 """Seconds that a daemon of this process may take to find its queue."""
-RUN_PATIENCE = 60.0
+RUN_TIMEOUT = 60.0
 """Seconds that the worker may take to find out."""
 FIRST = 1_000_000
 """The priority: somebody waits for it."""
 
 
-def results(here: App) -> Iterator[CheckResult]:
+def results(app: App) -> Iterator[CheckResult]:
     """Boot one VM; a line for each phase, as it ends.
 
     Raises:
         LandoError: the job could not be queued, or what became of it not be seen.
         KeyboardInterrupt: somebody interrupted it; nothing is left.
     """
-    _refuse_to_begin_others_jobs(here)
+    _refuse_to_start_other_jobs(app)
     interruptions: list[int] = []
-    with contextlib.closing(SomeDaemon(here)) as daemon:
+    with contextlib.closing(FallbackDaemon(app)) as daemon:
         for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, lambda number, _: interruptions.append(number))
-        message = _start(here)
-        daemon.wait_until_ready(READY_PATIENCE)
-        publish(here, message)
-        course = _Course(here, message, daemon, interruptions)
-        yield from course.follow()
-        yield course.what_is_left()
+        message = _start(app)
+        daemon.wait_until_ready(READY_TIMEOUT)
+        publish(app, message)
+        check = _BootCheck(app, message, daemon, interruptions)
+        yield from check.follow()
+        yield check.what_is_left()
     if interruptions:
         raise KeyboardInterrupt
 
 
-def _refuse_to_begin_others_jobs(here: App) -> None:
+def _refuse_to_start_other_jobs(app: App) -> None:
     """A daemon of this process would begin what waits, and leave it when the check has ended.
 
     Raises:
         LandoError: no daemon is running, and there are jobs for one.
     """
-    seen = here.views()
-    if seen.daemon().pid is None:
-        others = sum(not shown.ended for shown in seen.jobs()) + seen.unread()
+    views = app.views()
+    if views.daemon().pid is None:
+        others = sum(not status.ended for status in views.jobs()) + views.unread()
         if others:
             jobs = "a job waits or is" if others == 1 else f"{others} jobs wait or are"
             raise LandoError(
@@ -81,7 +81,7 @@ def _refuse_to_begin_others_jobs(here: App) -> None:
             )
 
 
-def _start(here: App) -> Message:
+def _start(app: App) -> Message:
     spec = JobSpec(
         git_clone=NOT_THERE,
         cd=".",
@@ -89,33 +89,33 @@ def _start(here: App) -> Message:
         run_cwl="nothing.cwl",
         name="boot check (fails on purpose)",
         attempts=1,
-        run_timeout=RUN_PATIENCE,
+        run_timeout=RUN_TIMEOUT,
         priority=FIRST,
         labels={"check": "boot"},
     )
-    here.server_requests.check(spec)
+    app.server_requests.check(spec)
     job = str(uuid.uuid4())
     return Message("start_worker", spec.as_body(), job=job, id=f"start-{job}")
 
 
-class _Course:
+class _BootCheck:
     """The job's way, and what was seen of it so far."""
 
-    def __init__(self, here: App, message: Message, daemon: SomeDaemon, interruptions: list[int]) -> None:
-        self._here = here
+    def __init__(self, app: App, message: Message, daemon: FallbackDaemon, interruptions: list[int]) -> None:
+        self._app = app
         self._job_id = str(message.job)
         self._daemon = daemon
         self._interruptions = interruptions
-        self._views = here.views()
-        self._views.expect(message, None)
-        self._patience = self._boot_timeout()
+        self._views = app.views()
+        self._views.add_published(message, None)
+        self._timeout = self._boot_timeout()
         self._begun = self._last = time.monotonic()
         self._told: set[str] = set()
         self._floating_ips: set[str] = set()
         self._given_up = ""
 
     def _boot_timeout(self) -> float:
-        configured = self._here.config.timeouts.boot
+        configured = self._app.config.timeouts.boot
         with self._views.reading() as queries:
             recent = [] if queries is None else queries.recent_boots()
         return boot_times.timeout(recent) if configured is None else configured
@@ -126,19 +126,19 @@ class _Course:
         Raises:
             LandoError: the server is not deleted in time, or the job is gone.
         """
-        with contextlib.closing(Waiting()) as waiting:
+        with contextlib.closing(LiveLine()) as live_line:
             while True:
                 self._daemon.ensure()
-                shown = self._views.job(self._job_id)
-                if shown is None:
+                status = self._views.job(self._job_id)
+                if status is None:
                     raise LandoError(f"job {self._job_id} is not to be found any more")
-                for result in self._news(shown.job):
-                    waiting.pause()
+                for result in self._news(status.job):
+                    live_line.pause()
                     yield result
-                if shown.ended:
+                if status.ended:
                     return
-                waiting.show(shown)
-                self._give_up_in_time(shown)
+                live_line.show(status)
+                self._give_up_in_time(status)
                 time.sleep(LOOK)
 
     def _news(self, job: Job) -> Iterator[CheckResult]:
@@ -179,13 +179,13 @@ class _Course:
             words = "the last lines of the server that failed:" if lines else "the server wrote nothing"
             yield CheckResult("console", "warning", "\n    ".join((words, *lines)))
 
-    def _give_up_in_time(self, shown: Shown) -> None:
+    def _give_up_in_time(self, status: JobStatus) -> None:
         """Cancel the job where waiting cannot help; a booting one has a deadline of its own."""
-        job, waited = shown.job, time.monotonic() - self._last
+        job, waited = status.job, time.monotonic() - self._last
         if job.state == "terminating" or self._given_up:
-            if waited > self._patience:
+            if waited > self._timeout:
                 raise LandoError(
-                    f"job {self._job_id} has not ended after {formatting.duration(waited)}: {shown.why}; "
+                    f"job {self._job_id} has not ended after {formatting.duration(waited)}: {status.reason}; "
                     f"`lando-fsm status {self._job_id[:8]}` tells what becomes of it"
                 )
         elif self._interruptions:
@@ -193,16 +193,16 @@ class _Course:
             self._cancel("interrupted")
         elif job.state == "queued" and job.attempt:
             self._cancel(f"back in the queue: {job.reason}")
-        elif job.state == "queued" and waited > self._patience:
-            self._cancel(f"not begun after {formatting.duration(waited)}: {shown.why}")
+        elif job.state == "queued" and waited > self._timeout:
+            self._cancel(f"not begun after {formatting.duration(waited)}: {status.reason}")
 
     def _cancel(self, words: str) -> None:
         self._given_up = words
-        send(self._here, Message("cancel_job", job=self._job_id))
+        send(self._app, Message("cancel_job", job=self._job_id))
 
     def what_is_left(self) -> CheckResult:
         """Whether the cloud has anything yet that carries the job's marks."""
-        cloud = self._here.cloud
+        cloud = self._app.cloud
         try:
             servers = [server for server in cloud.servers() if server.job_id == self._job_id]
             addresses = [] if cloud.floating_ips is None else cloud.floating_ips.all()

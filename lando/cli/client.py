@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from lando.app.app import App
-from lando.cli import carry_out
-from lando.cli.common import note, send, tell_if_no_daemon
+from lando.cli import run_command
+from lando.cli.common import note, note_if_no_daemon, send
 from lando.cli.submit import publish, start_message
 from lando.config.site_config import load
 from lando.messages import Message
@@ -27,7 +27,7 @@ def lando_client(ctx: click.Context, config: Path) -> None:
     ctx.obj = config
 
 
-def _site(ctx: click.Context) -> App:
+def _load_app(ctx: click.Context) -> App:
     path = ctx.find_root().obj
     assert isinstance(path, Path)
     return App(load(path, client=True))
@@ -39,11 +39,11 @@ def _site(ctx: click.Context) -> App:
 @click.pass_context
 def start_worker(ctx: click.Context, job_file: Path, job_id: str | None) -> None:
     """Queue a job and print its id."""
-    here = _site(ctx)
-    message = start_message(here, job_file, job_id)
-    publish(here, message)
+    app = _load_app(ctx)
+    message = start_message(app, job_file, job_id)
+    publish(app, message)
     print(message.job)
-    tell_if_no_daemon(here)
+    note_if_no_daemon(app)
 
 
 @lando_client.command("terminate_worker")
@@ -51,23 +51,23 @@ def start_worker(ctx: click.Context, job_file: Path, job_id: str | None) -> None
 @click.pass_context
 def terminate_worker(ctx: click.Context, name: str) -> None:
     """Cancel the job whose VM has this name."""
-    here = _site(ctx)
-    send(here, Message("terminate_worker", {"vm_name": name}))
+    app = _load_app(ctx)
+    send(app, Message("terminate_worker", {"vm_name": name}))
     note(f"the job that {name} belongs to, if it is still in progress, will be canceled")
-    tell_if_no_daemon(here)
+    note_if_no_daemon(app)
 
 
 @lando_client.command("shutdown_server")
 @click.pass_context
 def shutdown_server(ctx: click.Context) -> None:
     """End the daemon; jobs go on, and the next daemon takes them up."""
-    here = _site(ctx)
-    tell_if_no_daemon(
-        here, "none is there to be ended, and the next one ignores what was sent before it began"
+    app = _load_app(ctx)
+    note_if_no_daemon(
+        app, "none is there to be ended, and the next one ignores what was sent before it began"
     )
-    send(here, Message("shutdown_server"))
+    send(app, Message("shutdown_server"))
 
 
 def main() -> None:
     """The entry point of ``lando-client``."""
-    carry_out(lando_client, "lando-client")
+    run_command(lando_client, "lando-client")

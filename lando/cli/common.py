@@ -1,4 +1,4 @@
-"""What several commands need: the site, job arguments, and sending a command."""
+"""What several commands need: the app, job arguments, sending a command, and printing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ else:
     _TextParam = click.ParamType
 
 
-def site(ctx: click.Context) -> App:
-    """The site that the command line, the environment or the directory names."""
+def load_app(ctx: click.Context) -> App:
+    """The app of the configuration that the command line, the environment or the directory names."""
     config = ctx.find_root().obj
     found = find_config(config if isinstance(config, Path) else None)
     for warning in found.warnings:
@@ -33,9 +33,9 @@ def site(ctx: click.Context) -> App:
     return App(found)
 
 
-def views(ctx: click.Context) -> Views:
-    """What there is to see of the site's jobs."""
-    return site(ctx).views()
+def load_views(ctx: click.Context) -> Views:
+    """The views of that app."""
+    return load_app(ctx).views()
 
 
 class JobId(_TextParam):
@@ -50,13 +50,13 @@ class JobId(_TextParam):
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
         return [
-            CompletionItem(shown.job.id, help=f"{shown.state_text} {shown.name}")
-            for shown in views(ctx).jobs()
-            if shown.job.id.startswith(incomplete)
+            CompletionItem(status.job.id, help=f"{status.state_text} {status.name}")
+            for status in load_views(ctx).jobs()
+            if status.job.id.startswith(incomplete)
         ]
 
 
-def send(here: App, message: Message, patience: float = PATIENCE) -> None:
+def send(app: App, message: Message, patience: float = PATIENCE) -> None:
     """Queue one command durably.
 
     Args:
@@ -65,7 +65,7 @@ def send(here: App, message: Message, patience: float = PATIENCE) -> None:
     Raises:
         QueueUnavailable: it may or may not be queued.
     """
-    publisher = here.publisher(patience)
+    publisher = app.publisher(patience)
     try:
         publisher.publish(message.encode())
     finally:
@@ -77,19 +77,19 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def dump(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print a value as JSON, alone, on stdout."""
     import json  # noqa: PLC0415
 
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def tell_if_no_daemon(here: App, consequence: str | None = None) -> None:
+def note_if_no_daemon(app: App, consequence: str | None = None) -> None:
     """Say that nobody will take up a command just now, and what comes of it."""
     with contextlib.suppress(LandoError):  # the command is queued: that is what counts
-        if here.has_daemon():
+        if app.has_daemon():
             return
-        if here.embedded_queue is not None:
+        if app.embedded_queue is not None:
             note(f"no daemon is running here; {consequence or 'start one with `lando-fsm daemon`'}")
         else:
             note(f"no daemon is connected to the queue just now; {consequence or 'the message waits there'}")

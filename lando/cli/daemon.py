@@ -9,7 +9,7 @@ import signal
 import click
 
 from lando.app.service import Service
-from lando.cli.common import site
+from lando.cli.common import load_app
 from lando.daemon.systemd import notify_ready
 
 log = logging.getLogger("lando")
@@ -25,9 +25,9 @@ def command(ctx: click.Context, quiet: bool) -> None:
     daemon takes them up. Only one daemon serves a state directory: a second one exits with 2.
     """
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
-    here = site(ctx)
-    log.info("configuration: %s; state: %s", here.config.source, here.config.state_dir)
-    service = Service(here)
+    app = load_app(ctx)
+    log.info("configuration: %s; state: %s", app.config.source, app.config.state_dir)
+    service = Service(app)
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: service.daemon.stop())
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lando.cli.common import dump, note, site, tell_if_no_daemon
+from lando.cli.common import load_app, note, note_if_no_daemon, print_json
 from lando.errors import UsageError
 from lando.times import rfc3339
 from lando.workqueue.interface import DeadLetter, describe_sender
@@ -23,8 +23,8 @@ def command(ctx: click.Context, requeue: tuple[str, ...], drop: tuple[str, ...],
     With --requeue or --drop: deal with those named, by id or the beginning of one, and list nothing. Requeue
     what a newer lando-fsm can understand by now; it comes from whom it came from the first time.
     """
-    here = site(ctx)
-    letters = here.dead_letters()
+    app = load_app(ctx)
+    letters = app.dead_letters()
     if not requeue and not drop:
         _print(letters.all(), as_json)
         return
@@ -35,7 +35,7 @@ def command(ctx: click.Context, requeue: tuple[str, ...], drop: tuple[str, ...],
     if again:
         letters.requeue(again)
         note(f"{len(again)} requeued")
-        tell_if_no_daemon(here)
+        note_if_no_daemon(app)
     if away:
         letters.drop(away)
         note(f"{len(away)} dropped")
@@ -53,7 +53,7 @@ def _id(found: list[DeadLetter], prefix: str) -> str:
 
 def _print(letters: list[DeadLetter], as_json: bool) -> None:
     if as_json:
-        dump([_as_json(letter) for letter in letters])
+        print_json([_as_json(letter) for letter in letters])
         return
     if not letters:
         note("no dead letters")

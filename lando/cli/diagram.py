@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from lando.cli.common import JobId, views
+from lando.cli.common import JobId, load_views
 from lando.errors import LandoError
 from lando.views.diagram.graphviz import dot, render
 from lando.views.diagram.mermaid import mermaid
@@ -37,8 +37,8 @@ def command(
         raise click.UsageError("a png is nothing for a terminal: name a file with -o")
     path = None
     if job is not None:
-        seen = views(ctx)
-        path = seen.history(seen.resolve(job))
+        views = load_views(ctx)
+        path = views.history(views.resolve(job))
     if form == "mermaid":
         drawn = mermaid(path).encode()
     elif form == "dot":

@@ -13,11 +13,11 @@ from lando.errors import LandoError
 from lando.state_dir import DaemonRunning
 
 
-class SomeDaemon:
+class FallbackDaemon:
     """The daemon that serves the site already, else one in this process; also when the other one ends."""
 
-    def __init__(self, here: App) -> None:
-        self._here = here
+    def __init__(self, app: App) -> None:
+        self._app = app
         self._service: Service | None = None
         self._thread: threading.Thread | None = None
         self._error: LandoError | None = None
@@ -35,9 +35,9 @@ class SomeDaemon:
                 raise self._error or LandoError(
                     "this process's daemon failed; `lando-fsm daemon` takes up what it leaves"
                 )
-        elif state_dir.running(self._here.daemon_lock) is None:
+        elif state_dir.running(self._app.daemon_lock) is None:
             with contextlib.suppress(DaemonRunning):  # somebody was faster
-                self._service = Service(self._here)
+                self._service = Service(self._app)
                 self._thread = threading.Thread(target=self._serve, name="daemon")
                 self._thread.start()
 

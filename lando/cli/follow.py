@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lando.cli import formatting
 from lando.errors import LandoError
-from lando.views.jobs import Shown, Views
+from lando.views.jobs import JobStatus, Views
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -22,13 +22,13 @@ _COUNTDOWN = re.compile(r"(?:not before|in) \d+ s\b")
 """What changes every second, and is no news."""
 
 
-def follow(views: Views, job_id: str, at_each_look: Callable[[], None] = lambda: None) -> Shown:
+def follow(views: Views, job_id: str, before_each_look: Callable[[], None] = lambda: None) -> JobStatus:
     """Show the job until it has ended; the answer is how.
 
     Args:
         views: where to look.
         job_id: the job.
-        at_each_look: called before each look.
+        before_each_look: called before each look at the database.
 
     Raises:
         LandoError: the job is not to be found (any more).
@@ -36,34 +36,34 @@ def follow(views: Views, job_id: str, at_each_look: Callable[[], None] = lambda:
     """
     with _display() as display:
         while True:
-            at_each_look()
-            shown = views.job(job_id)
-            if shown is None:
+            before_each_look()
+            status = views.job(job_id)
+            if status is None:
                 raise LandoError(f"job {job_id} is not to be found any more")
-            display(shown)
-            if shown.ended:
-                return shown
+            display(status)
+            if status.ended:
+                return status
             time.sleep(LOOK)
 
 
 @contextlib.contextmanager
-def _display() -> Iterator[Callable[[Shown], None]]:
+def _display() -> Iterator[Callable[[JobStatus], None]]:
     if not sys.stderr.isatty():
-        yield _Plain().show
+        yield _PlainLines().show
         return
     from rich.live import Live  # noqa: PLC0415
 
     with Live(console=formatting.console(sys.stderr), refresh_per_second=10) as live:
-        yield lambda shown: live.update(formatting.live_line(shown))
+        yield lambda status: live.update(formatting.live_line(status))
 
 
-class Waiting:
+class LiveLine:
     """A live line while something else is printed now and then; nothing where stderr is no terminal."""
 
     def __init__(self) -> None:
         self._live: Live | None = None
 
-    def show(self, shown: Shown) -> None:
+    def show(self, status: JobStatus) -> None:
         """Show how the job is now."""
         if not sys.stderr.isatty():
             return
@@ -72,7 +72,7 @@ class Waiting:
 
             self._live = Live(console=formatting.console(sys.stderr), refresh_per_second=10, transient=True)
             self._live.start()
-        self._live.update(formatting.live_line(shown))
+        self._live.update(formatting.live_line(status))
 
     def pause(self) -> None:
         """Take the line away, until it is shown again."""
@@ -83,27 +83,27 @@ class Waiting:
     close = pause
 
 
-class _Plain:
+class _PlainLines:
     """A line whenever something changed."""
 
     def __init__(self) -> None:
         self._last = ""
 
-    def show(self, shown: Shown) -> None:
-        step = f"  step {shown.step_text}" if shown.step_text else ""
-        line = f"{shown.job.id[:8]}  {shown.state_text}{step}  {formatting.one_line(shown.why)}"
+    def show(self, status: JobStatus) -> None:
+        step = f"  step {status.step_text}" if status.step_text else ""
+        line = f"{status.job.id[:8]}  {status.state_text}{step}  {formatting.one_line(status.reason)}"
         lasting = _COUNTDOWN.sub("", line)
         if lasting != self._last:
             self._last = lasting
             print(line, file=sys.stderr, flush=True)
 
 
-def verdict(shown: Shown) -> int:
+def report_outcome(status: JobStatus) -> int:
     """Say on stderr how the job failed; the exit code: 0 only for done."""
-    if shown.job.state == "done":
+    if status.job.state == "done":
         return 0
-    code = f", exit code {shown.job.exit_code}" if shown.job.exit_code is not None else ""
-    print(f"job {shown.job.id} failed ({shown.job.outcome}{code}): {shown.job.reason}", file=sys.stderr)
-    for line in formatting.last_lines(shown.job.log_tail):
+    code = f", exit code {status.job.exit_code}" if status.job.exit_code is not None else ""
+    print(f"job {status.job.id} failed ({status.job.outcome}{code}): {status.job.reason}", file=sys.stderr)
+    for line in formatting.last_lines(status.job.log_tail):
         print(f"    {line}", file=sys.stderr)
     return 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from lando.times import rfc3339
-from lando.views.jobs import Shown
+from lando.views.jobs import JobStatus
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -27,9 +27,9 @@ COLORS = {
     "done": "bold green",
     "failed": "bold red",
 }
-LINE = 500
+MAX_LINE = 500
 """Characters of a line of a log's tail that are shown."""
-LINES = 20
+MAX_LINES = 20
 """Lines of it."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HEADINGS = ("JOB", "NAME", "STATE", "STEP", "TRY", "SINCE", "WHY")
@@ -57,22 +57,22 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def since(shown: Shown) -> str:
+def since(status: JobStatus) -> str:
     """How long the job has been where it is."""
-    return duration(time.time() - shown.job.entered_at)
+    return duration(time.time() - status.job.entered_at)
 
 
-def _cells(shown: Shown) -> tuple[str, ...]:
-    job = shown.job
-    tries = f"{job.failures + (0 if shown.ended else 1)}/{job.attempts}" if job.failures else ""
+def _cells(status: JobStatus) -> tuple[str, ...]:
+    job = status.job
+    tries = f"{job.failures + (0 if status.ended else 1)}/{job.attempts}" if job.failures else ""
     return (
         job.id[:8],
-        shown.name,
-        shown.state_text,
-        shown.step_text,
+        status.name,
+        status.state_text,
+        status.step_text,
         tries,
-        since(shown),
-        one_line(shown.why),
+        since(status),
+        one_line(status.reason),
     )
 
 
@@ -84,8 +84,8 @@ def one_line(text: str) -> str:
 
 def printable(line: str) -> str:
     """A line of somebody else's output, made harmless for a terminal, and cut."""
-    shown = "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line[:LINE])
-    return shown if len(line) <= LINE else f"{shown} …"
+    harmless = "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line[:MAX_LINE])
+    return harmless if len(line) <= MAX_LINE else f"{harmless} …"
 
 
 def without_colours(text: str) -> str:
@@ -95,10 +95,10 @@ def without_colours(text: str) -> str:
 
 def last_lines(text: str) -> list[str]:
     """The end of somebody else's output, made harmless for a terminal."""
-    return [printable(line) for line in without_colours(text).rstrip().splitlines()[-LINES:]]
+    return [printable(line) for line in without_colours(text).rstrip().splitlines()[-MAX_LINES:]]
 
 
-def table(jobs: Sequence[Shown]) -> Table:
+def table(jobs: Sequence[JobStatus]) -> Table:
     """The jobs as a rich table."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -108,18 +108,18 @@ def table(jobs: Sequence[Shown]) -> Table:
         # Only these give way on a narrow terminal; their cells are cut, not wrapped.
         gives_way = heading in ("NAME", "WHY")
         result.add_column(heading, no_wrap=not gives_way, max_width=30 if heading == "NAME" else None)
-    for shown in jobs:
-        job_id, name, state, *rest = _cells(shown)
-        color = "yellow" if shown.job.outcome == "canceled" else COLORS[shown.job.state]
-        why = Text(rest[-1], style="bold red" if shown.leaking else "", no_wrap=True, overflow="ellipsis")
+    for status in jobs:
+        job_id, name, state, *rest = _cells(status)
+        color = "yellow" if status.job.outcome == "canceled" else COLORS[status.job.state]
+        why = Text(rest[-1], style="bold red" if status.leaking else "", no_wrap=True, overflow="ellipsis")
         name_text = Text(name, no_wrap=True, overflow="ellipsis")
         result.add_row(Text(job_id), name_text, Text(state, style=color), *map(Text, rest[:-1]), why)
     return result
 
 
-def plain_table(jobs: Sequence[Shown]) -> str:
+def plain_table(jobs: Sequence[JobStatus]) -> str:
     """The jobs as aligned text, nothing shortened."""
-    return aligned(HEADINGS, [_cells(shown) for shown in jobs])
+    return aligned(HEADINGS, [_cells(status) for status in jobs])
 
 
 def aligned(headings: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> str:
@@ -130,13 +130,13 @@ def aligned(headings: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def summary(jobs: Sequence[Shown]) -> str:
+def summary(jobs: Sequence[JobStatus]) -> str:
     """How many jobs are in which state."""
-    counts = {state: sum(shown.job.state == state for shown in jobs) for state in COLORS}
+    counts = {state: sum(status.job.state == state for status in jobs) for state in COLORS}
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no jobs"
 
 
-def print_table(jobs: Sequence[Shown]) -> None:
+def print_table(jobs: Sequence[JobStatus]) -> None:
     """Print the jobs: a coloured table, paged where it is longer than the terminal; or plain text."""
     if not sys.stdout.isatty():
         print(plain_table(jobs))
@@ -152,34 +152,34 @@ def print_table(jobs: Sequence[Shown]) -> None:
         click.echo_via_pager(text, color=not terminal.no_color)
 
 
-def detail(shown: Shown, last: tuple[str, str]) -> list[tuple[str, str]]:
+def detail(status: JobStatus, last: tuple[str, str]) -> list[tuple[str, str]]:
     """One job in detail, as label and text.
 
     Args:
-        shown: the job.
+        status: the job.
         last: what was written last, also as label and text.
     """
-    job = shown.job
+    job = status.job
     vm = ", ".join(part for part in (job.server_name, job.server_id, job.server_ip) if part)
     lines: list[tuple[str, str | None]] = [
         ("job", job.id),
-        ("name", shown.name),
-        ("state", shown.state_text),
+        ("name", status.name),
+        ("state", status.state_text),
         ("outcome", job.outcome),
-        ("why", shown.why),
-        ("since", f"{rfc3339(job.entered_at)} ({since(shown)})"),
-        ("submitted", f"{rfc3339(job.submitted_at)} by {shown.submitted_by or 'somebody unknown'}"),
+        ("why", status.reason),
+        ("since", f"{rfc3339(job.entered_at)} ({since(status)})"),
+        ("submitted", f"{rfc3339(job.submitted_at)} by {status.submitted_by or 'somebody unknown'}"),
         ("next deadline", _deadline(job.deadline_at)),
         (
             "attempt",
             f"{job.attempt or 'none yet'}; failures: {job.failures} of {job.attempts}",
         ),
         ("VM", vm or None),
-        ("phase", job.phase if not shown.ended else None),
-        ("step", f"{shown.step_text} {job.step_name or ''}" if job.step is not None else None),
+        ("phase", job.phase if not status.ended else None),
+        ("step", f"{status.step_text} {job.step_name or ''}" if job.step is not None else None),
         ("commit", job.git_commit),
         ("exit code", None if job.exit_code is None else str(job.exit_code)),
-        ("labels", ", ".join(f"{key}={value}" for key, value in shown.labels.items()) or None),
+        ("labels", ", ".join(f"{key}={value}" for key, value in status.labels.items()) or None),
         (last[0], "\n".join(last_lines(last[1]))),
     ]
     return [(label, text) for label, text in lines if text]
@@ -189,9 +189,9 @@ def _deadline(at: float | None) -> str | None:
     return None if at is None else f"{rfc3339(at)} (in {duration(at - time.time())})"
 
 
-def print_detail(shown: Shown, last: tuple[str, str]) -> None:
+def print_detail(status: JobStatus, last: tuple[str, str]) -> None:
     """Print one job in detail; see ``detail``."""
-    for label, text in detail(shown, last):
+    for label, text in detail(status, last):
         if "\n" in text:
             print(f"{click.style(label + ':', bold=True) if _colored() else label + ':'}")
             print("\n".join(f"    {line}" for line in text.splitlines()))
@@ -204,20 +204,20 @@ def _colored() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
-def live_line(shown: Shown) -> RenderableType:
+def live_line(status: JobStatus) -> RenderableType:
     """The one line of ``--wait`` and ``run``: state, step k of n, elapsed time, why."""
     from rich.spinner import Spinner  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    job = shown.job
+    job = status.job
     text = Text.assemble(
         (job.id[:8], "dim"),
         "  ",
-        (shown.state_text, COLORS[job.state]),
-        f"  step {shown.step_text}" if shown.step_text else "",
+        (status.state_text, COLORS[job.state]),
+        f"  step {status.step_text}" if status.step_text else "",
         f"  {duration(time.time() - job.submitted_at)}",
-        (f"  {one_line(shown.why)}", "dim"),
+        (f"  {one_line(status.reason)}", "dim"),
         no_wrap=True,
         overflow="ellipsis",
     )
-    return text if shown.ended else Spinner("dots", text)
+    return text if status.ended else Spinner("dots", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lando.cli.common import JobId, dump, note, views
+from lando.cli.common import JobId, load_views, note, print_json
 from lando.cli.formatting import one_line
 from lando.times import rfc3339
 from lando.views.jobs import change_as_json
@@ -16,11 +16,11 @@ from lando.views.jobs import change_as_json
 @click.pass_context
 def command(ctx: click.Context, job: str, as_json: bool) -> None:
     """Show every change of a job's state: when, what happened, from where to where, and why."""
-    seen = views(ctx)
-    job_id = seen.resolve(job)
-    changes = seen.history(job_id)
+    views = load_views(ctx)
+    job_id = views.resolve(job)
+    changes = views.history(job_id)
     if as_json:
-        dump([change_as_json(change) for change in changes])
+        print_json([change_as_json(change) for change in changes])
         return
     if not changes:
         note("its start_worker is in the queue and not taken yet: no history")

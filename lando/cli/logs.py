@@ -7,7 +7,7 @@ import time
 
 import click
 
-from lando.cli.common import JobId, note, views
+from lando.cli.common import JobId, load_views, note
 from lando.cli.formatting import without_colours
 
 LOOK = 0.3
@@ -21,26 +21,26 @@ LOOK = 0.3
 @click.pass_context
 def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
     """Print what a job's workflow wrote, oldest first; at most the newest MiB is kept."""
-    seen = views(ctx)
-    job_id = seen.resolve(job)
+    views = load_views(ctx)
+    job_id = views.resolve(job)
     if console:
-        _console(seen.console(job_id))
+        _console(views.console(job_id))
         return
     after = (0, 0)
     while True:
-        shown = seen.job(job_id)
-        pieces = seen.log(job_id, after)
+        status = views.job(job_id)
+        pieces = views.log(job_id, after)
         for attempt, seq, text in pieces:
             if attempt != after[0] and after[0]:
                 note(f"--- attempt {attempt} ---")
             after = (attempt, seq)
             sys.stdout.write(_shown(text))
         sys.stdout.flush()
-        if not follow or shown is None or shown.ended:
+        if not follow or status is None or status.ended:
             break
         time.sleep(LOOK)
     if after == (0, 0):
-        note("nothing was logged" if shown is None or shown.ended else "nothing was logged so far")
+        note("nothing was logged" if status is None or status.ended else "nothing was logged so far")
 
 
 def _console(saved: tuple[int, str] | None) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from lando.cli.common import JobId, dump, note, views
+from lando.cli.common import JobId, load_views, note, print_json
 from lando.errors import LandoError
 
 
@@ -19,17 +19,17 @@ from lando.errors import LandoError
 @click.pass_context
 def command(ctx: click.Context, job: str, as_json: bool) -> None:
     """Show what a job's workflow made, and where it is. Exit code 1 where there is no result."""
-    seen = views(ctx)
-    job_id = seen.resolve(job)
-    shown = seen.job(job_id)
-    if shown is None or shown.job.outputs is None:
-        raise LandoError(f"job {job_id} has no outputs: it is {shown.state_text if shown else 'gone'}")
+    views = load_views(ctx)
+    job_id = views.resolve(job)
+    status = views.job(job_id)
+    if status is None or status.job.outputs is None:
+        raise LandoError(f"job {job_id} has no outputs: it is {status.state_text if status else 'gone'}")
     if as_json:
-        dump(shown.job.outputs)
+        print_json(status.job.outputs)
     else:
-        for name, value in shown.job.outputs.items():
+        for name, value in status.job.outputs.items():
             print(f"{name}: {_text(value)}")
-    missing = [file for file in files(shown.job.outputs) if not _is_here(file)]
+    missing = [file for file in files(status.job.outputs) if not _is_here(file)]
     if missing:
         note(f"{len(missing)} of its files are not on this machine; what was left on a VM is gone with it:")
         for file in missing:

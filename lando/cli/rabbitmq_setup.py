@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from lando.cli.common import note, site
+from lando.cli.common import load_app, note
 from lando.config.site_config import load
 from lando.config.work_queue import WorkQueueConfig
 from lando.errors import LandoError, UsageError
@@ -52,7 +52,7 @@ def command(ctx: click.Context, client_config: Path | None, definitions_file: Pa
     lando-fsm rabbitmq-setup | ssh broker sudo sh      from another one
     lando-fsm rabbitmq-setup --definitions FILE        for `rabbitmqctl import_definitions FILE`
     """
-    config = site(ctx).config
+    config = load_app(ctx).config
     if config.work_queue is None:
         raise UsageError(f"{config.source}: work_queue: missing; the embedded queue needs no accounts")
     source = Path(config.source)
@@ -179,16 +179,16 @@ def _settings(source: Path, work_queue: WorkQueueConfig) -> tuple[tuple[str, str
 
 def _refuse_shared_accounts(*settings: tuple[str, str]) -> None:
     """``settings``: (what a person would change, the account's name) of each account."""
-    seen: dict[str, str] = {}
+    settings_of: dict[str, str] = {}
     for setting, name in settings:
         if name == ADMINISTRATOR:
             raise UsageError(f"{setting}: is {name}, the broker's administrator; name an account of its own")
-        if name in seen:
+        if name in settings_of:
             raise UsageError(
-                f"{setting}: is {name}, as is {seen[name]}; each needs an account of its own, "
+                f"{setting}: is {name}, as is {settings_of[name]}; each needs an account of its own, "
                 "since each may do something else"
             )
-        seen[name] = setting
+        settings_of[name] = setting
 
 
 def _key(work_queue: WorkQueueConfig, key: str) -> str:

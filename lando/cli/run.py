@@ -15,14 +15,14 @@ import click
 
 from lando import state_dir
 from lando.app.app import App
-from lando.cli.common import dump, note, send, site
-from lando.cli.ensure_daemon import SomeDaemon
-from lando.cli.follow import follow, verdict
+from lando.cli.common import load_app, note, print_json, send
+from lando.cli.ensure_daemon import FallbackDaemon
+from lando.cli.follow import follow, report_outcome
 from lando.cli.outputs import files, local_path
 from lando.cli.submit import publish, start_message
 from lando.errors import LandoError
 from lando.messages import Message
-from lando.views.jobs import Shown
+from lando.views.jobs import JobStatus
 
 CANCEL_PATIENCE = 30.0
 """Seconds after a first interruption from which another one leaves, should the job not have ended."""
@@ -40,26 +40,29 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
     Queue, daemon and VM are all here: this process is the daemon, unless one is running already. Progress
     goes to stderr. Ctrl-C cancels the job and waits until nothing of it is left (exit code 130).
     """
-    here = site(ctx)
-    message = start_message(here, job_file, None)
+    app = load_app(ctx)
+    message = start_message(app, job_file, None)
     assert message.job is not None
     if outdir is not None:
         _make(outdir)
     interruptions: list[float] = []
-    with contextlib.closing(SomeDaemon(here)) as daemon:
+    with contextlib.closing(FallbackDaemon(app)) as daemon:
         for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, lambda *_: interruptions.append(time.monotonic()))
-        publish(here, message)
-        shown = _follow_or_cancel(here, message, interruptions, daemon)
+        publish(app, message)
+        status = _follow_or_cancel(app, message, interruptions, daemon)
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_IGN)  # it is over: one more must not spoil the exit code
-    if shown.job.state == "done":
-        outputs = shown.job.outputs or {}
-        base = state_dir.outputs(here.config.state_dir, message.job)
-        dump(outputs if outdir is None else copied(outputs, base, outdir))
-    _mention_others(here)
-    code = verdict(shown)
-    return 130 if interruptions and shown.job.outcome == "canceled" else code
+    if status.job.state == "done":
+        outputs = status.job.outputs or {}
+        print_json(
+            outputs
+            if outdir is None
+            else copied(outputs, state_dir.outputs(app.config.state_dir, message.job), outdir)
+        )
+    _note_other_jobs(app)
+    code = report_outcome(status)
+    return 130 if interruptions and status.job.outcome == "canceled" else code
 
 
 def _make(outdir: Path) -> None:
@@ -69,12 +72,14 @@ def _make(outdir: Path) -> None:
         raise LandoError(f"--outdir {outdir}: {error.strerror}") from error
 
 
-def _follow_or_cancel(here: App, message: Message, interruptions: list[float], daemon: SomeDaemon) -> Shown:
+def _follow_or_cancel(
+    app: App, message: Message, interruptions: list[float], daemon: FallbackDaemon
+) -> JobStatus:
     """Follow the job to its end, which an interruption brings about; a much later one leaves before."""
     canceled = False
     job_id = str(message.job)
-    seen = here.views()
-    seen.expect(message, None)
+    views = app.views()
+    views.add_published(message, None)
 
     def look() -> None:
         nonlocal canceled
@@ -84,15 +89,15 @@ def _follow_or_cancel(here: App, message: Message, interruptions: list[float], d
         if interruptions and not canceled:
             canceled = True
             note("canceling; waiting until nothing of the job is left")
-            send(here, Message("cancel_job", job=job_id))
+            send(app, Message("cancel_job", job=job_id))
 
-    return follow(seen, job_id, look)
+    return follow(views, job_id, look)
 
 
-def _mention_others(here: App) -> None:
-    seen = here.views()
-    others = sum(not shown.ended for shown in seen.jobs())
-    if others and seen.daemon().pid is None:
+def _note_other_jobs(app: App) -> None:
+    views = app.views()
+    others = sum(not status.ended for status in views.jobs())
+    if others and views.daemon().pid is None:
         jobs, them = ("job is", "it") if others == 1 else ("jobs are", "them")
         note(f"{others} other {jobs} in progress; `lando-fsm daemon` takes {them} up")
 

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 import click
 
 from lando.app.app import App
-from lando.cli.common import dump, note, site
+from lando.cli.common import load_app, note, print_json
 from lando.cli.formatting import aligned, duration, printable
 from lando.cloud.interface import Cloud, CloudError
 from lando.engine.leaks import Sweeper, delete
 from lando.engine.ownership import CloudResource, described, kind_of
 from lando.errors import UsageError
 from lando.store.store import Store
-from lando.views.inventory import Item, Stock, require_database
+from lando.views.inventory import Inventory, InventoryItem, require_database
 from lando.views.jobs import Views
 
 HEADINGS = ("NAME", "ID", "STATUS", "ADDRESS", "JOB")
 POLL = 1.0
 """Seconds between questions whether a server is gone."""
-PATIENCE = 300.0
+DELETE_TIMEOUT = 300.0
 """Seconds for which a deletion is waited for."""
 
 
@@ -40,61 +40,67 @@ def command(ctx: click.Context, as_json: bool, sweep: bool, dry_run: bool) -> in
     """
     if as_json and (sweep or dry_run):
         raise UsageError("--json lists only; leave out --sweep and --dry-run")
-    here = site(ctx)
-    seen = here.views()
-    stock = here.inventory(seen)
+    app = load_app(ctx)
+    views = app.views()
+    inventory = app.inventory(views)
     if dry_run:
-        require_database(stock, here.config.database)
-        _tell_suspects(stock, here.config.timeouts.grace)
+        require_database(inventory, app.config.database)
+        _print_suspects(inventory, app.config.timeouts.grace)
     elif sweep:
-        require_database(stock, here.config.database)
-        return _sweep(here, seen, stock)
+        require_database(inventory, app.config.database)
+        return _sweep(app, views, inventory)
     elif as_json:
-        dump(stock.as_json())
+        print_json(inventory.as_json())
     else:
-        _print(stock, seen.daemon().pid is not None)
-    for trouble in stock.snapshot.troubles:
-        note(trouble)
+        _print(inventory, views.daemon().pid is not None)
+    for problem in inventory.snapshot.troubles:
+        note(problem)
     return 0
 
 
 # the list
 
 
-def _print(stock: Stock, has_daemon: bool) -> None:
-    if stock.items:
-        print(aligned(HEADINGS, [_cells(item) for item in stock.items]))
-    print("\n".join(_summary(stock, has_daemon)))
+def _print(inventory: Inventory, has_daemon: bool) -> None:
+    if inventory.items:
+        print(aligned(HEADINGS, [_cells(item) for item in inventory.items]))
+    print("\n".join(_summary(inventory, has_daemon)))
 
 
-def _cells(item: Item) -> tuple[str, ...]:
-    return (printable(item.name), item.thing.id, item.status, item.thing.address or "", item.words)
+def _cells(item: InventoryItem) -> tuple[str, ...]:
+    return (
+        printable(item.name),
+        item.resource.id,
+        item.status,
+        item.resource.address or "",
+        item.description,
+    )
 
 
-def _summary(stock: Stock, has_daemon: bool) -> list[str]:
-    lines = [_ours(stock)]
-    if stock.leaked:
+def _summary(inventory: Inventory, has_daemon: bool) -> list[str]:
+    lines = [_ours(inventory)]
+    if inventory.leaked:
         who = "the daemon deletes" if has_daemon else "a daemon, or `lando-fsm servers --sweep`, deletes"
-        lines.append(f"leaked: {len(stock.leaked)}; {who} what is still so after the grace period")
-    foreign = _count(stock.other_servers, "server")
-    if stock.other_floating_ips is not None:
-        foreign += f", {_count(stock.other_floating_ips, 'floating IP')}"
+        lines.append(f"leaked: {len(inventory.leaked)}; {who} what is still so after the grace period")
+    foreign = _count(inventory.other_servers, "server")
+    if inventory.other_floating_ips is not None:
+        foreign += f", {_count(inventory.other_floating_ips, 'floating IP')}"
     lines.append(f"others' in the project: {foreign}")
-    if stock.snapshot.quota is not None:
-        lines.append(f"quota: {stock.snapshot.quota}")
-    if stock.books.swept is not None:
-        swept = stock.books.swept
+    if inventory.snapshot.quota is not None:
+        lines.append(f"quota: {inventory.snapshot.quota}")
+    if inventory.database.swept is not None:
+        swept = inventory.database.swept
         counts = f"{_count(swept['servers'], 'server')}, {_count(swept['floating_ips'], 'floating IP')}"
         lines.append(f"swept so far: {counts}")
     return lines
 
 
-def _ours(stock: Stock) -> str:
-    if stock.books.deployment is None:
+def _ours(inventory: Inventory) -> str:
+    if inventory.database.deployment is None:
         return "this deployment has no mark yet: it never made a server"
-    servers = len(stock.snapshot.servers) - stock.other_servers
-    return f"with the mark of deployment {stock.books.deployment}: " + ", ".join(
-        (_count(servers, "server"), _count(len(stock.items) - servers, "floating IP"))
+    servers = len(inventory.snapshot.servers) - inventory.other_servers
+    return f"with the mark of deployment {inventory.database.deployment}: " + ", ".join(
+        (_count(servers, "server"), _count(len(inventory.items) - servers, "floating IP"))
     )
 
 
@@ -105,10 +111,10 @@ def _count(number: int, what: str) -> str:
 # what is leaked
 
 
-def _tell_suspects(stock: Stock, grace: float) -> None:
-    for item in stock.leaked:
-        print(f"{described(item.thing)}: {item.words}")
-    if stock.leaked:
+def _print_suspects(inventory: Inventory, grace: float) -> None:
+    for item in inventory.leaked:
+        print(f"{described(item.resource)}: {item.description}")
+    if inventory.leaked:
         note(
             "nothing was deleted. This was one look, which may mistake: --sweep looks again after the grace "
             f"period ({duration(grace)}), and deletes what is leaked then, too"
@@ -117,63 +123,63 @@ def _tell_suspects(stock: Stock, grace: float) -> None:
         note("nothing is leaked")
 
 
-def _sweep(here: App, seen: Views, stock: Stock) -> int:
+def _sweep(app: App, views: Views, inventory: Inventory) -> int:
     """Look twice, by the daemon's own rule, and delete what is leaked both times."""
-    grace = here.config.timeouts.grace
-    sweeper = Sweeper(stock.books.deployment or "", grace)
-    sweeper.leaked(stock.snapshot, stock.books.live, time.monotonic())
-    _tell_troubles(stock)
-    if not stock.leaked:
+    grace = app.config.timeouts.grace
+    sweeper = Sweeper(inventory.database.deployment or "", grace)
+    sweeper.leaked(inventory.snapshot, inventory.database.live, time.monotonic())
+    _note_problems(inventory)
+    if not inventory.leaked:
         note("nothing is leaked")
         return 0
-    for item in stock.leaked:
-        note(f"{described(item.thing)}: {item.words}")
+    for item in inventory.leaked:
+        note(f"{described(item.resource)}: {item.description}")
     note(f"looking again in {duration(grace)}, the grace period; nothing was deleted yet")
     time.sleep(grace)
-    stock = here.inventory(seen)
-    _tell_troubles(stock)
-    leaked = sweeper.leaked(stock.snapshot, stock.books.live, time.monotonic())
+    inventory = app.inventory(views)
+    _note_problems(inventory)
+    leaked = sweeper.leaked(inventory.snapshot, inventory.database.live, time.monotonic())
     if not leaked:
         note("nothing is leaked any more; nothing was left to delete")
-    return _delete_all(here, leaked)
+    return _delete_all(app, leaked)
 
 
-def _tell_troubles(stock: Stock) -> None:
-    for trouble in stock.snapshot.troubles:
-        note(trouble)
+def _note_problems(inventory: Inventory) -> None:
+    for problem in inventory.snapshot.troubles:
+        note(problem)
 
 
-def _delete_all(here: App, leaked: Sequence[CloudResource]) -> int:
+def _delete_all(app: App, leaked: Sequence[CloudResource]) -> int:
     """Delete and wait until all are gone; a line each, and the exit code."""
     left = list(leaked)
-    words: dict[str, str] = {}
-    deadline = time.monotonic() + PATIENCE
+    reasons: dict[str, str] = {}
+    deadline = time.monotonic() + DELETE_TIMEOUT
     while left and time.monotonic() < deadline:
-        for thing in tuple(left):
-            words[thing.id] = _ask_to_delete(here.cloud, thing)
-            if not words[thing.id]:
-                left.remove(thing)
-                _count_swept(here, thing)
-                print(f"{described(thing)}: deleted", flush=True)
+        for resource in tuple(left):
+            reasons[resource.id] = _ask_to_delete(app.cloud, resource)
+            if not reasons[resource.id]:
+                left.remove(resource)
+                _count_swept(app, resource)
+                print(f"{described(resource)}: deleted", flush=True)
         if left:
             time.sleep(POLL)
-    for thing in left:
-        note(f"{described(thing)}: not gone after {duration(PATIENCE)}: {words[thing.id]}")
+    for resource in left:
+        note(f"{described(resource)}: not gone after {duration(DELETE_TIMEOUT)}: {reasons[resource.id]}")
     return 1 if left else 0
 
 
-def _ask_to_delete(cloud: Cloud, thing: CloudResource) -> str:
+def _ask_to_delete(cloud: Cloud, resource: CloudResource) -> str:
     """Why it is not gone yet; empty when it is."""
     try:
-        return "" if delete(cloud, thing) else "the deletion is under way"
+        return "" if delete(cloud, resource) else "the deletion is under way"
     except CloudError as error:
         return str(error)
 
 
-def _count_swept(here: App, thing: CloudResource) -> None:
-    store = Store(here.config.database_url)
+def _count_swept(app: App, resource: CloudResource) -> None:
+    store = Store(app.config.database_url)
     try:
         with store.transaction() as transaction:
-            transaction.count_swept(kind_of(thing))
+            transaction.count_swept(kind_of(resource))
     finally:
         store.close()

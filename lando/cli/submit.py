@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from lando.app.app import App
-from lando.cli.common import dump, note, send, site, tell_if_no_daemon
+from lando.cli.common import load_app, note, note_if_no_daemon, print_json, send
 from lando.config import job_file
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
@@ -23,7 +23,7 @@ FIRST_WAIT = 0.2
 """Seconds between the first two tries; doubled every time."""
 
 
-def start_message(here: App, path: Path, job_id: str | None) -> Message:
+def start_message(app: App, path: Path, job_id: str | None) -> Message:
     """The start_worker message of a job file. Repeating it is harmless: its id follows from the job's.
 
     Raises:
@@ -31,7 +31,7 @@ def start_message(here: App, path: Path, job_id: str | None) -> Message:
     """
     spec = job_file.read(path)
     try:
-        here.server_requests.check(spec)
+        app.server_requests.check(spec)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     job = str(uuid.uuid4()) if job_id is None else _valid_id(job_id)
@@ -47,25 +47,25 @@ def _valid_id(text: str) -> str:
         ) from None
 
 
-def publish(here: App, message: Message, patience: float = PATIENCE) -> None:
+def publish(app: App, message: Message, patience: float = PATIENCE) -> None:
     """Repeat the message until the queue confirms it.
 
     Raises:
         LandoError: not confirmed in time; the text names the --id that makes repeating harmless.
     """
     try:
-        _publish(here, message, patience)
+        _publish(app, message, patience)
     except KeyboardInterrupt:
         note(f"it may be queued; submitting it again with --id {message.job} cannot make it run twice")
         raise
 
 
-def _publish(here: App, message: Message, patience: float) -> None:
+def _publish(app: App, message: Message, patience: float) -> None:
     begun = time.monotonic()
     wait = FIRST_WAIT
     while True:
         try:
-            return send(here, message, max(1.0, begun + patience - time.monotonic()))
+            return send(app, message, max(1.0, begun + patience - time.monotonic()))
         except QueueUnavailable as error:
             waits_for = min(patience, ABSENT_PATIENCE) if isinstance(error, QueueAbsent) else patience
             if time.monotonic() + wait > begun + waits_for:
@@ -93,26 +93,26 @@ def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, 
     Returns as soon as the job is durably queued; it needs no daemon to be running. Exit codes: 0 queued
     (with --wait: done), 1 not queued (with --wait: failed), 2 the job file is not valid.
     """
-    here = site(ctx)
-    message = start_message(here, job_file, job_id)
-    publish(here, message)
+    app = load_app(ctx)
+    message = start_message(app, job_file, job_id)
+    publish(app, message)
     assert message.job is not None
     if as_json:
-        dump({"id": message.job})
+        print_json({"id": message.job})
     else:
         print(message.job, flush=True)
-    tell_if_no_daemon(here)
-    return _wait(here, message) if wait else 0
+    note_if_no_daemon(app)
+    return _wait(app, message) if wait else 0
 
 
-def _wait(here: App, message: Message) -> int:
+def _wait(app: App, message: Message) -> int:
     job_id = str(message.job)
     try:
-        from lando.cli.follow import follow, verdict  # noqa: PLC0415 - loads the database library
+        from lando.cli.follow import follow, report_outcome  # noqa: PLC0415 - loads the database library
 
-        seen = here.views()
-        seen.expect(message, None)
-        return verdict(follow(seen, job_id))
+        views = app.views()
+        views.add_published(message, None)
+        return report_outcome(follow(views, job_id))
     except KeyboardInterrupt:
         note(f"the job goes on: `lando-fsm status {job_id[:8]}`; to end it: `lando-fsm cancel {job_id[:8]}`")
         return 130

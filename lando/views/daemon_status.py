@@ -8,36 +8,33 @@ from lando.times import rfc3339
 
 
 @dataclass(frozen=True)
-class Watching:
-    """The daemon, as the commands see it."""
+class DaemonStatus:
+    """Whether a daemon runs, and whether it reaches the work queue and the cloud."""
 
     pid: int | None
-    """None where none is running."""
+    """None: none is running."""
     disconnected_since: float | None = None
-    """Epoch seconds since which it cannot hear the work queue."""
-    reason: str = ""
-    """Why it cannot."""
-    blind_since: float | None = None
-    """Epoch seconds since which it cannot ask the cloud."""
-    cloud_reason: str = ""
-    """Why it cannot."""
+    """Epoch seconds since which it does not reach the work queue."""
+    disconnected_reason: str = ""
+    cloud_silent_since: float | None = None
+    """Epoch seconds since which the cloud does not answer it."""
+    cloud_silent_reason: str = ""
 
     @property
-    def troubles(self) -> list[tuple[str, str]]:
-        """What keeps it from working as it should, each with the reason."""
+    def problems(self) -> list[tuple[str, str]]:
+        """What the daemon suffers from, each with the reason."""
         found = []
         if self.disconnected_since is not None:
             since = rfc3339(self.disconnected_since)
-            found.append((f"disconnected from the work queue since {since}", self.reason))
-        if self.blind_since is not None:
-            found.append(
-                (f"without an answer of the cloud since {rfc3339(self.blind_since)}", self.cloud_reason)
-            )
+            found.append((f"disconnected from the work queue since {since}", self.disconnected_reason))
+        if self.cloud_silent_since is not None:
+            since = rfc3339(self.cloud_silent_since)
+            found.append((f"without an answer of the cloud since {since}", self.cloud_silent_reason))
         return found
 
     @property
-    def absence(self) -> str:
-        """What keeps all jobs in progress from going on as they should, in brackets; else empty."""
+    def queue_remark(self) -> str:
+        """In brackets: why no job in progress gets further; empty where all is well."""
         if self.pid is None:
             return " (no daemon is running)"
         if self.disconnected_since is not None:
@@ -46,8 +43,8 @@ class Watching:
         return ""
 
     @property
-    def blindness(self) -> str:
-        """What keeps servers from being made, seen and deleted, in brackets; else empty."""
-        if self.blind_since is None:
+    def cloud_remark(self) -> str:
+        """In brackets: why no VM is created, observed or deleted; empty where all is well."""
+        if self.cloud_silent_since is None:
             return ""
-        return f" (the cloud does not answer since {rfc3339(self.blind_since)})"
+        return f" (the cloud does not answer since {rfc3339(self.cloud_silent_since)})"

@@ -1,4 +1,4 @@
-"""What this deployment has in the cloud, and what each of it belongs to, as ``servers`` shows it."""
+"""What this deployment has in the cloud, and which job each resource belongs to, as ``servers`` shows it."""
 
 from __future__ import annotations
 
@@ -15,50 +15,51 @@ from lando.store.facts import DEPLOYMENT_FACT
 from lando.views.jobs import Views
 
 BelongsTo = Literal["job", "deletion", "unresolved_create", "twin", "nothing", "unknown"]
-"""``unknown``: there is no database that could tell."""
+"""``twin``: a duplicate of a live job's server; ``unknown``: there is no database to ask."""
 
 
 @dataclass(frozen=True)
-class Books:
-    """What the database says, in one snapshot."""
+class DatabaseSnapshot:
+    """What the database says about ownership, read at one moment."""
 
     deployment: str | None
-    """Our mark; None: nothing was ever made."""
+    """The mark of our servers and floating IPs; None: none was ever created."""
     live: tuple[Job, ...] = ()
     """Every job that may own a server."""
     named: Mapping[str, Job] | None = None
-    """The jobs that were asked for, by id; None: there is no database."""
+    """The jobs that servers of ours name, by id; None: there is no database."""
     swept: Mapping[ResourceKind, int] | None = None
+    """How many leaked resources were deleted so far."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """A server or a floating IP of ours."""
+class InventoryItem:
+    """A server or a floating IP that carries our mark."""
 
-    thing: CloudResource
+    resource: CloudResource
     belongs_to: BelongsTo
     job: Job | None = None
     """The job that it belongs, or belonged, to."""
 
     @property
     def is_leaked(self) -> bool:
-        """Nothing will use it any more; seen so twice, it is deleted."""
+        """Whether no job will use it any more; seen so twice, it is deleted."""
         return self.belongs_to in ("twin", "nothing")
 
     @property
     def name(self) -> str:
         """Of the server; floating IPs have none."""
-        return self.thing.name if isinstance(self.thing, Server) else "(floating IP)"
+        return self.resource.name if isinstance(self.resource, Server) else "(floating IP)"
 
     @property
     def status(self) -> str:
-        """As the cloud has it; of a floating IP, whether it leads to a server."""
-        if isinstance(self.thing, Server):
-            return self.thing.status
-        return "ATTACHED" if self.thing.server_port else "UNATTACHED"
+        """As the cloud reports it; of a floating IP, whether it is attached to a port."""
+        if isinstance(self.resource, Server):
+            return self.resource.status
+        return "ATTACHED" if self.resource.server_port else "UNATTACHED"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What it belongs to, for people."""
         job = self.job.id[:8] if self.job is not None else ""
         if self.job is not None and self.belongs_to == "job":
@@ -74,62 +75,61 @@ class Item:
 
     def as_json(self) -> dict[str, Any]:
         """The stable object of ``servers --json``."""
-        thing = self.thing
+        server = self.resource if isinstance(self.resource, Server) else None
         return {
-            "id": thing.id,
-            "name": thing.name if isinstance(thing, Server) else None,
+            "id": self.resource.id,
+            "name": None if server is None else server.name,
             "status": self.status,
-            "address": thing.address,
-            "deployment": thing.deployment,
-            "mark": thing.mark,
-            "job": _job_id(self),
-            "attempt": thing.attempt if isinstance(thing, Server) else None,
+            "address": self.resource.address,
+            "deployment": self.resource.deployment,
+            "mark": self.resource.mark,
+            "job": self._job_id(),
+            "attempt": None if server is None else server.attempt,
             "belongs_to": self.belongs_to,
             "leaked": self.is_leaked,
         }
 
-
-def _job_id(item: Item) -> str | None:
-    if item.job is not None:
-        return item.job.id
-    return item.thing.job_id if isinstance(item.thing, Server) else None
+    def _job_id(self) -> str | None:
+        if self.job is not None:
+            return self.job.id
+        return self.resource.job_id if isinstance(self.resource, Server) else None
 
 
 @dataclass(frozen=True)
-class Stock:
-    """What there is, and what else a person may ask about it."""
+class Inventory:
+    """Our servers and floating IPs, and what else a person may ask about them."""
 
-    books: Books
+    database: DatabaseSnapshot
     snapshot: CloudSnapshot
-    items: tuple[Item, ...]
+    items: tuple[InventoryItem, ...]
 
     @property
-    def leaked(self) -> list[Item]:
-        """What may be leaked; seen once, it may also be that its job ended just now."""
+    def leaked(self) -> list[InventoryItem]:
+        """What may be leaked; seen once, it may also be that its job has just ended."""
         return [item for item in self.items if item.is_leaked]
 
     @property
     def other_servers(self) -> int:
-        """How many of the project are not ours."""
-        return len(self.snapshot.servers) - sum(isinstance(item.thing, Server) for item in self.items)
+        """How many servers of the project are not ours."""
+        return len(self.snapshot.servers) - sum(isinstance(item.resource, Server) for item in self.items)
 
     @property
     def other_floating_ips(self) -> int | None:
-        """The same of floating IPs; None where they could not be asked for."""
+        """How many floating IPs of the project are not ours; None where they could not be listed."""
         if self.snapshot.floating_ips is None:
             return None
-        ours = sum(isinstance(item.thing, FloatingIp) for item in self.items)
+        ours = sum(isinstance(item.resource, FloatingIp) for item in self.items)
         return len(self.snapshot.floating_ips) - ours
 
     def as_json(self) -> dict[str, Any]:
         """The stable object of ``servers --json``."""
         return {
-            "deployment": self.books.deployment,
-            "servers": [item.as_json() for item in self.items if isinstance(item.thing, Server)],
-            "floating_ips": [item.as_json() for item in self.items if isinstance(item.thing, FloatingIp)],
+            "deployment": self.database.deployment,
+            "servers": [item.as_json() for item in self.items if isinstance(item.resource, Server)],
+            "floating_ips": [item.as_json() for item in self.items if isinstance(item.resource, FloatingIp)],
             "others": {"servers": self.other_servers, "floating_ips": self.other_floating_ips},
             "quota": _quota_as_json(self.snapshot.quota),
-            "swept": self.books.swept,
+            "swept": self.database.swept,
         }
 
 
@@ -143,8 +143,35 @@ def _quota_as_json(quota: Quota | None) -> dict[str, Any] | None:
     return {"servers": share(quota.servers), "cores": share(quota.cores), "ram": share(quota.ram)}
 
 
-def read_books(views: Views, deployment: str | None, named: Iterable[str] = ()) -> Books:
-    """What the database says now; nothing is made, not even a mark where there is none yet.
+def take_inventory(cloud: Cloud, views: Views, deployment: str | None) -> Inventory:
+    """List what is in the cloud, and ask the database what it belongs to.
+
+    Args:
+        cloud: where servers are created.
+        views: reads the database.
+        deployment: our mark, where the configuration has one.
+
+    Raises:
+        CloudError: the cloud cannot be asked.
+    """
+    before = read_database(views, deployment)
+    snapshot = take_snapshot(
+        cloud, SnapshotRequest(flavors=() if cloud.has_quota else None, floating_ips=True)
+    )
+    mark = before.deployment
+    servers = [each for each in snapshot.servers if mark is not None and each.deployment == mark]
+    floating_ips = [
+        each for each in snapshot.floating_ips or () if mark is not None and each.deployment == mark
+    ]
+    after = read_database(views, deployment, [each.job_id for each in servers if each.job_id is not None])
+    # What was deleted, and its job ended, while the cloud answered, is not leaked.
+    ownership = Ownership.of((*before.live, *after.live))
+    resources: tuple[CloudResource, ...] = (*servers, *floating_ips)
+    return Inventory(after, snapshot, tuple(_item(each, ownership, after) for each in resources))
+
+
+def read_database(views: Views, deployment: str | None, named: Iterable[str] = ()) -> DatabaseSnapshot:
+    """What the database says now; nothing is written, not even a mark where there is none yet.
 
     Args:
         views: reads the database.
@@ -154,65 +181,38 @@ def read_books(views: Views, deployment: str | None, named: Iterable[str] = ()) 
     ids = sorted(set(named))
     with views.reading() as queries:
         if queries is None:
-            return Books(deployment)
+            return DatabaseSnapshot(deployment)
         live = tuple(view.job for view in queries.jobs(LIVE_STATES))
         jobs = {view.job.id: view.job for view in queries.jobs(ids=ids)} if ids else {}
         mark = deployment or queries.fact(DEPLOYMENT_FACT)
-        return Books(mark, live, jobs, queries.swept())
+        return DatabaseSnapshot(mark, live, jobs, queries.swept())
 
 
-def take_stock(cloud: Cloud, views: Views, deployment: str | None) -> Stock:
-    """Look at the cloud and at the books.
-
-    Args:
-        cloud: where servers are made.
-        views: reads the database.
-        deployment: our mark, where the configuration has one.
-
-    Raises:
-        CloudError: the cloud cannot be asked.
-    """
-    before = read_books(views, deployment)
-    snapshot = take_snapshot(
-        cloud, SnapshotRequest(flavors=() if cloud.has_quota else None, floating_ips=True)
-    )
-    mark = before.deployment
-    servers = [each for each in snapshot.servers if mark is not None and each.deployment == mark]
-    floating_ips = [
-        each for each in snapshot.floating_ips or () if mark is not None and each.deployment == mark
-    ]
-    books = read_books(views, deployment, [each.job_id for each in servers if each.job_id is not None])
-    # What was deleted, and its job ended, while the cloud answered, is not leaked.
-    ownership = Ownership.of((*before.live, *books.live))
-    things: tuple[CloudResource, ...] = (*servers, *floating_ips)
-    return Stock(books, snapshot, tuple(_item(thing, ownership, books) for thing in things))
-
-
-def _item(thing: CloudResource, ownership: Ownership, books: Books) -> Item:
-    if books.named is None:
-        return Item(thing, "unknown")
-    job = ownership.owner(thing)
+def _item(resource: CloudResource, ownership: Ownership, database: DatabaseSnapshot) -> InventoryItem:
+    if database.named is None:
+        return InventoryItem(resource, "unknown")
+    job = ownership.owner(resource)
     if job is None:
-        former = books.named.get(thing.job_id or "") if isinstance(thing, Server) else None
-        is_twin = former is not None and former.state in LIVE_STATES
-        return Item(thing, "twin" if is_twin else "nothing", former)
+        former = database.named.get(resource.job_id or "") if isinstance(resource, Server) else None
+        is_duplicate = former is not None and former.state in LIVE_STATES
+        return InventoryItem(resource, "twin" if is_duplicate else "nothing", former)
     if job.state == "terminating":
-        return Item(thing, "deletion", job)
-    is_unresolved = isinstance(thing, Server) and job.server_id is None
-    return Item(thing, "unresolved_create" if is_unresolved else "job", job)
+        return InventoryItem(resource, "deletion", job)
+    is_unresolved = isinstance(resource, Server) and job.server_id is None
+    return InventoryItem(resource, "unresolved_create" if is_unresolved else "job", job)
 
 
-def require_database(stock: Stock, database: str) -> None:
-    """What belongs to no job is told by the books alone.
+def require_database(inventory: Inventory, database: str) -> None:
+    """Refuse to say what is leaked where no database says what belongs to a job.
 
     Args:
-        stock: what was found.
+        inventory: what was found.
         database: how the database is named to people.
 
     Raises:
-        LandoError: there are none.
+        LandoError: there is no database.
     """
-    if stock.books.named is None:
+    if inventory.database.named is None:
         raise LandoError(
             f"there is no database at {database}: nobody can tell what is leaked, nothing was "
             "deleted; is it the configuration, and the machine, of the daemon?"

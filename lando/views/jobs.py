@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,28 +18,26 @@ from lando.store.queries import JobView, Queries
 from lando.store.store import Store
 from lando.store.transaction import display_name
 from lando.times import rfc3339
-from lando.views.daemon_status import Watching
+from lando.views.daemon_status import DaemonStatus
 from lando.views.queue_peek import QueuePeek
-from lando.views.reasons import Places, is_leaking, why
+from lando.views.reasons import AdmissionOrder, is_leaking, reason
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A job and what a person wants to know of it."""
+class JobStatus:
+    """A job as ``status`` shows it."""
 
     job: Job
     name: str
     submitted_by: str | None
-    why: str
+    reason: str
     """Why it is where it is, as a sentence."""
     labels: dict[str, Any]
     leaking: bool = False
-    taken: bool = True
-    """False while its start_worker is still in the queue."""
 
     @property
     def ended(self) -> bool:
-        """Nothing more will happen by itself."""
+        """Whether it is done or failed."""
         return self.job.state in ENDED_STATES
 
     @property
@@ -62,7 +60,7 @@ class Shown:
             "name": self.name,
             "state": job.state,
             "outcome": job.outcome,
-            "reason": self.why,
+            "reason": self.reason,
             "attempt": job.attempt,
             "attempts": job.attempts,
             "failures": job.failures,
@@ -97,11 +95,11 @@ def change_as_json(change: StateChange) -> dict[str, Any]:
     }
 
 
-def is_there(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether a file exists.
 
     Raises:
-        LandoError: nobody but its owner may know.
+        LandoError: this account may not look into its directory.
     """
     try:
         path.stat()
@@ -136,39 +134,34 @@ class Views:
         self._queue = queue
         self._daemon_lock = daemon_lock
         self._max_workers = max_workers
-        self._opened: Store | None = None
+        self._store: Store | None = None
         self._published: list[tuple[Message, str | None]] = []
-
-    @property
-    def _store(self) -> Store | None:
-        """The database, once there is one."""
-        if self._opened is None and (self._path is None or is_there(self._path)):
-            self._opened = Store(self._url)
-        return self._opened
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Queries | None]:
         """A snapshot of the database; None while there is none."""
-        store = self._store
-        if store is None:
+        if self._store is None and (self._path is None or exists(self._path)):
+            self._store = Store(self._url)
+        if self._store is None:
             yield None
         else:
-            with store.reading() as queries:
+            with self._store.reading() as queries:
                 yield queries
 
-    def expect(self, message: Message, sender: str | None) -> None:
-        """Show a job whose start_worker was published just now, although a broker shows no message."""
+    def add_published(self, message: Message, sender: str | None) -> None:
+        """Show the job of a start_worker that was published just now, which a broker would not show."""
         self._published.append((message, sender))
 
-    def daemon(self) -> Watching:
-        """Whether a daemon serves this database, and hears what it is told."""
+    def daemon(self) -> DaemonStatus:
+        """Whether a daemon runs for this database, and what it suffers from."""
         pid = state_dir.running(self._daemon_lock)
-        store = self._store
-        if pid is None or store is None:
-            return Watching(pid)
-        with store.reading() as queries:
+        if pid is None:
+            return DaemonStatus(pid)
+        with self.reading() as queries:
+            if queries is None:
+                return DaemonStatus(pid)
             queue, cloud = (queries.fact(name) or {} for name in (QUEUE_FACT, CLOUD_FACT))
-        return Watching(
+        return DaemonStatus(
             pid,
             queue.get("disconnected_since"),
             queue.get("words", ""),
@@ -177,36 +170,35 @@ class Views:
         )
 
     def unread(self) -> int:
-        """How many messages wait in the queue that are not shown as jobs."""
+        """How many messages wait in the queue that are not shown as jobs; 0 where that cannot be seen."""
         return self._queue.count_unread()
 
-    def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[Shown]:
+    def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[JobStatus]:
         """All jobs in order of arrival; those in some states, or with some ids."""
         daemon = self.daemon()
-        if ids and len(shown := self._stored(states, ids, daemon)[0]) == len(ids):
-            return shown
+        if ids and len(found := self._stored(states, ids, daemon)[0]) == len(ids):
+            return found
         # The queue before the store: a message that is taken between the two is seen twice, not missed.
         pending = {message.job: (message, sender) for message, sender in reversed(self._pending())}
-        shown, known = self._stored(states, ids, daemon, [job_id for job_id in pending if job_id is not None])
+        found, known = self._stored(states, ids, daemon, [job_id for job_id in pending if job_id is not None])
         for job_id, (message, sender) in reversed(pending.items()):
             wanted = (not states or "queued" in states) and (not ids or job_id in ids)
             if wanted and job_id not in known:
-                shown.append(_untaken(message, sender, daemon))
-        return shown
+                found.append(_status_of_message(message, sender, daemon))
+        return found
 
     def _stored(
-        self, states: Sequence[str], ids: Sequence[str], daemon: Watching, pending: Sequence[str] = ()
-    ) -> tuple[list[Shown], set[str]]:
+        self, states: Sequence[str], ids: Sequence[str], daemon: DaemonStatus, pending: Sequence[str] = ()
+    ) -> tuple[list[JobStatus], set[str]]:
         """What the store has of the jobs asked for, and which pending ones it knows, in one snapshot."""
-        store = self._store
-        if store is None:
-            return [], set()
-        with store.reading() as queries:
-            places = Places.read(queries, self._max_workers)
-            shown = [_shown(view, places, daemon) for view in queries.jobs(states, ids)]
-            return shown, set(queries.jobs_known(pending))
+        with self.reading() as queries:
+            if queries is None:
+                return [], set()
+            order = AdmissionOrder.read(queries, self._max_workers)
+            found = [_status(view, order, daemon) for view in queries.jobs(states, ids)]
+            return found, set(queries.jobs_known(pending))
 
-    def job(self, job_id: str) -> Shown | None:
+    def job(self, job_id: str) -> JobStatus | None:
         """One job."""
         found = self.jobs(ids=[job_id])
         return found[0] if found else None
@@ -219,45 +211,35 @@ class Views:
         """
         prefix = prefix.lower()
         ids = {message.job for message, _ in self._pending() if (message.job or "").startswith(prefix)}
-        store = self._store
-        if store is not None:
-            with store.reading() as queries:
+        with self.reading() as queries:
+            if queries is not None:
                 ids.update(queries.ids_like(prefix))
         if len(ids) == 1 and prefix:
             return str(ids.pop())
         if not ids or not prefix:
-            raise UsageError(f"no job {prefix!r}; {self._where_else()}")
+            raise UsageError(f"no job {prefix!r}; {self._hint()}")
         several = ", ".join(sorted(str(id_) for id_ in ids)[:5])
         raise UsageError(f"job {prefix!r} is ambiguous: {several}; give more of its id")
 
-    def _where_else(self) -> str:
+    def _hint(self) -> str:
         if self._queue.shows_messages:
             return "`lando-fsm status` lists them all"
         return "`lando-fsm status` lists all that a daemon has taken from the work queue"
 
     def history(self, job_id: str) -> list[StateChange]:
         """Every change of state of a job, oldest first."""
-        store = self._store
-        if store is None:
-            return []
-        with store.reading() as queries:
-            return queries.history(job_id)
+        with self.reading() as queries:
+            return [] if queries is None else queries.history(job_id)
 
     def log(self, job_id: str, after: tuple[int, int] = (0, 0)) -> list[tuple[int, int, str]]:
         """Pieces of its log as (attempt, seq, text), those after (attempt, seq)."""
-        store = self._store
-        if store is None:
-            return []
-        with store.reading() as queries:
-            return queries.log(job_id, after)
+        with self.reading() as queries:
+            return [] if queries is None else queries.log(job_id, after)
 
     def console(self, job_id: str) -> tuple[int, str] | None:
         """The console output of its last server that failed, as (attempt, text)."""
-        store = self._store
-        if store is None:
-            return None
-        with store.reading() as queries:
-            return queries.console(job_id)
+        with self.reading() as queries:
+            return None if queries is None else queries.console(job_id)
 
     def _pending(self) -> list[tuple[Message, str | None]]:
         found: dict[str | None, tuple[Message, str | None]] = {}
@@ -273,20 +255,19 @@ class Views:
         return list(found.values())
 
 
-def _shown(view: JobView, places: Places, daemon: Watching) -> Shown:
-    leaking = is_leaking(view)
-    labels = view.body.get("labels")
-    return Shown(
+def _status(view: JobView, order: AdmissionOrder, daemon: DaemonStatus) -> JobStatus:
+    return JobStatus(
         view.job,
         view.name,
         view.submitted_by,
-        why(view, places, daemon, leaking),
-        labels if isinstance(labels, dict) else {},
-        leaking,
+        reason(view, order, daemon),
+        _labels(view.body),
+        is_leaking(view),
     )
 
 
-def _untaken(message: Message, sender: str | None, daemon: Watching) -> Shown:
+def _status_of_message(message: Message, sender: str | None, daemon: DaemonStatus) -> JobStatus:
+    """The job of a start_worker that no daemon has taken yet."""
     assert message.job is not None
     attempts = message.body.get("attempts")
     job = Job(
@@ -296,8 +277,10 @@ def _untaken(message: Message, sender: str | None, daemon: Watching) -> Shown:
         entered_at=message.sent_at,
         updated_at=message.sent_at,
     )
-    why = f"in the queue, not taken yet{daemon.absence}"
-    labels = message.body.get("labels")
-    return Shown(
-        job, display_name(message.body), sender, why, labels if isinstance(labels, dict) else {}, taken=False
-    )
+    why = f"in the queue, not taken yet{daemon.queue_remark}"
+    return JobStatus(job, display_name(message.body), sender, why, _labels(message.body))
+
+
+def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
+    labels = body.get("labels")
+    return labels if isinstance(labels, dict) else {}

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lando.views.jobs import Shown
+from lando.views.jobs import JobStatus
 from tests.support.fake_openstack import Fault
 from tests.support.fake_openstack.faults import Faults
 from tests.support.local_site import Gate, wait_for, workflow
@@ -74,7 +74,7 @@ def thirty_jobs_under_a_quota_of_five_servers(stage: Stage) -> None:
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[5:]
         sentence = "waiting for the project's quota: 5 of 5 VMs are in use"
-        assert [each.why for each in waiting] == [f"{sentence}; position {n}" for n in range(1, 26)]
+        assert [each.reason for each in waiting] == [f"{sentence}; position {n}" for n in range(1, 26)]
         begun = time.monotonic()
         gate.let_through(30)
         ended = site.wait_all_done(jobs)
@@ -98,16 +98,16 @@ def watching(stage: Stage) -> Watch:
     return Watch(stage.facility, 0.2 * stage.slowness)
 
 
-def who_waits(site: OpenStackSite, jobs: Sequence[str]) -> list[Shown]:
+def who_waits(site: OpenStackSite, jobs: Sequence[str]) -> list[JobStatus]:
     """Those in the queue, once all the others are with their servers."""
 
-    def waiting() -> list[Shown]:
+    def waiting() -> list[JobStatus]:
         shown = {each.job.id: each for each in site.shown(jobs)}
         queued = [shown[job] for job in jobs if job in shown and shown[job].job.state == "queued"]
-        told = all("quota" in each.why for each in queued)
+        told = all("quota" in each.reason for each in queued)
         return queued if len(shown) == len(jobs) and told else []
 
-    found: list[Shown] = site.wait_until(waiting, "those who wait to know why")
+    found: list[JobStatus] = site.wait_until(waiting, "those who wait to know why")
     return found
 
 
@@ -130,7 +130,7 @@ def jobs_of_two_sizes_under_a_quota_of_cores(stage: Stage) -> None:
         arrive(site, gate, 3)
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[3:]
-        assert waiting[0].why == (
+        assert waiting[0].reason == (
             "waiting for the project's quota: 4 of 5 cores are in use, and this job needs 2; position 1"
         )
         gate.let_through(len(jobs))
@@ -151,7 +151,7 @@ def others_take_part_of_the_quota(stage: Stage) -> None:
             jobs = site.queue_jobs(10, gate.script)
             arrive(site, gate, 3)
             waiting = who_waits(site, jobs)
-            assert waiting[0].why == (
+            assert waiting[0].reason == (
                 "waiting for the project's quota: 5 of 5 VMs are in use, 2 of them by others; position 1"
             )
             assert len(waiting) == 7

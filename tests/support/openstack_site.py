@@ -21,7 +21,7 @@ from lando.config.site_config import load
 from lando.engine.admission import server_name
 from lando.engine.ledger import StateChange
 from lando.messages import Message
-from lando.views.jobs import Shown, Views
+from lando.views.jobs import JobStatus, Views
 from tests.support.local_site import Gate, wait_for, workflow
 from tests.support.openstack_project import Facility, connect_to
 from tests.support.openstack_proxy import CloudProxy
@@ -172,7 +172,7 @@ class OpenStackSite(BrokerSite):
         """How many workflows have begun."""
         return len(self.tally.read_text().splitlines()) if self.tally.exists() else 0
 
-    def shown(self, jobs: Sequence[str]) -> list[Shown]:
+    def shown(self, jobs: Sequence[str]) -> list[JobStatus]:
         """What ``status`` knows of these jobs."""
         return self._views().jobs(ids=jobs)
 
@@ -196,16 +196,16 @@ class OpenStackSite(BrokerSite):
 
         return wait_for(answer, f"{what}\n{self.daemon_log()[-3000:]}", self.patience)
 
-    def wait_all_done(self, jobs: Sequence[str]) -> list[Shown]:
+    def wait_all_done(self, jobs: Sequence[str]) -> list[JobStatus]:
         """Wait until all have ended; all are done, each with one result that was counted once."""
         views = self._views()
 
-        def ended() -> list[Shown]:
+        def ended() -> list[JobStatus]:
             seen = views.jobs(ids=jobs)
             return seen if all(each.ended for each in seen) else []
 
-        found: list[Shown] = self.wait_until(ended, f"{len(jobs)} jobs to end")
-        failed = [(each.job.id, each.why) for each in found if each.job.state != "done"]
+        found: list[JobStatus] = self.wait_until(ended, f"{len(jobs)} jobs to end")
+        failed = [(each.job.id, each.reason) for each in found if each.job.state != "done"]
         assert not failed, f"{failed}\n{self.daemon_log()}"
         assert {each.job.id for each in found} == set(jobs)
         assert [each.job.outputs for each in found] == [{}] * len(jobs)

@@ -380,8 +380,8 @@ JSON = ROOT / "docs" / "json.md"
 
 
 def test_status_json_is_documented() -> None:
-    shown = views.Shown(job.Job("x"), "name", None, "why", {})
-    assert keys(sections(JSON)["status"]) == list(shown.as_json())
+    status = views.JobStatus(job.Job("x"), "name", None, "why", {})
+    assert keys(sections(JSON)["status"]) == list(status.as_json())
 
 
 def test_history_json_is_documented() -> None:
@@ -390,9 +390,9 @@ def test_history_json_is_documented() -> None:
 
 
 def test_servers_json_is_documented() -> None:
-    item = inventory.Item(Server("x", "name", "ACTIVE"), "nothing")
-    stock = inventory.Stock(inventory.Books(None), CloudSnapshot(()), ())
-    assert keys(sections(JSON)["servers"]) == list(stock.as_json())
+    item = inventory.InventoryItem(Server("x", "name", "ACTIVE"), "nothing")
+    found = inventory.Inventory(inventory.DatabaseSnapshot(None), CloudSnapshot(()), ())
+    assert keys(sections(JSON)["servers"]) == list(found.as_json())
     assert keys(sections(JSON)["A server or a floating IP"]) == list(item.as_json())
 
 

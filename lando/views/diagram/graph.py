@@ -18,17 +18,17 @@ from lando.states.table import Row
 
 Tone = Literal["success", "failure", "other"]
 
-BEGIN: State = "queued"
+INITIAL: State = "queued"
 SUBMITTED = "start_worker"
 """The message that makes a job: the edge from the initial mark."""
 
-CLEAN_RUN = ("admitted", "worker_started", "worker_progress", "workflow_finished", "server_gone")
+SUCCESS_PATH = ("admitted", "worker_started", "worker_progress", "workflow_finished", "server_gone")
 """The events that lead from a state to the next one when nothing goes wrong: the way that is emphasised."""
 
 DEADLINES = {"boot_timeout": "boot", "run_timeout": "run", "worker_lost": "silence"}
 """The events that a clock brings, and the key of ``timeouts`` in landoconfig.yml that sets the time."""
 
-TOLD_VISITS = 4
+SHOWN_VISITS = 4
 """Of an edge that a job took more often, only the first times and the last are told."""
 
 RENDER_TIMEOUT = 60.0
@@ -65,19 +65,19 @@ def _rows() -> Iterator[tuple[State, Row]]:
 MOVES = {Move(source, row.event, row.to): row for source, row in _rows() if row.to is not None}
 
 
-def arrows(journey: Journey) -> dict[Arrow, list[Move]]:
+def arrows(job_path: JobPath) -> dict[Arrow, list[Move]]:
     """The edges, each with the moves that are stacked on it."""
     arrows: dict[Arrow, list[Move]] = {}
     for move, row in MOVES.items():
         arrow = Arrow(move.source, move.target, _tone(move, row), move.event in DEADLINES, row.effects)
         arrows.setdefault(arrow, []).append(move)
-    for move in journey.unknown():
+    for move in job_path.unknown():
         arrows.setdefault(Arrow(move.source, move.target), []).append(move)
     return arrows
 
 
 def _tone(move: Move, row: Row) -> Tone:
-    if move.event in CLEAN_RUN and distance(move.source, move.target) == 1:
+    if move.event in SUCCESS_PATH and distance(move.source, move.target) == 1:
         return "success"
     if move.target == "failed" or "save_console_log" in row.effects:
         return "failure"
@@ -90,7 +90,7 @@ def distance(source: State, target: State) -> int:
     return states.index(target) - states.index(source)
 
 
-def why(move: Move) -> str:
+def condition(move: Move) -> str:
     """When an event leads to several states: what decides."""
     if move not in MOVES:
         return "a machine of an older version"
@@ -120,7 +120,7 @@ def records(state: State) -> str:
 # A job's way
 
 
-class Journey:
+class JobPath:
     """Where a job has been and when, and where it is. Without a history: nowhere.
 
     Args:
@@ -145,8 +145,8 @@ class Journey:
     def visits(self, move: Move | None) -> str:
         """When the job went this way, as in ``2. +0.8 s, 6. +41.2 s``."""
         visits = self._visits.get(move, [])
-        if len(visits) > TOLD_VISITS:
-            visits = [*visits[: TOLD_VISITS - 1], f"… {visits[-1]} ({len(visits)} times)"]
+        if len(visits) > SHOWN_VISITS:
+            visits = [*visits[: SHOWN_VISITS - 1], f"… {visits[-1]} ({len(visits)} times)"]
         return ", ".join(visits)
 
     def unknown(self) -> list[Move]:
@@ -173,7 +173,7 @@ def _elapsed(seconds: float) -> str:
 # Colours, told apart by people who see red and green alike, and on white and dark pages
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """How a state is painted."""
 
     fill: str
@@ -185,23 +185,23 @@ INK = "#24303C"
 SOFT = "#5B6770"
 FAINT = "#A9B2BB"
 TONES: dict[Tone, str] = {"success": "#0B5CAD", "failure": "#B5443A", "other": SOFT}
-LOOKS = {
-    "queued": Look("#F4F6F8", "#0B5CAD", INK),
-    "live": Look("#EDF4FB", "#0B5CAD", INK),
-    "done": Look("#D3E4F6", "#0B5CAD", INK),
-    "failed": Look("#FAE6E3", "#B5443A", INK),
-    "current": Look("#FFEFB8", "#B07A00", INK),
-    "unvisited": Look("#FFFFFF", FAINT, FAINT),
+STYLES = {
+    "queued": Style("#F4F6F8", "#0B5CAD", INK),
+    "live": Style("#EDF4FB", "#0B5CAD", INK),
+    "done": Style("#D3E4F6", "#0B5CAD", INK),
+    "failed": Style("#FAE6E3", "#B5443A", INK),
+    "current": Style("#FFEFB8", "#B07A00", INK),
+    "unvisited": Style("#FFFFFF", FAINT, FAINT),
 }
 
 
-def look_of(state: State, journey: Journey) -> str:
-    """The name of the look of a state."""
-    if journey.last is not None and journey.last.target == state:
+def style_of(state: State, job_path: JobPath) -> str:
+    """The name of the style of a state."""
+    if job_path.last is not None and job_path.last.target == state:
         return "current"
-    if journey and state not in journey.states:
+    if job_path and state not in job_path.states:
         return "unvisited"
-    return state if state in LOOKS else "live"
+    return state if state in STYLES else "live"
 
 
 def clip(words: str) -> str:

@@ -13,24 +13,24 @@ from lando.errors import LandoError
 from lando.states.job import ENDED_STATES, State
 from lando.states.machine import STATES
 from lando.views.diagram.graph import (
-    BEGIN,
     FAINT,
+    INITIAL,
     INK,
-    LOOKS,
     SOFT,
+    STYLES,
     SUBMITTED,
     TONES,
     Arrow,
-    Journey,
+    JobPath,
     Move,
     arrows,
     clip,
+    condition,
     deadline,
     distance,
     effect_lines,
-    look_of,
     records,
-    why,
+    style_of,
 )
 
 RENDER_TIMEOUT = 60.0
@@ -46,8 +46,8 @@ def dot(path: Sequence[StateChange] | None = None) -> str:
         path: a job's history, oldest first: its way is highlighted, with the time since it was submitted,
             and the rest is greyed.
     """
-    journey = Journey(path or ())
-    lines = ['digraph "lando-fsm" {', *(f"  {line}" for line in _dot_statements(journey)), "}"]
+    job_path = JobPath(path or ())
+    lines = ['digraph "lando-fsm" {', *(f"  {line}" for line in _statements(job_path)), "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -84,75 +84,75 @@ def render(dot_text: str, format: Literal["svg", "png"]) -> bytes:
 FONT = "Helvetica,Arial,sans-serif"
 
 
-def _dot_statements(journey: Journey) -> Iterator[str]:
+def _statements(job_path: JobPath) -> Iterator[str]:
     yield "graph [bgcolor=white, pad=0.3, nodesep=0.25, ranksep=0.4, labelloc=t, fontsize=13];"
-    yield f'graph [fontname="{FONT}", fontcolor="{INK}", label="{_dot_title(journey)}"];'
+    yield f'graph [fontname="{FONT}", fontcolor="{INK}", label="{_title(job_path)}"];'
     yield f'node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=11, width=3.3];'
     yield f'edge [fontname="{FONT}", fontsize=10, arrowsize=0.8];'
-    yield _dot_mark("begin", "circle", BEGIN)
+    yield _mark("begin", "circle", INITIAL)
     for state in STATES:
-        yield _dot_state(state, journey)
+        yield _state(state, job_path)
     for state in ENDED_STATES:
-        yield _dot_mark(f"end_{state}", "doublecircle", state)
-    start = [_bold(f"{journey.visits(None)} {SUBMITTED}".strip())]
-    yield f'begin -> {BEGIN} [label={_dot_label(start)}, color="{INK}", fontcolor="{INK}"];'
-    for arrow, moves in arrows(journey).items():
-        yield _dot_arrow(arrow, moves, journey)
+        yield _mark(f"end_{state}", "doublecircle", state)
+    start = [_bold(f"{job_path.visits(None)} {SUBMITTED}".strip())]
+    yield f'begin -> {INITIAL} [label={_label(start)}, color="{INK}", fontcolor="{INK}"];'
+    for arrow, moves in arrows(job_path).items():
+        yield _arrow(arrow, moves, job_path)
     for state in ENDED_STATES:
-        ended = not journey or look_of(state, journey) == "current"
+        ended = not job_path or style_of(state, job_path) == "current"
         yield f'{state} -> end_{state} [color="{INK if ended else FAINT}"];'
     yield "{rank=same; failed -> done [style=invis];}"
 
 
-def _dot_mark(name: str, shape: str, state: State) -> str:
+def _mark(name: str, shape: str, state: State) -> str:
     return (
         f'{name} [shape={shape}, style=filled, label="", width=0.15, fillcolor="{INK}", '
-        f"group={_dot_group(state)}];"
+        f"group={_group(state)}];"
     )
 
 
-def _dot_group(state: State) -> str:
+def _group(state: State) -> str:
     """What is in one group stands in one line: the states of a clean run."""
     return "failed" if state == "failed" else "clean"
 
 
-def _dot_title(journey: Journey) -> str:
-    lines = textwrap.wrap(clip(journey.title()), 90)
+def _title(job_path: JobPath) -> str:
+    lines = textwrap.wrap(clip(job_path.title()), 90)
     return "\\n".join(html.escape(line).replace("\\", "\\\\") for line in lines)
 
 
-def _dot_state(state: State, journey: Journey) -> str:
-    text, look = STATES[state], LOOKS[look_of(state, journey)]
+def _state(state: State, job_path: JobPath) -> str:
+    text, style = STATES[state], STYLES[style_of(state, job_path)]
     lines = [_font(_bold(state), size=16), *_wrapped(text.means)]
     lines += [*_wrapped(text.waits_for, "waits for"), *_wrapped(text.deadline, "deadline")]
-    soft = FAINT if look.text == FAINT else SOFT
+    soft = FAINT if style.text == FAINT else SOFT
     lines += [_font(line, size=9, color=soft) for line in _wrapped(records(state), "records", 52)]
-    width = 4 if look is LOOKS["current"] else 1.2
+    width = 4 if style is STYLES["current"] else 1.2
     return (
-        f'{state} [label={_dot_label(lines, width=225)}, fillcolor="{look.fill}", color="{look.line}", '
-        f'fontcolor="{look.text}", penwidth={width}, group={_dot_group(state)}];'
+        f'{state} [label={_label(lines, width=225)}, fillcolor="{style.fill}", color="{style.line}", '
+        f'fontcolor="{style.text}", penwidth={width}, group={_group(state)}];'
     )
 
 
-def _dot_arrow(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> str:
-    taken = [move for move in moves if journey.took(move)] if journey else moves
+def _arrow(arrow: Arrow, moves: Sequence[Move], job_path: JobPath) -> str:
+    taken = [move for move in moves if job_path.took(move)] if job_path else moves
     color = TONES[arrow.tone] if taken else FAINT
     lines: list[str] = []
     for move in moves:
         ink = color if move in taken else FAINT
-        lines += [_font(line, color=ink) for line in _dot_move(move, journey)]
+        lines += [_font(line, color=ink) for line in _move(move, job_path)]
     lines += [html.escape(effect) for effect in effect_lines(arrow.effects)]
     pen = 3.5 if arrow.tone == "success" else 1.2
-    if journey:
+    if job_path:
         pen = 3.5 if taken else 1.0
     style = ", style=dashed" if arrow.timed else ""
     return (
-        f'{arrow.source} -> {arrow.target} [label={_dot_label(lines)}, color="{color}", fontcolor="{color}", '
-        f"penwidth={pen}{style}{_dot_side(arrow)}];"
+        f'{arrow.source} -> {arrow.target} [label={_label(lines)}, color="{color}", fontcolor="{color}", '
+        f"penwidth={pen}{style}{_side(arrow)}];"
     )
 
 
-def _dot_side(arrow: Arrow) -> str:
+def _side(arrow: Arrow) -> str:
     """A clean run goes straight down; failures leave it on the left, everything else on the right."""
     if arrow.tone == "success":
         return ", weight=10"
@@ -164,17 +164,17 @@ def _dot_side(arrow: Arrow) -> str:
     return f", tailport={tail}{side}, headport={head}{side}"
 
 
-def _dot_move(move: Move, journey: Journey) -> Iterator[str]:
-    if journey.took(move):
-        yield _bold(journey.visits(move))
+def _move(move: Move, job_path: JobPath) -> Iterator[str]:
+    if job_path.took(move):
+        yield _bold(job_path.visits(move))
     yield _bold(move.event)
     if deadline(move):
         yield html.escape(deadline(move))
-    for line in textwrap.wrap(why(move), 26):
+    for line in textwrap.wrap(condition(move), 26):
         yield f"<I>{html.escape(line)}</I>"
 
 
-def _dot_label(lines: Iterable[str], width: int = 0) -> str:
+def _label(lines: Iterable[str], width: int = 0) -> str:
     """Lines as a table with room at the left, so that an edge does not touch its words."""
     cells = "".join(f'<TR><TD WIDTH="4"></TD><TD ALIGN="LEFT">{line}</TD></TR>' for line in lines)
     return f'<<TABLE BORDER="0" WIDTH="{width}" CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>>'

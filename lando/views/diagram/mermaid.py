@@ -10,19 +10,19 @@ from lando.engine.ledger import StateChange
 from lando.states.job import ENDED_STATES, State
 from lando.states.machine import STATES
 from lando.views.diagram.graph import (
-    BEGIN,
-    LOOKS,
+    INITIAL,
+    STYLES,
     SUBMITTED,
     Arrow,
-    Journey,
+    JobPath,
     Move,
     arrows,
     clip,
+    condition,
     deadline,
     effect_lines,
-    look_of,
     records,
-    why,
+    style_of,
 )
 
 
@@ -35,58 +35,58 @@ def mermaid(path: Sequence[StateChange] | None = None) -> str:
         path: a job's history, oldest first: the states and edges it took are marked, with the time since
             it was submitted.
     """
-    journey = Journey(path or ())
-    lines = ["stateDiagram-v2", *(f"    {line}" for line in _mermaid_statements(journey))]
+    job_path = JobPath(path or ())
+    lines = ["stateDiagram-v2", *(f"    {line}" for line in _statements(job_path))]
     return "\n".join(lines) + "\n"
 
 
-def _mermaid_statements(journey: Journey) -> Iterator[str]:
+def _statements(job_path: JobPath) -> Iterator[str]:
     yield "direction TB"
-    for name, look in LOOKS.items():
+    for name, paint in STYLES.items():
         width = 4 if name == "current" else 1
-        yield f"classDef {name} fill:{look.fill},stroke:{look.line},stroke-width:{width}px,color:{look.text}"
+        colors = f"fill:{paint.fill},stroke:{paint.line},stroke-width:{width}px,color:{paint.text}"
+        yield f"classDef {name} {colors}"
     for state in STATES:
-        yield from _mermaid_state(state)
-        yield f"class {state} {look_of(state, journey)}"
-    yield f"[*] --> {BEGIN} : {_mermaid_lines([f'{journey.visits(None)} {SUBMITTED}'])}"
-    for arrow, moves in _mermaid_arrows(journey).items():
-        yield f"{arrow.source} --> {arrow.target} : {_mermaid_lines(_mermaid_label(arrow, moves, journey))}"
+        yield from _state(state)
+        yield f"class {state} {style_of(state, job_path)}"
+    yield f"[*] --> {INITIAL} : {_lines([f'{job_path.visits(None)} {SUBMITTED}'])}"
+    for arrow, moves in _arrows(job_path).items():
+        yield f"{arrow.source} --> {arrow.target} : {_lines(_label(arrow, moves, job_path))}"
     for state in ENDED_STATES:
         yield f"{state} --> [*]"
-    if journey.last is not None:
-        title = _mermaid_lines(textwrap.wrap(clip(journey.title()), 28))
-        yield f"note right of {journey.last.target} : {title}"
+    if job_path.last is not None:
+        title = _lines(textwrap.wrap(clip(job_path.title()), 28))
+        yield f"note right of {job_path.last.target} : {title}"
 
 
-def _mermaid_arrows(journey: Journey) -> dict[Arrow, list[Move]]:
-    """Mermaid paints all edges alike: what differs in its look only is stacked, too."""
+def _arrows(job_path: JobPath) -> dict[Arrow, list[Move]]:
+    """Mermaid paints all edges alike: what differs in its style only is stacked, too."""
     stacked: dict[Arrow, list[Move]] = {}
-    for arrow, moves in arrows(journey).items():
+    for arrow, moves in arrows(job_path).items():
         stacked.setdefault(arrow._replace(tone="other", timed=False), []).extend(moves)
     return stacked
 
 
-def _mermaid_state(state: State) -> Iterator[str]:
-    text = STATES[state]
+def _state(state: State) -> Iterator[str]:
+    text, recorded = STATES[state], records(state)
     yield f"{state} : {state}"
-    recorded = records(state)
-    facts = (text.means, f"waits for {text.waits_for}", f"deadline {text.deadline}")
-    for words in (*facts, f"records {recorded}") if recorded else facts:
-        for line in textwrap.wrap(words, 44, break_on_hyphens=False):
-            yield f"{state} : {_mermaid_text(line)}"
+    facts = [text.means, f"waits for {text.waits_for}", f"deadline {text.deadline}"]
+    for fact in [*facts, f"records {recorded}"] if recorded else facts:
+        for line in textwrap.wrap(fact, 44, break_on_hyphens=False):
+            yield f"{state} : {_text(line)}"
 
 
-def _mermaid_label(arrow: Arrow, moves: Sequence[Move], journey: Journey) -> Iterator[str]:
+def _label(arrow: Arrow, moves: Sequence[Move], job_path: JobPath) -> Iterator[str]:
     for move in moves:
-        yield f"{journey.visits(move)} {move.event}"
-        yield from filter(None, [deadline(move), *textwrap.wrap(why(move), 24)])
+        yield f"{job_path.visits(move)} {move.event}"
+        yield from filter(None, [deadline(move), *textwrap.wrap(condition(move), 24)])
     yield from effect_lines(arrow.effects)
 
 
-def _mermaid_lines(lines: Iterable[str]) -> str:
-    return "<br/>".join(_mermaid_text(line.strip()) for line in lines)
+def _lines(lines: Iterable[str]) -> str:
+    return "<br/>".join(_text(line.strip()) for line in lines)
 
 
-def _mermaid_text(words: str) -> str:
-    """Words as entities where Mermaid would read them as its own signs (``:`` and ``;`` end a label)."""
-    return re.sub(r"[^\w\s.,()+→…'/-]", lambda sign: f"#{ord(sign[0])};", words)
+def _text(text: str) -> str:
+    """Text, with entities for the characters that mean something to Mermaid (``:`` and ``;`` end a label)."""
+    return re.sub(r"[^\w\s.,()+→…'/-]", lambda character: f"#{ord(character[0])};", text)

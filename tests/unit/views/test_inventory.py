@@ -14,7 +14,7 @@ from lando.cloud.interface import Server
 from lando.config.site_config import load
 from lando.states.job import CreateRequest, Job
 from lando.store.store import Store
-from lando.views.inventory import Stock
+from lando.views.inventory import Inventory
 
 A = "aaaaaaaa-0000-4000-8000-000000000001"
 BOOTING = Job(A, state="booting", attempt=1, requests=(CreateRequest("m1", "t1", "sent"),))
@@ -45,7 +45,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     return App(load(config))
 
 
-def stock(site: App, job: Job, server: Server = SERVER, after: Job | None = None) -> Stock:
+def inventory(site: App, job: Job, server: Server = SERVER, after: Job | None = None) -> Inventory:
     store = Store(site.config.database_url)
     with store.transaction() as transaction:
         transaction.insert_job(job, {"git_clone": "x", "cd": ".", "input": {}, "run_cwl": "x"}, None)
@@ -60,7 +60,7 @@ def stock(site: App, job: Job, server: Server = SERVER, after: Job | None = None
 
 
 @pytest.mark.parametrize(
-    ("job", "belongs_to", "words"),
+    ("job", "belongs_to", "description"),
     [
         (replace(BOOTING, server_id="s1"), "job", "aaaaaaaa booting"),
         (replace(BOOTING, server_id="s1", state="running"), "job", "aaaaaaaa running"),
@@ -70,19 +70,19 @@ def stock(site: App, job: Job, server: Server = SERVER, after: Job | None = None
         (Job(A, state="done"), "nothing", "leaked: belongs to no job (aaaaaaaa is done)"),
     ],
 )
-def test_what_a_server_belongs_to(site: App, job: Job, belongs_to: str, words: str) -> None:
-    (item,) = stock(site, job).items
-    assert (item.belongs_to, item.words) == (belongs_to, words)
+def test_what_a_server_belongs_to(site: App, job: Job, belongs_to: str, description: str) -> None:
+    (item,) = inventory(site, job).items
+    assert (item.belongs_to, item.description) == (belongs_to, description)
     assert item.is_leaked == (belongs_to in ("twin", "nothing"))
 
 
 def test_a_server_whose_job_ends_while_the_cloud_answers_is_not_leaked(site: App) -> None:
     running = replace(BOOTING, server_id="s1", state="running")
-    assert stock(site, running, after=replace(running, state="done", server_id=None)).leaked == []
+    assert inventory(site, running, after=replace(running, state="done", server_id=None)).leaked == []
 
 
 def test_a_server_of_another_deployment_is_only_counted(site: App) -> None:
-    found = stock(site, BOOTING, server=replace(SERVER, deployment="theirs"))
+    found = inventory(site, BOOTING, server=replace(SERVER, deployment="theirs"))
     assert (found.items, found.other_servers) == ((), 1)
 
 
