@@ -8,7 +8,7 @@ import time
 from lando.daemon.log import log
 from lando.store.facts import CLOUD_FACT, QUEUE_FACT
 from lando.store.transaction import Transaction
-from lando.timestamps import rfc3339
+from lando.times import rfc3339
 
 LOG_AGAIN = 300.0
 """Seconds between two lines of the log about a cloud that does not answer."""
