@@ -183,7 +183,7 @@ class Engine:
     def _report(self, ledger: Ledger, job: Job, message: Message, now: float) -> Taken:
         event = report_event(message, now)
         text = message.body.get("log")
-        if text and create_requests.speaks(job, event):
+        if text and create_requests.is_valid_report(job, event):
             ledger.append_log(job.id, event.attempt, event.seq, text)
         return _taken(self.fire(ledger, job, event))
 

@@ -159,8 +159,8 @@ class Outbox:
         if isinstance(result, CreateWasRefused):
             return CreateRefused(now, mark, result.kind, result.reason, result.retry_after)
         if isinstance(result, Listed) and result.servers:
-            first, *twins = sorted(result.servers)
-            return ServerCreated(now, mark, first, tuple(twins))
+            first, *duplicates = sorted(result.servers)
+            return ServerCreated(now, mark, first, tuple(duplicates))
         if isinstance(result, Listed):
             new_secret = self._engine.new_secret
             return CreateAbsent(now, mark, self._engine.pace.settle, new_secret(), new_secret())

@@ -1,4 +1,5 @@
-"""The changes that rows of several states share; each returns the new record and touches nothing else."""
+"""Actions, guards and effects that rows of several states share. An action returns the new record, nothing
+else."""
 
 from __future__ import annotations
 
@@ -19,12 +20,16 @@ from lando.states.events import (
 )
 from lando.states.job import Job, Outcome
 from lando.states.records import replace
-from lando.states.table import Policy
+from lando.states.table import EffectKind, Policy
+
+STALE = "the report is another attempt's, or comes from a server that is no longer the job's"
+ENDING: tuple[EffectKind, ...] = ("save_console_log", "delete_server")
+"""The effects of leaving a server that failed."""
 
 
-def heard(job: Job, event: Report, policy: Policy) -> Job:
-    """Take a worker's report: its server is the one we believe in, and it lives."""
-    request = create_requests.reporting(job, event)
+def take_report(job: Job, event: Report, policy: Policy) -> Job:
+    """A valid report: its request is adopted, and its worker is alive."""
+    request = create_requests.reporting_request(job, event)
     assert request is not None
     job = replace(create_requests.adopt(job, request.mark), heard_at=event.at)
     if event.seq <= job.seq:
@@ -41,20 +46,20 @@ def heard(job: Job, event: Report, policy: Policy) -> Job:
 
 
 def start_running(job: Job, event: Report, policy: Policy) -> Job:
-    """The worker speaks: from here on its silence and the run timeout count."""
+    """The worker has reported: its silence and the run timeout count from now on."""
     run_timeout = job.run_timeout if job.run_timeout is not None else policy.run_timeout
     return replace(
-        heard(job, event, policy),
+        take_report(job, event, policy),
         deadline_at=None if run_timeout is None else event.at + run_timeout,
         reason="the workflow is running",
     )
 
 
 def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
-    """Take the workflow's result."""
+    """The workflow has ended: its result is recorded."""
     reason = event.reason or {"succeeded": "the workflow succeeded"}.get(event.outcome, "the workflow failed")
     job = replace(
-        heard(job, event, policy),
+        take_report(job, event, policy),
         exit_code=event.exit_code,
         outputs=event.outputs,
         log_tail=event.log_tail,
@@ -63,49 +68,52 @@ def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
 
 
 def conclude(job: Job, verdict: Outcome, reason: str) -> Job:
-    """The attempt is over; what was not sent is withdrawn, what exists will be deleted."""
+    """The attempt has ended: a create that was not sent is withdrawn, a server that exists will be
+    deleted."""
     job = create_requests.withdraw_unsent(job)
     return replace(job, verdict=verdict, reason=reason, deadline_at=None, misses=0)
 
 
 def cancel(job: Job, event: Cancel, policy: Policy) -> Job:
-    """Canceled: nothing that comes later counts."""
+    """The job is canceled; later results change nothing."""
     return conclude(job, "canceled", "canceled")
 
 
-def give_up_booting(job: Job, event: object, policy: Policy) -> Job:
-    """The booting deadline has passed."""
+def boot_timed_out(job: Job, event: object, policy: Policy) -> Job:
+    """The boot deadline has passed."""
     timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
     return conclude(job, "system_failed", f"the worker did not report within {timeout:g} s (boot_timeout)")
 
 
-def give_up_running(job: Job, event: RunTimeout, policy: Policy) -> Job:
-    """The run timeout has passed: the workflow's own failure, final."""
+def run_timed_out(job: Job, event: RunTimeout, policy: Policy) -> Job:
+    """The run deadline has passed: the workflow failed, and is not run again."""
     timeout = job.run_timeout if job.run_timeout is not None else policy.run_timeout
     return conclude(job, "workflow_failed", f"the workflow ran longer than {timeout or 0:g} s (run_timeout)")
 
 
 def boot_failed(job: Job, event: BootFailed, policy: Policy) -> Job:
     """The cloud could not build the server."""
-    if not event.lacks_room:
-        return conclude(job, "system_failed", f"the server could not be built: {event.reason}")
-    concluded = conclude(job, "system_failed", f"the cloud has no room just now: {event.reason}")
+    if not event.no_capacity:
+        return conclude(job, "system_failed", f"the VM could not be built: {event.reason}")
+    concluded = conclude(job, "system_failed", f"the cloud has no capacity: {event.reason}")
     return replace(concluded, misses=job.misses + 1)
 
 
-def room_wait(misses: int, policy: Policy) -> float:
-    """Seconds until a job for whose server there was no room is admitted again; ``misses`` in a row."""
+def capacity_wait(misses: int, policy: Policy) -> float:
+    """Seconds until a job is admitted again for whose server the cloud had no capacity, ``misses`` times in a
+    row."""
     return backoff.delay(misses, policy.hold, policy.hold_longest)
 
 
-def note_address(job: Job, event: ServerActive, policy: Policy) -> Job:
-    """The server is up; the floating IP that is ordered, if servers get one, is known from here on."""
+def record_address(job: Job, event: ServerActive, policy: Policy) -> Job:
+    """The server is up. If servers get a floating IP, one may exist from this commit on, and its mark is
+    recorded."""
     return replace(
         job,
         server_ip=event.address,
         floating_ip=_adopted_mark(job) if policy.floating_ip else job.floating_ip,
         misses=0,
-        reason="the server is up; waiting for its worker" if job.state == "booting" else job.reason,
+        reason="the VM is up; waiting for its worker" if job.state == "booting" else job.reason,
     )
 
 
@@ -114,40 +122,40 @@ def _adopted_mark(job: Job) -> str | None:
 
 
 def is_first_address(job: Job, event: ServerActive) -> bool:
-    """The job's server was not seen up before."""
-    return of_its_server(job, event) and job.server_ip is None
+    """The job's server had no address before."""
+    return is_about_its_server(job, event) and job.server_ip is None
 
 
 def server_lost(job: Job, event: ServerLost, policy: Policy) -> Job:
-    """The server went away."""
-    return conclude(job, "system_failed", f"the server was lost: {event.reason}")
+    """The server is gone, or down."""
+    return conclude(job, "system_failed", f"the VM was lost: {event.reason}")
 
 
 def worker_lost(job: Job, event: WorkerLost, policy: Policy) -> Job:
-    """The worker fell silent."""
+    """The worker was silent for too long."""
     return conclude(job, "system_failed", f"the worker was silent for {event.silence:.0f} s")
 
 
 def adopt_server(job: Job, event: ServerCreated, policy: Policy) -> Job:
-    """The server of the open request exists: it is the one."""
+    """The server of the open request exists, and is the job's."""
     return replace(create_requests.adopt(job, event.mark), server_id=event.server_id)
 
 
-def look_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
-    """Not listed: remember since when, so that a second look can conclude."""
-    return create_requests.saw_absent(job, event)
+def record_absence(job: Job, event: CreateAbsent, policy: Policy) -> Job:
+    """The server is not listed: the time is recorded, so that a second list can decide."""
+    return create_requests.record_absence(job, event)
 
 
 def nothing_exists(job: Job, event: CreateRefused | CreateAbsent, policy: Policy) -> Job:
-    """The request came to nothing."""
+    """The request made no server."""
     return create_requests.set_status(job, event.mark, "void")
 
 
-def of_its_server(job: Job, event: BootFailed | ServerLost | ServerActive) -> bool:
-    """The observation is of the server that the job has now."""
+def is_about_its_server(job: Job, event: BootFailed | ServerLost | ServerActive) -> bool:
+    """The event is about the server that the job has now."""
     return job.server_id is not None and event.server_id == job.server_id
 
 
-def has_twins(job: Job, event: ServerCreated) -> bool:
-    """The create made several servers."""
-    return create_requests.is_open(job, event) and bool(event.twins)
+def has_duplicates(job: Job, event: ServerCreated) -> bool:
+    """The request made several servers."""
+    return create_requests.is_open(job, event) and bool(event.duplicates)

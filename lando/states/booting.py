@@ -1,4 +1,4 @@
-"""Booting: a server was ordered and may exist; its worker has not spoken yet."""
+"""Booting: a server was requested and may exist; its worker has not reported yet."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ from lando.states import actions, create_requests
 from lando.states.events import CreateAbsent, CreateRefused, CreateSent
 from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
-from lando.states.table import EffectKind, Policy, StateText, ignored, moves, refused, stays
+from lando.states.table import Policy, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(
     name="booting",
-    means="A server was ordered and may exist; its worker has not spoken yet.",
+    means="A VM was requested and may exist; its worker has not reported yet.",
     waits_for="the worker's first report",
     deadline="boot_timeout",
 )
 
-STALE = "the report of another attempt, or of a server that was given up"
-ENDING: tuple[EffectKind, ...] = ("save_console_log", "delete_server")
-
 
 def send(job: Job, event: CreateSent, policy: Policy) -> Job:
-    """From this commit on a server may exist; with the attempt's first request its time begins to run."""
+    """From this commit on a server may exist. The attempt's first request starts its boot timeout."""
     if len(job.requests) == 1:
         boot_timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
         job = replace(job, deadline_at=event.at + boot_timeout)
@@ -28,18 +25,18 @@ def send(job: Job, event: CreateSent, policy: Policy) -> Job:
 
 
 def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
-    """The lost request came to nothing: void it, and order a new one with a mark and token of its own."""
+    """The lost request made no server: it is void, and a new one gets its own mark and token."""
     job = create_requests.set_status(job, event.mark, "void")
     return replace(job, requests=(*job.requests, CreateRequest(event.new_mark, event.new_token)))
 
 
 def blames_job(job: Job, event: CreateRefused) -> bool:
-    """The cloud refuses what the job's own file names."""
+    """The cloud refuses what the job file asks for."""
     return create_requests.is_open(job, event) and event.kind == "job"
 
 
 def fail_for_good(job: Job, event: CreateRefused, policy: Policy) -> Job:
-    """Asking again would be refused again."""
+    """The same request would be refused again."""
     job = actions.nothing_exists(job, event, policy)
     return replace(
         job,
@@ -52,140 +49,151 @@ def fail_for_good(job: Job, event: CreateRefused, policy: Policy) -> Job:
 
 WAITS = {
     "quota": "the project's quota is used up",
-    "rate_limit": "the cloud asks for fewer calls",
-    "capacity": "the cloud has no room just now",
+    "rate_limit": "the cloud's rate limit is reached",
+    "capacity": "the cloud has no capacity",
     "unreachable": "the cloud cannot be reached",
-    "site": "landoconfig.yml names what the cloud refuses",
+    "site": "the cloud refuses what landoconfig.yml names",
 }
 
 
-def lacks_room(job: Job, event: CreateRefused) -> bool:
-    """There is no room for this job's server; for another's there may be."""
+def no_capacity(job: Job, event: CreateRefused) -> bool:
+    """The cloud has no capacity for this job's server; it may have for another's."""
     return create_requests.is_open(job, event) and event.kind == "capacity"
 
 
 def back_off(job: Job, event: CreateRefused, policy: Policy) -> Job:
-    """It alone waits, ever longer, and no failure is counted."""
+    """This job alone waits, longer each time; no failure is counted."""
     job = back_to_the_queue(job, event, policy)
     misses = job.misses + 1
-    wait = actions.room_wait(misses, policy) if event.retry_after is None else event.retry_after
+    wait = actions.capacity_wait(misses, policy) if event.retry_after is None else event.retry_after
     return replace(job, misses=misses, not_before=event.at + wait)
 
 
 def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
-    """Not the job's fault: it keeps its place, and no failure is counted."""
+    """The job is not at fault: it keeps its place, and no failure is counted."""
     job = actions.nothing_exists(job, event, policy)
     reason = f"{WAITS[event.kind]}: {event.reason}"
     return replace(job, deadline_at=None, server_name=None, reason=reason)
 
 
+# Rows that booting and running have in common are written in both: each state is read alone.
 ROWS = (
-    stays("create_sent", action=send, when=create_requests.is_unsent, why="from here on a server may exist"),
-    ignored("create_sent", why="sent before, and the answer was lost: it is looked for, not sent again"),
+    stays("create_sent", action=send, when=create_requests.is_unsent, why="from now on a server may exist"),
+    ignored(
+        "create_sent",
+        why="it was sent before and its answer was lost: the server is looked for, the create not repeated",
+    ),
     stays(
         "server_created",
         action=actions.adopt_server,
-        when=actions.has_twins,
+        when=actions.has_duplicates,
         effects=("delete_twins",),
-        why="one of several servers of the request is kept, the others deleted",
+        why="the request made several servers: one is kept, the others are deleted",
     ),
     stays(
         "server_created",
         action=actions.adopt_server,
         when=create_requests.is_open,
-        why="the server is adopted",
+        why="the server is the job's",
     ),
-    refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
+    refused("server_created", why="its request was resolved before; the sweep deletes such a server"),
     stays(
         "server_active",
-        action=actions.note_address,
+        action=actions.record_address,
         when=actions.is_first_address,
         effects=("attach_floating_ip",),
         why="the server is up",
     ),
     stays(
-        "server_active", action=actions.note_address, when=actions.of_its_server, why="it has another address"
+        "server_active",
+        action=actions.record_address,
+        when=actions.is_about_its_server,
+        why="it has another address",
     ),
-    ignored("server_active", why="an observation of another server"),
+    ignored("server_active", why="it is about another server"),
     moves(
-        "create_refused", "failed", action=fail_for_good, when=blames_job, why="the job names what is refused"
+        "create_refused",
+        "failed",
+        action=fail_for_good,
+        when=blames_job,
+        why="the cloud refuses what the job asks for",
     ),
     moves(
         "create_refused",
         "queued",
         action=back_off,
-        when=lacks_room,
-        why="nothing exists; the job waits, and no failure is counted",
+        when=no_capacity,
+        why="no server exists; the job waits, and no failure is counted",
     ),
     moves(
         "create_refused",
         "queued",
         action=back_to_the_queue,
         when=create_requests.is_open,
-        why="nothing exists; all jobs wait, its place is kept, and no failure is counted",
+        why="no server exists; all jobs wait, it keeps its place, and no failure is counted",
     ),
     refused("create_refused", why="its request was resolved before"),
     stays(
         "create_absent",
         action=ask_again,
         when=create_requests.is_absent_for_good,
-        why="the request came to nothing: a new one, with its own mark and token",
+        why="the request made no server: a new one is sent, with its own mark and token",
     ),
     stays(
         "create_absent",
-        action=actions.look_again,
+        action=actions.record_absence,
         when=create_requests.is_open,
-        why="not listed yet: look again",
+        why="the server is not listed yet: it is looked for again",
     ),
     refused("create_absent", why="its request was resolved before"),
     moves(
         "worker_started",
         "running",
         action=actions.start_running,
-        when=create_requests.speaks,
-        why="the worker is up",
+        when=create_requests.is_valid_report,
+        why="the worker has reported",
     ),
-    ignored("worker_started", why=STALE),
+    ignored("worker_started", why=actions.STALE),
     moves(
         "worker_progress",
         "running",
         action=actions.start_running,
-        when=create_requests.speaks,
-        why="a lost or late worker_started does not matter",
+        when=create_requests.is_valid_report,
+        why="any report proves that the worker runs",
     ),
-    ignored("worker_progress", why=STALE),
+    ignored("worker_progress", why=actions.STALE),
     moves(
         "workflow_finished",
         "terminating",
         action=actions.finish,
-        when=create_requests.speaks,
+        when=create_requests.is_valid_report,
         effects=("delete_server",),
-        why="a lost or late worker_started does not matter",
+        why="any report proves that the worker runs",
     ),
-    ignored("workflow_finished", why=STALE),
+    ignored("workflow_finished", why=actions.STALE),
     moves(
         "boot_failed",
         "terminating",
         action=actions.boot_failed,
-        when=actions.of_its_server,
-        effects=ENDING,
+        when=actions.is_about_its_server,
+        effects=actions.ENDING,
         why="the cloud could not build the server",
     ),
-    ignored("boot_failed", why="an observation of another server"),
+    ignored("boot_failed", why="it is about another server"),
     moves(
         "server_lost",
         "terminating",
         action=actions.server_lost,
-        when=actions.of_its_server,
-        effects=ENDING,
-        why="the server went away",
+        when=actions.is_about_its_server,
+        effects=actions.ENDING,
+        why="the server is gone",
     ),
-    ignored("server_lost", why="an observation of another server"),
+    ignored("server_lost", why="it is about another server"),
     moves(
         "boot_timeout",
         "terminating",
-        action=actions.give_up_booting,
-        effects=ENDING,
+        action=actions.boot_timed_out,
+        effects=actions.ENDING,
         why="the worker did not report in time",
     ),
     moves(
@@ -193,12 +201,12 @@ ROWS = (
         "terminating",
         action=actions.cancel,
         effects=("delete_server",),
-        why="somebody asked for it",
+        why="it was canceled",
     ),
-    ignored("run_timeout", why="the workflow has not begun"),
-    ignored("worker_lost", why="the worker has not spoken yet; boot_timeout watches over that"),
+    ignored("run_timeout", why="the workflow has not started"),
+    ignored("worker_lost", why="the worker has not reported yet; boot_timeout covers that"),
     refused("admitted", why="the job was admitted before"),
     refused("rejected", why="the job was found runnable before"),
     refused("retry", why="only a failed job can be retried; this one is booting"),
-    refused("server_gone", why="nothing was ordered to be deleted"),
+    refused("server_gone", why="no deletion was requested"),
 )

@@ -1,4 +1,4 @@
-"""Create requests of an attempt: which are open, whose token counts. At most one is ever adopted."""
+"""Create requests of an attempt: which one is open, and whose token is valid. At most one is adopted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def find(job: Job, mark: str) -> CreateRequest | None:
 
 
 def open_request(job: Job) -> CreateRequest | None:
-    """The request whose server may exist without our knowing its id, or that is yet to be sent."""
+    """The request that is not resolved: it was not sent yet, or its server may exist and its id is not
+    known."""
     for request in job.requests:
         if request.status in ("ordered", "sent") or (request.status == "adopted" and job.server_id is None):
             return request
@@ -25,25 +26,25 @@ def open_request(job: Job) -> CreateRequest | None:
 
 
 def is_open(job: Job, event: AboutRequest) -> bool:
-    """The event is about the request that is still to be resolved."""
+    """The event is about the open request."""
     request = open_request(job)
     return request is not None and request.mark == event.mark
 
 
 def is_unheard(job: Job, event: AboutRequest) -> bool:
-    """The event is about the open request, and no worker has spoken from its server."""
+    """The event is about the open request, and no worker of its server has reported."""
     request = open_request(job)
     return request is not None and request.mark == event.mark and request.status != "adopted"
 
 
 def is_unsent(job: Job, event: CreateSent) -> bool:
-    """The event is about a request that was ordered and not sent."""
+    """The event is about a request that was not sent yet."""
     request = find(job, event.mark)
     return request is not None and request.status == "ordered"
 
 
-def reporting(job: Job, event: Report) -> CreateRequest | None:
-    """The request whose server speaks, if it speaks for this attempt and its token is not void."""
+def reporting_request(job: Job, event: Report) -> CreateRequest | None:
+    """The request that the report belongs to, if it is of this attempt and its token is valid."""
     if event.attempt != job.attempt:
         return None
     for request in job.requests:
@@ -53,9 +54,9 @@ def reporting(job: Job, event: Report) -> CreateRequest | None:
     return None
 
 
-def speaks(job: Job, event: Report) -> bool:
+def is_valid_report(job: Job, event: Report) -> bool:
     """The report is of this attempt's worker."""
-    return reporting(job, event) is not None
+    return reporting_request(job, event) is not None
 
 
 def set_status(job: Job, mark: str, status: RequestStatus) -> Job:
@@ -69,7 +70,7 @@ def set_status(job: Job, mark: str, status: RequestStatus) -> Job:
 
 
 def adopt(job: Job, mark: str) -> Job:
-    """The job with this request adopted and all others void; lists that lacked its server count no more."""
+    """The job with this request adopted and all others void."""
     return replace(
         job,
         requests=tuple(
@@ -82,7 +83,7 @@ def adopt(job: Job, mark: str) -> Job:
 
 
 def withdraw_unsent(job: Job) -> Job:
-    """The job with every request that was not sent made void: it never will be."""
+    """The job with every request void that was not sent: it will not be."""
     return replace(
         job,
         requests=tuple(
@@ -92,8 +93,8 @@ def withdraw_unsent(job: Job) -> Job:
     )
 
 
-def saw_absent(job: Job, event: CreateAbsent) -> Job:
-    """The job with the time recorded at which a list first did not show the request's server."""
+def record_absence(job: Job, event: CreateAbsent) -> Job:
+    """The job with the time at which a list first lacked the request's server."""
     return replace(
         job,
         requests=tuple(
@@ -106,7 +107,7 @@ def saw_absent(job: Job, event: CreateAbsent) -> Job:
 
 
 def is_absent_for_good(job: Job, event: CreateAbsent) -> bool:
-    """A second list, the settle time or more after the first, does not show the server either."""
+    """A second list, the settle time or more after the first, lacks the server, too."""
     request = open_request(job)
     return (
         request is not None

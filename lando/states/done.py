@@ -1,4 +1,4 @@
-"""Done: the workflow succeeded and nothing of it is left in the cloud."""
+"""Done: the workflow succeeded, and nothing of the job is left in the cloud."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lando.states.table import StateText, refused
 
 TEXT = StateText(
     name="done",
-    means="The workflow succeeded, its result is recorded, and its server is gone.",
+    means="The workflow succeeded, its result is recorded, and its VM is gone.",
     waits_for="nothing",
     deadline="none",
 )

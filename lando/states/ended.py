@@ -1,4 +1,4 @@
-"""What done and failed share: nothing that comes late changes them."""
+"""The rows that done and failed share: events that arrive late change nothing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ LATE = (
     ignored("worker_started", why="a report of an attempt that has ended; its token is void"),
     ignored("worker_progress", why="a report of an attempt that has ended; its token is void"),
     ignored("workflow_finished", why="a report of an attempt that has ended; its token is void"),
-    ignored("server_active", why="an observation of the ended attempt's server"),
-    ignored("boot_failed", why="an observation of the ended attempt's server"),
-    ignored("server_lost", why="an observation of the ended attempt's server"),
-    ignored("boot_timeout", why="the attempt that this deadline belonged to has ended"),
-    ignored("run_timeout", why="the attempt that this deadline belonged to has ended"),
-    ignored("worker_lost", why="the attempt that this deadline belonged to has ended"),
+    ignored("server_active", why="it is about the ended attempt's server"),
+    ignored("boot_failed", why="it is about the ended attempt's server"),
+    ignored("server_lost", why="it is about the ended attempt's server"),
+    ignored("boot_timeout", why="the attempt of this deadline has ended"),
+    ignored("run_timeout", why="the attempt of this deadline has ended"),
+    ignored("worker_lost", why="the attempt of this deadline has ended"),
     refused("admitted", why="the job has ended"),
     refused("rejected", why="the job has ended"),
     refused("create_sent", why=NO_SERVER),
@@ -28,5 +28,5 @@ LATE = (
 
 
 def rows(*own: Row) -> tuple[Row, ...]:
-    """The rows of an ended state: its own, and those for what comes late."""
+    """The rows of an ended state: its own, and those for late events."""
     return (*own, *LATE)

@@ -1,7 +1,7 @@
-"""What can happen to a job. Each event carries when (``at``, epoch seconds) and every value it brings along,
-random ones too, so that the machine stays pure.
+"""What can happen to a job. Each event carries its time (``at``, epoch seconds) and every value that the
+machine needs, random ones, too, so that the machine stays pure.
 
-The prefixes tell who says so: a client (cancel, retry), the worker inside the VM (worker_*, workflow_*), the
+The prefixes name the source: a client (cancel, retry), the worker inside the VM (worker_*, workflow_*), the
 cloud (create_*, server_*, boot_failed), a deadline (boot_timeout, run_timeout, worker_lost), or the daemon's
 own admission (admitted, rejected).
 """
@@ -27,7 +27,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Admitted(Event):
-    """The job's turn has come: there is room for a server of its own."""
+    """There is a free place and quota for the job's server."""
 
     name = "admitted"
     mark: str
@@ -37,7 +37,7 @@ class Admitted(Event):
 
 @dataclass(frozen=True)
 class Rejected(Event):
-    """The start_worker message cannot be run as it stands."""
+    """The start_worker message cannot be run."""
 
     name = "rejected"
     reason: str
@@ -45,21 +45,21 @@ class Rejected(Event):
 
 @dataclass(frozen=True)
 class Cancel(Event):
-    """Somebody wants the job ended."""
+    """A user cancels the job."""
 
     name = "cancel"
 
 
 @dataclass(frozen=True)
 class Retry(Event):
-    """Its user wants a failed job run again."""
+    """A user retries a failed job."""
 
     name = "retry"
 
 
 @dataclass(frozen=True)
 class CreateSent(Event):
-    """The create request is about to be sent: from here on a server may exist."""
+    """The create request is about to be sent: from now on a server may exist."""
 
     name = "create_sent"
     mark: str
@@ -67,7 +67,7 @@ class CreateSent(Event):
 
 @dataclass(frozen=True)
 class CreateRefused(Event):
-    """The cloud refused definitely: nothing exists. ``retry_after`` in seconds, where the cloud named it."""
+    """The cloud refused the create: no server exists. ``retry_after``: seconds, if the cloud named a time."""
 
     name = "create_refused"
     mark: str
@@ -80,8 +80,8 @@ class CreateRefused(Event):
 class CreateAbsent(Event):
     """The answer to the create was lost, and a full server list does not show its mark.
 
-    ``settle`` is how many seconds a created server may take to surface in a list; ``new_mark`` and
-    ``new_token`` are for the next request, should one be due.
+    ``settle``: seconds within which a server that was created is listed. ``new_mark`` and ``new_token`` are
+    for the next request, if one is due.
     """
 
     name = "create_absent"
@@ -98,7 +98,7 @@ class ServerCreated(Event):
     name = "server_created"
     mark: str
     server_id: str
-    twins: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,13 @@ class BootFailed(Event):
     name = "boot_failed"
     server_id: str
     reason: str
-    lacks_room: bool = False
-    """It had no room for it just now."""
+    no_capacity: bool = False
+    """The cloud had no capacity for it."""
 
 
 @dataclass(frozen=True)
 class ServerLost(Event):
-    """The server is down or gone without our doing."""
+    """The server is down or gone, and we did not delete it."""
 
     name = "server_lost"
     server_id: str
@@ -132,7 +132,7 @@ class ServerLost(Event):
 
 @dataclass(frozen=True)
 class ServerGone(Event):
-    """The create is resolved and the server (None: there was none) is absent."""
+    """The create is resolved, and the server (None: there was none) is gone."""
 
     name = "server_gone"
     server_id: str | None
@@ -140,21 +140,21 @@ class ServerGone(Event):
 
 @dataclass(frozen=True)
 class BootTimeout(Event):
-    """No word from the worker by the booting deadline."""
+    """The worker had not reported by the boot deadline."""
 
     name = "boot_timeout"
 
 
 @dataclass(frozen=True)
 class RunTimeout(Event):
-    """The workflow has run longer than it may."""
+    """The workflow has run longer than its run timeout."""
 
     name = "run_timeout"
 
 
 @dataclass(frozen=True)
 class WorkerLost(Event):
-    """The worker has been silent for ``silence`` seconds, all of which the daemon was listening."""
+    """The worker has been silent for ``silence`` seconds, during all of which the daemon was connected."""
 
     name = "worker_lost"
     silence: float
@@ -162,7 +162,7 @@ class WorkerLost(Event):
 
 @dataclass(frozen=True)
 class Report(Event):
-    """A message from a worker; it proves itself with the token of its create request."""
+    """A message from a worker, with the token of its create request."""
 
     attempt: int
     token: str
@@ -176,21 +176,21 @@ class Report(Event):
 
 @dataclass(frozen=True)
 class WorkerStarted(Report):
-    """The VM is up and its worker has begun."""
+    """The VM is up, and its worker has started."""
 
     name = "worker_started"
 
 
 @dataclass(frozen=True)
 class WorkerProgress(Report):
-    """The worker lives; perhaps it is a step further."""
+    """The worker is alive, and may have got further."""
 
     name = "worker_progress"
 
 
 @dataclass(frozen=True)
 class WorkflowFinished(Report):
-    """The worker's last word: how the workflow ended."""
+    """The worker's last report: how the workflow ended."""
 
     name = "workflow_finished"
     outcome: Outcome = "succeeded"

@@ -1,4 +1,4 @@
-"""Failed: canceled, or the workflow or the system failed; nothing of it is left in the cloud."""
+"""Failed: the job was canceled, or the workflow or the system failed; nothing of it is left in the cloud."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from lando.states.table import Policy, StateText, moves, refused
 
 TEXT = StateText(
     name="failed",
-    means="The job was canceled, or the workflow or the system failed; its server is gone.",
-    waits_for="nothing; its user may retry it",
+    means="The job was canceled, or the workflow or the system failed; its VM is gone.",
+    waits_for="nothing; a user may retry it",
     deadline="none",
 )
 
 
 def is_runnable(job: Job, event: Retry) -> bool:
-    """The job could run, had it another chance."""
+    """The job can run."""
     return job.runnable
 
 
 def start_over(job: Job, event: Retry, policy: Policy) -> Job:
-    """The count of failures starts again; attempt serials go on."""
-    return replace(job, outcome=None, failures=0, not_before=event.at, reason="retried by its user")
+    """The count of failures starts again; the numbers of attempts continue."""
+    return replace(job, outcome=None, failures=0, not_before=event.at, reason="retried")
 
 
 ROWS = rows(
-    moves("retry", "queued", action=start_over, when=is_runnable, why="its user wants another run"),
-    refused("retry", why="the job cannot be run as it was submitted; submit it anew, corrected"),
+    moves("retry", "queued", action=start_over, when=is_runnable, why="it was retried"),
+    refused("retry", why="the job cannot run as it was submitted; correct it and submit it again"),
 )

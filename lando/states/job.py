@@ -1,4 +1,4 @@
-"""What is persisted of a job: what was asked for (JobSpec) and where it is (Job). Plain records."""
+"""What is stored of a job: what was asked for (JobSpec), and its state (Job). Plain records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class JobSpec:
     volume_size: int | None = None
     """GB."""
     attempts: int = DEFAULT_ATTEMPTS
-    """How often a job may fail for reasons that are not its own, the first run included."""
+    """How many system failures end the job."""
     boot_timeout: float | None = None
     """Seconds; the site's default when absent."""
     run_timeout: float | None = None
@@ -71,7 +71,7 @@ class CreateRequest:
 
 @dataclass(frozen=True)
 class Job:
-    """Where a job is: the model of the state machine. All times are epoch seconds of the daemon's clock."""
+    """A job's record: what the state machine works on. All times are epoch seconds of the daemon's clock."""
 
     id: str
     state: State = "queued"
@@ -82,22 +82,22 @@ class Job:
     flavor: str | None = None
     """What the job file asks for; None: the site's default."""
     runnable: bool = True
-    """False for a start_worker that cannot be run as it stands; such a job only ever fails."""
+    """False for a start_worker that cannot be run; such a job can only fail."""
 
     version: int = 0
-    """Compare-and-set: the store refuses a write that is not based on the newest version."""
+    """The store refuses a write that is not based on the newest version (compare-and-set)."""
     outcome: Outcome | None = None
     """How the job ended; None until it has."""
     verdict: Outcome | None = None
-    """How the attempt ended, while its server is being deleted."""
+    """How the attempt ended; set while its server is being deleted."""
     reason: str = ""
-    """Why the job is where it is, as a sentence."""
+    """Why the job is in its state, for people."""
     attempt: int = 0
-    """Serial of the attempt; never reused."""
+    """Number of the attempt; never reused."""
     failures: int = 0
     """System failures since the job was submitted or last retried by its user."""
     misses: int = 0
-    """How often in a row the cloud had no room for its server; not counted as failures."""
+    """How often in a row the cloud had no capacity for its server; these are not failures."""
     not_before: float = 0.0
     """Back-off: not admitted before this time."""
     deadline_at: float | None = None
@@ -109,7 +109,7 @@ class Job:
     server_id: str | None = None
     server_ip: str | None = None
     floating_ip: str | None = None
-    """The mark of its floating IP, which may exist from when this is set until the server is gone."""
+    """The mark of its floating IP, which may exist while this is set."""
 
     seq: int = 0
     """Highest sequence number heard from this attempt's worker."""

@@ -1,8 +1,7 @@
-"""The state machine of a job: the whole behaviour, one file a state, and pure.
+"""``fire``: answers an event with a job's new record and the effects to carry out, by the table of the state
+files.
 
-Nothing here touches a socket, a database, a cloud or a clock. ``fire`` takes the record of a job and an
-event, and answers with the new record and the effects that are ordered, as data; everything else of lando
-feeds it events and carries out what it orders. Begin with ``queued.py``.
+One ``transitions`` machine serves all jobs. It holds no model, so that firing costs microseconds.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ TABLE: dict[State, tuple[Row, ...]] = {module.TEXT.name: module.ROWS for module 
 
 @dataclass(frozen=True)
 class NewEffect:
-    """An effect to carry out; ``servers`` names the ids that delete_twins is about."""
+    """An effect for the outbox; ``servers`` are the ids that ``delete_twins`` deletes."""
 
     kind: EffectKind
     servers: tuple[str, ...] = ()
@@ -35,7 +34,7 @@ class NewEffect:
 
 @dataclass(frozen=True)
 class Fired:
-    """What came of an event. For ignored and refused ones ``job`` is unchanged and nothing is ordered."""
+    """What came of an event. If it was ignored or refused, ``job`` is unchanged and there are no effects."""
 
     job: Job
     answer: Answer
@@ -44,7 +43,7 @@ class Fired:
 
 
 class UnansweredEvent(AssertionError):
-    """The table has no answer for an event: a bug in a state file."""
+    """The table has no answer to an event: a bug in a state file."""
 
 
 class _Firing:
@@ -59,7 +58,7 @@ class _Firing:
 
 
 class RowTransition(Transition):
-    """A transition that knows its row: what it orders and why, for the engine and the diagrams."""
+    """A transition that keeps its row, for the diagrams."""
 
     def __init__(self, *args: Any, row: Row, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,13 +66,13 @@ class RowTransition(Transition):
 
 
 class JobMachine(Machine):
-    """``transitions`` with rows."""
+    """A ``transitions`` machine whose transitions keep their rows."""
 
     transition_cls = RowTransition
 
 
 def build(table: dict[State, tuple[Row, ...]]) -> JobMachine:
-    """One machine for all jobs: it holds no model, so firing costs microseconds and keeps nothing."""
+    """The machine of a table."""
     machine = JobMachine(model=None, states=list(table), initial="queued", auto_transitions=False)
     for source, rows in table.items():
         for row in rows:
@@ -126,5 +125,5 @@ def fire(job: Job, event: Event, policy: Policy, machine: JobMachine = MACHINE) 
 
 
 def _order(kind: EffectKind, event: Event) -> NewEffect:
-    twins = event.twins if kind == "delete_twins" and isinstance(event, ServerCreated) else ()
-    return NewEffect(kind, twins)
+    duplicates = event.duplicates if kind == "delete_twins" and isinstance(event, ServerCreated) else ()
+    return NewEffect(kind, duplicates)

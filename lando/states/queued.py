@@ -1,4 +1,4 @@
-"""Queued: durably taken, owns no server, waits for its turn."""
+"""Queued: the job is stored, owns no server, and waits to be admitted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lando.states.table import Policy, StateText, ignored, moves, refused
 
 TEXT = StateText(
     name="queued",
-    means="The job is durably taken and owns no server.",
-    waits_for="its turn: a free place, room in the cloud, and the end of its back-off",
+    means="The job is stored and owns no server.",
+    waits_for="admission: a free place, quota, and the end of its back-off",
     deadline="none: it keeps its place until it is admitted or canceled",
 )
 
 
-def begin_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
-    """A new attempt with a create request of its own; nothing of the last attempt is left to confuse it."""
+def start_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
+    """A new attempt, with its own create request; the record of the last attempt is cleared."""
     boot_timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
     return replace(
         job,
@@ -38,39 +38,45 @@ def begin_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
         outputs=None,
         log_tail="",
         deadline_at=event.at + boot_timeout,
-        reason="a server is being created",
+        reason="a VM is being created",
     )
 
 
 def reject(job: Job, event: Rejected, policy: Policy) -> Job:
-    """The job's own fault, final, and no retry can help."""
+    """The job cannot run, and no retry can help."""
     return replace(job, runnable=False, outcome="workflow_failed", reason=event.reason)
 
 
 def cancel_unstarted(job: Job, event: Cancel, policy: Policy) -> Job:
-    """There is nothing to take down."""
+    """There is nothing to delete."""
     return replace(job, outcome="canceled", misses=0, reason="canceled")
 
 
 STALE = "a report of an attempt that has ended; its token is void"
-NO_SERVER = "a queued job owns no server: the create of its last attempt was resolved before it came here"
+NO_SERVER = "a queued job owns no server: the create of its last attempt was resolved before"
 
 ROWS = (
-    moves("admitted", "booting", action=begin_attempt, effects=("create_server",), why="its turn has come"),
-    moves("rejected", "failed", action=reject, why="the message cannot be run as it stands"),
-    moves("cancel", "failed", action=cancel_unstarted, why="nothing was started"),
+    moves(
+        "admitted",
+        "booting",
+        action=start_attempt,
+        effects=("create_server",),
+        why="there is a free place and quota",
+    ),
+    moves("rejected", "failed", action=reject, why="its start_worker cannot be run"),
+    moves("cancel", "failed", action=cancel_unstarted, why="it was canceled before it started"),
     refused("retry", why="only a failed job can be retried; this one is queued already"),
     refused("create_sent", why=NO_SERVER),
     refused("server_created", why=NO_SERVER),
     refused("create_refused", why=NO_SERVER),
     refused("create_absent", why=NO_SERVER),
     refused("server_gone", why=NO_SERVER),
-    ignored("server_active", why="an observation of the last attempt's server"),
-    ignored("boot_failed", why="an observation of the last attempt's server"),
-    ignored("server_lost", why="an observation of the last attempt's server"),
-    ignored("boot_timeout", why="the attempt that this deadline belonged to has ended"),
-    ignored("run_timeout", why="the attempt that this deadline belonged to has ended"),
-    ignored("worker_lost", why="the attempt that this deadline belonged to has ended"),
+    ignored("server_active", why="it is about the last attempt's server"),
+    ignored("boot_failed", why="it is about the last attempt's server"),
+    ignored("server_lost", why="it is about the last attempt's server"),
+    ignored("boot_timeout", why="the attempt of this deadline has ended"),
+    ignored("run_timeout", why="the attempt of this deadline has ended"),
+    ignored("worker_lost", why="the attempt of this deadline has ended"),
     ignored("worker_started", why=STALE),
     ignored("worker_progress", why=STALE),
     ignored("workflow_finished", why=STALE),

@@ -1,8 +1,8 @@
-"""The vocabulary of the state files: what a row of the transition table says.
+"""What a row of the transition table says; the state files are written in these terms.
 
 A row answers one event in one state: the job *moves*, *stays* (something is recorded), or the event is
-*ignored* or *refused*, with the reason. Rows of one event are tried in the order they stand; the last has
-no guard, so that every event has an answer in every state.
+*ignored* or *refused*, with the reason. Rows of one event are tried in their order; the last has no guard, so
+that every event has an answer in every state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EffectKind = Literal[
 
 @dataclass(frozen=True)
 class Policy:
-    """The numbers the machine reckons with; all in seconds."""
+    """The site's time limits and back-offs; all in seconds."""
 
     boot_timeout: float = 20 * 60
     run_timeout: float | None = None
@@ -29,11 +29,11 @@ class Policy:
     """Back-off after the first system failure; doubled with each further one."""
     retry_longest: float = 600.0
     hold: float = 30.0
-    """Back-off after a create that was refused or found no room, unless the cloud names another; doubled by
-    each further one in a row."""
+    """Back-off after a create that was refused, or for which the cloud had no capacity, unless the cloud
+    names a time; doubled by each further one in a row."""
     hold_longest: float = 600.0
     floating_ip: bool = False
-    """Servers get a floating IP."""
+    """Whether servers get a floating IP."""
 
 
 Guard = Callable[[Job, Any], bool]
@@ -42,7 +42,7 @@ Action = Callable[[Job, Any, Policy], Job]
 
 @dataclass(frozen=True)
 class StateText:
-    """What a state means, in words for people."""
+    """What a state means, for people."""
 
     name: State
     means: str
@@ -72,7 +72,7 @@ def moves(
     when: Guard | None = None,
     effects: tuple[EffectKind, ...] = (),
 ) -> Row:
-    """The job goes to another state, and orders these effects, in this order."""
+    """The job goes to another state, and these effects are added to the outbox, in this order."""
     return Row(event, "moves", why, to, when, action, effects)
 
 
@@ -84,15 +84,15 @@ def stays(
     when: Guard | None = None,
     effects: tuple[EffectKind, ...] = (),
 ) -> Row:
-    """The job stays, and something about it is recorded."""
+    """The job stays in its state, and something about it is recorded."""
     return Row(event, "stays", why, None, when, action, effects)
 
 
 def ignored(event: str, *, why: str, when: Guard | None = None) -> Row:
-    """Nothing changes, and that is right: such an event may come here."""
+    """Nothing changes, as it should be: such an event can occur in this state."""
     return Row(event, "ignored", why, None, when)
 
 
 def refused(event: str, *, why: str, when: Guard | None = None) -> Row:
-    """Nothing changes, and whoever asked is told; if the daemon itself asked, it is a bug."""
+    """Nothing changes, and the sender is told why; if the daemon itself fired the event, that is a bug."""
     return Row(event, "refused", why, None, when)

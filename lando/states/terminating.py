@@ -1,6 +1,7 @@
-"""Terminating: the attempt is over; its server, if there is one, is being deleted.
+"""Terminating: the attempt has ended; its server, if there is one, is being deleted.
 
-The only way out of owning a server: the job leaves when the create is resolved and the server is absent.
+This is the only way to stop owning a server: the job leaves when the create is resolved and the server is
+gone.
 """
 
 from __future__ import annotations
@@ -14,48 +15,48 @@ from lando.states.table import Policy, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(
     name="terminating",
-    means="The attempt is over; its server, if there is one, is being deleted.",
-    waits_for="the create to be resolved and the server to be absent",
-    deadline="none: deleting is never given up",
+    means="The attempt has ended; its VM, if there is one, is being deleted.",
+    waits_for="the create to be resolved and the VM to be gone",
+    deadline="none: the deletion is retried indefinitely",
 )
 
 
 def replaces_failure(job: Job, event: WorkflowFinished) -> bool:
-    """Finished work is not run again."""
+    """The workflow has finished: it is not run again."""
     return (
-        create_requests.speaks(job, event)
+        create_requests.is_valid_report(job, event)
         and job.verdict == "system_failed"
         and event.outcome != "system_failed"
     )
 
 
 def would_be_retried(job: Job, event: object) -> bool:
-    """Without a cancel it would run again."""
+    """The job would run again."""
     return job.verdict == "system_failed"
 
 
 def is_canceled(job: Job, event: object) -> bool:
-    """It was canceled before."""
+    """The job was canceled before."""
     return job.verdict == "canceled"
 
 
 def succeeded(job: Job, event: object) -> bool:
-    """The workflow's result is in."""
+    """The workflow succeeded."""
     return job.verdict == "succeeded"
 
 
-def has_tries_left(job: Job, event: object) -> bool:
-    """A system failure, and not the last that is allowed."""
+def may_run_again(job: Job, event: object) -> bool:
+    """A system failure, and not the last one allowed."""
     return job.verdict == "system_failed" and job.failures + 1 < job.attempts
 
 
-def lacked_room(job: Job, event: object) -> bool:
-    """The cloud had no room for its server: nobody's failure."""
+def had_no_capacity(job: Job, event: object) -> bool:
+    """The cloud had no capacity for its server: no failure is counted."""
     return job.verdict == "system_failed" and job.misses > 0
 
 
 def end(job: Job, event: ServerGone, policy: Policy) -> Job:
-    """Nothing of the attempt is left; its tokens are void."""
+    """Nothing of the attempt is left in the cloud; its tokens are void."""
     failed = 1 if job.verdict == "system_failed" else 0
     reason = job.reason
     if failed and job.attempts > 1:
@@ -74,7 +75,7 @@ def end(job: Job, event: ServerGone, policy: Policy) -> Job:
 
 
 def try_again(job: Job, event: ServerGone, policy: Policy) -> Job:
-    """Back to the queue, after a back-off that doubles with each failure."""
+    """Back to the queue, with a back-off that doubles with each failure."""
     wait = backoff.delay(job.failures + 1, policy.retry_first, policy.retry_longest)
     return replace(
         end(job, event, policy),
@@ -85,58 +86,73 @@ def try_again(job: Job, event: ServerGone, policy: Policy) -> Job:
     )
 
 
-def wait_for_room(job: Job, event: ServerGone, policy: Policy) -> Job:
-    """Back to the queue, after a back-off that doubles each time in a row; no failure is counted."""
+def wait_for_capacity(job: Job, event: ServerGone, policy: Policy) -> Job:
+    """Back to the queue, with a back-off that doubles each time in a row; no failure is counted."""
     return replace(
         end(job, event, policy),
         outcome=None,
         failures=job.failures,
         server_name=None,
-        not_before=event.at + actions.room_wait(job.misses, policy),
+        not_before=event.at + actions.capacity_wait(job.misses, policy),
         reason=job.reason,
     )
 
 
-OVER = "the attempt is over already"
+OVER = "the attempt has ended already"
 
 ROWS = (
-    moves("server_gone", "done", action=end, when=succeeded, why="the workflow succeeded, nothing is left"),
+    moves(
+        "server_gone",
+        "done",
+        action=end,
+        when=succeeded,
+        why="the workflow succeeded, and its server is gone",
+    ),
     moves(
         "server_gone",
         "queued",
-        action=wait_for_room,
-        when=lacked_room,
-        why="there was no room for the server: no failure is counted",
+        action=wait_for_capacity,
+        when=had_no_capacity,
+        why="the cloud had no capacity for the server: no failure is counted",
     ),
     moves(
-        "server_gone", "queued", action=try_again, when=has_tries_left, why="a system failure, tries are left"
+        "server_gone",
+        "queued",
+        action=try_again,
+        when=may_run_again,
+        why="a system failure, and the job may run again",
     ),
-    moves("server_gone", "failed", action=end, why="canceled, the workflow's own failure, or the last try"),
+    moves(
+        "server_gone",
+        "failed",
+        action=end,
+        why="canceled, the workflow failed, or the last allowed system failure",
+    ),
     stays(
         "workflow_finished",
         action=actions.finish,
         when=replaces_failure,
-        why="the result replaces a system failure: finished work is not run again",
+        why="the result replaces a system failure: a finished workflow is not run again",
     ),
-    ignored("workflow_finished", why="the attempt has its verdict, or it is another attempt's report"),
+    ignored("workflow_finished", why="the attempt's outcome is known, or the report is another attempt's"),
     ignored("cancel", when=is_canceled, why="it is being canceled already"),
     stays("cancel", action=actions.cancel, when=would_be_retried, why="a cancel wins over a pending retry"),
-    ignored("cancel", why="its workflow has ended already; only its server is still being deleted"),
-    ignored("create_sent", why="withdrawn, or sent before: it is looked for, not sent"),
+    ignored("cancel", why="its workflow has ended already; only its VM is still being deleted"),
+    ignored("create_sent", why="the create was withdrawn, or sent before: the server is looked for"),
     stays(
         "server_created",
         action=actions.adopt_server,
-        when=actions.has_twins,
+        when=actions.has_duplicates,
         effects=("delete_twins",),
-        why="now it can be deleted, and its twins",
+        why="the server is known and can be deleted, and its duplicates, too",
     ),
     stays(
         "server_created",
         action=actions.adopt_server,
         when=create_requests.is_open,
-        why="now it can be deleted",
+        why="the server is known and can be deleted",
     ),
-    refused("server_created", why="its request was resolved before; the sweeper deletes what surfaces"),
+    refused("server_created", why="its request was resolved before; the sweep deletes such a server"),
     stays(
         "create_refused",
         action=actions.nothing_exists,
@@ -146,7 +162,7 @@ ROWS = (
     ignored(
         "create_refused",
         when=create_requests.is_open,
-        why="its worker has spoken, so the server exists whatever the answer says: it is looked for",
+        why="its worker has reported, so the server exists whatever the answer says: it is looked for",
     ),
     refused("create_refused", why="its request was resolved before"),
     stays(
@@ -157,16 +173,16 @@ ROWS = (
     ),
     stays(
         "create_absent",
-        action=actions.look_again,
+        action=actions.record_absence,
         when=create_requests.is_open,
-        why="not listed yet: look again",
+        why="the server is not listed yet: it is looked for again",
     ),
     refused("create_absent", why="its request was resolved before"),
     ignored("worker_started", why=OVER),
     ignored("worker_progress", why=OVER),
     ignored("server_active", why=OVER),
     ignored("boot_failed", why=OVER),
-    ignored("server_lost", why="absence is for the deletion itself to find out"),
+    ignored("server_lost", why="the deletion itself finds out"),
     ignored("boot_timeout", why=OVER),
     ignored("run_timeout", why=OVER),
     ignored("worker_lost", why=OVER),

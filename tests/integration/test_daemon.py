@@ -194,7 +194,7 @@ def test_attempts_are_exhausted(quick: LocalSite, gate: Gate) -> None:
         os.kill(quick.launcher(), signal.SIGKILL)
     shown = quick.wait(job, "failed")
     assert (shown["outcome"], shown["attempt"], shown["failures"]) == ("system_failed", 2, 2)
-    assert "the server was lost" in shown["reason"]
+    assert "the VM was lost" in shown["reason"]
     assert "failure 2 of 2" in shown["reason"]
     quick.nothing_is_left()
 

@@ -394,7 +394,7 @@ def test_boot_tells_the_fault_of_a_server(cloud: CloudSite) -> None:
     checked = cloud.command("check", "--boot", check=False)
     found = lines(checked.stdout)
     assert checked.returncode == 1
-    assert "the server could not be built: " in found["boot"][1]
+    assert "the VM could not be built: " in found["boot"][1]
     assert found["nothing left"][0] == "ok"
 
 
@@ -544,7 +544,7 @@ def test_a_server_without_console_output_is_told(cloud: CloudSite) -> None:
     job_file.write_text(job_file.read_text() + "attempts: 1\n")
     job = cloud.submit(job_file)
     seen = cloud.wait(job, "failed")
-    assert "the server could not be built: Exceeded maximum number of retries" in seen["reason"]
+    assert "the VM could not be built: Exceeded maximum number of retries" in seen["reason"]
     assert "console" not in cloud.command("status", job).stdout
     told = cloud.command("logs", "--console", job)
     assert (told.stdout, told.stderr) == ("", "the server of attempt 1 had no console output\n")

@@ -211,7 +211,7 @@ BREAKAGES = (
     Breakage(
         "void tokens count",
         "void tokens change nothing",
-        patches={"lando.states.create_requests.reporting": reporting_whatever_status},
+        patches={"lando.states.create_requests.reporting_request": reporting_whatever_status},
     ),
     Breakage(
         "the cancel of a pending retry is ignored",

@@ -309,7 +309,7 @@ def _server(machine: Machine) -> Server:
         machine.job,
         machine.attempt,
         address="192.0.2.1",
-        lacks_room=machine.phase == "no room",
+        no_capacity=machine.phase == "no room",
     )
 
 

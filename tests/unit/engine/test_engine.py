@@ -441,7 +441,7 @@ def test_what_has_no_room_waits_alone_and_ever_longer(rules: Rules) -> None:
     for _ in range(7):
         assert rules.admit() == ["a"]
         rules.conclude(Created("server-1"))
-        rules.fire("a", BootFailed(rules.now, "server-1", "No valid host was found.", lacks_room=True))
+        rules.fire("a", BootFailed(rules.now, "server-1", "No valid host was found.", no_capacity=True))
         rules.conclude(Console(""))
         rules.conclude(Gone())
         job = rules.job("a")

@@ -323,10 +323,10 @@ def test_a_token_does_not_count_before_its_create_was_sent() -> None:
 def test_hearing_a_worker_adopts_its_request_and_voids_the_others() -> None:
     job = booting()
     job = replace(job, requests=(CreateRequest("mark-0", "token-0", "sent"), *job.requests))
-    heard = fired(job, WorkerStarted(NOW, 1, "token-1", 1, git_commit="abc")).job
-    assert [request.status for request in heard.requests] == ["void", "adopted"]
-    assert (heard.state, heard.heard_at, heard.git_commit) == ("running", NOW, "abc")
-    assert heard.deadline_at == NOW + 1000.0
+    take_report = fired(job, WorkerStarted(NOW, 1, "token-1", 1, git_commit="abc")).job
+    assert [request.status for request in take_report.requests] == ["void", "adopted"]
+    assert (take_report.state, take_report.heard_at, take_report.git_commit) == ("running", NOW, "abc")
+    assert take_report.deadline_at == NOW + 1000.0
 
 
 def test_an_older_report_proves_life_and_changes_no_progress() -> None:
@@ -431,12 +431,12 @@ def test_a_retry_starts_the_count_again_and_no_serial() -> None:
 
 
 def test_a_workers_word_outweighs_a_refusal_and_an_older_absence() -> None:
-    heard = fired(
+    take_report = fired(
         replace(booting(), requests=(CreateRequest("mark-1", "token-1", "sent", absent_since=1.0),)),
         WorkflowFinished(NOW, 1, "token-1", 1),
     ).job
-    assert fired(heard, CreateRefused(NOW, "mark-1", "capacity", "")).answer == "ignored"
-    looked = fired(heard, CreateAbsent(NOW, "mark-1", 30.0, "mark-2", "token-2")).job
+    assert fired(take_report, CreateRefused(NOW, "mark-1", "capacity", "")).answer == "ignored"
+    looked = fired(take_report, CreateAbsent(NOW, "mark-1", 30.0, "mark-2", "token-2")).job
     assert looked.requests[0].status == "adopted"
     assert looked.requests[0].absent_since == NOW
 

@@ -183,7 +183,7 @@ def test_failures_and_the_rest_are_told_apart():
 
 def test_an_event_with_several_ways_out_says_what_decides():
     lines = dot_edge(dot(), "terminating", "server_gone", "queued")[0]
-    assert " ".join(lines[1:]) == "a system failure, tries are left"
+    assert " ".join(lines[1:]) == "a system failure, and the job may run again"
     assert dot_edge(dot(), "failed", "retry", "queued")[0] == ["retry"]
 
 
