@@ -1,7 +1,7 @@
-"""Carries out the tasks of the outbox against the cloud: one try each, its outcome as data.
+"""Carries out operations in the cloud: one try each, whose outcome is data.
 
-What can be repeated harmlessly (list, delete, get, console) is repeated a little within the try; a create
-never is, since its answer may have been lost on the way back.
+Calls that can be repeated without harm (list, delete, get, console) are repeated a little within the try. A
+create never is: it may have made a server although its answer was lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lando.engine.operations import (
     AttachFloatingIp,
     Console,
     Created,
-    CreateWasRefused,
+    CreateRejected,
     DeleteServers,
     FetchConsole,
     FindServers,
@@ -39,7 +39,7 @@ from lando.engine.operations import (
     Operation,
     OperationResult,
     SendCreate,
-    StillThere,
+    StillExists,
     Trouble,
 )
 from lando.errors import LandoError, UsageError
@@ -59,13 +59,13 @@ _REFUSALS: tuple[tuple[type[CloudError], RefusalKind], ...] = (
 
 
 class Effects:
-    """The handlers, one for each kind of task. Safe to call from several threads.
+    """The handlers, one for each kind of operation. May be called from several threads.
 
     Args:
         cloud: the driver.
         deployment: the mark that all our servers carry.
-        request: makes the create request of a job; may raise UsageError when the job cannot
-            be started, and another LandoError when the site cannot start any.
+        request: makes the create request of a job; raises UsageError if the job cannot be started, another
+            LandoError if no job can be.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Effects:
         )
 
     def carry_out(self, operation: Operation) -> OperationResult:
-        """Do it, once; whatever goes wrong is a result."""
+        """Try once; an error is a result, too."""
         try:
             if isinstance(operation, SendCreate):
                 return self._create(operation)
@@ -96,58 +96,58 @@ class Effects:
         except CloudError as error:
             return Trouble(str(error), error.retry_after)
         except Exception as error:
-            log.exception("a driver raised what it may not")
+            log.exception("a cloud driver raised an unexpected error; this is a bug in lando-fsm")
             return Trouble(f"{type(error).__name__}: {error}")
 
     def _create(self, operation: SendCreate) -> OperationResult:
         try:
             request = self._request(operation, self._deployment)
         except UsageError as error:
-            return CreateWasRefused("job", str(error))
+            return CreateRejected("job", str(error))
         except LandoError as error:
-            return CreateWasRefused("site", str(error))
+            return CreateRejected("site", str(error))
         try:
             server = self._cloud.create(request)
         except Refused as error:
-            return CreateWasRefused(error.origin, str(error))
+            return CreateRejected(error.origin, str(error))
         except Exception as error:
             for refusal, kind in _REFUSALS:
                 if isinstance(error, refusal):
-                    return CreateWasRefused(kind, str(error), error.retry_after)
+                    return CreateRejected(kind, str(error), error.retry_after)
             log.warning("server %s: the answer to its create was lost: %s", request.name, error)
             return AnswerLost(str(error))
         reach("create-answered")
         return Created(server.id)
 
     def _find(self, mark: str) -> OperationResult:
-        servers = self._calmly(self._cloud.servers)
+        servers = self._repeated(self._cloud.servers)
         return Listed(tuple(server.id for server in servers if server.mark == mark))
 
     def _attach(self, operation: AttachFloatingIp) -> OperationResult:
         pool = self._cloud.floating_ips
         assert pool is not None
         return Attached(
-            self._calmly(partial(pool.attach, operation.server_id, operation.mark, self._deployment))
+            self._repeated(partial(pool.attach, operation.server_id, operation.mark, self._deployment))
         )
 
     def _delete(self, operation: DeleteServers) -> OperationResult:
         absent, troubles = [], []
         for server in operation.servers:
             try:
-                absent.append(self._calmly(partial(self._cloud.delete, server)))
+                absent.append(self._repeated(partial(self._cloud.delete, server)))
             except CloudError as error:
-                troubles.append(error)  # it keeps none of the others
+                troubles.append(error)  # the others are deleted all the same
         reach("deleted")
         if troubles:
             raise troubles[0]
         if not all(absent):
-            return StillThere()
+            return StillExists()
         if operation.floating_ip is not None and self._cloud.floating_ips is not None:
-            self._calmly(partial(self._cloud.floating_ips.release, operation.floating_ip))
+            self._repeated(partial(self._cloud.floating_ips.release, operation.floating_ip))
         return Gone()
 
     def _console(self, operation: FetchConsole) -> OperationResult:
-        return Console(self._calmly(partial(self._cloud.console_log, operation.server_id)))
+        return Console(self._repeated(partial(self._cloud.console_log, operation.server_id)))
 
-    def _calmly(self, call: Callable[[], T]) -> T:
+    def _repeated(self, call: Callable[[], T]) -> T:
         return self._repeat.copy()(call)

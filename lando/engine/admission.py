@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lando import backoff
 from lando.engine.engine import Engine
 from lando.engine.ledger import Hold, Ledger
-from lando.engine.operations import CreateWasRefused
+from lando.engine.operations import CreateRejected
 from lando.engine.quota import QuotaHeadroom
 from lando.states.events import Admitted
 from lando.states.job import Job
@@ -89,7 +89,7 @@ def _is_trying(ledger: Ledger, hold: Hold) -> bool:
     return any(job.server_id is None and job.entered_at >= hold.until for job in booting)
 
 
-def hold(ledger: Ledger, engine: Engine, refusal: CreateWasRefused, reason: str, now: float) -> None:
+def hold(ledger: Ledger, engine: Engine, refusal: CreateRejected, reason: str, now: float) -> None:
     """Admit no job for as long as the cloud says, or for a time that doubles with each refusal in a row.
 
     Args:

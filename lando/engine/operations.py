@@ -1,4 +1,4 @@
-"""What an effect asks of the cloud (a task), and what came of it (a result). Plain records."""
+"""What an effect asks of the cloud (an operation), and what came of it (a result). Plain records."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class SendCreate:
 
 @dataclass(frozen=True)
 class FindServers:
-    """List all servers and tell which carry the mark."""
+    """List all servers, and find those that carry the mark."""
 
     mark: str
 
 
 @dataclass(frozen=True)
 class AttachFloatingIp:
-    """Lead the floating IP of this mark to the server; allocate it unless there is one."""
+    """Attach the floating IP of this mark to the server; allocate it first if there is none."""
 
     server_id: str
     mark: str
@@ -34,7 +34,7 @@ class AttachFloatingIp:
 
 @dataclass(frozen=True)
 class DeleteServers:
-    """Delete these, then what floating IP there is of this mark, and tell whether all are gone."""
+    """Delete these servers, then release the floating IP of this mark, if there is one."""
 
     servers: tuple[str, ...]
     floating_ip: str | None = None
@@ -52,14 +52,14 @@ Operation = SendCreate | FindServers | AttachFloatingIp | DeleteServers | FetchC
 
 @dataclass(frozen=True)
 class Created:
-    """The cloud answered: this is the server."""
+    """The create was accepted: this is the server."""
 
     server_id: str
 
 
 @dataclass(frozen=True)
-class CreateWasRefused:
-    """The cloud answered: nothing was created."""
+class CreateRejected:
+    """The create was refused: no server exists."""
 
     kind: RefusalKind
     reason: str
@@ -68,33 +68,33 @@ class CreateWasRefused:
 
 @dataclass(frozen=True)
 class AnswerLost:
-    """Nobody knows whether a server was created."""
+    """The create was not answered: a server may exist."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The servers that carry the mark; none may mean not yet."""
+    """The servers that carry the mark. If there is none, one may still be listed later."""
 
     servers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Attached:
-    """The floating IP leads to the server."""
+    """The floating IP is attached."""
 
     address: str
 
 
 @dataclass(frozen=True)
 class Gone:
-    """All are absent."""
+    """All servers are gone, and the floating IP is released."""
 
 
 @dataclass(frozen=True)
-class StillThere:
-    """The deletion is under way."""
+class StillExists:
+    """The deletion was accepted, and the cloud has not finished it."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class Console:
 
 @dataclass(frozen=True)
 class Trouble:
-    """The call failed and changed nothing that we know of; worth trying again."""
+    """The call failed; it is tried again."""
 
     reason: str
     retry_after: float | None = None
 
 
 OperationResult = (
-    Created | CreateWasRefused | AnswerLost | Listed | Attached | Gone | StillThere | Console | Trouble
+    Created | CreateRejected | AnswerLost | Listed | Attached | Gone | StillExists | Console | Trouble
 )

@@ -18,7 +18,7 @@ from lando.engine.operations import (
     AttachFloatingIp,
     Console,
     Created,
-    CreateWasRefused,
+    CreateRejected,
     DeleteServers,
     FetchConsole,
     FindServers,
@@ -26,7 +26,7 @@ from lando.engine.operations import (
     Operation,
     OperationResult,
     SendCreate,
-    StillThere,
+    StillExists,
     Trouble,
 )
 from lando.states import create_requests
@@ -114,7 +114,7 @@ class Outbox:
         elif effect.kind == "create_server":
             assert isinstance(operation, (SendCreate, FindServers))
             self._conclude_create(ledger, job, effect, operation.mark, result, now)
-        elif isinstance(result, StillThere):
+        elif isinstance(result, StillExists):
             # A deletion that takes long is asked about at growing intervals, without end.
             pace = self._engine.pace
             wait = max(pace.poll, min(pace.longest, (now - job.entered_at) / 10))
@@ -138,7 +138,7 @@ class Outbox:
     ) -> None:
         event = self._create_event(mark, result, now)
         after = job if event is None else self._engine.fire(ledger, job, event).job
-        if isinstance(result, CreateWasRefused) and result.kind in admission.HOLDING:
+        if isinstance(result, CreateRejected) and result.kind in admission.HOLDING:
             admission.hold(ledger, self._engine, result, after.reason, now)
         elif isinstance(result, (Created, AnswerLost)):
             admission.end_hold(ledger)  # whatever became of the create, it was not refused
@@ -156,7 +156,7 @@ class Outbox:
     def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
         if isinstance(result, Created):
             return ServerCreated(now, mark, result.server_id)
-        if isinstance(result, CreateWasRefused):
+        if isinstance(result, CreateRejected):
             return CreateRefused(now, mark, result.kind, result.reason, result.retry_after)
         if isinstance(result, Listed) and result.servers:
             first, *duplicates = sorted(result.servers)

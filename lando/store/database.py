@@ -1,4 +1,4 @@
-"""Opening the database: connections that are durable, and the schema brought up to date.
+"""Opens the database: durable connections, and a schema that is up to date.
 
 SQLite: https://www.sqlite.org/pragma.html (WAL, synchronous=FULL, foreign keys); transactions are begun
 by us, since the driver begins late and never IMMEDIATE (SQLAlchemy, "SQLite: serializable isolation").
@@ -26,7 +26,7 @@ _MIGRATION_LOCK = 0x6C616E646F
 
 
 class StoreUnavailable(LandoError):
-    """The database cannot be read or written just now; nothing was changed."""
+    """The database cannot be read or written at the moment; nothing was changed."""
 
 
 def connect(url: str) -> Engine:
@@ -52,7 +52,7 @@ def connect(url: str) -> Engine:
 
 
 def schema_version(url: str) -> str | None:
-    """The schema version that the database has; nothing is made or migrated.
+    """The schema version of the database; nothing is created or migrated.
 
     Raises:
         StoreUnavailable: the database cannot be read.
@@ -95,7 +95,7 @@ def _migrate(engine: Engine, shown_url: str) -> None:
         version = _version(connection)
     if version == HEAD:
         return
-    with engine.begin() as connection:  # one transaction, alone: whoever comes second finds it done
+    with engine.begin() as connection:  # one exclusive transaction: a second process finds it done
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         version = _version(connection)
@@ -128,7 +128,7 @@ def _upgrade(connection: Connection) -> None:
 
 @contextlib.contextmanager
 def errors(path: Path | None = None) -> Iterator[None]:
-    """Turn the driver's trouble into a sentence that names the file."""
+    """Turn errors of the driver into StoreUnavailable or UsageError, with the file's name."""
     where = f"{path}: " if path is not None else "the database: "
     try:
         yield
@@ -144,13 +144,13 @@ def errors(path: Path | None = None) -> Iterator[None]:
         raise StoreUnavailable(f"{where}{error.orig}{_advice(str(error.orig))}") from error
     except sa.exc.DatabaseError as error:
         if type(error) is not sa.exc.DatabaseError:
-            raise  # a value or a statement at fault, not the database
+            raise  # the value or the statement is wrong, not the database
         raise StoreUnavailable(f"{where}{error.orig}") from error
 
 
-def _advice(words: str) -> str:
-    if "readonly" in words or "unable to open" in words:
+def _advice(message: str) -> str:
+    if "readonly" in message or "unable to open" in message:
         return " (is its directory writable?)"
-    if "full" in words:
+    if "full" in message:
         return " (make room on the disk; nothing is lost)"
     return ""

@@ -1,7 +1,7 @@
-"""What a transaction has yet to write: rows gathered and written together, each table in one statement.
+"""Rows that a transaction writes later, together: one statement for each table.
 
-Most of what a row costs is the making of its statement. A batch of messages therefore writes its rows at the
-end of its transaction, or before the first question whose answer may depend on them.
+Most of the cost of a row is its statement. So the rows of a batch of messages are written at the end of its
+transaction, or before the first query whose result may depend on them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _INSERTS = {table.name: sa.insert(table) for table in (JOBS, HISTORY, EFFECTS, P
 
 
 class StaleRecord(Exception):
-    """The record was changed by somebody else in the meantime: load it again, fire again."""
+    """The record was changed by another transaction: load it again, and fire again."""
 
 
 def job_values(job: Job) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def job_values(job: Job) -> dict[str, Any]:
 
 
 class Pending:
-    """Rows to write, and the records as they will be."""
+    """Rows to write, and the records as they will be stored."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -53,11 +53,11 @@ class Pending:
         self._processed: dict[str, float] = {}
 
     def job(self, job_id: str) -> Job | None:
-        """The record, if it is to be written."""
+        """The record, if it will be written."""
         return self._jobs.get(job_id)
 
     def is_processed(self, message_id: str) -> bool:
-        """Whether the message is to be marked."""
+        """Whether the message will be marked as processed."""
         return message_id in self._processed
 
     def insert(self, job: Job, more: Mapping[str, Any]) -> None:

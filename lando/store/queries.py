@@ -1,4 +1,4 @@
-"""What the commands read: jobs with everything a person may ask about them, history, logs."""
+"""What the commands read: jobs with all that is shown of them, history, logs, facts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class JobView:
     submitted_by: str | None
     body: dict[str, Any]
     effect: EffectView | None
-    """The effect whose turn it is."""
+    """The job's next effect."""
 
 
 @dataclass(frozen=True)
 class EffectView:
-    """What the daemon is about to do for a job; ``words`` say why the last try failed."""
+    """An effect as the commands show it; ``reason`` says why the last try failed."""
 
     kind: str
     due_at: float
@@ -82,7 +82,7 @@ class Queries:
         return list(self._connection.execute(query.order_by(JOBS.c.number)).scalars())
 
     def jobs_known(self, ids: Sequence[str]) -> list[str]:
-        """Those of the ids that are jobs here."""
+        """Those of the ids that are jobs in this database."""
         return list(self._connection.execute(sa.select(JOBS.c.id).where(JOBS.c.id.in_(ids))).scalars())
 
     def queue_positions(self) -> dict[str, int]:
@@ -119,12 +119,12 @@ class Queries:
         return None if row is None else (row.attempt, row.text)
 
     def fact(self, name: str) -> Any:
-        """A fact of the whole deployment, or None."""
+        """The value of a fact, or None."""
         text = self._connection.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
         return None if text is None else json.loads(text)
 
     def swept(self) -> dict[ResourceKind, int]:
-        """How much that had leaked was deleted."""
+        """How many leaked resources were deleted, by kind."""
         return {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
 
     def recent_boots(self) -> list[float]:

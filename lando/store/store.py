@@ -46,21 +46,21 @@ class Store:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Queries]:
-        """A consistent snapshot to read from; keeps nobody from writing."""
+        """A consistent snapshot to read from; writers are not blocked."""
         with errors(self._path), self._engine.connect().execution_options(reading=True) as connection:
             yield Queries(connection)
 
     def deployment(self, configured: str | None) -> str:
-        """The mark of our servers: the configured one, else a random one born with the database."""
+        """The mark of our servers: the configured one, else a random one, generated with the database."""
         if configured is not None:
             return configured
         with self.transaction() as transaction:
-            born = transaction.fact(DEPLOYMENT_FACT)
-            if born is None:
-                born = uuid.uuid4().hex[:12]
-                transaction.set_fact(DEPLOYMENT_FACT, born)
-        return str(born)
+            generated = transaction.fact(DEPLOYMENT_FACT)
+            if generated is None:
+                generated = uuid.uuid4().hex[:12]
+                transaction.set_fact(DEPLOYMENT_FACT, generated)
+        return str(generated)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close all connections."""
         self._engine.dispose()

@@ -1,4 +1,4 @@
-"""The tables. Times are epoch seconds; nested records are JSON text. Nothing here only SQLite can do."""
+"""The tables. Times are epoch seconds; nested records are JSON text. Nothing here is specific to SQLite."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ EFFECTS = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
     Column("kind", String(32), nullable=False),
-    Column("rank", Integer, nullable=False),  # 1 for what goes last
+    Column("rank", Integer, nullable=False),  # 1 for the deletion, which is last
     Column("servers", Text, nullable=False),  # JSON
     Column("due_at", Float(53), nullable=False, index=True),
     Column("tries", Integer, nullable=False),

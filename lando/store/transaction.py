@@ -1,4 +1,4 @@
-"""The engine's ledger over SQL: one transaction, committed by the store."""
+"""The engine's ledger in SQL: one transaction, committed by the store."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, LO
 
 JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
 MAX_LOG = 1024 * 1024
-"""Characters of workflow log kept of a job: the newest."""
+"""Characters of workflow log kept for a job: the newest."""
 TRIM_EVERY = 64
-"""Small pieces of log after which what is too much is dropped; a large one is looked after at once."""
+"""Rows of log after which what exceeds MAX_LOG is deleted; after a large row it is deleted at once."""
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -44,7 +44,7 @@ def _effect(row: Row[Any]) -> Effect:
 
 @dataclass
 class Prefetched:
-    """What was read in advance for a batch of messages. True until the first write."""
+    """What was read in advance for a batch of messages. Valid until the first write."""
 
     jobs: dict[str, Job | None] = field(default_factory=dict)
     early_cancels: set[str] = field(default_factory=set)
@@ -52,7 +52,7 @@ class Prefetched:
     processed: set[str] = field(default_factory=set)
 
 
-# Made once: making a statement costs more than carrying it out.
+# Built once: building a statement costs more than executing it.
 _JOB = sa.select(*JOB_COLUMNS).where(JOBS.c.id == sa.bindparam("id"))
 _JOBS = sa.select(*JOB_COLUMNS).where(JOBS.c.id.in_(sa.bindparam("ids", expanding=True)))
 _JOBS_IN = (
@@ -99,14 +99,14 @@ _NEXT_EFFECTS = _next_effects()
 
 
 class Transaction:
-    """See ``lando.engine.ledger.Ledger``; besides, what the daemon reads and writes beyond the rules."""
+    """See ``lando.engine.ledger.Ledger``; and what the daemon itself reads and writes."""
 
     def __init__(self, connection: Connection) -> None:
         self._open = connection
         self._pending = Pending()
         self._prefetched = Prefetched()
         self.changes: list[StateChange] = []
-        """What happened in this transaction, for the log."""
+        """The changes of state in this transaction, for the log."""
 
     @property
     def _connection(self) -> Connection:
@@ -125,7 +125,7 @@ class Transaction:
         self._prefetched = Prefetched()
 
     def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
-        """See ``Ledger.foresee``: three questions for a whole batch."""
+        """See ``Ledger.prefetch``: three queries for a whole batch."""
         ask = self._connection.execute
         jobs = {row.id: to_job(row) for row in ask(_JOBS, {"ids": job_ids})}
         self._prefetched = Prefetched(
@@ -225,7 +225,7 @@ class Transaction:
         )
 
     def next_effects(self) -> list[Effect]:
-        """The effect of each job whose turn it is, the most overdue first; due or not."""
+        """The next effect of each job, due or not, the longest overdue first."""
         return [_effect(row) for row in self._connection.execute(_NEXT_EFFECTS)]
 
     def effects(self, kinds: Sequence[EffectKind], job_id: str | None = None) -> list[Effect]:
@@ -236,7 +236,7 @@ class Transaction:
         return [_effect(row) for row in self._connection.execute(query.order_by(EFFECTS.c.id))]
 
     def shift_times(self, seconds: float) -> None:
-        """Move everything that is to happen at a time: the clock was set, or the machine slept."""
+        """Shift all due times: the clock was set, or the machine slept."""
         for column in (EFFECTS.c.due_at, JOBS.c.not_before, JOBS.c.deadline_at):
             table = column.table
             assert isinstance(table, sa.Table)
@@ -261,7 +261,8 @@ class Transaction:
         self._pending.mark_processed(message_id, at)
 
     def forget_processed(self, origin: Origin, before: float, limit: int) -> int:
-        """Forget up to ``limit`` messages of before this time (epoch seconds), and as old early cancels.
+        """Forget up to ``limit`` messages processed before this time (epoch seconds), and early cancels as
+        old.
 
         Returns:
             How many messages were forgotten.
@@ -320,7 +321,7 @@ class Transaction:
 
     @contextlib.contextmanager
     def part(self) -> Iterator[None]:
-        """A part that is rolled back alone when it raises."""
+        """A part of the transaction that is rolled back alone if it raises."""
         before = len(self.changes)
         try:
             with errors(), self._connection.begin_nested():
@@ -331,20 +332,20 @@ class Transaction:
             self._pending = Pending()
             raise
 
-    # facts: small things that are true of the whole deployment
+    # facts
 
     def fact(self, name: str) -> Any:
-        """The value last set, or None."""
+        """The value of a fact, or None."""
         text = self._connection.execute(_FACT, {"name": name}).scalar()
         return None if text is None else json.loads(text)
 
     def set_fact(self, name: str, value: Any) -> None:
-        """Remember a JSON value."""
+        """Set a fact to a JSON value."""
         self._connection.execute(sa.delete(FACTS).where(FACTS.c.name == name))
         self._connection.execute(sa.insert(FACTS).values(name=name, value=json.dumps(value)))
 
     def count_swept(self, kind: ResourceKind) -> None:
-        """One more that had leaked is gone."""
+        """Count a leaked resource that was deleted."""
         counts = {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
         self.set_fact(SWEPT_FACT, {**counts, kind: counts[kind] + 1})
 
@@ -366,7 +367,7 @@ class Transaction:
 
 
 def display_name(body: Mapping[str, Any]) -> str:
-    """Its name, else its document, as in ``toyworkflow/count``; the body may be no valid job."""
+    """A job's name, else its document, as in ``toyworkflow/count``; the body need not be valid."""
     if isinstance(body.get("name"), str) and body["name"]:
         return str(body["name"])
     clone = clone_name(str(body.get("git_clone", "?")))

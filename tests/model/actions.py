@@ -20,7 +20,7 @@ from lando.engine.operations import (
     AttachFloatingIp,
     Console,
     Created,
-    CreateWasRefused,
+    CreateRejected,
     DeleteServers,
     FetchConsole,
     FindServers,
@@ -29,7 +29,7 @@ from lando.engine.operations import (
     Operation,
     OperationResult,
     SendCreate,
-    StillThere,
+    StillExists,
     Trouble,
 )
 from lando.states.events import RefusalKind
@@ -223,7 +223,7 @@ class Actions:
 
     def _carried_out(self, world: World, flight: InFlight) -> Iterator[Action]:
         for result, after, note in _answers(world, flight.operation):
-            if isinstance(result, StillThere | Trouble):
+            if isinstance(result, StillExists | Trouble):
                 yield self._concluded(after, flight, result)
                 continue
             operations = tuple(flight._replace(result=result) if f is flight else f for f in after.operations)
@@ -351,7 +351,7 @@ def _answers(world: World, operation: Operation) -> Iterator[tuple[OperationResu
         released = (each for each in world.floating if each.mark == operation.floating_ip and not each.late)
         yield Gone(), rest._replace(floating=rest.floating.difference(released)), ""
         if rest is not world:
-            yield StillThere(), world, ""
+            yield StillExists(), world, ""
         if rest is not world and world.faults:
             yield Trouble("no answer"), _fault(rest), "(they are gone all the same)"
     elif isinstance(operation, FetchConsole):
@@ -369,8 +369,8 @@ def _create_answers(world: World, operation: SendCreate) -> Iterator[tuple[Opera
     ghost = _fault(world)._replace(ghosts=world.ghosts | {_ghost(operation)})
     denied = _fault(world)._replace(ghosts=world.ghosts | {_ghost(operation)._replace(denied=True)})
     for kind in REFUSALS:
-        yield CreateWasRefused(kind, ""), _fault(world), ""
-    yield CreateWasRefused("capacity", ""), denied, "(a server may surface all the same)"
+        yield CreateRejected(kind, ""), _fault(world), ""
+    yield CreateRejected("capacity", ""), denied, "(a server may surface all the same)"
     yield AnswerLost(""), ghost, "(a server may surface later)"
     yield AnswerLost(""), _fault(one), f"({server.id} exists)"
     twin = Machine(free_server(one), *_ghost(operation)[:3], twin=True)

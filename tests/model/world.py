@@ -15,7 +15,7 @@ from lando.engine.operations import (
     AttachFloatingIp,
     Console,
     Created,
-    CreateWasRefused,
+    CreateRejected,
     DeleteServers,
     FetchConsole,
     FindServers,
@@ -24,7 +24,7 @@ from lando.engine.operations import (
     Operation,
     OperationResult,
     SendCreate,
-    StillThere,
+    StillExists,
 )
 from lando.messages import Message
 from lando.states.job import Job, Outcome
@@ -263,7 +263,7 @@ def told(thing: OperationResult) -> str:
     """A result, in words."""
     if isinstance(thing, Created):
         return f"created {thing.server_id}"
-    if isinstance(thing, CreateWasRefused):
+    if isinstance(thing, CreateRejected):
         return f"refused ({thing.kind})"
     if isinstance(thing, Listed):
         return f"listed: {', '.join(thing.servers) or 'none'}"
@@ -272,6 +272,6 @@ def told(thing: OperationResult) -> str:
         AnswerLost: "answer lost",
         Console: "console",
         Gone: "gone",
-        StillThere: "still there",
+        StillExists: "still there",
     }
     return reason.get(type(thing), "trouble")

@@ -24,7 +24,7 @@ from lando.engine.operations import (
     AttachFloatingIp,
     Console,
     Created,
-    CreateWasRefused,
+    CreateRejected,
     DeleteServers,
     FetchConsole,
     FindServers,
@@ -33,7 +33,7 @@ from lando.engine.operations import (
     Operation,
     OperationResult,
     SendCreate,
-    StillThere,
+    StillExists,
     Trouble,
 )
 from lando.engine.outbox import CONSOLE_TRIES, Outbox
@@ -367,7 +367,7 @@ def test_what_refuses_one_job_refuses_all_and_holds_admission(rules: Rules, kind
     rules.submit("a")
     rules.submit("b")
     assert rules.admit() == ["a"]
-    rules.conclude(CreateWasRefused(kind, "so they say", retry_after=5.0))
+    rules.conclude(CreateRejected(kind, "so they say", retry_after=5.0))
     assert rules.admit(places=9) == []
     rules.now += 5.0
     assert rules.admit(places=9) == ["a"], "it kept its place, and tries alone whether it is still so"
@@ -382,7 +382,7 @@ def test_each_vain_try_holds_admission_longer(rules: Rules) -> None:
     waits = []
     for _ in range(6):
         assert rules.admit() == ["a"]
-        rules.conclude(CreateWasRefused("site", "no image named lando"))
+        rules.conclude(CreateRejected("site", "no image named lando"))
         hold = rules.hold()
         assert hold is not None and "no image named lando" in hold.reason
         waits.append(hold.until - rules.now)
@@ -394,7 +394,7 @@ def test_a_try_whose_answer_is_lost_ends_the_hold(rules: Rules) -> None:
     for job in "abc":
         rules.submit(job)
     assert rules.admit() == ["a"]
-    rules.conclude(CreateWasRefused("rate_limit", "too many calls", retry_after=5.0))
+    rules.conclude(CreateRejected("rate_limit", "too many calls", retry_after=5.0))
     rules.now += 5.0
     assert rules.admit(places=9) == ["a"]
     rules.conclude(AnswerLost("timed out"))
@@ -406,7 +406,7 @@ def test_creates_that_are_refused_together_are_one_vain_try(rules: Rules) -> Non
         rules.submit(job)
     assert rules.admit(places=3) == ["a", "b", "c"]
     for _ in "abc":
-        rules.conclude(CreateWasRefused("unreachable", "no route"))
+        rules.conclude(CreateRejected("unreachable", "no route"))
     hold = rules.hold()
     assert hold is not None and (hold.times, hold.until) == (1, NOW + POLICY.hold)
     rules.now = hold.until
@@ -417,7 +417,7 @@ def test_a_quota_that_is_used_up_is_tried_again_when_a_server_is_gone(rules: Rul
     rules.run("a")
     rules.submit("b")
     rules.admit(places=9)
-    rules.conclude(CreateWasRefused("quota", "2 of 2 servers"))
+    rules.conclude(CreateRejected("quota", "2 of 2 servers"))
     assert rules.admit(places=9) == []
     rules.take("cancel_job", "a")
     rules.conclude(Gone())
@@ -461,7 +461,7 @@ def test_what_refuses_one_job_alone_holds_nobody_else(rules: Rules, kind: Any) -
     rules.submit("a")
     rules.submit("b")
     rules.admit()
-    rules.conclude(CreateWasRefused(kind, ""))
+    rules.conclude(CreateRejected(kind, ""))
     assert rules.admit() == ["b"]
 
 
@@ -555,7 +555,7 @@ def test_a_floating_ip_is_released_before_the_job_leaves_the_cloud(with_pool: Ru
     rules.conclude(Attached("192.0.2.1"))
     mark = rules.job("a").floating_ip
     rules.take("cancel_job", "a")
-    assert rules.conclude(StillThere()) == DeleteServers(("server-1",), mark)
+    assert rules.conclude(StillExists()) == DeleteServers(("server-1",), mark)
     assert rules.job("a").state == "terminating"
     rules.now += 600
     assert rules.conclude(Gone()) == DeleteServers(("server-1",), mark)
@@ -600,7 +600,7 @@ def test_without_a_pool_there_is_none(rules: Rules) -> None:
 def test_a_list_without_the_server_makes_the_deletion_be_asked_about(rules: Rules) -> None:
     rules.run("a")
     rules.take("cancel_job", "a")
-    rules.conclude(StillThere())
+    rules.conclude(StillExists())
     due = rules.effects()[0].due_at
     assert due > rules.now
     with rules.ledgers() as ledger:
@@ -788,7 +788,7 @@ def test_a_deletion_is_looked_at_until_the_server_is_gone(rules: Rules) -> None:
     rules.run()
     rules.report("workflow_finished", "a", 2, outcome="succeeded")
     for _ in range(3):
-        assert rules.conclude(StillThere()) == DeleteServers(("server-1",))
+        assert rules.conclude(StillExists()) == DeleteServers(("server-1",))
         (effect,) = rules.effects()
         assert (effect.due_at, effect.tries) == (rules.now + PACE.poll, 0)
         rules.now = effect.due_at
