@@ -1,4 +1,4 @@
-"""The command lando-fsm: one module a command, loaded when it is called."""
+"""The command ``lando-fsm``: one module per command, loaded when the command is called."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from lando import __version__
 from lando.errors import LandoError
 
 COMMANDS = {
-    "run": "Run one job to its end, print its output object.",
+    "run": "Run one job and print its output object.",
     "daemon": "Take jobs from the queue and run them.",
     "submit": "Queue a job and print its id.",
-    "status": "Show where every job is, and why.",
-    "history": "Show every change of a job's state.",
-    "logs": "Print what a job's workflow wrote.",
-    "outputs": "Show what a job's workflow made.",
-    "cancel": "End jobs, whatever they are doing.",
+    "status": "Show the state of every job, and why.",
+    "history": "Show every state change of a job.",
+    "logs": "Print the log of a job's workflow.",
+    "outputs": "Show the outputs of a job's workflow.",
+    "cancel": "Cancel unfinished jobs.",
     "retry": "Run failed jobs again.",
     "dead-letters": "List messages that could not be understood.",
-    "servers": "List what there is in the cloud, and whose it is.",
+    "servers": "List VMs and floating IPs, and which job owns each.",
     "diagram": "Draw the state machine.",
-    "check": "Look whether everything is there that a job needs.",
-    "rabbitmq-setup": "Print what makes the accounts on the broker.",
-    "completion": "Print what makes a shell complete commands.",
+    "check": "Check that jobs can run.",
+    "rabbitmq-setup": "Print the script that creates the broker's accounts.",
+    "completion": "Print a shell completion script.",
 }
-"""The commands in the order of ``--help``, told here so that --help need not load them."""
+"""The commands in the order of ``--help``; described here so that ``--help`` loads none of them."""
 
 
 PIPE_CLOSED = 141
-"""The exit code that a shell gives to who is ended by SIGPIPE."""
+"""The exit code that a shell reports for a process that was ended by SIGPIPE."""
 
 
 class Commands(click.Group):
-    """Loads a command's module when the command is called, so that none waits for what another needs."""
+    """Loads a command's module when the command is called, so that no command waits for another's imports."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands, in the order a newcomer meets them."""
+        """The commands, in the order in which a newcomer needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -59,7 +59,7 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but a reader that went away (``| head``) is no failure of ours."""
+        """As click does, but a pipe that its reader has closed (``| head``) is not an error."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -71,7 +71,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but suggest the nearest name."""
+        """As click does, but suggest the most similar name."""
         import difflib  # noqa: PLC0415 - for a mistyped command only
 
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -89,21 +89,22 @@ class Commands(click.Group):
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="landoconfig.yml; else LANDO_CONFIG, ./landoconfig.yml, or no file: everything on this machine.",
+    help="The configuration file. Default: $LANDO_CONFIG, else ./landoconfig.yml, else no file: everything "
+    "runs on this machine.",
 )
 @click.version_option(__version__, prog_name="lando-fsm")
 @click.pass_context
 def lando_fsm(ctx: click.Context, config: Path | None) -> None:
-    """Run CWL workflows, each on a VM of its own.
+    """Run CWL workflows, each on its own VM.
 
     \b
-    Try it, on this machine, with no server at all:
+    Try it on this machine, without any server:
         lando-fsm run JOB.yml              run one job and print its output object
     \b
-    Or as a service:
+    Or run it as a service:
         lando-fsm daemon                   take jobs and run them
-        lando-fsm submit JOB.yml --wait    queue a job and watch it
-        lando-fsm status --watch           where every job is, and why
+        lando-fsm submit JOB.yml --wait    queue a job and wait until it ends
+        lando-fsm status --watch           show the state of every job, and why
     """
     ctx.obj = config
 
@@ -114,7 +115,12 @@ def main() -> None:
 
 
 def run_command(command: click.Command, name: str) -> None:
-    """Run a command; a person sees a sentence, never a traceback, for what is not a bug."""
+    """Run a command; an error that is not a bug is printed as one message, without traceback.
+
+    Args:
+        command: what to run.
+        name: of the program, for its usage and its messages.
+    """
     sys.exit(_exit_code(lambda: command.main(prog_name=name, standalone_mode=False), name))
 
 

@@ -1,4 +1,4 @@
-"""``lando-fsm cancel``: end jobs."""
+"""``lando-fsm cancel``: cancel jobs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lando.messages import Message
 @click.argument("jobs", nargs=-1, required=True, type=JobId(), metavar="JOB...")
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:
-    """End jobs: what runs is stopped, and its VM deleted. An ended job stays as it is."""
+    """Cancel jobs: stop what is running, and delete its VM. Finished jobs are unaffected."""
     app = load_app(ctx)
     views = app.views()
     ids = [views.resolve(prefix) for prefix in jobs]
     for job_id in ids:
         status = views.job(job_id)
         if status is not None and status.ended:
-            note(f"{job_id} has ended already ({status.state_text}); nothing changes")
+            note(f"{job_id} has already finished ({status.state_text}); nothing changes")
             continue
         send(app, Message("cancel_job", job=job_id))
         note(f"{job_id} will be canceled")

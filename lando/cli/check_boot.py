@@ -1,8 +1,8 @@
-"""``lando-fsm check --boot``: one VM from the queue to its deletion, with the time that each phase took.
+"""``lando-fsm check --boot``: one VM, from the queue to its deletion, with the time that each phase took.
 
-It is an ordinary job, for the daemon that runs or for one in this process. What it is to clone is not there,
-so it needs nothing but the VM, and ends by itself: how it ends shows whether the image, the worker, its
-account, git, and the way to the queue are as they should be.
+It is an ordinary job, for the daemon that is running or for one in this process. The job clones a repository
+that does not exist, so it needs nothing but the VM, and ends by itself. A clone that fails as expected proves
+that the image, the worker, its account on the queue, git, and the network between VM and queue work.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lando.app.app import App
-from lando.cli import formatting
-from lando.cli.common import note, send
+from lando.cli.common import ENDING_SIGNALS, note, send
 from lando.cli.ensure_daemon import FallbackDaemon
 from lando.cli.follow import LiveLine
 from lando.cli.submit import publish
+from lando.cli.text import count, last_lines, one_line
 from lando.cloud.check_result import CheckResult
 from lando.cloud.interface import CloudError
 from lando.engine import boot_times
@@ -27,45 +27,49 @@ from lando.engine.ownership import CloudResource, described
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.states.job import Job, JobSpec
+from lando.times import duration
 from lando.views.jobs import JobStatus
 
-LOOK = 0.1
-"""Seconds between looks at the database."""
-NOT_THERE = "/nonexistent/lando-fsm-check"
-ENDS_WELL = "does not exist"
-"""Git's words for it."""
+POLL = 0.1
+"""Seconds between two reads of the database."""
+MISSING_REPOSITORY = "/nonexistent/lando-fsm-check"
+CLONE_FAILED = "does not exist"
+"""In git's message about it: the job ended as intended."""
 READY_TIMEOUT = 10.0
-"""Seconds that a daemon of this process may take to find its queue."""
+"""Seconds that a daemon of this process may take to connect to its queue."""
 RUN_TIMEOUT = 60.0
-"""Seconds that the worker may take to find out."""
-FIRST = 1_000_000
-"""The priority: somebody waits for it."""
+"""Seconds that the worker may take to fail."""
+PRIORITY = 1_000_000
+"""Before all other jobs: a person is waiting."""
 
 
 def results(app: App) -> Iterator[CheckResult]:
-    """Boot one VM; a line for each phase, as it ends.
+    """Boot one VM; a result for each phase, as it ends.
+
+    Args:
+        app: whose queue and cloud.
 
     Raises:
-        LandoError: the job could not be queued, or what became of it not be seen.
-        KeyboardInterrupt: somebody interrupted it; nothing is left.
+        LandoError: the job could not be queued, or its state not be read.
+        KeyboardInterrupt: Ctrl-C; nothing is left.
     """
     _refuse_to_start_other_jobs(app)
     interruptions: list[int] = []
     with contextlib.closing(FallbackDaemon(app)) as daemon:
-        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for ending in ENDING_SIGNALS:
             signal.signal(ending, lambda number, _: interruptions.append(number))
-        message = _start(app)
+        message = _start_message(app)
         daemon.wait_until_ready(READY_TIMEOUT)
         publish(app, message)
         check = _BootCheck(app, message, daemon, interruptions)
         yield from check.follow()
-        yield check.what_is_left()
+        yield check.nothing_left()
     if interruptions:
         raise KeyboardInterrupt
 
 
 def _refuse_to_start_other_jobs(app: App) -> None:
-    """A daemon of this process would begin what waits, and leave it when the check has ended.
+    """A daemon of this process would start all jobs that wait, and abandon them when the check has ended.
 
     Raises:
         LandoError: no daemon is running, and there are jobs for one.
@@ -74,23 +78,22 @@ def _refuse_to_start_other_jobs(app: App) -> None:
     if views.daemon().pid is None:
         others = sum(not status.ended for status in views.jobs()) + views.unread()
         if others:
-            jobs = "a job waits or is" if others == 1 else f"{others} jobs wait or are"
             raise LandoError(
-                f"no daemon is running, and {jobs} in progress: this command would take that up, and then "
-                "leave it; start `lando-fsm daemon`, and check again"
+                f"no daemon is running, and there is work for one ({count(others, 'job')}), which this check "
+                "would start and then abandon; start `lando-fsm daemon`, and check again"
             )
 
 
-def _start(app: App) -> Message:
+def _start_message(app: App) -> Message:
     spec = JobSpec(
-        git_clone=NOT_THERE,
+        git_clone=MISSING_REPOSITORY,
         cd=".",
         input={},
         run_cwl="nothing.cwl",
         name="boot check (fails on purpose)",
         attempts=1,
         run_timeout=RUN_TIMEOUT,
-        priority=FIRST,
+        priority=PRIORITY,
         labels={"check": "boot"},
     )
     app.server_requests.check(spec)
@@ -99,7 +102,7 @@ def _start(app: App) -> Message:
 
 
 class _BootCheck:
-    """The job's way, and what was seen of it so far."""
+    """The job's phases, and which of them were reported so far."""
 
     def __init__(self, app: App, message: Message, daemon: FallbackDaemon, interruptions: list[int]) -> None:
         self._app = app
@@ -110,9 +113,9 @@ class _BootCheck:
         self._views.add_published(message, None)
         self._timeout = self._boot_timeout()
         self._begun = self._last = time.monotonic()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._floating_ips: set[str] = set()
-        self._given_up = ""
+        self._canceled_because = ""
 
     def _boot_timeout(self) -> float:
         configured = self._app.config.timeouts.boot
@@ -121,87 +124,86 @@ class _BootCheck:
         return boot_times.timeout(recent) if configured is None else configured
 
     def follow(self) -> Iterator[CheckResult]:
-        """A line for each phase, until the job has ended.
+        """A result for each phase, until the job has finished.
 
         Raises:
-            LandoError: the server is not deleted in time, or the job is gone.
+            LandoError: the VM is not deleted in time, or the job does not exist any more.
         """
         with contextlib.closing(LiveLine()) as live_line:
             while True:
                 self._daemon.ensure()
                 status = self._views.job(self._job_id)
                 if status is None:
-                    raise LandoError(f"job {self._job_id} is not to be found any more")
-                for result in self._news(status.job):
+                    raise LandoError(f"job {self._job_id} does not exist (any more)")
+                for result in self._new_results(status.job):
                     live_line.pause()
                     yield result
                 if status.ended:
                     return
                 live_line.show(status)
-                self._give_up_in_time(status)
-                time.sleep(LOOK)
+                self._cancel_in_time(status)
+                time.sleep(POLL)
 
-    def _news(self, job: Job) -> Iterator[CheckResult]:
+    def _new_results(self, job: Job) -> Iterator[CheckResult]:
         if job.floating_ip is not None:
             self._floating_ips.add(job.floating_ip)
-        for what, words in _reached(job):
-            if what not in self._told and not (what == "server up" and "worker reported" in self._told):
-                yield self._phase(what, words)
-        if job.state in ("terminating", "done", "failed") and "ended" not in self._told:
-            self._told.add("ended")
+        for phase, detail in _reached(job):
+            late = phase == "VM active" and "worker reported" in self._reported
+            if phase not in self._reported and not late:
+                yield self._phase(phase, detail)
+        if job.state in ("terminating", "done", "failed") and "ended" not in self._reported:
+            self._reported.add("ended")
             yield self._verdict(job)
         if job.state == "failed":
-            yield self._phase("server deleted", "")
+            yield self._phase("VM deleted", "")
             yield from self._console(job)
 
-    def _phase(self, what: str, words: str) -> CheckResult:
-        """A phase that ended just now, and how long it took."""
-        self._told.add(what)
+    def _phase(self, phase: str, detail: str) -> CheckResult:
+        """A phase that has just ended, and how long it took."""
+        self._reported.add(phase)
         now = time.monotonic()
         took, self._last = now - self._last, now
-        if what == "worker reported":
-            words = f"{formatting.duration(now - self._begun)} after the job was queued"
-        return CheckResult(what, "ok", f"{formatting.duration(took):<10} {words}".rstrip())
+        if phase == "worker reported":
+            detail = f"{duration(now - self._begun)} after the job was queued"
+        return CheckResult(phase, "ok", f"{duration(took):<10} {detail}".rstrip())
 
     def _verdict(self, job: Job) -> CheckResult:
         verdict = job.verdict or job.outcome
-        if verdict == "workflow_failed" and job.heard_at is not None and ENDS_WELL in job.reason:
-            return self._phase("job begun", "its git answers; there was nothing to clone, as intended")
-        words = (
-            self._given_up if verdict == "canceled" and self._given_up else formatting.one_line(job.reason)
-        )
-        return replace(self._phase("boot", words), verdict="wrong")
+        if verdict == "workflow_failed" and job.heard_at is not None and CLONE_FAILED in job.reason:
+            return self._phase("job started", "git works; there was nothing to clone, as intended")
+        canceled = verdict == "canceled" and self._canceled_because
+        return replace(self._phase("boot", canceled or one_line(job.reason)), verdict="wrong")
 
     def _console(self, job: Job) -> Iterator[CheckResult]:
         saved = self._views.console(job.id)
         if saved is not None:
-            lines = formatting.last_lines(saved[1])
-            words = "the last lines of the server that failed:" if lines else "the server wrote nothing"
-            yield CheckResult("console", "warning", "\n    ".join((words, *lines)))
+            lines = last_lines(saved[1])
+            message = "the last lines of the VM's console:" if lines else "the VM's console is empty"
+            yield CheckResult("console", "warning", "\n    ".join((message, *lines)))
 
-    def _give_up_in_time(self, status: JobStatus) -> None:
+    def _cancel_in_time(self, status: JobStatus) -> None:
         """Cancel the job where waiting cannot help; a booting one has a deadline of its own."""
         job, waited = status.job, time.monotonic() - self._last
-        if job.state == "terminating" or self._given_up:
+        if job.state == "terminating" or self._canceled_because:
             if waited > self._timeout:
                 raise LandoError(
-                    f"job {self._job_id} has not ended after {formatting.duration(waited)}: {status.reason}; "
-                    f"`lando-fsm status {self._job_id[:8]}` tells what becomes of it"
+                    f"job {self._job_id} has not finished after {duration(waited)}: {status.reason}; "
+                    f"`lando-fsm status {self._job_id[:8]}` shows its state"
                 )
         elif self._interruptions:
-            note("canceling; waiting until nothing is left")
+            note("canceling; waiting until cleanup has finished")
             self._cancel("interrupted")
         elif job.state == "queued" and job.attempt:
             self._cancel(f"back in the queue: {job.reason}")
         elif job.state == "queued" and waited > self._timeout:
-            self._cancel(f"not begun after {formatting.duration(waited)}: {status.reason}")
+            self._cancel(f"not started after {duration(waited)}: {status.reason}")
 
-    def _cancel(self, words: str) -> None:
-        self._given_up = words
+    def _cancel(self, reason: str) -> None:
+        self._canceled_because = reason
         send(self._app, Message("cancel_job", job=self._job_id))
 
-    def what_is_left(self) -> CheckResult:
-        """Whether the cloud has anything yet that carries the job's marks."""
+    def nothing_left(self) -> CheckResult:
+        """Whether the cloud still has a server or a floating IP of the job."""
         cloud = self._app.cloud
         try:
             servers = [server for server in cloud.servers() if server.job_id == self._job_id]
@@ -212,19 +214,17 @@ class _BootCheck:
         left: list[CloudResource] = [*servers, *ours]
         if left:
             what = ", ".join(described(each) for each in left)
-            return CheckResult(
-                "nothing left", "wrong", f"{what}; `lando-fsm servers` shows what becomes of it"
-            )
-        return self._phase("nothing left", "no server and no floating IP carries the job's marks")
+            return CheckResult("nothing left", "wrong", f"still there: {what}; see `lando-fsm servers`")
+        return self._phase("nothing left", "no VM and no floating IP of the job is left")
 
 
 def _reached(job: Job) -> Iterator[tuple[str, str]]:
-    """The phases that have ended, in their order."""
+    """The phases that have ended, in their order, each with a detail."""
     if job.attempt:
         yield "admitted", f"job {job.id}"
     if job.server_id is not None:
-        yield "create answered", f"server {job.server_name} ({job.server_id})"
+        yield "VM created", f"{job.server_name} ({job.server_id})"
     if job.server_ip is not None:
-        yield "server up", job.server_ip
+        yield "VM active", job.server_ip
     if job.heard_at is not None:
         yield "worker reported", ""

@@ -18,7 +18,7 @@ from lando.messages import Message
 @click.argument("config", type=click.Path(path_type=Path))
 @click.pass_context
 def lando_client(ctx: click.Context, config: Path) -> None:
-    """Send commands to the daemon through the queue that CONFIG names.
+    """Send commands to the daemon through the work queue that CONFIG names.
 
     CONFIG is a landoconfig.yml, or a workerconfig.yml that holds only what a client needs: `work_queue` with
     host, username and password. Exit codes: 0 the queue has confirmed the message, 1 it has not, 2 wrong
@@ -35,7 +35,9 @@ def _load_app(ctx: click.Context) -> App:
 
 @lando_client.command("start_worker")
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
-@click.option("--id", "job_id", metavar="UUID", help="The job's id; the same id again changes nothing.")
+@click.option(
+    "--id", "job_id", metavar="UUID", help="The job's id. Submitting the same id again has no effect."
+)
 @click.pass_context
 def start_worker(ctx: click.Context, job_file: Path, job_id: str | None) -> None:
     """Queue a job and print its id."""
@@ -53,18 +55,16 @@ def terminate_worker(ctx: click.Context, name: str) -> None:
     """Cancel the job whose VM has this name."""
     app = _load_app(ctx)
     send(app, Message("terminate_worker", {"vm_name": name}))
-    note(f"the job that {name} belongs to, if it is still in progress, will be canceled")
+    note(f"the job of VM {name} will be canceled, if it is still in progress")
     note_if_no_daemon(app)
 
 
 @lando_client.command("shutdown_server")
 @click.pass_context
 def shutdown_server(ctx: click.Context) -> None:
-    """End the daemon; jobs go on, and the next daemon takes them up."""
+    """Stop the daemon; running jobs continue under the next one."""
     app = _load_app(ctx)
-    note_if_no_daemon(
-        app, "none is there to be ended, and the next one ignores what was sent before it began"
-    )
+    note_if_no_daemon(app, "there is nothing to stop, and the next daemon ignores this command")
     send(app, Message("shutdown_server"))
 
 

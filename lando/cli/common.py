@@ -1,8 +1,9 @@
-"""What several commands need: the app, job arguments, sending a command, and printing."""
+"""What several commands need: the app, job arguments, sending a message, and printing."""
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 else:
     _TextParam = click.ParamType
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a command that has to clean up first."""
+
 
 def load_app(ctx: click.Context) -> App:
     """The app of the configuration that the command line, the environment or the directory names."""
@@ -39,7 +43,7 @@ def load_views(ctx: click.Context) -> Views:
 
 
 class JobId(_TextParam):
-    """A job's id or an unambiguous prefix; completed by the shell."""
+    """A job's id or an unambiguous prefix of it; the shell completes it."""
 
     name = "job"
 
@@ -56,16 +60,18 @@ class JobId(_TextParam):
         ]
 
 
-def send(app: App, message: Message, patience: float = PATIENCE) -> None:
-    """Queue one command durably.
+def send(app: App, message: Message, timeout: float = PATIENCE) -> None:
+    """Put a message into the work queue, durably.
 
     Args:
-        patience: seconds that a broker's confirmation is waited for.
+        app: whose queue.
+        message: what to send.
+        timeout: seconds to wait for the broker's confirmation.
 
     Raises:
-        QueueUnavailable: it may or may not be queued.
+        QueueUnavailable: the message may or may not be queued.
     """
-    publisher = app.publisher(patience)
+    publisher = app.publisher(timeout)
     try:
         publisher.publish(message.encode())
     finally:
@@ -73,23 +79,28 @@ def send(app: App, message: Message, patience: float = PATIENCE) -> None:
 
 
 def note(text: str) -> None:
-    """Say something beside the result, on stderr."""
+    """Print a remark on stderr, so that stdout holds the result alone."""
     print(text, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, alone, on stdout."""
+    """Print a value as JSON on stdout."""
     import json  # noqa: PLC0415
 
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def note_if_no_daemon(app: App, consequence: str | None = None) -> None:
-    """Say that nobody will take up a command just now, and what comes of it."""
-    with contextlib.suppress(LandoError):  # the command is queued: that is what counts
+    """Say so where no daemon will receive the message that was sent.
+
+    Args:
+        app: whose queue it was sent to.
+        consequence: said instead of what happens to the message.
+    """
+    with contextlib.suppress(LandoError):  # the message is queued; this is only a remark
         if app.has_daemon():
             return
         if app.embedded_queue is not None:
-            note(f"no daemon is running here; {consequence or 'start one with `lando-fsm daemon`'}")
+            note(f"no daemon is running; {consequence or 'start one with `lando-fsm daemon`'}")
         else:
-            note(f"no daemon is connected to the queue just now; {consequence or 'the message waits there'}")
+            note(f"no daemon is connected to the queue; {consequence or 'the message waits there for one'}")

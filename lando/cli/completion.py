@@ -1,4 +1,4 @@
-"""``lando-fsm completion``: what makes a shell complete commands, options and job ids."""
+"""``lando-fsm completion``: a script for the shell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print a script that completes commands, options and job ids.
+    """Print a script with which the shell completes commands, options and job ids.
 
     \b
     bash:  eval "$(lando-fsm completion bash)"          in ~/.bashrc

@@ -1,4 +1,4 @@
-"""``lando-fsm daemon``: take jobs and run them."""
+"""``lando-fsm daemon``: take jobs from the queue and run them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from lando.app.service import Service
 from lando.cli.common import load_app
 from lando.daemon.systemd import notify_ready
+from lando.times import rfc3339
 
 log = logging.getLogger("lando")
 
@@ -19,10 +20,10 @@ log = logging.getLogger("lando")
 @click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
 @click.pass_context
 def command(ctx: click.Context, quiet: bool) -> None:
-    """Take jobs from the queue and run each on a VM of its own, until told to end.
+    """Take jobs from the queue and run each on its own VM, until stopped.
 
-    Ctrl-C, SIGTERM and `lando-client CONFIG shutdown_server` end it within seconds; jobs go on, and the next
-    daemon takes them up. Only one daemon serves a state directory: a second one exits with 2.
+    Ctrl-C, SIGTERM and `lando-client CONFIG shutdown_server` stop the daemon within seconds; running jobs
+    continue under the next daemon. Only one daemon serves a state directory: a second one exits with code 2.
     """
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
     app = load_app(ctx)
@@ -31,21 +32,33 @@ def command(ctx: click.Context, quiet: bool) -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: service.daemon.stop())
     try:
-        service.run(_tell_ready)
+        service.run(_announce_ready)
     finally:
         service.close()
-    log.info("ended; jobs go on, and the next daemon takes them up")
+    log.info("stopped; running jobs continue under the next daemon")
 
 
-def _tell_ready() -> None:
+def _announce_ready() -> None:
     notify_ready()
     print(f"lando-fsm daemon is ready (pid {os.getpid()})", flush=True)
 
 
 def log_to_stderr(level: int) -> None:
-    """One line an event, with the time."""
+    """Log one line per event, with its time.
+
+    Args:
+        level: of ``logging``: events below it are not logged.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("lando")
     root.addHandler(handler)
     root.setLevel(level)
+
+
+class _Formatter(logging.Formatter):
+    """Writes times as RFC 3339 in UTC, as ``status`` and ``history`` do."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """See ``logging.Formatter``."""
+        return rfc3339(record.created)

@@ -13,32 +13,35 @@ from lando.workqueue.interface import DeadLetter, describe_sender
 
 
 @click.command("dead-letters")
-@click.option("--requeue", multiple=True, metavar="ID", help="Put it into the queue again; may be repeated.")
-@click.option("--drop", multiple=True, metavar="ID", help="Forget it for ever; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+@click.option(
+    "--requeue", multiple=True, metavar="ID", help="Put this one into the queue again; may be repeated."
+)
+@click.option("--drop", multiple=True, metavar="ID", help="Delete this one; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print a stable JSON list.")
 @click.pass_context
 def command(ctx: click.Context, requeue: tuple[str, ...], drop: tuple[str, ...], as_json: bool) -> None:
     """List the messages that could not be understood, with the reason and their first bytes.
 
-    With --requeue or --drop: deal with those named, by id or the beginning of one, and list nothing. Requeue
-    what a newer lando-fsm can understand by now; it comes from whom it came from the first time.
+    With --requeue or --drop, only those given are processed (by id or the beginning of one), and nothing is
+    listed. Requeue a message that a newer lando-fsm can understand; it keeps its original sender.
     """
     app = load_app(ctx)
-    letters = app.dead_letters()
+    dead_letters = app.dead_letters()
+    found = dead_letters.all()
     if not requeue and not drop:
-        _print(letters.all(), as_json)
+        _print(found, as_json)
         return
-    found = letters.all()
-    again, away = ([_id(found, prefix) for prefix in chosen] for chosen in (requeue, drop))
-    if set(again) & set(away):
-        raise UsageError(f"dead letter {min(set(again) & set(away))}: either --requeue or --drop, not both")
-    if again:
-        letters.requeue(again)
-        note(f"{len(again)} requeued")
+    to_requeue, to_drop = ([_id(found, prefix) for prefix in chosen] for chosen in (requeue, drop))
+    both = set(to_requeue) & set(to_drop)
+    if both:
+        raise UsageError(f"dead letter {min(both)}: either --requeue or --drop, not both")
+    if to_requeue:
+        dead_letters.requeue(to_requeue)
+        note(f"{len(to_requeue)} requeued")
         note_if_no_daemon(app)
-    if away:
-        letters.drop(away)
-        note(f"{len(away)} dropped")
+    if to_drop:
+        dead_letters.drop(to_drop)
+        note(f"{len(to_drop)} dropped")
 
 
 def _id(found: list[DeadLetter], prefix: str) -> str:
@@ -51,15 +54,15 @@ def _id(found: list[DeadLetter], prefix: str) -> str:
     return ids[0]
 
 
-def _print(letters: list[DeadLetter], as_json: bool) -> None:
+def _print(found: list[DeadLetter], as_json: bool) -> None:
     if as_json:
-        print_json([_as_json(letter) for letter in letters])
+        print_json([_as_json(letter) for letter in found])
         return
-    if not letters:
+    if not found:
         note("no dead letters")
-    for letter in letters:
-        words = f"{letter.reason}  {letter.size} bytes  {letter.first_bytes!r}"
-        print(f"{letter.id}  {rfc3339(letter.at) or '-'}  {describe_sender(letter)}  {words}")
+    for letter in found:
+        content = f"{letter.reason}  {letter.size} bytes  {letter.first_bytes!r}"
+        print(f"{letter.id}  {rfc3339(letter.at) or '-'}  {describe_sender(letter)}  {content}")
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``lando-fsm diagram``: the machine as a picture."""
+"""``lando-fsm diagram``: the state machine as a picture."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from lando.views.diagram.mermaid import mermaid
     type=click.Choice(["mermaid", "dot", "svg", "png"]),
     default="mermaid",
     show_default=True,
-    help="mermaid and dot are text; svg and png need graphviz.",
+    help="mermaid and dot are text; svg and png need Graphviz.",
 )
-@click.option("--job", type=JobId(), metavar="JOB", help="Highlight this job's path through it, with times.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
+@click.option("--job", type=JobId(), metavar="JOB", help="Highlight the states this job went through.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @click.pass_context
 def command(
     ctx: click.Context, form: Literal["mermaid", "dot", "svg", "png"], job: str | None, output: Path | None
 ) -> None:
-    """Draw the state machine, from the table that runs: states, events, what each orders, deadlines.
+    """Draw the state machine, generated from its transition table: states, events, effects and deadlines.
 
-    Mermaid text is shown by many wikis and forges as it is; with --job, it shows where a job has been.
+    With --job, the states and transitions of that job are highlighted, with times. Many wikis and code hosts
+    display Mermaid text as a picture.
     """
     if form == "png" and output is None and sys.stdout.isatty():
-        raise click.UsageError("a png is nothing for a terminal: name a file with -o")
+        raise click.UsageError("a terminal cannot show a png: write it to a file with -o")
     path = None
     if job is not None:
         views = load_views(ctx)

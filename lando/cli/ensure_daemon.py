@@ -1,4 +1,4 @@
-"""For commands that need a daemon and are content with one of their own."""
+"""For commands that need a daemon and start their own where none is running."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from lando.state_dir import DaemonRunning
 
 
 class FallbackDaemon:
-    """The daemon that serves the site already, else one in this process; also when the other one ends."""
+    """Uses the daemon that is running; where none is, or it stops, starts one in a thread of this process.
+
+    Args:
+        app: what the daemon serves.
+
+    Raises:
+        LandoError: a daemon cannot be started here.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -25,29 +32,32 @@ class FallbackDaemon:
         self.ensure()
 
     def ensure(self) -> None:
-        """See to it that there is a daemon.
+        """Start a daemon here if none is running.
 
         Raises:
-            LandoError: the one of this process has failed.
+            LandoError: the daemon in this process has failed.
         """
         if self._thread is not None:
             if not self._thread.is_alive():
                 raise self._error or LandoError(
-                    "this process's daemon failed; `lando-fsm daemon` takes up what it leaves"
+                    "the daemon in this process failed; its jobs continue under the next `lando-fsm daemon`"
                 )
         elif state_dir.running(self._app.daemon_lock) is None:
-            with contextlib.suppress(DaemonRunning):  # somebody was faster
+            with contextlib.suppress(DaemonRunning):  # another process has just started one
                 self._service = Service(self._app)
                 self._thread = threading.Thread(target=self._serve, name="daemon")
                 self._thread.start()
 
-    def wait_until_ready(self, patience: float) -> None:
-        """Wait a while for the one of this process: the first on a broker makes the queue.
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait for the daemon in this process, if any: at its first start on a broker it creates the queue.
+
+        Args:
+            timeout: seconds.
 
         Raises:
-            LandoError: it has failed.
+            LandoError: the daemon has failed.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while self._thread is not None and not self._ready.wait(0.1) and time.monotonic() < deadline:
             self.ensure()
 
@@ -59,7 +69,7 @@ class FallbackDaemon:
             self._error = error
 
     def close(self) -> None:
-        """End the one of this process."""
+        """Stop the daemon in this process, if any."""
         if self._service is not None and self._thread is not None:
             self._service.daemon.stop()
             self._thread.join()

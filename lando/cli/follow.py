@@ -1,4 +1,4 @@
-"""Following one job to its end: a live line on a terminal, a line per change elsewhere. All on stderr."""
+"""Follows one job to its end, on stderr: a live line on a terminal, a line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -10,40 +10,44 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lando.cli import formatting
+from lando.cli.text import last_lines, one_line
 from lando.errors import LandoError
 from lando.views.jobs import JobStatus, Views
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-LOOK = 0.1
-"""Seconds between looks at the database, which is on this machine."""
-_COUNTDOWN = re.compile(r"(?:not before|in) \d+ s\b")
-"""What changes every second, and is no news."""
+POLL = 0.1
+"""Seconds between two reads of the database."""
+_COUNTDOWN = re.compile(r"in \d+ s\b")
+"""What changes every second, and is not printed again."""
 
 
-def follow(views: Views, job_id: str, before_each_look: Callable[[], None] = lambda: None) -> JobStatus:
-    """Show the job until it has ended; the answer is how.
+def follow(views: Views, job_id: str, before_each_read: Callable[[], None] = lambda: None) -> JobStatus:
+    """Show the job until it has finished.
 
     Args:
-        views: where to look.
+        views: reads the database.
         job_id: the job.
-        before_each_look: called before each look at the database.
+        before_each_read: called before each read of the database.
+
+    Returns:
+        The finished job.
 
     Raises:
-        LandoError: the job is not to be found (any more).
-        KeyboardInterrupt: the person has seen enough; the job goes on.
+        LandoError: there is no such job (any more).
+        KeyboardInterrupt: Ctrl-C; the job continues.
     """
     with _display() as display:
         while True:
-            before_each_look()
+            before_each_read()
             status = views.job(job_id)
             if status is None:
-                raise LandoError(f"job {job_id} is not to be found any more")
+                raise LandoError(f"job {job_id} does not exist (any more)")
             display(status)
             if status.ended:
                 return status
-            time.sleep(LOOK)
+            time.sleep(POLL)
 
 
 @contextlib.contextmanager
@@ -57,14 +61,29 @@ def _display() -> Iterator[Callable[[JobStatus], None]]:
         yield lambda status: live.update(formatting.live_line(status))
 
 
+class _PlainLines:
+    """Prints a line whenever something has changed."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def show(self, status: JobStatus) -> None:
+        step = f"  step {status.step_text}" if status.step_text else ""
+        line = f"{status.job.id[:8]}  {status.state_text}{step}  {one_line(status.reason)}"
+        without_countdown = _COUNTDOWN.sub("", line)
+        if without_countdown != self._last:
+            self._last = without_countdown
+            print(line, file=sys.stderr, flush=True)
+
+
 class LiveLine:
-    """A live line while something else is printed now and then; nothing where stderr is no terminal."""
+    """A live line between other output; nothing where stderr is no terminal."""
 
     def __init__(self) -> None:
         self._live: Live | None = None
 
     def show(self, status: JobStatus) -> None:
-        """Show how the job is now."""
+        """Draw the line."""
         if not sys.stderr.isatty():
             return
         if self._live is None:
@@ -75,7 +94,7 @@ class LiveLine:
         self._live.update(formatting.live_line(status))
 
     def pause(self) -> None:
-        """Take the line away, until it is shown again."""
+        """Remove the line until the next ``show``."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -83,27 +102,20 @@ class LiveLine:
     close = pause
 
 
-class _PlainLines:
-    """A line whenever something changed."""
-
-    def __init__(self) -> None:
-        self._last = ""
-
-    def show(self, status: JobStatus) -> None:
-        step = f"  step {status.step_text}" if status.step_text else ""
-        line = f"{status.job.id[:8]}  {status.state_text}{step}  {formatting.one_line(status.reason)}"
-        lasting = _COUNTDOWN.sub("", line)
-        if lasting != self._last:
-            self._last = lasting
-            print(line, file=sys.stderr, flush=True)
-
-
 def report_outcome(status: JobStatus) -> int:
-    """Say on stderr how the job failed; the exit code: 0 only for done."""
-    if status.job.state == "done":
+    """Print on stderr why the job failed, if so.
+
+    Args:
+        status: the finished job.
+
+    Returns:
+        The exit code: 0 only for ``done``.
+    """
+    job = status.job
+    if job.state == "done":
         return 0
-    code = f", exit code {status.job.exit_code}" if status.job.exit_code is not None else ""
-    print(f"job {status.job.id} failed ({status.job.outcome}{code}): {status.job.reason}", file=sys.stderr)
-    for line in formatting.last_lines(status.job.log_tail):
+    code = f", exit code {job.exit_code}" if job.exit_code is not None else ""
+    print(f"job {job.id} failed ({job.outcome}{code}): {job.reason}", file=sys.stderr)
+    for line in last_lines(job.log_tail):
         print(f"    {line}", file=sys.stderr)
     return 1

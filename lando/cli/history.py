@@ -1,21 +1,21 @@
-"""``lando-fsm history``: every change of a job's state."""
+"""``lando-fsm history``: every state change of a job."""
 
 from __future__ import annotations
 
 import click
 
 from lando.cli.common import JobId, load_views, note, print_json
-from lando.cli.formatting import one_line
+from lando.cli.text import one_line
 from lando.times import rfc3339
 from lando.views.jobs import change_as_json
 
 
 @click.command("history")
 @click.argument("job", type=JobId())
-@click.option("--json", "as_json", is_flag=True, help="A stable JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print a stable JSON list.")
 @click.pass_context
 def command(ctx: click.Context, job: str, as_json: bool) -> None:
-    """Show every change of a job's state: when, what happened, from where to where, and why."""
+    """Show every state change of a job: the time, the old and the new state, the event, and the reason."""
     views = load_views(ctx)
     job_id = views.resolve(job)
     changes = views.history(job_id)
@@ -23,7 +23,7 @@ def command(ctx: click.Context, job: str, as_json: bool) -> None:
         print_json([change_as_json(change) for change in changes])
         return
     if not changes:
-        note("its start_worker is in the queue and not taken yet: no history")
+        note("no history yet: the job is in the queue, not taken yet")
     for change in changes:
         source = change.source or "-"
         print(

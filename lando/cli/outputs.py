@@ -1,4 +1,4 @@
-"""``lando-fsm outputs``: what a job's workflow made."""
+"""``lando-fsm outputs``: the outputs of a job's workflow."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from lando.cli.common import JobId, load_views, note, print_json
+from lando.cli.text import count
 from lando.errors import LandoError
 
 
 @click.command("outputs")
 @click.argument("job", type=JobId())
-@click.option("--json", "as_json", is_flag=True, help="The CWL output object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the CWL output object as JSON.")
 @click.pass_context
 def command(ctx: click.Context, job: str, as_json: bool) -> None:
-    """Show what a job's workflow made, and where it is. Exit code 1 where there is no result."""
+    """Show the outputs of a job's workflow, and where its files are. Exit code 1 if there are none."""
     views = load_views(ctx)
     job_id = views.resolve(job)
     status = views.job(job_id)
@@ -31,7 +32,8 @@ def command(ctx: click.Context, job: str, as_json: bool) -> None:
             print(f"{name}: {_text(value)}")
     missing = [file for file in files(status.job.outputs) if not _is_here(file)]
     if missing:
-        note(f"{len(missing)} of its files are not on this machine; what was left on a VM is gone with it:")
+        what = count(len(missing), "output file")
+        note(f"{what} not on this machine (files left on a VM are deleted with it):")
         for file in missing:
             note(f"    {file.get('location') or file.get('path')}")
 
@@ -49,7 +51,7 @@ def files(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def local_path(file: Mapping[str, Any]) -> Path | None:
-    """Where a File or Directory is on this machine, if its location says so."""
+    """Where a File or Directory is on this machine; None if its location is elsewhere."""
     location = file.get("location")
     if isinstance(location, str) and location.startswith("file://"):
         return Path(unquote(urlsplit(location).path))

@@ -1,4 +1,4 @@
-"""``lando-fsm rabbitmq-setup``: what makes the accounts on the broker."""
+"""``lando-fsm rabbitmq-setup``: the script that creates the broker's accounts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lando.workqueue.rabbitmq.accounts import accounts, as_json, definitions, sc
 
 CLIENT_CONFIG_NAME = "workerconfig.yml"
 ADMINISTRATOR = "guest"
-"""The account that a broker is born with; least privilege would lock its owner out."""
+"""The account that every new broker has; least privilege would lock its owner out."""
 
 
 @click.command("rabbitmq-setup")
@@ -29,27 +29,28 @@ ADMINISTRATOR = "guest"
     "--client-config",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help=f"The clients' configuration, written if missing; else {CLIENT_CONFIG_NAME} beside landoconfig.yml.",
+    help=f"The clients' configuration file, created if missing; default: {CLIENT_CONFIG_NAME} beside "
+    "landoconfig.yml.",
 )
 @click.option(
     "--definitions",
     "definitions_file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write a definitions file to import instead; - for stdout. It names the virtual host, whose "
-    "description and tags an import resets, and holds no administrator for a new broker.",
+    help="Write a definitions file to import instead; - for stdout. Importing it resets the description and "
+    "tags of the virtual host. It contains no administrator, which a new broker needs.",
 )
 @click.pass_context
 def command(ctx: click.Context, client_config: Path | None, definitions_file: Path | None) -> None:
-    """Print a shell script that makes the accounts on the broker: the daemon's, the clients', the workers'.
+    """Print the script that creates the broker's accounts: the daemon's, the clients' and the workers'.
 
-    Each may do what it needs and nothing else. Passwords are printed as salted hashes only. Run again, it
-    prints the same accounts.
+    Each account has only the permissions that it needs. Passwords are printed as salted hashes. The command
+    prints the same accounts every time.
 
     \b
-    lando-fsm rabbitmq-setup                           to read it first
-    lando-fsm rabbitmq-setup | sudo sh                 on the broker's machine
-    lando-fsm rabbitmq-setup | ssh broker sudo sh      from another one
+    lando-fsm rabbitmq-setup                           print the script
+    lando-fsm rabbitmq-setup | sudo sh                 run it on the broker's machine
+    lando-fsm rabbitmq-setup | ssh broker sudo sh      run it from another machine
     lando-fsm rabbitmq-setup --definitions FILE        for `rabbitmqctl import_definitions FILE`
     """
     config = load_app(ctx).config
@@ -68,19 +69,19 @@ def command(ctx: click.Context, client_config: Path | None, definitions_file: Pa
     else:
         _write_private(definitions_file, as_json(definitions(virtual_host, made)))
         note(
-            f"wrote {definitions_file}; as root on the broker's machine, where rabbitmq has to read it:\n"
+            f"wrote {definitions_file}; to import it, run as root on the broker's machine:\n"
             "  install -o rabbitmq -m 600 FILE /var/lib/rabbitmq/lando.json\n"
             "  rabbitmqctl import_definitions /var/lib/rabbitmq/lando.json"
         )
 
 
 def _print(text: str) -> None:
-    """In UTF-8 whatever the terminal's encoding: it is read by the broker."""
+    """Print in UTF-8, whatever the terminal's encoding: the broker reads it."""
     sys.stdout.buffer.write(text.encode())
 
 
 def _client(path: Path, work_queue: WorkQueueConfig, source: Path) -> WorkQueueConfig:
-    """What the clients' file says, of which there is one afterwards."""
+    """The clients' configuration; its file is created where there is none."""
     if os.path.lexists(path):
         client = load(path, client=True).work_queue
         if client is None:
@@ -112,7 +113,7 @@ def _new_client(work_queue: WorkQueueConfig) -> WorkQueueConfig:
 
 
 def _client_text(client: WorkQueueConfig) -> str:
-    """A clients' file; JSON's text is YAML's, too, and needs no thought about what looks like a number."""
+    """The text of a clients' file. Values are JSON, which is YAML, too, and quotes all text."""
     ca = client.tls.ca if client.tls else None
     values = {
         "host": client.host,
@@ -124,15 +125,17 @@ def _client_text(client: WorkQueueConfig) -> str:
         "queue_name": client.queue_name,
     }
     lines = [f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    return "\n".join(("# For those who submit jobs. It holds a password.", "work_queue:", *lines, ""))
+    return "\n".join(("# For people who submit jobs. Contains a password.", "work_queue:", *lines, ""))
 
 
 def _say_what_was_written(path: Path, client: WorkQueueConfig) -> None:
-    note(f"wrote {path}, the clients' account: give it to those who submit jobs; it holds a password")
+    note(f"wrote {path} with the clients' account: give it to those who submit jobs; it contains a password")
     if _is_loopback(client.host):
-        note(f"in it, host is {client.host}; clients on other machines need the broker's name there")
+        note(f"its host is {client.host}; clients on other machines need the broker's name instead")
     if client.tls and client.tls.ca:
-        note(f"in it, tls.ca is {client.tls.ca}; clients on other machines need a copy, and its path there")
+        note(
+            f"its tls.ca is {client.tls.ca}; clients on other machines need a copy, and the path of that copy"
+        )
 
 
 def _refuse_another_broker(
@@ -140,7 +143,7 @@ def _refuse_another_broker(
 ) -> None:
     problems = [
         f"{path}: {_key(client, key)}: is {getattr(client, key)}, but {source} has "
-        f"{getattr(work_queue, key)}; correct one of them, or name another file by --client-config"
+        f"{getattr(work_queue, key)}; correct one of them, or choose another file with --client-config"
         for key in _differences(client, work_queue)
     ]
     if problems:
@@ -148,9 +151,9 @@ def _refuse_another_broker(
 
 
 def _differences(client: WorkQueueConfig, work_queue: WorkQueueConfig) -> list[str]:
-    """The keys by which a client talks to something else than the daemon.
+    """The keys by which a client would reach another queue than the daemon.
 
-    One broker may have several addresses: this machine's own, for instance, which is of no use elsewhere.
+    A broker may have several addresses, such as the loopback address, which works on its machine only.
     """
     same_address = client.host == work_queue.host and bool(client.tls) == bool(work_queue.tls)
     same_host = client.host in (work_queue.host, work_queue.worker_host) or _is_loopback(work_queue.host)
@@ -178,15 +181,15 @@ def _settings(source: Path, work_queue: WorkQueueConfig) -> tuple[tuple[str, str
 
 
 def _refuse_shared_accounts(*settings: tuple[str, str]) -> None:
-    """``settings``: (what a person would change, the account's name) of each account."""
+    """``settings``: of each account the setting that names it, and the name."""
     settings_of: dict[str, str] = {}
     for setting, name in settings:
         if name == ADMINISTRATOR:
-            raise UsageError(f"{setting}: is {name}, the broker's administrator; name an account of its own")
+            raise UsageError(f"{setting}: is {name}, the broker's administrator; use a separate account")
         if name in settings_of:
             raise UsageError(
-                f"{setting}: is {name}, as is {settings_of[name]}; each needs an account of its own, "
-                "since each may do something else"
+                f"{setting}: is {name}, as is {settings_of[name]}; each needs its own account, "
+                "because their permissions differ"
             )
         settings_of[name] = setting
 
@@ -197,10 +200,10 @@ def _key(work_queue: WorkQueueConfig, key: str) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, complete or not at all."""
+    """Write a file that only its owner can read, completely or not at all."""
     target = path.resolve()
     if target.exists() and not target.is_file():
-        raise UsageError(f"{path}: is no regular file")
+        raise UsageError(f"{path}: is not a regular file")
     try:
         _replace(target, text)
     except OSError as error:

@@ -12,7 +12,7 @@ from lando.messages import Message
 @click.argument("jobs", nargs=-1, required=True, type=JobId(), metavar="JOB...")
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> int:
-    """Run failed jobs again, from their beginning. Exit code 1 if one of them is not failed."""
+    """Run failed jobs again, from the start. Exit code 1 if one of them has not failed."""
     app = load_app(ctx)
     views = app.views()
     ids = [views.resolve(prefix) for prefix in jobs]
@@ -24,7 +24,8 @@ def command(ctx: click.Context, jobs: tuple[str, ...]) -> int:
             exit_code = 1
         elif not status.job.runnable:
             note(
-                f"{job_id} cannot be run as it was submitted: {status.job.reason}; submit it anew, corrected"
+                f"{job_id} cannot run as it was submitted: {status.job.reason}; correct the job file and "
+                "submit it again"
             )
             exit_code = 1
         else:

@@ -1,4 +1,4 @@
-"""``lando-fsm run``: one job from file to output object, in one command."""
+"""``lando-fsm run``: one job, from its file to its output object, in one command."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ import click
 
 from lando import state_dir
 from lando.app.app import App
-from lando.cli.common import load_app, note, print_json, send
+from lando.cli.common import ENDING_SIGNALS, load_app, note, print_json, send
 from lando.cli.ensure_daemon import FallbackDaemon
 from lando.cli.follow import follow, report_outcome
 from lando.cli.outputs import files, local_path
 from lando.cli.submit import publish, start_message
+from lando.cli.text import count
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.views.jobs import JobStatus
 
-CANCEL_PATIENCE = 30.0
-"""Seconds after a first interruption from which another one leaves, should the job not have ended."""
+CANCEL_TIMEOUT = 30.0
+"""Seconds after the first interruption from which another one ends the command, finished or not."""
 
 
 @click.command("run")
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
 @click.option(
-    "--outdir", type=click.Path(path_type=Path, file_okay=False), help="Copy the output files there."
+    "--outdir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Copy the output files to this directory.",
 )
 @click.pass_context
 def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
-    """Run one job to its end and print its CWL output object, as JSON, alone, on stdout.
+    """Run one job and print its CWL output object, as JSON, on stdout.
 
-    Queue, daemon and VM are all here: this process is the daemon, unless one is running already. Progress
-    goes to stderr. Ctrl-C cancels the job and waits until nothing of it is left (exit code 130).
+    Progress goes to stderr. If no daemon is running, this process is the daemon for as long as it takes.
+    Ctrl-C cancels the job and waits until cleanup has finished (exit code 130).
     """
     app = load_app(ctx)
     message = start_message(app, job_file, None)
@@ -47,12 +50,12 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
         _make(outdir)
     interruptions: list[float] = []
     with contextlib.closing(FallbackDaemon(app)) as daemon:
-        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for ending in ENDING_SIGNALS:
             signal.signal(ending, lambda *_: interruptions.append(time.monotonic()))
         publish(app, message)
         status = _follow_or_cancel(app, message, interruptions, daemon)
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_IGN)  # it is over: one more must not spoil the exit code
+    for ending in ENDING_SIGNALS:
+        signal.signal(ending, signal.SIG_IGN)  # the job has finished: one more must not change the exit code
     if status.job.state == "done":
         outputs = status.job.outputs or {}
         print_json(
@@ -75,31 +78,30 @@ def _make(outdir: Path) -> None:
 def _follow_or_cancel(
     app: App, message: Message, interruptions: list[float], daemon: FallbackDaemon
 ) -> JobStatus:
-    """Follow the job to its end, which an interruption brings about; a much later one leaves before."""
+    """Follow the job to its end; the first interruption cancels it, a much later one ends the command."""
     canceled = False
     job_id = str(message.job)
     views = app.views()
     views.add_published(message, None)
 
-    def look() -> None:
+    def before_each_read() -> None:
         nonlocal canceled
         daemon.ensure()
-        if interruptions and interruptions[-1] - interruptions[0] > CANCEL_PATIENCE:
-            raise LandoError(f"left; the job is not ended yet: `lando-fsm status {job_id}`")
+        if interruptions and interruptions[-1] - interruptions[0] > CANCEL_TIMEOUT:
+            raise LandoError(f"interrupted; the job has not finished yet: `lando-fsm status {job_id}`")
         if interruptions and not canceled:
             canceled = True
-            note("canceling; waiting until nothing of the job is left")
+            note("canceling; waiting until cleanup has finished")
             send(app, Message("cancel_job", job=job_id))
 
-    return follow(views, job_id, look)
+    return follow(views, job_id, before_each_read)
 
 
 def _note_other_jobs(app: App) -> None:
     views = app.views()
     others = sum(not status.ended for status in views.jobs())
     if others and views.daemon().pid is None:
-        jobs, them = ("job is", "it") if others == 1 else ("jobs are", "them")
-        note(f"{others} other {jobs} in progress; `lando-fsm daemon` takes {them} up")
+        note(f"{count(others, 'other job')} in progress; start `lando-fsm daemon` to continue")
 
 
 def copied(outputs: Mapping[str, Any], base: Path, outdir: Path) -> dict[str, Any]:

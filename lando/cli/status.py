@@ -1,4 +1,4 @@
-"""``lando-fsm status``: where every job is, and why."""
+"""``lando-fsm status``: the state of every job, and why."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import click
 
 from lando.cli import formatting
 from lando.cli.common import JobId, load_views, note, print_json
+from lando.cli.text import count
 from lando.states.job import State
 from lando.views.jobs import JobStatus, Views
 
 STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
 REFRESH = 0.5
-"""Seconds between looks of --watch."""
+"""Seconds between two reads of --watch."""
 
 
 @click.command("status")
@@ -22,15 +23,16 @@ REFRESH = 0.5
 @click.option(
     "--state", multiple=True, type=click.Choice(STATES), help="Only jobs in this state; may be repeated."
 )
-@click.option("--json", "as_json", is_flag=True, help="Everything, as a stable JSON list.")
-@click.option("--watch", is_flag=True, help="Keep showing until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print all details as a stable JSON list.")
+@click.option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
 @click.pass_context
 def command(
     ctx: click.Context, jobs: tuple[str, ...], state: tuple[str, ...], as_json: bool, watch: bool
 ) -> None:
-    """Show all jobs, or those named (by id or the beginning of one); a single one in detail.
+    """Show the state of all jobs, or of the given ones, and why; of a single one all details.
 
-    Works without a daemon. Exit code 0 whatever the states.
+    JOB is an id or the beginning of one. No daemon needs to be running. The exit code is 0 whatever the
+    states are.
     """
     views = load_views(ctx)
     ids = [views.resolve(prefix) for prefix in jobs]
@@ -49,11 +51,11 @@ def _detail(views: Views, job_id: str) -> None:
     status = views.job(job_id)
     assert status is not None
     _warn(views)
-    formatting.print_detail(status, _written_last(views, status))
+    formatting.print_detail(status, _last_output(views, status))
 
 
-def _written_last(views: Views, status: JobStatus) -> tuple[str, str]:
-    """The label and the text: of the log, unless a server failed since it was written."""
+def _last_output(views: Views, status: JobStatus) -> tuple[str, str]:
+    """The label and the text: of the log, unless a VM failed since it was written."""
     pieces, console = views.log(status.job.id), views.console(status.job.id)
     logged_in = pieces[-1][0] if pieces else 0
     if console is not None and console[0] > logged_in and console[1].strip() and not status.job.log_tail:
@@ -68,28 +70,26 @@ def _table(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
     else:
         note("no jobs" + (f" in state {', '.join(state)}" if state else ""))
     if sys.stderr.isatty() or not found:
-        note(_daemon_line(views, found))
+        note(_summary(views, found))
     _warn(views)
 
 
-def _daemon_line(views: Views, found: list[JobStatus]) -> str:
+def _summary(views: Views, found: list[JobStatus]) -> str:
     daemon = views.daemon()
-    words = (
+    running = (
         f"daemon: pid {daemon.pid}" if daemon.pid else "no daemon is running; `lando-fsm daemon` starts one"
     )
-    troubles = "".join(f", {what}" for what, _ in daemon.problems)
-    return f"{formatting.summary(found)}; {words}{troubles}"
+    return "; ".join((formatting.state_counts(found), running, *(problem for problem, _ in daemon.problems)))
 
 
 def _warn(views: Views) -> None:
-    """A queue that cannot be heard, or is not read, and a cloud that does not answer, concern everybody."""
+    """Note what concerns all jobs: a queue that nobody reads, or a queue or cloud that is out of reach."""
     daemon = views.daemon()
-    waiting = views.unread() if daemon.pid is None else 0
-    if waiting:
-        messages = "message waits" if waiting == 1 else "messages wait"
-        note(f"{waiting} {messages} in the work queue for a daemon")
-    for what, why in daemon.problems:
-        note(f"the daemon is {what}: {why}")
+    unread = views.unread() if daemon.pid is None else 0
+    if unread:
+        note(f"{count(unread, 'message')} waiting in the work queue for a daemon")
+    for problem, reason in daemon.problems:
+        note(f"{problem}: {reason}")
 
 
 def _watch(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
@@ -103,33 +103,30 @@ def _watch(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
     with Live(console=formatting.console(), screen=True, auto_refresh=False) as live:
         while True:
             found = views.jobs(state, ids)
-            room = max(1, live.console.size.height - 4)
-            more = f"… {len(found) - room} more\n" if len(found) > room else ""
-            below = Text(
-                f"{more}{_daemon_line(views, found)}", style="dim", no_wrap=True, overflow="ellipsis"
-            )
-            live.update(Group(formatting.table(_most_telling(found, room)), below), refresh=True)
+            rows = max(1, live.console.size.height - 4)
+            more = f"… {len(found) - rows} more\n" if len(found) > rows else ""
+            below = Text(f"{more}{_summary(views, found)}", style="dim", no_wrap=True, overflow="ellipsis")
+            live.update(Group(formatting.table(_most_relevant(found, rows)), below), refresh=True)
             time.sleep(REFRESH)
 
 
-def _most_telling(found: list[JobStatus], room: int) -> list[JobStatus]:
-    """Those that fit: what is going on, then the head of the queue, then what ended last."""
+def _most_relevant(found: list[JobStatus], rows: int) -> list[JobStatus]:
+    """Those that fit: jobs in progress, then the first in the queue, then those that finished last."""
     order = {"running": 0, "booting": 0, "terminating": 0, "queued": 1, "done": 2, "failed": 2}
-    ranked = sorted(
-        found, key=lambda status: (order[status.job.state], -status.job.updated_at * status.ended)
-    )
-    chosen = {status.job.id for status in ranked[:room]}
+
+    def rank(status: JobStatus) -> tuple[int, float]:
+        return order[status.job.state], -status.job.updated_at * status.ended
+
+    chosen = {status.job.id for status in sorted(found, key=rank)[:rows]}
     return [status for status in found if status.job.id in chosen]
 
 
 def _watch_plain(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
     last = ""
     while True:
-        found = views.jobs(state, ids)
-        text = formatting.summary(found) + "".join(
-            f"; the daemon is {what}" for what, _ in views.daemon().problems
-        )
-        if text != last:
-            last = text
-            print(text, flush=True)
+        counts = formatting.state_counts(views.jobs(state, ids))
+        line = "; ".join((counts, *(problem for problem, _ in views.daemon().problems)))
+        if line != last:
+            last = line
+            print(line, flush=True)
         time.sleep(REFRESH)

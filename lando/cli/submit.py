@@ -1,4 +1,4 @@
-"""``lando-fsm submit``: put a job on the queue."""
+"""``lando-fsm submit``: put a job into the work queue."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from lando import backoff
 from lando.app.app import App
 from lando.cli.common import load_app, note, note_if_no_daemon, print_json, send
 from lando.config import job_file
@@ -15,16 +16,22 @@ from lando.errors import LandoError, UsageError
 from lando.messages import Message
 from lando.workqueue.interface import QueueAbsent, QueueUnavailable
 
-PATIENCE = 60.0
-"""Seconds for which a message is repeated until the queue confirms it."""
-ABSENT_PATIENCE = 30.0
-"""Seconds for which a queue is waited for that no daemon has made yet."""
+CONFIRM_TIMEOUT = 60.0
+"""Seconds for which a message is sent again until the queue confirms it."""
+ABSENT_TIMEOUT = 30.0
+"""Seconds for which a queue is waited for that no daemon has created yet."""
 FIRST_WAIT = 0.2
-"""Seconds between the first two tries; doubled every time."""
+LONGEST_WAIT = 5.0
+"""Seconds between two sends; doubled by each failure."""
 
 
 def start_message(app: App, path: Path, job_id: str | None) -> Message:
-    """The start_worker message of a job file. Repeating it is harmless: its id follows from the job's.
+    """The start_worker message of a job file. Its id follows from the job's, so that it can be sent again.
+
+    Args:
+        app: whose limits the job has to keep.
+        path: the job file.
+        job_id: the job's id; None: a new one.
 
     Raises:
         UsageError: the job file, or the id, is not valid.
@@ -43,54 +50,60 @@ def _valid_id(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise UsageError(
-            f"--id {text!r} is not a UUID, such as {uuid.uuid4()}; make one with `uuidgen`"
+            f"--id {text!r} is not a UUID, such as {uuid.uuid4()}; `uuidgen` generates one"
         ) from None
 
 
-def publish(app: App, message: Message, patience: float = PATIENCE) -> None:
-    """Repeat the message until the queue confirms it.
+def publish(app: App, message: Message, timeout: float = CONFIRM_TIMEOUT) -> None:
+    """Send the message again until the queue confirms it.
+
+    Args:
+        app: whose queue.
+        message: of ``start_message``.
+        timeout: seconds.
 
     Raises:
-        LandoError: not confirmed in time; the text names the --id that makes repeating harmless.
+        LandoError: not confirmed in time; the text names the --id that makes another submit harmless.
     """
     try:
-        _publish(app, message, patience)
+        _publish(app, message, timeout)
     except KeyboardInterrupt:
-        note(f"it may be queued; submitting it again with --id {message.job} cannot make it run twice")
+        note(f"the job may be queued; if you submit it again with --id {message.job}, it cannot run twice")
         raise
 
 
-def _publish(app: App, message: Message, patience: float) -> None:
+def _publish(app: App, message: Message, timeout: float) -> None:
     begun = time.monotonic()
-    wait = FIRST_WAIT
+    failures = 0
     while True:
         try:
-            return send(app, message, max(1.0, begun + patience - time.monotonic()))
+            return send(app, message, max(1.0, begun + timeout - time.monotonic()))
         except QueueUnavailable as error:
-            waits_for = min(patience, ABSENT_PATIENCE) if isinstance(error, QueueAbsent) else patience
+            failures += 1
+            wait = backoff.jittered(failures, FIRST_WAIT, LONGEST_WAIT)
+            waits_for = min(timeout, ABSENT_TIMEOUT) if isinstance(error, QueueAbsent) else timeout
             if time.monotonic() + wait > begun + waits_for:
                 raise LandoError(
                     f"the queue has not confirmed the job: {error}; submit it again with --id {message.job}, "
-                    "which cannot make it run twice"
+                    "so that it cannot run twice"
                 ) from error
-            if wait == FIRST_WAIT:
-                note(f"the queue has not confirmed the job yet: {error}; trying for {waits_for:g} s")
+            if failures == 1:
+                note(f"the queue has not confirmed the job yet: {error}; retrying for up to {waits_for:g} s")
             time.sleep(wait)
-            wait = min(5.0, wait * 2)
 
 
 @click.command("submit")
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
 @click.option(
-    "--id", "job_id", metavar="UUID", help="The job's id; submitting the same id again changes nothing."
+    "--id", "job_id", metavar="UUID", help="The job's id. Submitting the same id again has no effect."
 )
-@click.option("--wait", is_flag=True, help="Watch the job to its end; exit 0 only if it is done.")
-@click.option("--json", "as_json", is_flag=True, help="Print an object with the id.")
+@click.option("--wait", is_flag=True, help="Show progress until the job has finished; exit code 0 if done.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object with the id.")
 @click.pass_context
 def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, as_json: bool) -> int:
     """Queue a job and print its id.
 
-    Returns as soon as the job is durably queued; it needs no daemon to be running. Exit codes: 0 queued
+    Returns as soon as the queue has stored the job; no daemon needs to be running. Exit codes: 0 queued
     (with --wait: done), 1 not queued (with --wait: failed), 2 the job file is not valid.
     """
     app = load_app(ctx)
@@ -114,5 +127,6 @@ def _wait(app: App, message: Message) -> int:
         views.add_published(message, None)
         return report_outcome(follow(views, job_id))
     except KeyboardInterrupt:
-        note(f"the job goes on: `lando-fsm status {job_id[:8]}`; to end it: `lando-fsm cancel {job_id[:8]}`")
+        short = job_id[:8]
+        note(f"the job continues: `lando-fsm status {short}` shows it, `lando-fsm cancel {short}` cancels it")
         return 130

@@ -63,7 +63,7 @@ class Admission:
                 break
             shortage = None if headroom is None else headroom.shortage(live, job.flavor)
             if shortage is not None:
-                return AdmissionResult(tuple(admitted), f"waiting for the project's quota: {shortage}")
+                return AdmissionResult(tuple(admitted), f"waits for the project's quota: {shortage}")
             admitted.append(self._admit(ledger, job, now))
             live[job.flavor] = live.get(job.flavor, 0) + 1
         return AdmissionResult(tuple(admitted))

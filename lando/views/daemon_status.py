@@ -22,29 +22,28 @@ class DaemonStatus:
 
     @property
     def problems(self) -> list[tuple[str, str]]:
-        """What the daemon suffers from, each with the reason."""
-        found = []
-        if self.disconnected_since is not None:
-            since = rfc3339(self.disconnected_since)
-            found.append((f"disconnected from the work queue since {since}", self.disconnected_reason))
-        if self.cloud_silent_since is not None:
-            since = rfc3339(self.cloud_silent_since)
-            found.append((f"without an answer of the cloud since {since}", self.cloud_silent_reason))
-        return found
+        """What the daemon cannot reach, each as a sentence, with the reason."""
+        return [
+            (problem, reason)
+            for problem, reason in (
+                (self.queue_problem, self.disconnected_reason),
+                (self.cloud_problem, self.cloud_silent_reason),
+            )
+            if problem
+        ]
 
     @property
-    def queue_remark(self) -> str:
-        """In brackets: why no job in progress gets further; empty where all is well."""
-        if self.pid is None:
-            return " (no daemon is running)"
-        if self.disconnected_since is not None:
-            since = rfc3339(self.disconnected_since)
-            return f" (the daemon is disconnected from the work queue since {since})"
-        return ""
+    def queue_problem(self) -> str:
+        """The sentence about the work queue; empty where the daemon is connected."""
+        if self.disconnected_since is None:
+            return ""
+        return (
+            f"the daemon has been disconnected from the work queue since {rfc3339(self.disconnected_since)}"
+        )
 
     @property
-    def cloud_remark(self) -> str:
-        """In brackets: why no VM is created, observed or deleted; empty where all is well."""
+    def cloud_problem(self) -> str:
+        """The sentence about the cloud; empty where it answers."""
         if self.cloud_silent_since is None:
             return ""
-        return f" (the cloud does not answer since {rfc3339(self.cloud_silent_since)})"
+        return f"the cloud has not answered since {rfc3339(self.cloud_silent_since)}"

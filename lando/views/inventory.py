@@ -43,7 +43,7 @@ class InventoryItem:
 
     @property
     def is_leaked(self) -> bool:
-        """Whether no job will use it any more; seen so twice, it is deleted."""
+        """Whether no job owns it; seen twice in that state, it is deleted."""
         return self.belongs_to in ("twin", "nothing")
 
     @property
@@ -65,13 +65,13 @@ class InventoryItem:
         if self.job is not None and self.belongs_to == "job":
             return f"{job} {self.job.state}"
         if self.job is not None and self.belongs_to == "nothing":
-            return f"leaked: belongs to no job ({job} is {self.job.state})"
+            return f"orphaned: no job owns it ({job} is {self.job.state})"
         return {
             "deletion": f"being deleted (job {job})",
-            "unresolved_create": f"an unresolved create of job {job}",
-            "twin": f"leaked: a twin of job {job}'s server",
+            "unresolved_create": f"an unanswered create of job {job}",
+            "twin": f"orphaned: a duplicate of job {job}'s VM",
             "unknown": "unknown: there is no database here",
-        }.get(self.belongs_to, "leaked: belongs to no job")
+        }.get(self.belongs_to, "orphaned: no job owns it")
 
     def as_json(self) -> dict[str, Any]:
         """The stable object of ``servers --json``."""
@@ -214,6 +214,6 @@ def require_database(inventory: Inventory, database: str) -> None:
     """
     if inventory.database.named is None:
         raise LandoError(
-            f"there is no database at {database}: nobody can tell what is leaked, nothing was "
-            "deleted; is it the configuration, and the machine, of the daemon?"
+            f"there is no database at {database}, so it is unknown what is orphaned; nothing was deleted. "
+            "Run this with the daemon's configuration, on the daemon's machine"
         )

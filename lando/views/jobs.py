@@ -20,7 +20,7 @@ from lando.store.transaction import display_name
 from lando.times import rfc3339
 from lando.views.daemon_status import DaemonStatus
 from lando.views.queue_peek import QueuePeek
-from lando.views.reasons import AdmissionOrder, is_leaking, reason
+from lando.views.reasons import AdmissionOrder, is_leaking, reason, remark
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def exists(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise LandoError(f"{path}: {error.strerror}; is it another account's?") from error
+        raise LandoError(f"{path}: {error.strerror}; does it belong to another account?") from error
     return True
 
 
@@ -153,7 +153,7 @@ class Views:
         self._published.append((message, sender))
 
     def daemon(self) -> DaemonStatus:
-        """Whether a daemon runs for this database, and what it suffers from."""
+        """Whether a daemon runs for this database, and what it cannot reach."""
         pid = state_dir.running(self._daemon_lock)
         if pid is None:
             return DaemonStatus(pid)
@@ -224,7 +224,7 @@ class Views:
     def _hint(self) -> str:
         if self._queue.shows_messages:
             return "`lando-fsm status` lists them all"
-        return "`lando-fsm status` lists all that a daemon has taken from the work queue"
+        return "`lando-fsm status` lists the jobs that a daemon has taken from the work queue"
 
     def history(self, job_id: str) -> list[StateChange]:
         """Every change of state of a job, oldest first."""
@@ -277,7 +277,7 @@ def _status_of_message(message: Message, sender: str | None, daemon: DaemonStatu
         entered_at=message.sent_at,
         updated_at=message.sent_at,
     )
-    why = f"in the queue, not taken yet{daemon.queue_remark}"
+    why = f"in the queue, not taken yet{remark(daemon)}"
     return JobStatus(job, display_name(message.body), sender, why, _labels(message.body))
 
 

@@ -15,6 +15,7 @@ LEAKING_TRIES = 5
 """Failed deletions after which a job is shown as leaking."""
 LEAKING_AFTER = 300.0
 """Seconds in ``terminating`` after which a job is shown as leaking."""
+NO_JOB_STARTS = "no job is started at present"
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,28 @@ def reason(view: JobView, order: AdmissionOrder, daemon: DaemonStatus) -> str:
     Args:
         view: the job.
         order: of all queued jobs.
-        daemon: what keeps it from working is said, too.
+        daemon: what it cannot reach is part of the sentence.
     """
     job, effect = view.job, view.effect
     sentence = _of_job(view, order)
     if job.state in ENDED_STATES:
         return sentence
     if effect is not None and effect.kind == "attach_floating_ip" and effect.reason:
-        sentence = f"{sentence}; it has no floating IP yet: {effect.reason}"
-    in_the_cloud = job.state in ("booting", "terminating")
-    return f"{sentence}{daemon.queue_remark}{daemon.cloud_remark if in_the_cloud else ''}"
+        sentence = f"{sentence}; the VM has no floating IP yet: {effect.reason}"
+    needs_cloud = job.state in ("booting", "terminating")
+    return f"{sentence}{remark(daemon, needs_cloud)}"
+
+
+def remark(daemon: DaemonStatus, needs_cloud: bool = False) -> str:
+    """In brackets: what keeps a job from getting further; empty where nothing does.
+
+    Args:
+        daemon: what it cannot reach.
+        needs_cloud: the job waits for the cloud.
+    """
+    queue = daemon.queue_problem if daemon.pid is not None else "no daemon is running"
+    problems = (queue, daemon.cloud_problem if needs_cloud else "")
+    return "".join(f" ({problem})" for problem in problems if problem)
 
 
 def _of_job(view: JobView, order: AdmissionOrder) -> str:
@@ -76,17 +89,17 @@ def _of_job(view: JobView, order: AdmissionOrder) -> str:
     if job.state == "running":
         return _of_running(job)
     if view.effect is not None and is_leaking(view):
-        tries = f"{view.effect.tries} failed tries"
-        return f"LEAKING: what it has in the cloud cannot be deleted: {view.effect.reason} ({tries})"
+        failures = f"failed {view.effect.tries} times so far; retried until it succeeds"
+        return f"LEAKING: its VM or floating IP cannot be deleted: {view.effect.reason} ({failures})"
     if job.state == "terminating":
-        return f"{job.reason}; its server is being deleted"
+        return f"{job.reason}; its VM is being deleted"
     return job.reason
 
 
 def _of_queued(job: Job, order: AdmissionOrder) -> str:
     position, wait = order.positions.get(job.id, 0), job.not_before - time.time()
     if wait > 0:
-        return f"{job.reason}; not before {wait:.0f} s from now, position {position}"
+        return f"{job.reason}; starts in {wait:.0f} s at the earliest; position {position}"
     return f"{_of_first(order)}; position {position}"
 
 
@@ -94,15 +107,14 @@ def _of_first(order: AdmissionOrder) -> str:
     """Why the first job in the order does not start."""
     hold, held = order.hold, 0.0 if order.hold is None else order.hold.until - time.time()
     if hold is not None and held > 0:
-        sooner = ", or when a server of ours is gone" if hold.kind == "quota" else ""
-        again = f"tried again in {max(1.0, held):.0f} s{sooner}"
-        return f"nobody is admitted just now: {hold.reason}; {again}"
+        sooner = ", or as soon as one of our VMs is gone" if hold.kind == "quota" else ""
+        return f"{NO_JOB_STARTS}: {hold.reason}; retried in {max(1.0, held):.0f} s{sooner}"
     if order.max_workers is not None and order.live >= order.max_workers:
-        return f"waits for a free place ({order.live} of {order.max_workers} taken)"
+        return f"waits for a free VM slot ({order.live} of {order.max_workers} in use)"
     if order.quota_reason is not None:
         return order.quota_reason
     if hold is not None:
-        return f"nobody is admitted just now: {hold.reason}; being tried again, with one job"
+        return f"{NO_JOB_STARTS}: {hold.reason}; being retried with one job"
     return "waits for its turn"
 
 

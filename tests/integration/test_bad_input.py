@@ -364,6 +364,9 @@ def test_a_job_that_is_never_confirmed_can_be_submitted_again(
 
     monkeypatch.setattr(here, "publisher", full)
     with pytest.raises(LandoError, match=rf"the disk is full; submit it again with --id {job}") as error:
-        publish(here, Message("start_worker", {}, job=job), patience=0.3)
+        publish(here, Message("start_worker", {}, job=job), timeout=0.3)
     assert error.value.exit_code == 1
-    assert capsys.readouterr().err.count("not confirmed the job yet: the disk is full; trying for 0.3 s") == 1
+    assert (
+        capsys.readouterr().err.count("not confirmed the job yet: the disk is full; retrying for up to 0.3 s")
+        == 1
+    )

@@ -105,7 +105,7 @@ def test_submit_wait_interrupted_leaves_the_job(served: LocalSite, gate: Gate) -
     out, err = waiting.communicate(timeout=60)
     job = out.strip()
     assert waiting.returncode == 130
-    assert f"the job goes on: `lando-fsm status {job[:8]}`" in err
+    assert f"the job continues: `lando-fsm status {job[:8]}`" in err
     gate.let_through()
     assert served.wait(job, "done", "failed")["state"] == "done"
 
@@ -137,7 +137,7 @@ def test_cancel_of_a_job_that_waits_for_a_place(tmp_path: Path, gate: Gate) -> N
         job_file = workflow(tmp_path, gate.script)
         first, second = site.submit(job_file), site.submit(job_file)
         gate.wait_for_arrivals()
-        wait_for(lambda: "1 of 1 taken" in site.job(second)["reason"], "the reason")
+        wait_for(lambda: "1 of 1 in use" in site.job(second)["reason"], "the reason")
         assert "position 1" in site.job(second)["reason"]
         said = site.command("cancel", second)
         assert f"{second} will be canceled" in said.stderr
@@ -194,7 +194,7 @@ def test_cancel_of_a_running_job_leaves_no_process(served: LocalSite, gate: Gate
     assert not vm.exists()
     assert [pid for pid in served.vm_processes() if vm.name in command_line(pid)] == []
     ended = served.command("cancel", job)
-    assert f"{job} has ended already (failed (canceled)); nothing changes" in ended.stderr
+    assert f"{job} has already finished (failed (canceled)); nothing changes" in ended.stderr
 
 
 def command_line(pid: int) -> str:
@@ -213,7 +213,7 @@ def test_cancel_comes_too_late_for_a_finished_workflow(served: LocalSite) -> Non
     assert served.wait(job, "done", "failed")["state"] == "done", "its workflow has ended already"
     said = served.command("cancel", job)
     assert said.returncode == 0
-    assert f"{job} has ended already (done); nothing changes" in said.stderr
+    assert f"{job} has already finished (done); nothing changes" in said.stderr
 
 
 def test_a_cancel_that_overtakes_its_start(served: LocalSite, gate: Gate) -> None:
@@ -252,7 +252,7 @@ def test_a_job_that_cannot_run_is_not_retried(served: LocalSite) -> None:
     assert "git_clone" in shown["reason"]
     said = served.command("retry", job, check=False)
     assert said.returncode == 1
-    assert "submit it anew, corrected" in said.stderr
+    assert "correct the job file and submit it again" in said.stderr
 
 
 # the original's client

@@ -22,7 +22,7 @@ from tests.support.local_site import CONFIG, LocalSite, wait_for, workflow
 from tests.support.rabbitmq_server import HOST, Broker, Certificates, VirtualHost, free_ports
 
 WRONG_PASSWORD = "wr0ng-passw0rd"
-TIME = re.compile(r"^[-\d]+ [\d:,]+ (?=ERROR|WARNING)")
+TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (?=ERROR|WARNING)")
 """What lines of a daemon's log begin with."""
 
 
@@ -239,7 +239,7 @@ def test_a_broker_that_cannot_be_reached_is_1_and_a_daemon_keeps_trying(
         installation.holds_no_secret(said.out + said.err)
         assert ended.value.code == 1
         *waits, line = said.err.splitlines()
-        assert all("trying for 1 s" in each for each in waits)
+        assert all("retrying for up to 1 s" in each for each in waits)
         assert len(waits) == (name != "a port that is silent")  # that takes all the time there is
         assert line.startswith(f"{program}: the queue has not confirmed the job: ")
         assert re.search(r"submit it again with --id [0-9a-f-]{36}", line)
@@ -336,7 +336,7 @@ def test_check_tells_what_the_workers_account_may_and_may_not(installation: Inst
     worker = installation.here.worker.username
     assert installation.account_line().startswith(f"ok       '{worker}' can log in")
     installation.site.start_daemon()
-    assert installation.account_line() == f"ok       '{worker}' may report, and nothing else"
+    assert installation.account_line() == f"ok       '{worker}' may send reports, and nothing else"
     installation.permit(worker, configure="^$", write="^$", read="^$")
     assert re.match(rf"warning +'{worker}': may not report; .*rabbitmq-setup", installation.account_line())
     installation.permit(worker)
@@ -356,7 +356,7 @@ def test_a_client_waits_for_a_queue_that_a_daemon_makes(installation: Installati
     assert waiting.stderr is not None
     first = waiting.stderr.readline()
     assert "the queue has not confirmed the job yet: " in first
-    assert "trying for 30 s" in first
+    assert "retrying for up to 30 s" in first
     assert "a daemon makes it at its first start" in first
     installation.site.start_daemon()
     out, err = waiting.communicate(timeout=30)

@@ -233,7 +233,7 @@ def results_on_disk(site: BrokerSite) -> int:
 def tells_of_disconnection(site: BrokerSite, job: str) -> None:
     """Everything that a person may look at says it."""
     wait_for(lambda: "disconnected from the work queue since" in site.daemon_log(), "the log to say so", 20)
-    words = "the daemon is disconnected from the work queue since 20"
+    words = "the daemon has been disconnected from the work queue since 20"
     wait_for(lambda: words in site.job(job)["reason"], "status to say so", 5)
     assert words in site.status()[0]["reason"]
     table = site.command("status")

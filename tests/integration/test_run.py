@@ -81,7 +81,7 @@ def canceled(site: LocalSite, running: subprocess.Popen[str]) -> None:
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, ""), err
     assert "Traceback" not in err
-    assert err.count("canceling; waiting until nothing of the job is left") == 1
+    assert err.count("canceling; waiting until cleanup has finished") == 1
     nothing_remains(site)
     assert site.look()[0]["outcome"] == "canceled"
 
@@ -126,7 +126,7 @@ def test_run_goes_on_when_its_daemon_ends(quick: LocalSite, gate: Gate) -> None:
 def test_run_mentions_what_else_is_in_progress(quick: LocalSite, gate: Gate) -> None:
     quick.submit(workflow(quick.root, gate.script, "waits"))
     ran = quick.command("run", workflow(quick.root, "true"))
-    assert "1 other job is in progress; `lando-fsm daemon` takes it up" in ran.stderr
+    assert "1 other job in progress; start `lando-fsm daemon` to continue" in ran.stderr
 
 
 def test_a_live_view_on_a_terminal(quick: LocalSite, gate: Gate) -> None:

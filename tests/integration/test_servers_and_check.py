@@ -151,10 +151,10 @@ def test_each_server_is_told_with_what_it_belongs_to(cloud: CloudSite, gate: Gat
 
     text = cloud.command("servers").stdout
     assert re.search(rf"{own['id']} +ACTIVE +172\S+ +{job[:8]} running", text)
-    assert "leaked: belongs to no job" in text
-    assert f"leaked: a twin of job {job[:8]}'s server" in text
-    assert "leaked: 3; the daemon deletes what is still so after the grace period" in text
-    assert "others' in the project: 1 server, 0 floating IPs" in text
+    assert "orphaned: no job owns it" in text
+    assert f"orphaned: a duplicate of job {job[:8]}'s VM" in text
+    assert "orphaned: 3; the daemon deletes what is still orphaned after the grace period" in text
+    assert "others in the project: 1 VM, 0 floating IPs" in text
     assert "quota: 6 of 10 servers left" in text
     assert "lando-of-others" not in text
 
@@ -199,7 +199,7 @@ def test_without_a_mark_nothing_is_ours(cloud: CloudSite) -> None:
     found = cloud.servers()
     assert (found["deployment"], found["servers"]) == (None, [])
     assert found["others"]["servers"] == 1
-    assert "nothing is leaked" in cloud.command("servers", "--sweep").stderr
+    assert "nothing is orphaned" in cloud.command("servers", "--sweep").stderr
     with Store(cloud.site.config.database_url).reading() as queries:
         assert queries.fact("deployment") is None, "looking must not make a mark"
 
@@ -210,7 +210,7 @@ def test_sweep_deletes_what_is_leaked_and_nothing_else(cloud: CloudSite) -> None
     address = cloud.site.openstack.floating_ips.allocate("0" * 32, "tests")
 
     dry = cloud.command("servers", "--dry-run")
-    assert f"server leaked ({leaked.id}): leaked: belongs to no job" in dry.stdout
+    assert f"server leaked ({leaked.id}): orphaned: no job owns it" in dry.stdout
     assert f"floating IP {address.address}" in dry.stdout
     assert "nothing was deleted" in dry.stderr
     assert len(cloud.fake.servers) == 2
@@ -223,7 +223,7 @@ def test_sweep_deletes_what_is_leaked_and_nothing_else(cloud: CloudSite) -> None
     assert [server.id for server in cloud.fake.servers] == [other.id]
     assert cloud.fake.cloud.floating_ips == {}
     assert cloud.servers()["swept"] == {"servers": 1, "floating_ips": 1}
-    assert "swept so far: 1 server, 1 floating IP" in cloud.command("servers").stdout
+    assert "orphans deleted so far: 1 VM, 1 floating IP" in cloud.command("servers").stdout
 
 
 def test_what_cannot_be_deleted_fails_the_sweep(cloud: CloudSite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_the_daemon_counts_what_it_swept(cloud: CloudSite) -> None:
 
 
 def test_servers_of_the_local_cloud(quick: LocalSite, gate: Gate) -> None:
-    assert "never made a server" in quick.command("servers").stdout
+    assert "never created a VM" in quick.command("servers").stdout
     assert not quick.state.exists()
     quick.start_daemon()
     job = quick.submit(workflow(quick.root, gate.script))
@@ -325,7 +325,7 @@ def test_check_names_what_is_wrong(cloud: CloudSite) -> None:
     assert found["image"][0] == "ok", "it is not the image that is wrong"
     assert found["quota"][0] == "ok"
     assert found["clock"][0] == "warning"
-    assert found["boot"] == ("warning", "not tried: something else is wrong")
+    assert found["boot"] == ("warning", "skipped, because another check failed")
     assert cloud.fake.calls.count("POST compute /servers") == 0
 
 
@@ -361,8 +361,8 @@ def test_boot_times_each_phase_and_leaves_nothing(cloud: CloudSite) -> None:
     checked = cloud.command("check", "--boot")
     found = lines(checked.stdout)
     phases = [
-        *("admitted", "create answered", "server up", "worker reported"),
-        *("job begun", "server deleted", "nothing left"),
+        *("admitted", "VM created", "VM active", "worker reported"),
+        *("job started", "VM deleted", "nothing left"),
     ]
     assert [what for what in found if what in phases] == phases
     assert all(re.match(r"\d+\.\d s", found[what][1]) for what in phases)
@@ -408,7 +408,7 @@ def test_boot_ends_when_the_cloud_refuses_it(cloud: CloudSite) -> None:
 def test_ctrl_c_cancels_the_boot_and_waits(cloud: CloudSite) -> None:
     cloud.fake.knobs.userdata_delay = 60
     terminal = cloud.terminal("check", "--boot")
-    terminal.wait_for("create answered")
+    terminal.wait_for("VM created")
     terminal.type("\x03")
     assert terminal.wait() == 130
     assert "nothing left" in terminal.text
@@ -506,16 +506,16 @@ def test_status_tells_that_the_cloud_does_not_answer(cloud: CloudSite, gate: Gat
     job = cloud.submit(workflow(cloud.root, gate.script))
     gate.wait_for_arrivals()
     cloud.fake.stop("compute")
-    silent = "the daemon is without an answer of the cloud since 20"
+    silent = "the cloud has not answered since 20"
     wait_for(lambda: silent in cloud.command("status", "--json").stderr, "the outage to be told")
     assert silent in cloud.command("status").stderr
     watching = cloud.start("status", "--watch")
     assert watching.stdout is not None
-    assert watching.stdout.readline().startswith("1 running; the daemon is without an answer of the cloud")
+    assert watching.stdout.readline().startswith("1 running; the cloud has not answered since 20")
     gate.let_through()
     cloud.wait(job, "terminating")
-    assert "(the cloud does not answer since 20" in cloud.job(job)["reason"]
-    assert cloud.daemon_log().count("the cloud does not answer") <= 2, "told once, not at every look"
+    assert "(the cloud has not answered since 20" in cloud.job(job)["reason"]
+    assert cloud.daemon_log().count("the cloud cannot be asked") <= 2, "told once, not at every look"
     cloud.fake.start("compute")
     cloud.wait(job, "done")
     wait_for(lambda: silent not in cloud.command("status", "--json").stderr, "the end to be told")
@@ -547,4 +547,4 @@ def test_a_server_without_console_output_is_told(cloud: CloudSite) -> None:
     assert "the VM could not be built: Exceeded maximum number of retries" in seen["reason"]
     assert "console" not in cloud.command("status", job).stdout
     told = cloud.command("logs", "--console", job)
-    assert (told.stdout, told.stderr) == ("", "the server of attempt 1 had no console output\n")
+    assert (told.stdout, told.stderr) == ("", "the VM of attempt 1 had no console output\n")

@@ -73,7 +73,7 @@ def thirty_jobs_under_a_quota_of_five_servers(stage: Stage) -> None:
         arrive(site, gate, 5)
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[5:]
-        sentence = "waiting for the project's quota: 5 of 5 VMs are in use"
+        sentence = "waits for the project's quota: 5 of 5 VMs are in use"
         assert [each.reason for each in waiting] == [f"{sentence}; position {n}" for n in range(1, 26)]
         begun = time.monotonic()
         gate.let_through(30)
@@ -131,7 +131,7 @@ def jobs_of_two_sizes_under_a_quota_of_cores(stage: Stage) -> None:
         waiting = who_waits(site, jobs)
         assert [each.job.id for each in waiting] == jobs[3:]
         assert waiting[0].reason == (
-            "waiting for the project's quota: 4 of 5 cores are in use, and this job needs 2; position 1"
+            "waits for the project's quota: 4 of 5 cores are in use, and this job needs 2; position 1"
         )
         gate.let_through(len(jobs))
         ended = site.wait_all_done(jobs)
@@ -152,7 +152,7 @@ def others_take_part_of_the_quota(stage: Stage) -> None:
             arrive(site, gate, 3)
             waiting = who_waits(site, jobs)
             assert waiting[0].reason == (
-                "waiting for the project's quota: 5 of 5 VMs are in use, 2 of them by others; position 1"
+                "waits for the project's quota: 5 of 5 VMs are in use, 2 of them by others; position 1"
             )
             assert len(waiting) == 7
         arrive(site, gate, 4)

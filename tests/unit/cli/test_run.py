@@ -88,4 +88,6 @@ def test_a_daemon_that_fails_ends_the_run(
     (tmp_path / "job.yml").write_text("git_clone: wf\ncd: .\ninput: {}\nrun_cwl: tool.cwl\n")
     said = command("run", "job.yml")
     assert (said.code, said.out) == (1, "")
-    assert "this process's daemon failed; `lando-fsm daemon` takes up what it leaves" in said.err
+    assert (
+        "the daemon in this process failed; its jobs continue under the next `lando-fsm daemon`" in said.err
+    )

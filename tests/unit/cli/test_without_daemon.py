@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lando.cli.formatting import duration, one_line
+from lando.cli.text import one_line
 from tests.conftest import Commands, Said
 
 A = "aaaaaaaa-5c1d-4e5e-9a37-0f2d3c4b5a69"
@@ -186,21 +186,6 @@ def test_one_wrong_id_among_several_cancels_nothing(command: Commands, job: Path
 
 
 # text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-1, "0.0 s"),
-        (9.94, "9.9 s"),
-        (59.9, "59 s"),
-        (200, "3 min 20 s"),
-        (7500, "2 h 5 min"),
-        (90000, "1 d 1 h"),
-    ],
-)
-def test_durations_as_people_say_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_one_line_of_several() -> None:

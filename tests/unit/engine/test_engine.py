@@ -488,11 +488,11 @@ def test_no_more_are_admitted_than_the_quota_has_room_for(rules: Rules) -> None:
         rules.submit(job)
     assert rules.admit(places=9, room=room(servers=3, others=1)) == ["a", "b"]
     assert rules.admission.obstacle == (
-        "waiting for the project's quota: 3 of 3 VMs are in use, 1 of them by others"
+        "waits for the project's quota: 3 of 3 VMs are in use, 1 of them by others"
     )
     assert rules.admit(places=9, room=room(servers=3)) == ["c"], "the other one is gone"
     assert rules.admit(places=9, room=room(servers=3)) == []
-    assert rules.admission.obstacle == "waiting for the project's quota: 3 of 3 VMs are in use"
+    assert rules.admission.obstacle == "waits for the project's quota: 3 of 3 VMs are in use"
 
 
 def test_a_server_counts_until_it_is_gone_even_if_the_cloud_does_not_know_it_yet(rules: Rules) -> None:
@@ -519,7 +519,7 @@ def test_nobody_overtakes_the_one_for_whom_there_is_no_room(rules: Rules) -> Non
     here = room(cores=4, others=1, large=Size(1, 4, 512))
     assert rules.admit(places=9, room=here) == []
     assert rules.admission.obstacle == (
-        "waiting for the project's quota: 1 of 4 cores are in use, 1 of them by others, and this job needs 4"
+        "waits for the project's quota: 1 of 4 cores are in use, 1 of them by others, and this job needs 4"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lando.app.app import App
-from lando.cli.formatting import last_lines
+from lando.cli.text import last_lines
 from lando.cloud.interface import Server
 from lando.config.site_config import load
 from lando.states.job import CreateRequest, Job
@@ -65,9 +65,9 @@ def inventory(site: App, job: Job, server: Server = SERVER, after: Job | None = 
         (replace(BOOTING, server_id="s1"), "job", "aaaaaaaa booting"),
         (replace(BOOTING, server_id="s1", state="running"), "job", "aaaaaaaa running"),
         (replace(BOOTING, server_id="s1", state="terminating"), "deletion", "being deleted (job aaaaaaaa)"),
-        (BOOTING, "unresolved_create", "an unresolved create of job aaaaaaaa"),
-        (replace(BOOTING, server_id="s2"), "twin", "leaked: a twin of job aaaaaaaa's server"),
-        (Job(A, state="done"), "nothing", "leaked: belongs to no job (aaaaaaaa is done)"),
+        (BOOTING, "unresolved_create", "an unanswered create of job aaaaaaaa"),
+        (replace(BOOTING, server_id="s2"), "twin", "orphaned: a duplicate of job aaaaaaaa's VM"),
+        (Job(A, state="done"), "nothing", "orphaned: no job owns it (aaaaaaaa is done)"),
     ],
 )
 def test_what_a_server_belongs_to(site: App, job: Job, belongs_to: str, description: str) -> None:

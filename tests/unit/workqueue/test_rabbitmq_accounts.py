@@ -344,5 +344,5 @@ def test_a_directory_that_is_not_there(printer: Printer, option: str) -> None:
 def test_a_device_is_not_replaced_by_a_file(printer: Printer) -> None:
     printer.configure_clients()
     said = printer.run("--definitions", "/dev/null")
-    assert (said.code, said.err) == (2, "lando-fsm: /dev/null: is no regular file\n")
+    assert (said.code, said.err) == (2, "lando-fsm: /dev/null: is not a regular file\n")
     assert Path("/dev/null").is_char_device()

@@ -1,0 +1,33 @@
+"""How moments and durations are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from lando.times import duration, rfc3339
+
+
+def test_a_moment_is_rfc_3339_in_utc() -> None:
+    assert rfc3339(1795370572.4904) == "2026-11-22T18:02:52.490Z"
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(None) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0.0 s"),
+        (9.94, "9.9 s"),
+        (59.9, "59 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+        (90000, "1 d 1 h"),
+    ],
+)
+def test_durations_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_tenths_are_shown_as_long_as_wanted() -> None:
+    assert [duration(41.26), duration(41.26, tenths_below=60)] == ["41 s", "41.3 s"]
+    assert duration(73.4, tenths_below=60) == "1 min 13 s"
