@@ -45,19 +45,15 @@ class App:
 
     @cached_property
     def broker(self) -> Broker:
-        """The broker of ``work_queue``; only where there is one.
-
-        Raises:
-            UsageError: a certificate cannot be read.
-        """
+        """The broker of ``work_queue``; only where there is one."""
         assert self.config.work_queue is not None
-        return rabbitmq.broker(self.config.work_queue, self.config.source)
+        return rabbitmq.connectable(self.config.work_queue.broker)
 
     @property
     def worker_broker(self) -> Broker:
         """The same with the workers' account."""
         assert self.config.work_queue is not None
-        return rabbitmq.worker_broker(self.config.work_queue, self.broker)
+        return rabbitmq.connectable(rabbitmq.worker_settings(self.config.work_queue))
 
     @cached_property
     def names(self) -> QueueNames:
@@ -72,7 +68,7 @@ class App:
             UsageError: the broker refuses their account.
         """
         if self.embedded_queue is None:
-            rabbitmq.try_worker_account(self.worker_broker, self.names.queue)
+            rabbitmq.try_account(self.worker_broker, self.names.queue)
 
     @property
     def daemon_lock(self) -> Path:

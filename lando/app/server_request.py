@@ -119,4 +119,4 @@ class ServerRequests:
         if self._config.work_queue is None:
             assert self._config.database_path is not None
             return {"kind": "embedded", "database": str(self._config.database_path.absolute())}
-        return rabbitmq.worker_queue(self._config.work_queue, self._config.source)
+        return rabbitmq.worker_queue(self._config.work_queue)

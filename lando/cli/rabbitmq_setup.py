@@ -8,16 +8,19 @@ import os
 import secrets
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from lando.app.rabbitmq import worker_settings
 from lando.cli.common import load_app, note
 from lando.config.site_config import load
 from lando.config.work_queue import WorkQueueConfig
 from lando.errors import LandoError, UsageError
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.accounts import accounts, as_json, definitions, script
+from lando.workqueue.rabbitmq.names import QueueNames
 
 CLIENT_CONFIG_NAME = "workerconfig.yml"
 ADMINISTRATOR = "guest"
@@ -57,11 +60,14 @@ def command(ctx: click.Context, client_config: Path | None, definitions_file: Pa
     if config.work_queue is None:
         raise UsageError(f"{config.source}: work_queue: missing; the embedded queue needs no accounts")
     source = Path(config.source)
+    client = _client(client_config or source.with_name(CLIENT_CONFIG_NAME), config.work_queue, source)
     made = accounts(
-        config.work_queue,
-        _client(client_config or source.with_name(CLIENT_CONFIG_NAME), config.work_queue, source),
+        QueueNames(config.work_queue.queue_name),
+        config.work_queue.broker,
+        client.broker,
+        worker_settings(config.work_queue),
     )
-    virtual_host = config.work_queue.virtual_host
+    virtual_host = config.work_queue.broker.virtual_host
     if definitions_file is None:
         _print(script(virtual_host, made))
     elif str(definitions_file) == "-":
@@ -88,40 +94,33 @@ def _client(path: Path, work_queue: WorkQueueConfig, source: Path) -> WorkQueueC
             raise UsageError(f"{path}: work_queue: missing; a client's file names the broker and its account")
         _refuse_another_broker(path, client, source, work_queue)
         _refuse_shared_accounts(
-            *_settings(source, work_queue), (f"{path}: {_key(client, 'username')}", client.username)
+            *_settings(source, work_queue), (f"{path}: {_key(client, 'username')}", client.broker.username)
         )
         return client
     client = _new_client(work_queue)
-    _refuse_shared_accounts(("the clients' account", client.username), *_settings(source, work_queue))
+    _refuse_shared_accounts(("the clients' account", client.broker.username), *_settings(source, work_queue))
     _write_private(path, _client_text(client))
     _say_what_was_written(path, client)
     return client
 
 
 def _new_client(work_queue: WorkQueueConfig) -> WorkQueueConfig:
-    return WorkQueueConfig(
-        host=work_queue.host,
-        port=work_queue.port,
-        virtual_host=work_queue.virtual_host,
-        tls=work_queue.tls,
-        username=f"{work_queue.queue_name}-client",
-        password=Secret(secrets.token_urlsafe(24)),
-        worker_username=None,
-        worker_password=None,
-        queue_name=work_queue.queue_name,
-    )
+    username, password = f"{work_queue.queue_name}-client", Secret(secrets.token_urlsafe(24))
+    broker = replace(work_queue.broker, username=username, password=password, from_url=False)
+    return replace(work_queue, broker=broker, worker_username=None, worker_password=None)
 
 
 def _client_text(client: WorkQueueConfig) -> str:
     """The text of a clients' file. Values are JSON, which is YAML, too, and quotes all text."""
-    ca = client.tls.ca if client.tls else None
+    broker = client.broker
+    ca = broker.tls.ca if broker.tls else None
     values = {
-        "host": client.host,
-        "port": client.port,
-        "virtual_host": client.virtual_host,
-        **({"tls": {"ca": str(ca)} if ca else True} if client.tls else {}),
-        "username": client.username,
-        "password": client.password.reveal(),
+        "host": broker.host,
+        "port": broker.port,
+        "virtual_host": broker.virtual_host,
+        **({"tls": {"ca": str(ca)} if ca else True} if broker.tls else {}),
+        "username": broker.username,
+        "password": broker.password.reveal(),
         "queue_name": client.queue_name,
     }
     lines = [f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
@@ -130,38 +129,40 @@ def _client_text(client: WorkQueueConfig) -> str:
 
 def _say_what_was_written(path: Path, client: WorkQueueConfig) -> None:
     note(f"wrote {path} with the clients' account: give it to those who submit jobs; it contains a password")
-    if _is_loopback(client.host):
-        note(f"its host is {client.host}; clients on other machines need the broker's name instead")
-    if client.tls and client.tls.ca:
-        note(
-            f"its tls.ca is {client.tls.ca}; clients on other machines need a copy, and the path of that copy"
-        )
+    host, tls = client.broker.host, client.broker.tls
+    if _is_loopback(host):
+        note(f"its host is {host}; clients on other machines need the broker's name instead")
+    if tls and tls.ca:
+        note(f"its tls.ca is {tls.ca}; clients on other machines need a copy, and the path of that copy")
 
 
 def _refuse_another_broker(
     path: Path, client: WorkQueueConfig, source: Path, work_queue: WorkQueueConfig
 ) -> None:
     problems = [
-        f"{path}: {_key(client, key)}: is {getattr(client, key)}, but {source} has "
-        f"{getattr(work_queue, key)}; correct one of them, or choose another file with --client-config"
-        for key in _differences(client, work_queue)
+        f"{path}: {_key(client, key)}: is {theirs}, but {source} has {ours}; "
+        "correct one of them, or choose another file with --client-config"
+        for key, theirs, ours in _differences(client, work_queue)
     ]
     if problems:
         raise UsageError("\n".join(problems))
 
 
-def _differences(client: WorkQueueConfig, work_queue: WorkQueueConfig) -> list[str]:
-    """The keys by which a client would reach another queue than the daemon.
+def _differences(client: WorkQueueConfig, work_queue: WorkQueueConfig) -> list[tuple[str, object, object]]:
+    """The keys by which a client would reach another queue than the daemon, with both values.
 
     A broker may have several addresses, such as the loopback address, which works on its machine only.
     """
-    same_address = client.host == work_queue.host and bool(client.tls) == bool(work_queue.tls)
-    same_host = client.host in (work_queue.host, work_queue.worker_host) or _is_loopback(work_queue.host)
-    return [
-        *(() if same_host else ("host",)),
-        *(("port",) if same_address and client.port != work_queue.port else ()),
-        *(key for key in ("virtual_host", "queue_name") if getattr(client, key) != getattr(work_queue, key)),
-    ]
+    theirs, ours = client.broker, work_queue.broker
+    same_address = theirs.host == ours.host and bool(theirs.tls) == bool(ours.tls)
+    same_host = theirs.host in (ours.host, work_queue.worker_host) or _is_loopback(ours.host)
+    compared = (
+        *(() if same_host else (("host", theirs.host, ours.host),)),
+        *((("port", theirs.port, ours.port),) if same_address else ()),
+        ("virtual_host", theirs.virtual_host, ours.virtual_host),
+        ("queue_name", client.queue_name, work_queue.queue_name),
+    )
+    return [each for each in compared if each[1] != each[2]]
 
 
 def _is_loopback(host: str) -> bool:
@@ -175,7 +176,7 @@ def _settings(source: Path, work_queue: WorkQueueConfig) -> tuple[tuple[str, str
     """The accounts of landoconfig.yml, as (setting, name)."""
     assert work_queue.worker_username is not None
     return (
-        (f"{source}: {_key(work_queue, 'username')}", work_queue.username),
+        (f"{source}: {_key(work_queue, 'username')}", work_queue.broker.username),
         (f"{source}: work_queue.worker_username", work_queue.worker_username),
     )
 
@@ -195,7 +196,7 @@ def _refuse_shared_accounts(*settings: tuple[str, str]) -> None:
 
 
 def _key(work_queue: WorkQueueConfig, key: str) -> str:
-    in_url = work_queue.from_url and key in ("host", "port", "virtual_host", "username")
+    in_url = work_queue.broker.from_url and key in ("host", "port", "virtual_host", "username")
     return "work_queue.url" if in_url else f"work_queue.{key}"
 
 

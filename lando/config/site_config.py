@@ -362,8 +362,9 @@ def _warnings(config: Config, path: Path) -> tuple[str, ...]:
     warnings = []
     if (queue or config.cloud_settings or "@" in config.database_url) and _others_may_read(path):
         warnings.append(_close_to_others(path, "holds passwords"))
-    if queue and queue.tls and queue.tls.key and _others_may_read(queue.tls.key):
-        warnings.append(_close_to_others(queue.tls.key, "is a private key"))
+    tls = queue.broker.tls if queue else None
+    if tls and tls.key and _others_may_read(tls.key):
+        warnings.append(_close_to_others(tls.key, "is a private key"))
     return tuple(warnings)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import unquote
 
 from lando.config.section import Section, beside, kind
 from lando.redaction import Secret
+from lando.workqueue.rabbitmq.settings import BrokerSettings, QueueType, Tls
 
 AMQP_URL = re.compile(
     r"(?P<scheme>amqps?)://(?P<username>[^:/]+):(?P<password>[^/]+)"
@@ -21,83 +21,71 @@ AMQP_URL = re.compile(
 MAX_QUEUE_NAME = 200
 """Bytes: the broker takes 255 (AMQP's short string), and what belongs to the queue is named after it."""
 
-QueueType = Literal["quorum", "classic"]
+DEFAULT_QUEUE_NAME = "lando"
+PORT, TLS_PORT = 5672, 5671
 
-
-@dataclass(frozen=True)
-class Tls:
-    """TLS to the broker, its certificate always verified. Paths are absolute."""
-
-    ca: Path | None = None
-    """The authorities to believe; None: the system's."""
-    certificate: Path | None = None
-    """The client's own; together with ``key`` or not at all."""
-    key: Path | None = None
+KEYS = (
+    *("url", "host", "username", "password", "worker_username", "worker_password", "queue_name", "port"),
+    *("virtual_host", "tls", "worker_host", "heartbeat", "queue_type"),
+)
+TLS_KEYS = ("ca", "certificate", "key")
+IN_URL = ("host", "username", "password", "port", "virtual_host")
+"""The keys of ``work_queue`` that ``url`` takes the place of."""
 
 
 @dataclass(frozen=True)
 class WorkQueueConfig:
     """The message broker, and the accounts on it."""
 
-    host: str
-    username: str
-    password: Secret
+    broker: BrokerSettings
+    """With the daemon's account; in a client's file, with the client's."""
     worker_username: str | None
-    """The VMs' account; None only in a client's file."""
+    """The account of the workers on VMs; None only in a client's file."""
     worker_password: Secret | None
-    queue_name: str = "lando"
-    port: int = 5672
-    virtual_host: str = "/"
-    tls: Tls | None = None
-    """None: in the clear."""
-    worker_host: str = ""
-    """The broker as VMs see it; the same as ``host`` unless given."""
-    heartbeat: int = 30
-    """Seconds between AMQP heartbeats."""
+    worker_host: str
+    """The broker as VMs see it."""
+    queue_name: str = DEFAULT_QUEUE_NAME
     queue_type: QueueType | None = None
     """None: quorum, where the broker has it."""
-    from_url: bool = False
-    """The account and the address were given as ``url``, the key that errors should name."""
-
-
-KEYS = ("url", *(each.name for each in fields(WorkQueueConfig) if each.name != "from_url"))
-TLS_KEYS = tuple(each.name for each in fields(Tls))
-IN_URL = ("host", "username", "password", "port", "virtual_host")
-"""The keys of ``work_queue`` that ``url`` takes the place of."""
 
 
 def read(section: Section, path: Path, client: bool) -> WorkQueueConfig:
-    """What the section says; mistakes are noted in its document.
+    """Read the section; mistakes are noted in its document.
 
     Args:
         section: ``work_queue``.
-        path: the file, where relative paths in it start from.
+        path: the file; relative paths in it start from its directory.
         client: the file holds only what a client needs.
     """
     from_url = section.get("url") is not None
-    broker = _broker_of_url(section) if from_url else _broker_of_keys(section)
-    tls = _tls(section, path, broker.tls)
+    address = _address_of_url(section) if from_url else _address_of_keys(section)
+    tls = _tls(section, path, address.tls)
     worker_username, worker_password = _worker_account(section, client)
+    queue_name = _queue_name(section)
+    worker_host = _host(section, "worker_host") or address.host
     return WorkQueueConfig(
-        host=broker.host,
-        username=broker.username,
-        password=broker.password,
-        worker_username=worker_username,
-        worker_password=worker_password,
-        queue_name=_queue_name(section),
-        port=broker.port or (5671 if tls else 5672),
-        virtual_host=broker.virtual_host or WorkQueueConfig.virtual_host,
-        tls=tls,
-        worker_host=_host(section, "worker_host") or broker.host,
-        heartbeat=_heartbeat(section),
-        queue_type=_queue_type(section),
-        from_url=from_url,
+        BrokerSettings(
+            host=address.host,
+            port=address.port or (TLS_PORT if tls else PORT),
+            virtual_host=address.virtual_host or "/",
+            username=address.username,
+            password=address.password,
+            heartbeat=_heartbeat(section),
+            tls=tls,
+            prefix=f"{path}: work_queue.",
+            from_url=from_url,
+        ),
+        worker_username,
+        worker_password,
+        worker_host,
+        queue_name,
+        _queue_type(section),
     )
 
 
 @dataclass(frozen=True)
-class _Broker:
-    """Where the broker is and who we are there; None: not said."""
+class _Address:
+    """Where the broker is, and the account; None: not given."""
 
     host: str
     username: str
@@ -107,9 +95,9 @@ class _Broker:
     tls: bool | None = None
 
 
-def _broker_of_keys(section: Section) -> _Broker:
+def _address_of_keys(section: Section) -> _Address:
     section.require("host", "the broker's host name or address; or write url")
-    return _Broker(
+    return _Address(
         host=_host(section, "host") or "",
         username=section.required_text("username", "the daemon's, or the client's, account on the broker"),
         password=Secret(section.required_text("password", "the password of username")),
@@ -118,7 +106,7 @@ def _broker_of_keys(section: Section) -> _Broker:
     )
 
 
-def _broker_of_url(section: Section) -> _Broker:
+def _address_of_url(section: Section) -> _Address:
     for key in IN_URL:
         if section.get(key) is not None:
             section.complain(key, "is in url, too; keep one")
@@ -127,8 +115,8 @@ def _broker_of_url(section: Section) -> _Broker:
     mistake = _mistake_in_url(url, parts)
     if parts is None or mistake:
         section.complain("url", mistake)
-        return _Broker("", "", Secret(""))
-    return _Broker(
+        return _Address("", "", Secret(""))
+    return _Address(
         host=unquote(parts["ipv6"] or parts["name"]),
         username=unquote(parts["username"]),
         password=Secret(unquote(parts["password"])),
@@ -173,7 +161,8 @@ def _tls(section: Section, path: Path, of_url: bool | None) -> Tls | None:
     for one, other in (("certificate", "key"), ("key", "certificate")):
         if files.get(one) is not None and files.get(other) is None:
             files.complain(one, f"is of use only together with {other}, which is missing")
-    return Tls(**{name: _file(files, name, path) for name in TLS_KEYS})
+    ca, certificate, key = (_file(files, name, path) for name in TLS_KEYS)
+    return Tls(ca, certificate, key)
 
 
 def _file(section: Section, key: str, path: Path) -> Path | None:
@@ -207,7 +196,7 @@ def _worker_account(section: Section, client: bool) -> tuple[str | None, Secret 
 
 
 def _queue_name(section: Section) -> str:
-    name = section.text("queue_name") or WorkQueueConfig.queue_name
+    name = section.text("queue_name") or DEFAULT_QUEUE_NAME
     if len(name.encode()) > MAX_QUEUE_NAME:
         section.complain("queue_name", f"must be at most {MAX_QUEUE_NAME} bytes of UTF-8")
     if name.startswith("amq."):
@@ -216,7 +205,7 @@ def _queue_name(section: Section) -> str:
 
 
 def _heartbeat(section: Section) -> int:
-    seconds = section.duration("heartbeat") or WorkQueueConfig.heartbeat
+    seconds = section.duration("heartbeat") or BrokerSettings.heartbeat
     if not 5 <= seconds <= 3600 or seconds != int(seconds):
         section.complain("heartbeat", "expected whole seconds from 5 to 3600")
     return int(seconds)

@@ -33,7 +33,7 @@ from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
 from lando.workqueue.rabbitmq.dead_letters import MAX_REASON, RabbitMQDeadLetters
 from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
 from lando.workqueue.rabbitmq.session import MAX_BUFFERED, PREFETCH
-from lando.workqueue.rabbitmq.topology import QueueType
+from lando.workqueue.rabbitmq.settings import QueueType
 from tests.support import rabbitmq_server as servers
 from tests.support.local_site import wait_for
 from tests.support.rabbitmq_server import Account, VirtualHost, free_ports, require_server

@@ -27,9 +27,10 @@ def open_publisher(queue: Mapping[str, Any]) -> Publisher:
 
 
 def _rabbitmq(queue: Mapping[str, Any]) -> Publisher:
-    from lando.workqueue.rabbitmq.broker import Broker, Tls  # noqa: PLC0415
+    from lando.workqueue.rabbitmq.broker import Broker  # noqa: PLC0415
     from lando.workqueue.rabbitmq.names import QueueNames  # noqa: PLC0415
     from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher  # noqa: PLC0415
+    from lando.workqueue.rabbitmq.settings import Tls  # noqa: PLC0415
 
     names = QueueNames(queue["queue_name"])
     broker = Broker(
@@ -39,6 +40,6 @@ def _rabbitmq(queue: Mapping[str, Any]) -> Publisher:
         username=queue["username"],
         password=Secret(queue["password"]),
         heartbeat=queue["heartbeat"],
-        tls=None if queue["tls"] is None else Tls(queue["tls"]["authorities"]),
+        tls=None if queue["tls"] is None else Tls(authorities=queue["tls"]["authorities"]),
     )
     return RabbitMQPublisher(broker, names.reports, names.queue)

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lando.config.work_queue import WorkQueueConfig
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.names import (
     Permissions,
@@ -23,6 +22,7 @@ from lando.workqueue.rabbitmq.names import (
     daemon_permissions,
     worker_permissions,
 )
+from lando.workqueue.rabbitmq.settings import BrokerSettings
 
 SALT_BYTES = 4
 END = "END_OF_DEFINITIONS"
@@ -31,8 +31,8 @@ Definitions = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Account:
-    """Who may connect, what they may do, and what for in words."""
+class BrokerAccount:
+    """An account on the broker, with its permissions and its purpose, for people."""
 
     name: str
     password: Secret
@@ -40,32 +40,31 @@ class Account:
     purpose: str
 
 
-def accounts(work_queue: WorkQueueConfig, client: WorkQueueConfig) -> tuple[Account, Account, Account]:
+def accounts(
+    names: QueueNames, daemon: BrokerSettings, client: BrokerSettings, worker: BrokerSettings
+) -> tuple[BrokerAccount, BrokerAccount, BrokerAccount]:
     """The daemon's, the clients' and the workers' account.
 
     Args:
-        work_queue: the daemon's configuration, which holds the workers' account, too.
-        client: the configuration of those who submit jobs.
+        names: the queues and exchanges they may use.
+        daemon: as the daemon connects; likewise ``client`` and ``worker``.
     """
-    assert work_queue.worker_username is not None, "told apart from a client's configuration when it was read"
-    assert work_queue.worker_password is not None
-    names = QueueNames(work_queue.queue_name)
     return (
-        Account(
-            work_queue.username,
-            work_queue.password,
+        BrokerAccount(
+            daemon.username,
+            daemon.password,
             daemon_permissions(names),
             f"the daemon; makes, reads and writes {names.queue} and what belongs to it",
         ),
-        Account(
+        BrokerAccount(
             client.username,
             client.password,
             client_permissions(names),
             f"who submits jobs; may only publish to {names.commands}",
         ),
-        Account(
-            work_queue.worker_username,
-            work_queue.worker_password,
+        BrokerAccount(
+            worker.username,
+            worker.password,
             worker_permissions(names),
             f"the workers on VMs; may only publish to {names.reports}",
         ),
@@ -85,7 +84,7 @@ def password_hash(password: str, salt: bytes | None = None) -> str:
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode("ascii")
 
 
-def definitions(virtual_host: str, accounts: Sequence[Account]) -> Definitions:
+def definitions(virtual_host: str, accounts: Sequence[BrokerAccount]) -> Definitions:
     """Everything, as the broker imports it.
 
     Source: https://www.rabbitmq.com/docs/definitions
@@ -93,7 +92,7 @@ def definitions(virtual_host: str, accounts: Sequence[Account]) -> Definitions:
     return {"vhosts": _vhosts(virtual_host), **_users_and_permissions(virtual_host, accounts)}
 
 
-def script(virtual_host: str, accounts: Sequence[Account]) -> str:
+def script(virtual_host: str, accounts: Sequence[BrokerAccount]) -> str:
     """The same as a POSIX shell script for the broker's machine; it may be run any number of times."""
     return _SCRIPT.format(
         virtual_host=virtual_host,
@@ -122,14 +121,14 @@ def _vhosts(virtual_host: str) -> list[Mapping[str, Any]]:
     return [{"name": virtual_host}]
 
 
-def _users_and_permissions(virtual_host: str, accounts: Sequence[Account]) -> Definitions:
+def _users_and_permissions(virtual_host: str, accounts: Sequence[BrokerAccount]) -> Definitions:
     return {
         "users": [_user(account) for account in accounts],
         "permissions": [_permission(virtual_host, account) for account in accounts],
     }
 
 
-def _user(account: Account) -> Mapping[str, Any]:
+def _user(account: BrokerAccount) -> Mapping[str, Any]:
     return {
         "name": account.name,
         "password_hash": password_hash(account.password.reveal()),
@@ -138,7 +137,7 @@ def _user(account: Account) -> Mapping[str, Any]:
     }
 
 
-def _permission(virtual_host: str, account: Account) -> Mapping[str, Any]:
+def _permission(virtual_host: str, account: BrokerAccount) -> Mapping[str, Any]:
     return {
         "user": account.name,
         "vhost": virtual_host,

@@ -15,7 +15,7 @@ from lando.workqueue.rabbitmq.classify import QueueTaken, no_answer
 from lando.workqueue.rabbitmq.dead_letter_mover import DeadLetterMover
 from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.session import ANSWER_TIMEOUT, Session
-from lando.workqueue.rabbitmq.topology import QueueType
+from lando.workqueue.rabbitmq.settings import QueueType
 from lando.workqueue.wakeup import Wakeup
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 10.0

@@ -18,7 +18,8 @@ from lando.workqueue.rabbitmq.classify import no_answer
 from lando.workqueue.rabbitmq.connection import Connection, Procedure, RunningProcedure
 from lando.workqueue.rabbitmq.dead_letters import sender_of
 from lando.workqueue.rabbitmq.names import QueueNames
-from lando.workqueue.rabbitmq.topology import QueueType, declare
+from lando.workqueue.rabbitmq.settings import QueueType
+from lando.workqueue.rabbitmq.topology import declare
 from lando.workqueue.wakeup import Wakeup
 
 log = logging.getLogger("lando")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from lando.workqueue.rabbitmq.connection import Connection, Procedure
 from lando.workqueue.rabbitmq.names import QueueNames
-
-QueueType = Literal["quorum", "classic"]
+from lando.workqueue.rabbitmq.settings import QueueType
 
 QUORUM_SINCE = (3, 8)
 DELIVERY_LIMIT = 1_000_000_000

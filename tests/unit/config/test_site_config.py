@@ -7,6 +7,8 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -19,9 +21,10 @@ from lando.cloud.nova.server_settings import ServerSettings
 from lando.config import site_config
 from lando.config.openstack import NamedCloud
 from lando.config.site_config import Config
-from lando.config.work_queue import Tls, WorkQueueConfig
+from lando.config.work_queue import WorkQueueConfig
 from lando.errors import UsageError
 from lando.redaction import Secret
+from lando.workqueue.rabbitmq.settings import BrokerSettings, Tls
 
 SAMPLE = Path(__file__).parents[3] / "landoconfig.sample"
 
@@ -78,19 +81,35 @@ def mistakes(text: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
+def test_loading_needs_no_library_of_a_cloud_a_broker_or_a_database() -> None:
+    """lando-client is to start fast."""
+    code = "import sys, lando.config.site_config, lando.cli.client; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {
+        "keystoneauth1",
+        "novaclient",
+        "requests",
+        "pika",
+        "ssl",
+        "sqlalchemy",
+        "alembic",
+        "lando_worker",
+    }
+    assert heavy & set(done.stdout.split()) == set()
+
+
 def test_original_file_loads_unchanged() -> None:
     read = loaded(ORIGINAL)
     assert read.cloud == "openstack"
     assert read.work_queue == WorkQueueConfig(
-        host="127.0.0.1",
-        username="lando",
-        password=Secret("hunter2-queue"),
+        BrokerSettings("127.0.0.1", 5672, "/", "lando", Secret("hunter2-queue")),
         worker_username="lobot",
         worker_password=Secret("hunter2-worker"),
         queue_name="tasks",
         worker_host="127.0.0.1",
     )
-    assert (read.work_queue.port, read.work_queue.virtual_host, read.work_queue.tls) == (5672, "/", None)
+    assert read.work_queue.broker.tls is None
+    assert read.work_queue.broker.setting("host") == "landoconfig.yml: work_queue.host"
     assert read.vm_settings == ServerSettings(
         "lando_image", "m1.tiny", "mykey", ("selfservice",), floating_ip_pool="ext-net"
     )
@@ -113,7 +132,7 @@ def test_everything_but_credentials_has_a_default() -> None:
         cloud_settings: {auth_url: 'https://c:5000/v3', username: u, password: p, project_name: n}
         """
     )
-    assert read.work_queue and (read.work_queue.port, read.work_queue.queue_name) == (5671, "lando")
+    assert read.work_queue and (read.work_queue.broker.port, read.work_queue.queue_name) == (5671, "lando")
     assert read.vm_settings == ServerSettings("lando_worker", "m1.small")
     assert isinstance(read.cloud_settings, Account)
     assert read.cloud_settings.options["user_domain_name"] == "Default"
@@ -243,15 +262,11 @@ def broker_mistakes(text: str) -> list[str]:
 
 
 def test_broker_with_nothing_but_accounts() -> None:
-    expected = WorkQueueConfig("h", "u", Secret("hunter2"), "w", Secret("hunter2-worker"), worker_host="h")
-    assert broker("") == expected
-    assert (expected.queue_name, expected.port, expected.virtual_host, expected.tls) == (
-        "lando",
-        5672,
-        "/",
-        None,
-    )
-    assert (expected.heartbeat, expected.queue_type, expected.from_url) == (30, None, False)
+    address = BrokerSettings("h", 5672, "/", "u", Secret("hunter2"))
+    read = broker("")
+    assert read == WorkQueueConfig(address, "w", Secret("hunter2-worker"), worker_host="h")
+    assert (read.queue_name, read.queue_type) == ("lando", None)
+    assert (read.broker.tls, read.broker.heartbeat, read.broker.from_url) == (None, 30, False)
 
 
 def test_broker_with_every_key() -> None:
@@ -263,10 +278,12 @@ def test_broker_with_every_key() -> None:
     )
     here = Path.cwd()
     assert read == WorkQueueConfig(
-        *("h", "u", Secret("hunter2"), "w", Secret("hunter2-worker"), "tasks", 5677, "jobs"),
-        tls=Tls(here / "ca.pem", here / "lando.pem", here / "lando.key"),
-        worker_host="10.0.0.5",
-        heartbeat=60,
+        BrokerSettings(
+            *("h", 5677, "jobs", "u", Secret("hunter2")),
+            tls=Tls(here / "ca.pem", here / "lando.pem", here / "lando.key"),
+            heartbeat=60,
+        ),
+        *("w", Secret("hunter2-worker"), "10.0.0.5", "tasks"),
         queue_type="classic",
     )
 
@@ -286,7 +303,7 @@ def test_broker_with_every_key() -> None:
     ],
 )
 def test_tls(text: str, tls: Tls | None, port: int) -> None:
-    read = broker(text)
+    read = broker(text).broker
     assert (read.tls, read.port) == (tls, port)
 
 
@@ -299,7 +316,7 @@ def test_files_of_tls_are_beside_the_configuration() -> None:
     text = BROKER + f"  tls: {{ca: ./ca.pem, certificate: ~/lando.pem, key: {absolute}}}\n"
     read = site_config.load(written(text, "conf/lando.yml")).work_queue
     here = Path.cwd()
-    assert read and read.tls == Tls(here / "conf/ca.pem", here / "home/lando.pem", absolute)
+    assert read and read.broker.tls == Tls(here / "conf/ca.pem", here / "home/lando.pem", absolute)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +358,7 @@ def unprivileged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_file_of_tls_that_may_not_be_read(unprivileged: None) -> None:
     file = written("x", "ca.pem")
-    assert broker("tls: {ca: ca.pem}").tls == Tls(Path.cwd() / "ca.pem")
+    assert broker("tls: {ca: ca.pem}").broker.tls == Tls(Path.cwd() / "ca.pem")
     file.chmod(0)
     (only,) = broker_mistakes("tls: {ca: ca.pem}")
     assert only.startswith("7: tls.ca: names a file that cannot be read (Permission denied)")
@@ -350,7 +367,9 @@ def test_file_of_tls_that_may_not_be_read(unprivileged: None) -> None:
 def test_url_says_what_the_keys_say() -> None:
     by_keys = broker("port: 5677\nvirtual_host: jobs\nworker_host: 10.0.0.5")
     by_url = broker("url: amqp://u:hunter2@h:5677/jobs\nworker_host: 10.0.0.5")
-    assert by_url == dataclasses.replace(by_keys, from_url=True)
+    assert by_url == by_keys
+    assert (by_url.broker.from_url, by_keys.broker.from_url) == (True, False)
+    assert by_url.broker.setting("host") == "landoconfig.yml: work_queue.url"
 
 
 @pytest.mark.parametrize(
@@ -376,9 +395,10 @@ def test_url_says_what_the_keys_say() -> None:
 )
 def test_url(url: str, expected: tuple[object, ...]) -> None:
     read = broker(f"url: '{url}'")
-    found = (read.host, read.username, read.password.reveal(), read.port, read.virtual_host, read.tls)
-    assert found == expected
-    assert (read.from_url, read.worker_host) == (True, read.host)
+    found = read.broker
+    assert (found.host, found.username, found.password.reveal(), found.port) == expected[:4]
+    assert (found.virtual_host, found.tls) == expected[4:]
+    assert (found.from_url, read.worker_host) == (True, found.host)
 
 
 FORM = "expected amqp://USER:PASSWORD@HOST[:PORT][/VIRTUAL_HOST] or amqps://…; "
@@ -499,7 +519,8 @@ def test_mistake_in_the_broker(text: str, expected: str) -> None:
     ],
 )
 def test_broker_at_the_limits(text: str, key: str, value: object) -> None:
-    assert getattr(broker(text), key) == value
+    read = broker(text)
+    assert getattr(read.broker if key == "heartbeat" else read, key) == value
 
 
 CLIENT = "work_queue: {host: h, username: c, password: hunter2}\n"
@@ -511,7 +532,7 @@ CLIENT = "work_queue: {host: h, username: c, password: hunter2}\n"
 def test_file_of_a_client(text: str, queue_name: str) -> None:
     read = site_config.load(written(text), client=True)
     assert read.work_queue == WorkQueueConfig(
-        "h", "c", Secret("hunter2"), None, None, queue_name=queue_name, worker_host="h"
+        BrokerSettings("h", 5672, "/", "c", Secret("hunter2")), None, None, "h", queue_name
     )
     assert read.warnings == ()
 
@@ -539,7 +560,7 @@ def test_examples_of_the_documentation_load() -> None:
     page = SAMPLE.with_name("docs") / "configuration.md"
     blocks = re.findall(r"^```yaml\n(work_queue:.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     url, client = (site_config.load(written(block), client=True).work_queue for block in blocks)
-    assert url and url.from_url and url.password.reveal() == "p@ss" and url.worker_username
+    assert url and url.broker.from_url and url.broker.password.reveal() == "p@ss" and url.worker_username
     assert client and not client.worker_username
 
 
@@ -746,8 +767,9 @@ def test_sample_loads_with_every_setting_in_force() -> None:
     read = loaded(text)
     assert read.worker.cwl_base_command == ("cwltool", "--singularity")
     assert read.timeouts.run == 7 * 86400
-    queue = read.work_queue
-    assert queue and (queue.port, queue.virtual_host, queue.tls, queue.heartbeat) == (5672, "/", None, 30)
+    assert read.work_queue
+    queue = read.work_queue.broker
+    assert (queue.port, queue.virtual_host, queue.tls, queue.heartbeat) == (5672, "/", None, 30)
     # What the sample shows as defaults are the defaults; the others are examples.
     assert read.timeouts == dataclasses.replace(site_config.Timeouts(), boot=1200, run=7 * 86400, settle=60)
     assert read.vm_settings.security_groups == ("lando",) and read.vm_settings.volume_size == 40
@@ -771,8 +793,10 @@ def test_sample_loads_with_what_its_comments_show() -> None:
     text = re.sub(
         r"^  (host|username|password): .*(rabbitmq|required).*\n", "", text, count=3, flags=re.MULTILINE
     )
-    queue = loaded(text).work_queue
-    assert queue and queue.from_url and (queue.port, queue.virtual_host) == (5671, "/")
+    read = loaded(text).work_queue
+    assert read
+    queue = read.broker
+    assert queue.from_url and (queue.port, queue.virtual_host) == (5671, "/")
     assert queue.tls and queue.tls.key == Path.cwd() / "lando.key"
 
 

@@ -188,17 +188,18 @@ def test_the_clients_file_is_written_once(printer: Printer) -> None:
     kept = printer.clients_file.read_bytes()
     client = load(printer.clients_file, client=True).work_queue
     assert client is not None
-    assert (client.host, client.port, client.virtual_host) == ("broker.example.org", 5672, "/")
-    assert (client.username, client.queue_name, client.tls) == ("tasks-client", "tasks", None)
-    assert len(client.password.reveal()) >= 24
+    broker = client.broker
+    assert (broker.host, broker.port, broker.virtual_host) == ("broker.example.org", 5672, "/")
+    assert (broker.username, client.queue_name, broker.tls) == ("tasks-client", "tasks", None)
+    assert len(client.broker.password.reveal()) >= 24
 
     second = printer.run("--definitions", "-")
     assert second.err == ""
     assert printer.clients_file.read_bytes() == kept
     for said in (first, second):
         users = by("name", json.loads(said.out)["users"])
-        assert belongs_to(users["tasks-client"]["password_hash"], client.password.reveal())
-        assert client.password.reveal() not in said.out + said.err
+        assert belongs_to(users["tasks-client"]["password_hash"], client.broker.password.reveal())
+        assert client.broker.password.reveal() not in said.out + said.err
 
 
 def test_two_clients_files_have_two_passwords(printer: Printer) -> None:
@@ -218,17 +219,18 @@ def test_the_clients_file_holds_odd_names_and_what_tls_needs(printer: Printer) -
     assert said.code == 0
     assert f"tls.ca is {ca}" in said.err
     client = load(printer.clients_file, client=True).work_queue
-    assert client is not None and client.tls is not None
-    assert (client.queue_name, client.virtual_host, client.username) == (odd, odd, f"{odd}-client")
-    assert (client.port, client.tls.ca, client.tls.certificate) == (5673, ca, None)
+    assert client is not None and client.broker.tls is not None
+    broker, tls = client.broker, client.broker.tls
+    assert (client.queue_name, broker.virtual_host, broker.username) == (odd, odd, f"{odd}-client")
+    assert (broker.port, tls.ca, tls.certificate) == (5673, ca, None)
 
 
 def test_tls_by_the_systems_authorities_reaches_the_clients_file(printer: Printer) -> None:
     printer.configure(tls=True)
     assert printer.run().code == 0
     client = load(printer.clients_file, client=True).work_queue
-    assert client is not None and client.tls is not None
-    assert (client.port, client.tls.ca) == (5671, None)
+    assert client is not None and client.broker.tls is not None
+    assert (client.broker.port, client.broker.tls.ca) == (5671, None)
 
 
 def test_who_writes_this_machines_address_is_told(printer: Printer) -> None:
@@ -241,8 +243,8 @@ def test_the_configuration_as_a_url(printer: Printer) -> None:
     written(printer.config, config, url="amqps://lando:hunter2-queue@broker/v%2F1", queue_name="tasks")
     assert printer.definitions()["vhosts"] == [{"name": "v/1"}]
     client = load(printer.clients_file, client=True).work_queue
-    assert client is not None and client.tls is not None
-    assert (client.host, client.port, client.virtual_host) == ("broker", 5671, "v/1")
+    assert client is not None and client.broker.tls is not None
+    assert (client.broker.host, client.broker.port, client.broker.virtual_host) == ("broker", 5671, "v/1")
 
 
 @pytest.mark.parametrize(
