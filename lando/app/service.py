@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from lando.app.app import App
+from lando.app.timing import timing
 from lando.cloud.interface import ServerRequest
 from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
@@ -16,16 +17,15 @@ from lando.engine import boot_times
 from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
 from lando.engine.operations import SendCreate
-from lando.engine.pace import Pace
 from lando.errors import UsageError
 from lando.state_dir import DaemonLock
-from lando.states.table import Policy
 from lando.store.store import Store
 
 log = logging.getLogger("lando")
 
-LIST_FAILS = 30.0
-"""Seconds after which a deletion is asked about even if no list told to."""
+UNLIMITED = 1_000_000
+"""VMs at once, where the configuration sets no limit: the quota is the limit."""
+
 VMS_OF = "local_vms_of"
 """The fact that names the state directory in which the local VMs of this database live."""
 
@@ -69,29 +69,16 @@ class Service:
             transaction.set_fact(VMS_OF, here)
 
     def _make_daemon(self) -> Daemon:
-        config = self._app.config
-        times = config.timeouts
-        cloud = self._app.cloud
+        config, cloud = self._app.config, self._app.cloud
         deployment = self._store.deployment(config.deployment)
+        learns_boot = config.timeouts.boot is None
+        policy, pace = timing(config, cloud, config.timeouts.boot or self._learned_boot_timeout())
         engine = Engine(
-            Policy(
-                boot_timeout=self._learned_boot_timeout() if times.boot is None else times.boot,
-                run_timeout=times.run,
-                retry_first=times.retry_first,
-                retry_longest=times.retry_longest,
-                hold=times.hold,
-                floating_ip=cloud.floating_ips is not None and cloud.floating_ips.allocates,
-            ),
-            Pace(
-                # On OpenStack the list tells when to ask whether a server is gone.
-                poll=times.observe if config.cloud == "local" else max(LIST_FAILS, 3 * times.observe),
-                settle=cloud.settle_time,
-                silence=times.silence,
-                heartbeat=times.heartbeat,
-            ),
+            policy,
+            pace,
             accept=self._app.server_requests.accept,
             new_secret=new_secret,
-            learns_boot=times.boot is None,
+            learns_boot=learns_boot,
         )
         return Daemon(
             self._store,
@@ -99,10 +86,10 @@ class Service:
             cloud,
             engine,
             Effects(cloud, deployment, self._server_request),
-            Sweeper(deployment, times.grace),
-            max_workers=config.max_workers or 1_000_000,
-            observe=times.observe,
-            grace=times.grace,
+            Sweeper(deployment, config.timeouts.grace),
+            max_workers=config.max_workers or UNLIMITED,
+            observe=config.timeouts.observe,
+            grace=config.timeouts.grace,
         )
 
     def _learned_boot_timeout(self) -> float:

@@ -31,7 +31,11 @@ CloudKind = Literal["local", "openstack"]
 
 @dataclass(frozen=True)
 class Timeouts:
-    """All in seconds."""
+    """The section ``timeouts``; all in seconds.
+
+    A record of its own, since one time serves several parts, and some follow from the cloud:
+    ``lando.app.timing`` makes the records of the parts.
+    """
 
     boot: float | None = None
     """From admission to the worker's first report, unless the job file says otherwise; None: learned from the
