@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -103,16 +104,13 @@ class ServerRequests:
 
     def _worker_settings(self, job_id: str, command: str) -> WorkerSettings:
         local = self._config.cloud == "local"
-        worker = self._config.worker
+        worker = replace(self._config.worker, command=command)
         outputs = state_dir.outputs(self._config.state_dir, job_id)
         return WorkerSettings(
-            command=command,
+            worker=replace(worker, user=None) if local else worker,
             queue=self._worker_queue(),
-            user=None if local else worker.user,
             heartbeat=self._config.timeouts.heartbeat,
-            cwl_base_command=worker.cwl_base_command,
             outputs=str(outputs.absolute()) if local else None,
-            bootstrap_source=worker.bootstrap_source if worker.bootstrap else None,
         )
 
     def _worker_queue(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lando.config.site_config import Timeouts, WorkerConfig
 from lando.errors import LandoError, UsageError
 from lando.redaction import strip_url
 from lando.states.job import JobSpec
@@ -73,23 +74,18 @@ words='the worker ended before it had reported everything'
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a site says about its workers, the same for every job."""
+    """What a worker is told beside its job."""
 
-    command: str
-    """Path of lando_worker.sh where the worker runs."""
+    worker: WorkerConfig
+    """The configuration's section, as it holds for this VM: ``command`` is given, and ``user`` is None where
+    workflows run as the account that runs the start-up script."""
     queue: Mapping[str, Any]
     """How to publish: ``{"kind": "embedded", "database": "/abs/path/lando.db"}``, or ``{"kind": "rabbitmq",
     "host": …}`` with everything that ``lando_worker.publishers`` needs."""
-    user: str | None = None
-    """Account that workflows run as; None: the account that runs the start-up script."""
-    heartbeat: float = 10.0
-    """Seconds between signs of life."""
-    cwl_base_command: tuple[str, ...] | None = None
-    """The site's own CWL runner; None: cwltool, in the worker's own process."""
+    heartbeat: float = Timeouts.heartbeat
+    """Seconds between two reports."""
     outputs: str | None = None
     """Directory for final outputs; None: inside the VM."""
-    bootstrap_source: str | None = None
-    """What pip installs the worker from, where the image does not have it; needs ``user``."""
 
 
 def installed_command() -> str:
@@ -115,22 +111,25 @@ def render(
         UsageError: the script would be larger than a cloud takes.
     """
     url, user, password = strip_url(spec.git_clone)
+    worker = settings.worker
+    assert worker.command is not None
+    # The worker reads this into a record of its own, and not this one: an image may have another version.
     config = {
         "job": job_id,
         "attempt": attempt,
         "token": token,
         "queue": dict(settings.queue),
         "heartbeat": settings.heartbeat,
-        "user": settings.user,
+        "user": worker.user,
         "git": {"ref": spec.git_ref, "user": user, "password": password},
-        "cwl_base_command": settings.cwl_base_command,
+        "cwl_base_command": worker.cwl_base_command,
         "cwl_args": spec.cwl_args,
         "outputs": settings.outputs,
     }
     values = {
-        "worker": settings.command,
-        "source": settings.bootstrap_source or "",
-        "account": settings.user or "",
+        "worker": worker.command,
+        "source": worker.bootstrap_source or "" if worker.bootstrap else "",
+        "account": worker.user or "",
         "git": url,
         "cd": spec.cd,
         "run_cwl": spec.run_cwl,
@@ -140,19 +139,19 @@ def render(
     }
     assignments = "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
     head = f"#!/bin/bash\n# The start-up script of a lando-fsm job.\n{assignments}"
-    script = (head + _body(settings)).encode("ascii")
+    script = (head + _body(worker)).encode("ascii")
     _check_size(script, spec)
     return script
 
 
-def _body(settings: WorkerSettings) -> str:
-    bootstrap = BOOTSTRAP.read_text(encoding="ascii") if settings.bootstrap_source else ""
+def _body(worker: WorkerConfig) -> str:
+    bootstrap = BOOTSTRAP.read_text(encoding="ascii") if worker.bootstrap else ""
     return TRAPS + bootstrap + STEPS
 
 
 def site_size(settings: WorkerSettings) -> int:
     """Characters of a start-up script that are the site's, and the same for every job."""
-    return len(_body(settings)) + len(json.dumps(asdict(settings)))
+    return len(_body(settings.worker)) + len(json.dumps(asdict(settings)))
 
 
 def is_surely_small(spec: JobSpec, site: int) -> bool:

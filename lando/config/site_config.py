@@ -69,7 +69,7 @@ class WorkerConfig:
 
     command: str | None = None
     """The start-up script's last call; None on the local cloud: this installation's own."""
-    user: str = "lando"
+    user: str | None = "lando"
     """The account that workflows run as on a VM; must exist in the image. Unused on the local cloud."""
     cwl_base_command: tuple[str, ...] | None = None
     """The site's own CWL runner; None for cwltool."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lando.app.user_data import WorkerSettings, installed_command, render
+from lando.config.site_config import WorkerConfig
 from lando.messages import decode
 from lando.states.job import JobSpec
 from lando.workqueue.embedded import EmbeddedQueue
@@ -92,7 +93,8 @@ class Vm:
         self._heard = []
 
     def script(self, **spec):
-        settings = {"heartbeat": 30.0, **self.settings}
+        settings = {"user": None, **self.settings}
+        reporting = {key: settings.pop(key) for key in ("heartbeat", "outputs") if key in settings}
         queue = {"kind": "embedded", "database": str(self.database)}
         if self.runner.exists():
             settings["cwl_base_command"] = (str(self.runner),)
@@ -104,7 +106,7 @@ class Vm:
                 attempt=1,
                 token="the-secret-token",
                 server_name="lando 'x' 🧬",
-                settings=WorkerSettings(command=installed_command(), queue=queue, **settings),
+                settings=WorkerSettings(WorkerConfig(installed_command(), **settings), queue, **reporting),
             )
         )
         return script

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lando import messages
 from lando.app.user_data import WorkerSettings, render
+from lando.config.site_config import WorkerConfig
 from lando.redaction import Secret
 from lando.states.job import JobSpec
 from lando.workqueue.rabbitmq.broker import Broker as Address
@@ -74,10 +75,14 @@ def start_up_script(here: VirtualHost, offers: Offers, bootstrap: str | None) ->
         token="t" * 32,
         server_name="try",
         settings=WorkerSettings(
-            "/lando/lando_worker.sh",
+            WorkerConfig(
+                "/lando/lando_worker.sh",
+                "lando",
+                bootstrap=bootstrap is not None,
+                bootstrap_source=None if bootstrap is None else bootstrap or offers.wheel(),
+            ),
             queue,
-            user="lando",
-            bootstrap_source=None if bootstrap is None else bootstrap or offers.wheel(),
+            heartbeat=10.0,
         ),
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from lando.app.server_request import ServerRequests
 from lando.app.user_data import BOOTSTRAP, MAX_BASE64, WorkerSettings, render
-from lando.config.site_config import load
+from lando.config.site_config import WorkerConfig, load
 from lando.engine.operations import SendCreate
 from lando.states.job import Job, JobSpec
 
@@ -65,7 +65,10 @@ class Vm:
         (self._bin / name).unlink()
 
     def start(self, source: str | None = SOURCE) -> subprocess.CompletedProcess[str]:
-        settings = WorkerSettings(str(self.worker), {"kind": "x"}, user="lando", bootstrap_source=source)
+        worker = WorkerConfig(
+            str(self.worker), "lando", bootstrap=source is not None, bootstrap_source=source
+        )
+        settings = WorkerSettings(worker, {"kind": "x"})
         script = script_of(settings)
         environment = {
             "PATH": str(self._bin),
@@ -185,7 +188,8 @@ def test_landoconfig_asks_for_it(tmp_path: Path, wanted: bool) -> None:
 
 
 def test_it_is_ascii_and_counts() -> None:
-    settings = WorkerSettings("/lando/lando_worker.sh", {}, user="lando", bootstrap_source=SOURCE)
+    worker = WorkerConfig("/lando/lando_worker.sh", "lando", bootstrap=True, bootstrap_source=SOURCE)
+    settings = WorkerSettings(worker, {})
     script = script_of(settings, {"x": "y" * 20_000})
     assert BOOTSTRAP.read_text() in script
     assert len(script) * 4 / 3 < MAX_BASE64

@@ -7,11 +7,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from lando.app.user_data import MAX_BASE64, WorkerSettings, installed_command, render
+from lando.config.site_config import WorkerConfig
 from lando.errors import UsageError
 from lando.states.job import JobSpec
 from lando.yaml_json import yaml_safe_json
 
-SETTINGS = WorkerSettings("/lando/lando_worker.sh", {"kind": "embedded", "database": "/x/lando.db"})
+SETTINGS = WorkerSettings(
+    WorkerConfig("/lando/lando_worker.sh", user=None), {"kind": "embedded", "database": "/x/lando.db"}
+)
 
 
 def script_of(**changes):
