@@ -1,8 +1,8 @@
-# Makes a Debian or Ubuntu a worker: installs what is missing of it, and nothing where all is there.
+# Installs the worker, and what it needs, on Debian or Ubuntu; does nothing where everything is installed.
 #
-# It is a part of the start-up script where worker.bootstrap is true (bootscript.py), and of the worker image's
-# recipe (worker/image/build), so that both lead to the same. Given: $worker, the path of lando_worker.sh;
-# $source, what pip installs it from; $account, whom workflows run as. Sets $step and $words as bootscript.py.
+# Part of the start-up script where worker.bootstrap is true (user_data.py), and of the build of the worker image
+# (worker/image/build), so that both give the same result. Takes $worker, the path of lando_worker.sh; $source,
+# which pip installs; $account, which workflows run as. Sets $step and $output, as user_data.py does.
 
 umask 022
 export DEBIAN_FRONTEND=noninteractive
@@ -13,8 +13,8 @@ begin() {
     echo "lando: going to $step" >&2
 }
 
-# The network of a new VM may take a moment, and so may what else installs there.
-patiently() {
+# The network of a new VM may not be up yet, and another process may hold the package database.
+retry() {
     local wait
     for wait in 5 15 45; do
         "$@" && return
@@ -31,34 +31,34 @@ if ! command -v docker >/dev/null && ! command -v podman >/dev/null; then
     packages+=(podman uidmap slirp4netns fuse-overlayfs catatonit)
     step='configure podman'
     mkdir -p /etc/containers/containers.conf.d /etc/containers/registries.conf.d
-    # Workflows have no login session, and so no systemd of theirs to ask for cgroups.
+    # Workflows have no login session, hence no systemd of their own that manages cgroups.
     printf '[engine]\ncgroup_manager = "cgroupfs"\n' >/etc/containers/containers.conf.d/lando.conf
-    # A DockerRequirement without a registry means Docker's.
+    # A DockerRequirement without a registry means Docker Hub.
     echo 'unqualified-search-registries = ["docker.io"]' >/etc/containers/registries.conf.d/lando.conf
 fi
 if [ ${#packages[@]} -gt 0 ]; then
     begin "install ${packages[*]} with apt-get"
     apt=(apt-get -qq -o DPkg::Lock::Timeout=300)
-    words=$(patiently "${apt[@]}" --error-on=any update 2>&1 | tail -n 5)
-    words=$(patiently "${apt[@]}" install --no-install-recommends "${packages[@]}" 2>&1 | tail -n 5)
+    output=$(retry "${apt[@]}" --error-on=any update 2>&1 | tail -n 5)
+    output=$(retry "${apt[@]}" install --no-install-recommends "${packages[@]}" 2>&1 | tail -n 5)
 fi
 
 if ! id "$account" >/dev/null 2>&1; then
     begin "make the account $account"
-    words=$(useradd --create-home --shell /bin/bash "$account" 2>&1)
+    output=$(useradd --create-home --shell /bin/bash "$account" 2>&1)
 fi
 
 if [ "$(cat "$venv/lando_source" 2>/dev/null)" != "$source" ]; then
     begin "make the virtual environment $venv"
-    # Cleared: over the same version from elsewhere, pip would change nothing.
-    words=$(python3 -m venv --clear "$venv" 2>&1)
+    # Cleared, since pip does not replace the same version from another source.
+    output=$(python3 -m venv --clear "$venv" 2>&1)
     begin "install the worker from $source with pip"
-    words=$(patiently "$venv/bin/pip" install -q "$source" 2>&1 | tail -n 5)
+    output=$(retry "$venv/bin/pip" install -q "$source" 2>&1 | tail -n 5)
     printf '%s' "$source" >"$venv/lando_source"
 fi
-begin "link $worker to what is installed"
-words=$("$venv/bin/python" -c 'from lando_worker import __file__ as package; print(package)' 2>&1)
-words=$(ln -sf "${words%/*}/lando_worker.sh" "$worker" 2>&1)
+begin "link $worker to the installed worker"
+output=$("$venv/bin/python" -c 'from lando_worker import __file__ as package; print(package)' 2>&1)
+output=$(ln -sf "${output%/*}/lando_worker.sh" "$worker" 2>&1)
 
-words=''
+output=''
 umask 077

@@ -1,4 +1,4 @@
-"""What the cloud is asked for, for one job: checked when the job is submitted, made when it is admitted."""
+"""The request that creates a job's server: its size is checked at submission, it is made at admission."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STAND_IN_COMMAND = "/lando/lando_worker.sh"
 
 
 class ServerRequests:
-    """Makes server requests of jobs.
+    """Makes the server requests of jobs.
 
     Args:
         config: the configuration.
@@ -60,10 +60,10 @@ class ServerRequests:
 
     @cached_property
     def _settings_size(self) -> int:
-        return user_data.site_size(self._stand_in_settings())
+        return user_data.settings_size(self._stand_in_settings())
 
     def _stand_in_settings(self) -> WorkerSettings:
-        """As large as a real job's; a client need not have what a daemon needs to make those."""
+        """As large as a real job's, and made without the worker, which a client may not have installed."""
         return self._worker_settings(STAND_IN_ID, self._config.worker.command or STAND_IN_COMMAND)
 
     def request(self, operation: SendCreate, body: Mapping[str, Any], deployment: str) -> ServerRequest:

@@ -1,4 +1,4 @@
-"""A daemon made from a site: its parts, its lock, and what it says about itself."""
+"""The daemon with its parts and its locks."""
 
 from __future__ import annotations
 
@@ -31,21 +31,24 @@ VMS_OF = "local_vms_of"
 
 
 class Service:
-    """Holds the daemon locks until ``close``.
+    """A daemon, its database, and the locks that keep another daemon away until ``close``.
+
+    Args:
+        app: the configured parts.
 
     Raises:
-        DaemonRunning: another daemon serves the state directory.
-        LandoError: a part cannot be had.
+        DaemonRunning: another daemon uses the state directory or the database.
+        LandoError: a part cannot be made.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
         app.try_worker_account()
-        _ = app.cloud  # a setting that this version cannot serve is told before anything is made
+        _ = app.cloud  # a wrong setting is reported before anything is made
         app.prepare_state_dir()
         self._resources = contextlib.ExitStack()
         with contextlib.ExitStack() as made:
-            # Two directories may share a database, and two databases a directory: neither gets two daemons.
+            # Two state directories may share a database, and two databases a state directory.
             for path in sorted({app.daemon_lock, app.config.state_dir / "daemon.lock"}):
                 made.callback(DaemonLock(path).release)
             self._store = Store(app.config.database_url)
@@ -55,7 +58,7 @@ class Service:
             self._resources = made.pop_all()
 
     def _bind_vms(self) -> None:
-        """Local VMs live in the state directory: on another one a daemon would take them all for lost."""
+        """Refuse to change the state directory while it holds VMs: the daemon would declare them lost."""
         if self._app.config.cloud != "local":
             return
         here = str(self._app.config.state_dir.resolve())
@@ -104,12 +107,12 @@ class Service:
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until stopped; see ``Daemon.run``."""
         if self._app.config.cloud == "openstack":
-            # Nobody waits for it: a cloud that is down must not keep the daemon from what needs none.
+            # In a thread, so that a cloud that does not answer does not delay the daemon.
             threading.Thread(target=self._try_cloud, name="checks", daemon=True).start()
         self.daemon.run(ready)
 
     def _try_cloud(self) -> None:
-        """Tell in the log what the cloud does not have as the configuration says, before a job meets it."""
+        """Log which settings do not fit the cloud, before a job fails because of them."""
         from lando.cloud.nova import checks  # noqa: PLC0415 - only where there is one
 
         try:
@@ -117,10 +120,10 @@ class Service:
                 if result.verdict != "ok":
                     log.warning("%s: %s", result.what, result.message)
         except Exception:
-            log.exception("looking at the cloud's settings failed; this is a bug in lando-fsm")
+            log.exception("checking the cloud's settings failed; this is a bug in lando-fsm")
 
     def close(self) -> None:
-        """Let go of everything; the next daemon may begin."""
+        """Close the database and release the locks; the next daemon may start."""
         self._resources.close()
 
 

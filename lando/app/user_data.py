@@ -1,7 +1,7 @@
 """The start-up script (user data): writes the worker's two files and starts lando_worker.sh.
 
-Nothing of the job is ever interpreted by a shell: every value is base64 or quoted, and the body below is
-the same for every job of a site. The script is ASCII, whatever the job holds.
+No shell interprets anything of the job: every value is base64 or quoted, and the body below is the same for
+every job. The script is ASCII, whatever the job contains.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ set -euo pipefail
 umask 077
 unset CDPATH
 directory=${LANDO_VM_DIR:-/var/lib/lando}
-step='start' words=''
+step='start' output=''
 
 report() {
     trap - EXIT
-    # 143: somebody ends this VM, and knows it.
+    # 143 (SIGTERM): the VM is being deleted.
     if [ "$1" -eq 0 ] || [ "$1" -eq 143 ]; then exit "$1"; fi
-    reason="The VM could not $step (exit status $1): $words"
+    reason="The VM could not $step (exit status $1): $output"
     echo "lando: $reason" >&2
     printf '%s' "$config" | base64 -d | "$worker" --failed "$reason" "$directory" /dev/stdin || unreported
     exit "$1"
@@ -44,7 +44,7 @@ report() {
 unreported() {
     echo "lando: this could not be reported. Is $worker there, and does it run?" >&2
     [ -n "$source" ] || return 0
-    # A VM that is off is seen to be lost at once, and its console log is kept.
+    # The daemon sees at once that a VM is off, and saves its console log.
     sleep 5
     poweroff
 }
@@ -53,21 +53,21 @@ trap 'trap - EXIT; exit 143' TERM
 """
 
 BOOTSTRAP = Path(__file__).with_name("bootstrap.sh")
-"""What makes a stock Debian or Ubuntu a worker, before it runs the job."""
+"""Installs the worker on a stock Debian or Ubuntu, before it runs the job."""
 
 STEPS = r"""
 step="make the directory $directory"
-words=$(mkdir -p -- "$directory" 2>&1)
+output=$(mkdir -p -- "$directory" 2>&1)
 step="enter the directory $directory"
 cd -- "$directory"
-step='remove what an earlier start left behind'
-words=$(rm -f worker.json parameters.yml 2>&1)
+step='remove the files of an earlier start'
+output=$(rm -f worker.json parameters.yml 2>&1)
 step='write the worker configuration file'
-words=$(printf '%s' "$config" | base64 -d 2>&1 >worker.json)
+output=$(printf '%s' "$config" | base64 -d 2>&1 >worker.json)
 step='write the CWL parameter file'
-words=$(printf '%s' "$parameters" | base64 -d 2>&1 >parameters.yml)
+output=$(printf '%s' "$parameters" | base64 -d 2>&1 >parameters.yml)
 step="run $worker to its end"
-words='the worker ended before it had reported everything'
+output='the worker ended before it had reported everything'
 "$worker" "$git" "$cd" "$run_cwl" "$PWD/parameters.yml" "$PWD/worker.json" "$server"
 """
 
@@ -89,7 +89,11 @@ class WorkerSettings:
 
 
 def installed_command() -> str:
-    """Path of this installation's own lando_worker.sh."""
+    """Path of the lando_worker.sh that is installed with lando.
+
+    Raises:
+        LandoError: it is not installed.
+    """
     package = find_spec("lando_worker")
     if package is None or package.origin is None:
         raise LandoError("lando_worker is not installed beside lando: reinstall lando-fsm, it holds both")
@@ -103,9 +107,9 @@ def render(
 
     Args:
         spec: the job.
-        job_id: its id; ``attempt`` and ``token`` are what its worker proves itself with.
-        server_name: for people to read.
-        settings: the site's.
+        job_id: its id; the worker's reports carry it, ``attempt`` and ``token``.
+        server_name: for the log.
+        settings: what else the worker is told.
 
     Raises:
         UsageError: the script would be larger than a cloud takes.
@@ -113,7 +117,8 @@ def render(
     url, user, password = strip_url(spec.git_clone)
     worker = settings.worker
     assert worker.command is not None
-    # The worker reads this into a record of its own, and not this one: an image may have another version.
+    # The worker reads this into a record of its own, lando_worker.settings, and not into WorkerSettings: the
+    # image may have another version of lando-fsm.
     config = {
         "job": job_id,
         "attempt": attempt,
@@ -149,21 +154,21 @@ def _body(worker: WorkerConfig) -> str:
     return TRAPS + bootstrap + STEPS
 
 
-def site_size(settings: WorkerSettings) -> int:
-    """Characters of a start-up script that are the site's, and the same for every job."""
+def settings_size(settings: WorkerSettings) -> int:
+    """Characters of a start-up script that are the same for every job."""
     return len(_body(settings.worker)) + len(json.dumps(asdict(settings)))
 
 
-def is_surely_small(spec: JobSpec, site: int) -> bool:
-    """Whether the script would be small enough, whatever the characters: without the cost of rendering it.
+def is_surely_small(spec: JobSpec, settings_size: int) -> bool:
+    """Whether the script is small enough for certain; found without the cost of rendering it.
 
     Args:
-        site: the ``site_size``.
+        settings_size: characters, by the function of this name.
     """
-    # A character takes up to 6 in JSON, or 4 bytes in bash; the configuration is base64 within base64.
+    # A character takes up to 6 bytes in JSON, and 4 in bash; the configuration is base64 within base64.
     texts = (spec.git_clone, spec.git_ref or "", spec.cd, spec.run_cwl, *spec.cwl_args)
     characters = 6 * sum(len(text) for text in texts)
-    nested = characters + len(json.dumps(spec.input)) + site
+    nested = characters + len(json.dumps(spec.input)) + settings_size
     return 4 * (characters + 4 * nested // 3) // 3 < MAX_BASE64 - 4096
 
 
