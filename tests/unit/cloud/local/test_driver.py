@@ -1,0 +1,83 @@
+"""The local cloud without starting a VM: errors of the operating system, and unusual directories."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lando.cloud.interface import CloudError, NoCapacity, QuotaExceeded, Refused, ServerRequest, Unreachable
+from lando.cloud.local.driver import LocalCloud
+
+REQUEST = ServerRequest(
+    name="vm", mark="a-mark", deployment="d", job_id="j", attempt=1, user_data=b"#!/bin/sh\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, NoCapacity),
+        (errno.EDQUOT, NoCapacity),
+        (errno.EROFS, Refused),
+        (errno.EACCES, Refused),
+        (errno.EIO, Unreachable),
+    ],
+)
+@pytest.mark.parametrize("step", ["write", "rename", "fork"])
+def test_a_failed_create_is_definite_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[CloudError], step: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "a-file")
+
+    cloud = LocalCloud(tmp_path / "cloud")
+    with monkeypatch.context() as broken:
+        if step == "write":
+            broken.setattr("json.dumps", fail)
+        elif step == "rename":
+            broken.setattr(Path, "rename", fail)
+        else:
+            broken.setattr(subprocess, "Popen", fail)
+        with pytest.raises(kind) as caught:
+            cloud.create(REQUEST)
+    assert str(tmp_path / "cloud") in str(caught.value)
+    assert os.strerror(number) in str(caught.value)
+    assert not isinstance(caught.value, QuotaExceeded)
+    if isinstance(caught.value, Refused):
+        assert caught.value.origin == "site"
+    assert cloud.servers() == []
+    assert list((tmp_path / "cloud" / "limbo").iterdir()) == []
+
+
+def test_nothing_exists_before_the_first_create(tmp_path: Path) -> None:
+    cloud = LocalCloud(tmp_path / "cloud")
+    assert cloud.servers() == []
+    assert cloud.get("absent") is None
+    assert cloud.console_log("absent") == ""
+    assert cloud.quota().servers.left is None
+    assert cloud.delete("absent")
+    assert not (tmp_path / "cloud").exists()
+
+
+@pytest.mark.parametrize("mark", ["..", ".", "", "a/b", "../vms", "a\0b", "a\nb", "x" * 200])
+def test_what_cannot_be_a_mark_names_no_directory(tmp_path: Path, mark: str) -> None:
+    cloud = LocalCloud(tmp_path / "cloud")
+    (tmp_path / "cloud" / "vms").mkdir(parents=True)
+    cloud.delete(mark)
+    assert cloud.get(mark) is None
+    assert [path.name for path in (tmp_path / "cloud").iterdir()] == ["vms"]
+
+
+def test_a_vm_without_readable_marks_is_still_listed(tmp_path: Path) -> None:
+    (tmp_path / "vms" / "half").mkdir(parents=True)
+    (tmp_path / "vms" / "half" / "server.json").write_text("{")
+    (tmp_path / "vms" / "stray-file").touch()
+    cloud = LocalCloud(tmp_path)
+    (server,) = cloud.servers()
+    assert (server.id, server.mark, server.deployment, server.status) == ("half", "half", None, "ERROR")
+    cloud.delete("half")
+    assert cloud.servers() == []
