@@ -155,7 +155,9 @@ def test_a_vm_runs_its_user_data_and_stays_up_after_it(cloud: LocalCloud, root: 
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
-def test_what_is_the_daemons_own_is_not_passed_on(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_and_signals_of_the_daemon_are_not_inherited(
+    cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
     monkeypatch.setenv("LANDO_CRASH_AT", "somewhere")
     monkeypatch.setenv("LANDO_LAUNCHER_CRASH_AT", "somewhere")
@@ -214,7 +216,9 @@ def test_a_vm_survives_kill_9_of_its_creator(cloud: LocalCloud, root: Path, tmp_
 
 
 @pytest.mark.parametrize("step", CREATE_STEPS)
-def test_a_crash_at_each_step_of_create_leaves_the_truth(cloud: LocalCloud, root: Path, step: str) -> None:
+def test_after_a_crash_at_each_step_of_create_the_status_is_true(
+    cloud: LocalCloud, root: Path, step: str
+) -> None:
     vm = request(f"echo ran >> {root}/runs; exec sleep 1000")
     process = creator(root, vm, LANDO_CRASH_AT=step)
     process.communicate(timeout=WAIT_SECONDS)
@@ -255,7 +259,7 @@ def test_a_launcher_that_dies_at_its_record_runs_nothing(
     delete(cloud, vm.mark)
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(cloud: LocalCloud, root: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_no_capacity_and_leaves_nothing(cloud: LocalCloud, root: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
@@ -303,7 +307,7 @@ def test_after_a_restart_of_the_machine_a_vm_is_shut_off(cloud: LocalCloud, root
     assert running(vm.mark) == set()
 
 
-def test_a_stranger_that_has_the_launchers_pid_is_spared(cloud: LocalCloud, root: Path) -> None:
+def test_another_process_with_the_launchers_pid_is_not_killed(cloud: LocalCloud, root: Path) -> None:
     vm = request("exec sleep 1000")
     cloud.create(vm)
     kill_launcher(cloud, root, vm.mark)
@@ -321,7 +325,7 @@ def test_a_stranger_that_has_the_launchers_pid_is_spared(cloud: LocalCloud, root
         stranger.kill()
 
 
-def test_a_held_lock_without_a_visible_launcher_is_no_verdict(cloud: LocalCloud, root: Path) -> None:
+def test_a_held_lock_without_a_visible_launcher_is_status_unknown(cloud: LocalCloud, root: Path) -> None:
     vm = request("exec sleep 1000")
     cloud.create(vm)
     record = root / "vms" / vm.mark / "record.json"
@@ -347,7 +351,7 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("script", ESCAPES.values(), ids=ESCAPES.keys())
-def test_delete_ends_everything(cloud: LocalCloud, root: Path, tmp_path: Path, script: str) -> None:
+def test_delete_stops_everything(cloud: LocalCloud, root: Path, tmp_path: Path, script: str) -> None:
     vm = request(script.format(pid=tmp_path / "pid"))
     cloud.create(vm)
     pid = pid_in(tmp_path / "pid")
@@ -359,9 +363,7 @@ def test_delete_ends_everything(cloud: LocalCloud, root: Path, tmp_path: Path, s
     cloud.delete(vm.mark)
 
 
-def test_delete_ends_what_orphans_of_a_killed_launcher_do(
-    cloud: LocalCloud, root: Path, tmp_path: Path
-) -> None:
+def test_delete_stops_the_orphans_of_a_killed_launcher(cloud: LocalCloud, root: Path, tmp_path: Path) -> None:
     vm = request(
         f"setsid bash -c '(echo $BASHPID > {tmp_path}/daemon; exec sleep 1000) &'\n"
         f"env -i bash -c 'echo $$ > {tmp_path}/hidden; exec sleep 1000' &\n"
@@ -379,7 +381,7 @@ def test_delete_ends_what_orphans_of_a_killed_launcher_do(
 @pytest.mark.parametrize(
     "last", ["while :; do sleep 1000 & wait; done", "kill -STOP $$"], ids=["running", "stopped"]
 )
-def test_delete_asks_before_it_kills_and_waits_no_longer_than_needed(
+def test_delete_sends_sigterm_first_and_waits_no_longer_than_needed(
     root: Path, tmp_path: Path, last: str
 ) -> None:
     patient = LocalCloud(root, term_grace=WAIT_SECONDS * 10)
@@ -393,7 +395,7 @@ def test_delete_asks_before_it_kills_and_waits_no_longer_than_needed(
     assert running(vm.mark) == set()
 
 
-def test_a_person_who_set_our_variable_loses_that_process_alone(cloud: LocalCloud) -> None:
+def test_of_a_person_who_set_the_variable_only_that_process_is_killed(cloud: LocalCloud) -> None:
     vm = request("exec sleep 1000")
     cloud.create(vm)
     deaf = ["sh", "-c", "trap '' TERM; exec sleep 1000"]
@@ -452,7 +454,7 @@ def beats(pulse: Path) -> bool:
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_delete_ends_a_fork_bomb(cloud: LocalCloud, tmp_path: Path, kind: str) -> None:
+def test_delete_stops_a_fork_bomb(cloud: LocalCloud, tmp_path: Path, kind: str) -> None:
     vm = bomb(kind, tmp_path / "pulse")
     cloud.create(vm)
     eventually(lambda: (tmp_path / "pulse").exists() and (tmp_path / "pulse").stat().st_size > 10)
@@ -463,7 +465,7 @@ def test_delete_ends_a_fork_bomb(cloud: LocalCloud, tmp_path: Path, kind: str) -
 
 
 @pytest.mark.parametrize("kind", ["one that runs away", "one that escapes"])
-def test_a_launcher_that_is_terminated_leaves_nothing(
+def test_a_launcher_that_gets_sigterm_leaves_no_process(
     cloud: LocalCloud, root: Path, tmp_path: Path, kind: str
 ) -> None:
     vm = bomb(kind, tmp_path / "pulse")
@@ -476,7 +478,7 @@ def test_a_launcher_that_is_terminated_leaves_nothing(
     assert (tmp_path / "pulse").stat().st_size < 50000
 
 
-def test_a_delete_cut_by_kill_9_goes_on(cloud: LocalCloud, root: Path, tmp_path: Path) -> None:
+def test_a_delete_interrupted_by_kill_9_is_continued(cloud: LocalCloud, root: Path, tmp_path: Path) -> None:
     deaf = "while :; do sleep 1000 & wait; done"
     vm = request(f"trap 'echo asked > {tmp_path}/asked' TERM; echo $$ > {tmp_path}/pid; {deaf}")
     cloud.create(vm)
@@ -499,7 +501,7 @@ def test_a_delete_cut_by_kill_9_goes_on(cloud: LocalCloud, root: Path, tmp_path:
     assert not alive(pid)
 
 
-def test_waste_of_a_delete_that_was_cut_is_removed_later(cloud: LocalCloud, root: Path) -> None:
+def test_files_left_by_an_interrupted_delete_are_removed_later(cloud: LocalCloud, root: Path) -> None:
     vm = request("true")
     cloud.create(vm)
     delete(cloud, vm.mark)
@@ -522,7 +524,7 @@ def test_a_deleted_vm_is_not_started_again(cloud: LocalCloud, root: Path) -> Non
     assert (root / "runs").read_text() == "ran\n"
 
 
-def test_a_create_that_was_under_way_does_not_surface_after_the_delete(
+def test_a_create_in_progress_leaves_no_vm_after_the_delete(
     cloud: LocalCloud, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vm = request(f"echo ran >> {root}/runs")
@@ -539,7 +541,7 @@ def test_a_create_that_was_under_way_does_not_surface_after_the_delete(
     assert not (root / "runs").exists()
 
 
-def test_a_delete_does_not_conclude_while_a_launcher_may_be_about_to_start(
+def test_a_delete_waits_for_a_launcher_that_is_being_started(
     cloud: LocalCloud, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vm = request("exec sleep 1000")
@@ -558,7 +560,7 @@ def test_a_delete_does_not_conclude_while_a_launcher_may_be_about_to_start(
     assert running(vm.mark) == set()
 
 
-def test_delete_stops_containers_and_tells_when_it_cannot(
+def test_delete_removes_containers_or_raises(
     cloud: LocalCloud, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = tmp_path / "bin" / "docker"
@@ -584,7 +586,7 @@ def test_delete_stops_containers_and_tells_when_it_cannot(
     assert (tmp_path / "called").read_text() == "rm --force abc\n"
 
 
-def test_a_vm_whose_directory_was_removed_by_hand_ends_itself(
+def test_a_vm_whose_directory_was_removed_by_hand_stops(
     cloud: LocalCloud, root: Path, tmp_path: Path
 ) -> None:
     vm = request(f"setsid bash -c '(echo $BASHPID > {tmp_path}/pid; exec sleep 1000) &'; exec sleep 1000")

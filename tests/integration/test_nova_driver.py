@@ -1,9 +1,9 @@
-"""The driver for OpenStack keeps the contract of a cloud: against the fake, and against a real cloud.
+"""The OpenStack driver fulfils the interface of a cloud, on the fake OpenStack and on a real one.
 
-The real one is described by LANDO_TEST_OPENSTACK: JSON, or a file of it, with auth_url, username, password,
-project_name, image, flavor, network, key_name, external_network; and, for what a plain account cannot
-provoke, an ``admin`` (username, password, project_name) who sets quotas, and the file of the ``knobs`` by
-which the hypervisor fails builds.
+LANDO_TEST_OPENSTACK describes the real one: JSON, or the path of a JSON file, with auth_url, username,
+password, project_name, image, flavor, network, key_name, external_network; and, for tests that an ordinary
+account cannot do, an ``admin`` (username, password, project_name) who sets quotas, and ``knobs``, the file by
+which the hypervisor is made to fail builds.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def until(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 @dataclass
 class Project:
-    """A project of a cloud, its account, and what there is in it."""
+    """A project of a cloud, with its account and the names of what is in it."""
 
     account: Account
     settings: ServerSettings
@@ -115,7 +115,7 @@ class Project:
 
     @contextmanager
     def quota(self, **quota: int) -> Iterator[None]:
-        """A quota that Nova enforces meanwhile, as ``instances=1``."""
+        """Set a quota within the block, such as ``instances=1``."""
         if self.fake is not None:
             before = dict(self.fake.quotas)
             self.fake.quotas.update(quota)
@@ -123,7 +123,7 @@ class Project:
             self.fake.quotas.update(before)
             return
         if not self.lab or "admin" not in self.lab:
-            pytest.skip("LANDO_TEST_OPENSTACK names no admin, who could set quotas")
+            pytest.skip("LANDO_TEST_OPENSTACK has no admin, who could set quotas")
         admin = connect(lab_account(self.lab | self.lab["admin"]), self.settings)
         project = self.cloud().session.keystoneauth.get_project_id()
         before = admin.nova.quotas.get(project).to_dict()
@@ -135,7 +135,7 @@ class Project:
 
     @contextmanager
     def application_credential(self) -> Iterator[tuple[str, Secret]]:
-        """The id and the secret of one."""
+        """The id and the secret of an application credential."""
         if self.fake is not None:
             account = self.fake.cloud.account
             yield account.application_credential_id, Secret(account.application_credential_secret)
@@ -149,14 +149,14 @@ class Project:
 
     @contextmanager
     def failing_builds(self) -> Iterator[None]:
-        """The hypervisor fails meanwhile, and the scheduler finds no other."""
+        """Within the block every build fails."""
         if self.fake is not None:
             self.fake.knobs.spawn_fail_every = 1
             yield
             self.fake.knobs.spawn_fail_every = 0
             return
         if not self.lab or "knobs" not in self.lab:
-            pytest.skip("LANDO_TEST_OPENSTACK names no knobs, by which builds could be made to fail")
+            pytest.skip("LANDO_TEST_OPENSTACK has no knobs to make builds fail")
         knobs = Path(self.lab["knobs"])
         replace_file(knobs, '{"spawn_fail_every": 1}')
         try:
@@ -217,15 +217,15 @@ def project(request: pytest.FixtureRequest) -> Iterator[Project]:
 
 @pytest.fixture
 def fake() -> Iterator[Project]:
-    """For what a real cloud does too seldom."""
+    """The fake OpenStack, for what a real cloud does too rarely."""
     with fake_project() as here:
         yield here
 
 
-# a server's life
+# a server, from create to delete
 
 
-def test_a_server_is_created_listed_with_its_marks_booted_and_deleted(project: Project) -> None:
+def test_a_server_is_created_listed_with_its_tags_booted_and_deleted(project: Project) -> None:
     cloud, request = project.cloud(), project.request()
     created = cloud.create(request)
     assert created == Server(
@@ -271,7 +271,7 @@ def test_two_servers_of_one_name_are_told_apart_by_their_marks(project: Project)
     assert {server.mark: server.id for server in project.ours(cloud)} == ids
 
 
-def test_servers_of_others_carry_no_marks(project: Project) -> None:
+def test_servers_of_others_have_no_tags(project: Project) -> None:
     cloud = project.cloud()
     parts = cloud._resolve(project.request())
     theirs = cloud.nova.servers.create(
@@ -292,7 +292,7 @@ def test_what_never_existed_is_absent(project: Project) -> None:
     assert cloud.console_log(nobody) == ""
 
 
-def test_a_failed_build_is_listed_with_the_clouds_words(project: Project) -> None:
+def test_a_failed_build_is_listed_with_its_fault(project: Project) -> None:
     cloud = project.cloud()
     with project.failing_builds():
         created = cloud.create(project.request())
@@ -328,7 +328,7 @@ REFUSED_BY_SITE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("setting", REFUSED_BY_SITE)
-def test_what_the_configuration_names_wrongly_is_the_sites(project: Project, setting: str) -> None:
+def test_a_wrong_name_in_the_configuration_is_refused_as_the_sites(project: Project, setting: str) -> None:
     cloud = project.cloud(**REFUSED_BY_SITE[setting])
     with pytest.raises(Refused) as refused:
         cloud.create(project.request())
@@ -338,7 +338,7 @@ def test_what_the_configuration_names_wrongly_is_the_sites(project: Project, set
 
 
 @pytest.mark.parametrize("key", ["flavor", "image"])
-def test_what_the_job_names_wrongly_is_the_jobs(project: Project, key: str) -> None:
+def test_a_wrong_name_in_the_job_file_is_refused_as_the_jobs(project: Project, key: str) -> None:
     cloud = project.cloud()
     with pytest.raises(Refused) as refused:
         cloud.create(project.request(**{key: "no-such-thing"}))
@@ -348,13 +348,13 @@ def test_what_the_job_names_wrongly_is_the_jobs(project: Project, key: str) -> N
     assert project.ours(cloud) == []
 
 
-def test_the_nearest_name_is_told(project: Project) -> None:
+def test_the_nearest_name_is_suggested(project: Project) -> None:
     flavor = project.settings.flavor
     with pytest.raises(Refused, match=f"did you mean {flavor}\\?"):
         project.cloud().create(project.request(flavor=flavor + "y"))
 
 
-def test_a_start_up_script_that_is_too_large_is_the_jobs(project: Project) -> None:
+def test_a_start_up_script_that_is_too_large_is_refused_as_the_jobs(project: Project) -> None:
     cloud = project.cloud()
     with pytest.raises(Refused, match="start-up script") as refused:
         cloud.create(project.request(user_data=b"#" * 49_150))
@@ -362,7 +362,7 @@ def test_a_start_up_script_that_is_too_large_is_the_jobs(project: Project) -> No
     assert cloud.create(project.request(user_data=b"#" * 49_149)).status == "BUILD"
 
 
-def test_a_wrong_password_is_told_without_it(project: Project) -> None:
+def test_a_wrong_password_is_refused_and_not_shown(project: Project) -> None:
     secret = "not-the-password"
     wrong = replace(project.account, options={**project.account.options, "password": secret})
     cloud = connect(wrong, project.settings)
@@ -374,7 +374,7 @@ def test_a_wrong_password_is_told_without_it(project: Project) -> None:
         assert secret not in str(refused.value)
 
 
-def test_a_cloud_that_is_too_old_is_told_with_both_versions(
+def test_a_cloud_that_is_too_old_is_refused_with_both_versions(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newest = "2.96"  # the newest that novaclient knows
@@ -397,7 +397,7 @@ def test_a_cloud_that_is_too_old_is_told_with_both_versions(
 # quota
 
 
-def test_a_used_up_quota_is_waited_for(project: Project) -> None:
+def test_a_used_up_quota_is_quota_exceeded(project: Project) -> None:
     cloud = project.cloud()
     used = cloud.quota().servers.used
     with project.quota(instances=used + 1):
@@ -410,13 +410,13 @@ def test_a_used_up_quota_is_waited_for(project: Project) -> None:
         until(lambda: cloud.quota().servers.left == 1)
 
 
-def test_a_project_that_may_have_no_server_is_the_sites(project: Project) -> None:
+def test_a_quota_of_no_servers_is_refused_as_the_sites(project: Project) -> None:
     with project.quota(instances=0), pytest.raises(Refused, match="no quota of instances") as refused:
         project.cloud().create(project.request())
     assert refused.value.origin == "site"
 
 
-def test_a_server_larger_than_the_whole_quota_is_of_who_named_its_flavor(project: Project) -> None:
+def test_a_flavor_larger_than_the_whole_quota_is_refused_where_it_is_set(project: Project) -> None:
     cloud = project.cloud()
     with project.quota(ram=1):
         with pytest.raises(Refused, match="whole quota") as by_site:
@@ -426,7 +426,7 @@ def test_a_server_larger_than_the_whole_quota_is_of_who_named_its_flavor(project
     assert (by_site.value.origin, by_job.value.origin) == ("site", "job")
 
 
-def test_limits_tell_what_is_left(project: Project) -> None:
+def test_the_quota_counts_a_new_server(project: Project) -> None:
     cloud = project.cloud()
     before = cloud.quota()
     size = cloud.size(None)
@@ -475,13 +475,13 @@ def test_only_the_floating_ips_of_a_mark_are_released(project: Project) -> None:
     assert theirs in pool.all() and ours not in pool.all()
 
 
-def test_a_floating_ip_waits_for_the_servers_port(project: Project) -> None:
+def test_a_floating_ip_is_not_attached_before_the_server_has_a_port(project: Project) -> None:
     pool = project.cloud(floating_ip_pool=project.pool).floating_ips
     with pytest.raises(CloudError, match="no port yet"):
         pool.attach(str(uuid.uuid4()), uuid.uuid4().hex, project.deployment)
 
 
-def test_a_pool_that_is_not_there_is_the_sites(project: Project) -> None:
+def test_a_pool_that_does_not_exist_is_refused_as_the_sites(project: Project) -> None:
     for name in ("no-such-pool", project.settings.networks[0]):
         pool = project.cloud(floating_ip_pool=name).floating_ips
         with pytest.raises(
@@ -569,7 +569,7 @@ def test_an_account_of_clouds_yaml_and_of_variables(
         assert connect(account, project.settings).image().name == project.settings.image
 
 
-def test_what_is_wrong_with_an_account_is_told_without_its_password(tmp_path: Path) -> None:
+def test_an_invalid_account_is_an_error_that_does_not_show_its_password(tmp_path: Path) -> None:
     clouds = tmp_path / "clouds.yaml"
     for text, told in (
         ("clouds: {there: {}}", "no cloud named here; it has there"),
@@ -594,7 +594,7 @@ def test_what_is_wrong_with_an_account_is_told_without_its_password(tmp_path: Pa
 # checks
 
 
-def test_every_check_is_well(project: Project) -> None:
+def test_every_check_passes(project: Project) -> None:
     cloud = project.cloud(floating_ip_pool=project.pool)
     for name, check in checking.CHECKS.items():
         print(f"{name}: {check(cloud)}")
@@ -620,7 +620,7 @@ def test_a_quota_too_small_for_one_server_fails_its_check(project: Project) -> N
         checking.quota_left(project.cloud())
 
 
-# what a cloud does too seldom to wait for it
+# faults, which a real cloud has too rarely
 
 
 CREATE = "POST compute /servers"
@@ -628,7 +628,7 @@ LIST = "GET compute /servers/detail"
 
 
 def definite(fake: Project, kind: type[CloudError], **fault: Any) -> CloudError:
-    """The error of a create to which this happens; no server may come of it."""
+    """The error of a create to which this fault happens. No server may have been created."""
     fake.fake.faults.add(Fault(CREATE, **fault))
     with pytest.raises(kind) as raised:
         fake.cloud().create(fake.request())
@@ -651,12 +651,12 @@ def test_a_rate_limit_may_name_a_date(fake: Project) -> None:
     assert 80 <= error.retry_after <= 100
 
 
-def test_a_service_that_is_away_has_taken_nothing(fake: Project) -> None:
+def test_a_service_that_answers_503_is_unreachable(fake: Project) -> None:
     error = definite(fake, Unreachable, status=503, html=True, retry_after="3")
     assert error.retry_after == 3.0
 
 
-def test_a_service_that_refuses_connections_has_taken_nothing(fake: Project) -> None:
+def test_a_service_that_refuses_connections_is_unreachable(fake: Project) -> None:
     cloud = fake.cloud()
     cloud._resolve(fake.request())
     fake.fake.stop("compute")
@@ -685,7 +685,9 @@ LOST: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
 @pytest.mark.parametrize("how", LOST)
-def test_a_create_whose_answer_says_nothing_is_found_by_its_mark(fake: Project, how: str, done: bool) -> None:
+def test_a_create_without_a_definite_answer_is_ambiguous_and_found_by_its_mark(
+    fake: Project, how: str, done: bool
+) -> None:
     cloud, request = fake.cloud(), fake.request()
     fake.fake.faults.add(Fault(CREATE, times=1, work="once" if done else "none", **LOST[how]))
     with pytest.raises(Ambiguous):
@@ -695,7 +697,9 @@ def test_a_create_whose_answer_says_nothing_is_found_by_its_mark(fake: Project, 
     assert [server.mark for server in fake.ours(cloud)] == expected
 
 
-def test_a_create_that_is_late_is_not_sent_again(fake: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_create_whose_answer_is_late_is_not_sent_again(
+    fake: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lando.cloud.nova.session.ANSWER_SECONDS", 0.5)
     cloud, request = fake.cloud(), fake.request()
     fake.fake.faults.add(Fault(CREATE, work="once", hang=1.0))
@@ -705,7 +709,7 @@ def test_a_create_that_is_late_is_not_sent_again(fake: Project, monkeypatch: pyt
     assert fake.fake.calls.count(CREATE) == 1
 
 
-def test_twins_of_one_create_are_all_found(fake: Project) -> None:
+def test_duplicates_of_one_create_are_all_found(fake: Project) -> None:
     cloud, request = fake.cloud(), fake.request()
     fake.fake.faults.add(Fault(CREATE, work="twice", ending="close"))
     with pytest.raises(Ambiguous):
@@ -724,7 +728,7 @@ def test_a_login_that_fails_has_created_nothing(fake: Project, fault: dict[str, 
     assert fake.fake.servers == []
 
 
-def test_a_login_page_instead_of_keystone_is_the_sites(fake: Project) -> None:
+def test_a_login_page_instead_of_keystone_is_refused_as_the_sites(fake: Project) -> None:
     fake.fake.faults.add(Fault("* identity *", status=200, html=True))
     with pytest.raises(Refused, match="auth_url") as refused:
         fake.cloud().create(fake.request())
@@ -740,7 +744,7 @@ def test_a_token_that_expires_meanwhile_is_renewed(fake: Project) -> None:
     assert len(fake.fake.servers) == 1
 
 
-def test_a_cloud_that_refuses_even_new_tokens_is_the_sites(fake: Project) -> None:
+def test_a_cloud_that_refuses_even_new_tokens_is_refused_as_the_sites(fake: Project) -> None:
     fake.fake.faults.add(Fault("* compute *", status=401))
     with pytest.raises(Refused, match="even a new token") as refused:
         fake.cloud().servers()
@@ -748,7 +752,7 @@ def test_a_cloud_that_refuses_even_new_tokens_is_the_sites(fake: Project) -> Non
 
 
 @pytest.mark.parametrize("status", [404, 500, 502])
-def test_only_novas_own_word_makes_a_server_absent(fake: Project, status: int) -> None:
+def test_only_a_404_of_nova_itself_makes_a_server_absent(fake: Project, status: int) -> None:
     cloud = fake.cloud()
     created = cloud.create(fake.request())
     fake.fake.faults.add(Fault("GET compute /servers/*", status=status, html=True))
@@ -778,7 +782,7 @@ def test_a_delete_that_fails_can_be_repeated(
     until(lambda: cloud.get(created.id) is None)
 
 
-def test_a_server_that_is_kept_after_its_deletion_still_exists_and_is_deleted_for_good(fake: Project) -> None:
+def test_a_soft_deleted_server_still_exists_and_is_then_deleted_by_force(fake: Project) -> None:
     fake.fake.settings.soft_delete = True
     cloud = fake.cloud()
     created = cloud.create(fake.request())
@@ -790,7 +794,7 @@ def test_a_server_that_is_kept_after_its_deletion_still_exists_and_is_deleted_fo
     assert cloud.get(created.id) is None
 
 
-def test_a_list_longer_than_the_clouds_pages_is_whole(fake: Project) -> None:
+def test_a_list_of_several_pages_is_complete(fake: Project) -> None:
     fake.fake.settings.page_cap = 2
     fake.fake.quotas["instances"] = -1
     cloud = fake.cloud()
@@ -809,7 +813,7 @@ def test_a_list_costs_one_call(fake: Project) -> None:
     assert fake.fake.calls.count("*") == 1
 
 
-def test_servers_of_which_the_cloud_can_tell_nothing(fake: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_of_a_cell_that_is_down(fake: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud, stranger = fake.cloud(), fake.cloud()
     created = cloud.create(fake.request())
     partial = {"id": created.id, "status": "UNKNOWN", "created": "2026-01-01T00:00:00Z", "links": []}
@@ -830,7 +834,7 @@ def test_an_image_that_was_replaced_is_looked_up_again(fake: Project) -> None:
     assert len(fake.fake.servers) == 2
 
 
-def test_two_images_of_one_name_are_the_sites_and_an_id_chooses(fake: Project) -> None:
+def test_two_images_of_one_name_are_refused_and_an_id_selects_one(fake: Project) -> None:
     [image] = fake.fake.cloud.images
     twin = type(image)(image.name)
     fake.fake.cloud.images.append(twin)
@@ -843,7 +847,7 @@ def test_two_images_of_one_name_are_the_sites_and_an_id_chooses(fake: Project) -
     assert fake.cloud().create(fake.request()).status == "BUILD"
 
 
-def test_what_nova_is_asked_for(fake: Project) -> None:
+def test_the_create_request_has_all_settings(fake: Project) -> None:
     cloud = fake.cloud(security_groups=("default",), availability_zone="nova", networks=("selfservice",))
     request = fake.request(volume_size=30)
     [flavor] = [each for each in fake.fake.cloud.flavors if each.name == fake.settings.flavor]
@@ -889,7 +893,7 @@ REFUSALS: list[tuple[int, str, dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("status", "words", "wishes", "names", "told"), REFUSALS)
-def test_whose_fault_a_refusal_is(
+def test_a_refusal_is_attributed_to_the_job_or_the_site(
     fake: Project, status: int, words: str, wishes: dict[str, Any], names: str, told: str
 ) -> None:
     fake.fake.faults.add(Fault(CREATE, status=status, words=words))
@@ -900,14 +904,16 @@ def test_whose_fault_a_refusal_is(
     assert words in str(refused.value)
 
 
-def test_a_project_without_any_quota_is_the_sites_even_for_a_flavor_of_the_job(fake: Project) -> None:
+def test_a_project_without_any_quota_is_refused_as_the_sites_even_for_a_flavor_of_the_job(
+    fake: Project,
+) -> None:
     fake.fake.quotas.update(instances=0, cores=0, ram=0)
     with pytest.raises(Refused, match="has no quota of") as refused:
         fake.cloud().create(fake.request(flavor="m1.tiny"))
     assert refused.value.origin == "site"
 
 
-def test_nothing_secret_is_logged_even_when_all_is(fake: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_secret_is_logged_at_debug_level(fake: Project, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     request = fake.request()
     cloud = fake.cloud()
@@ -929,7 +935,7 @@ def test_a_floating_ip_whose_allocation_was_lost_is_found_by_its_mark(fake: Proj
     assert pool.all() == [kept]
 
 
-def test_a_quota_of_floating_ips_is_waited_for(fake: Project) -> None:
+def test_a_used_up_quota_of_floating_ips_is_quota_exceeded(fake: Project) -> None:
     fake.fake.quotas["floatingip"] = 1
     pool = fake.cloud(floating_ip_pool=fake.pool).floating_ips
     pool.allocate(uuid.uuid4().hex, fake.deployment)
@@ -937,7 +943,7 @@ def test_a_quota_of_floating_ips_is_waited_for(fake: Project) -> None:
         pool.allocate(uuid.uuid4().hex, fake.deployment)
 
 
-def test_a_clock_that_differs_is_told(fake: Project) -> None:
+def test_a_clock_that_differs_fails_its_check(fake: Project) -> None:
     cloud = fake.cloud()
     fake.fake.settings.clock_skew = -600.0
     with pytest.raises(CloudError, match=r"(599|600|601) s behind this machine's"):
@@ -945,7 +951,9 @@ def test_a_clock_that_differs_is_told(fake: Project) -> None:
 
 
 @pytest.mark.parametrize("days", [1, -1], ids=["valid", "expired"])
-def test_a_certificate_that_is_not_trusted_or_has_expired_is_the_sites(tmp_path: Path, days: int) -> None:
+def test_a_certificate_that_is_not_trusted_or_has_expired_is_refused_as_the_sites(
+    tmp_path: Path, days: int
+) -> None:
     certificate, key = self_signed(tmp_path, days)
     with fake_project((certificate, key)) as fake:
         trusting = connect(replace(fake.account, cacert=certificate), fake.settings)
@@ -958,7 +966,7 @@ def test_a_certificate_that_is_not_trusted_or_has_expired_is_the_sites(tmp_path:
             assert refused.value.origin == "site"
 
 
-def test_a_cloud_without_the_region_is_the_sites(fake: Project) -> None:
+def test_a_cloud_without_the_region_is_refused_as_the_sites(fake: Project) -> None:
     lost = connect(replace(fake.account, region="Atlantis"), fake.settings)
     with pytest.raises(Refused, match="region") as refused:
         lost.create(fake.request())

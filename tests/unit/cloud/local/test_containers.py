@@ -32,7 +32,7 @@ def test_containers_are_removed_by_the_engine_on_path(tmp_path: Path, id_files: 
     assert (tmp_path / "called").read_text() == "rm --force cid1 cid2\n"
 
 
-def test_containers_that_are_gone_already_are_no_error(tmp_path: Path, id_files: Path) -> None:
+def test_containers_that_do_not_exist_any_more_are_no_error(tmp_path: Path, id_files: Path) -> None:
     fake_engine(tmp_path / "bin", "docker", 'echo "Error: No such container: cid1" >&2; exit 1')
     containers.remove(id_files)
 

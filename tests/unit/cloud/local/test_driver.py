@@ -64,7 +64,7 @@ def test_nothing_exists_before_the_first_create(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mark", ["..", ".", "", "a/b", "../vms", "a\0b", "a\nb", "x" * 200])
-def test_what_cannot_be_a_mark_names_no_directory(tmp_path: Path, mark: str) -> None:
+def test_an_invalid_mark_names_no_directory(tmp_path: Path, mark: str) -> None:
     cloud = LocalCloud(tmp_path / "cloud")
     (tmp_path / "cloud" / "vms").mkdir(parents=True)
     cloud.delete(mark)
@@ -72,7 +72,7 @@ def test_what_cannot_be_a_mark_names_no_directory(tmp_path: Path, mark: str) -> 
     assert [path.name for path in (tmp_path / "cloud").iterdir()] == ["vms"]
 
 
-def test_a_vm_without_readable_marks_is_still_listed(tmp_path: Path) -> None:
+def test_a_vm_whose_request_cannot_be_read_is_listed(tmp_path: Path) -> None:
     (tmp_path / "vms" / "half").mkdir(parents=True)
     (tmp_path / "vms" / "half" / "server.json").write_text("{")
     (tmp_path / "vms" / "stray-file").touch()

@@ -37,22 +37,22 @@ def test_descendants_and_their_sessions_belong_to_the_vm() -> None:
     assert found.groups == {10, 11, 13}
 
 
-def test_a_session_whose_leader_is_dead_is_evidence_of_nothing() -> None:
+def test_members_of_a_session_without_a_living_leader_are_not_found() -> None:
     assert pids(closure({11}, process(11, parent=1, session=9), process(12, parent=1, session=9))) == {11}
 
 
-def test_a_persons_terminal_with_our_variable_set_is_spared() -> None:
+def test_a_terminal_in_which_a_person_set_the_variable_is_not_found() -> None:
     shell = process(5, parent=1, session=5)
     found = closure({11}, shell, process(11, parent=5, session=5), process(12, parent=5, session=5))
     assert pids(found) == {11}
     assert not found.groups
 
 
-def test_session_0_of_another_container_is_nobodys() -> None:
+def test_members_of_session_0_of_another_container_are_not_found() -> None:
     assert pids(closure({11}, process(11, parent=0, session=0), process(12, parent=0, session=0))) == {11}
 
 
-def test_a_process_is_not_looked_up_when_it_is_a_zombie() -> None:
+def test_a_zombie_is_not_a_running_process() -> None:
     child = subprocess.Popen(["true"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert processes.look_up(child.pid) is None
@@ -60,7 +60,7 @@ def test_a_process_is_not_looked_up_when_it_is_a_zombie() -> None:
     assert processes.look_up(child.pid) is None
 
 
-def test_a_signal_does_not_reach_a_stranger_with_the_same_pid() -> None:
+def test_a_signal_does_not_reach_another_process_with_the_same_pid() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
         found = processes.look_up(child.pid)
         assert found is not None
