@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from tests.support.fake_openstack.faults import Calls, Fault, Faults
-from tests.support.fake_openstack.wire import Answer, Listener, Request, Service, page
+from tests.support.fake_openstack.http_service import Answer, Listener, Request, Service, page
 
 PATIENCE = 120.0
 """Seconds that the cloud may take for an answer."""

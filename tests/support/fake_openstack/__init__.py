@@ -24,11 +24,11 @@ from tests.support.fake_openstack.cloud import Cloud, Knobs, Server, Settings
 from tests.support.fake_openstack.control import Control
 from tests.support.fake_openstack.faults import Calls, Fault, Faults
 from tests.support.fake_openstack.glance import Glance
+from tests.support.fake_openstack.http_service import Listener
 from tests.support.fake_openstack.keystone import Keystone
 from tests.support.fake_openstack.neutron import Neutron
 from tests.support.fake_openstack.nova import Nova
 from tests.support.fake_openstack.processes import Processes
-from tests.support.fake_openstack.wire import Listener
 
 __all__ = ["Fault", "Knobs", "OpenStackFake", "Server", "Settings"]
 

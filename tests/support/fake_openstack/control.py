@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.fake_openstack.cloud import Server
 from tests.support.fake_openstack.faults import Calls, Fault, Faults
-from tests.support.fake_openstack.wire import Answer, Failure, Request, Route, Service
+from tests.support.fake_openstack.http_service import Answer, Failure, Request, Route, Service
 
 if TYPE_CHECKING:
     from tests.support.fake_openstack import OpenStackFake

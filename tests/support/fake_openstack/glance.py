@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.support.fake_openstack.cloud import Image
+from tests.support.fake_openstack.http_service import Answer, Failure, Request, Route, page
 from tests.support.fake_openstack.protected import ProtectedService, request_id
-from tests.support.fake_openstack.wire import Answer, Failure, Request, Route, page
 
 
 class Glance(ProtectedService):

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support.fake_openstack.cloud import Cloud, new_hex_id, new_id
 from tests.support.fake_openstack.faults import Calls, Faults
-from tests.support.fake_openstack.wire import Answer, Failure, Request, Route, Service, title
+from tests.support.fake_openstack.http_service import Answer, Failure, Request, Route, Service, title
 
 UNAUTHORIZED = "The request you have made requires authentication."
 MALFORMED = (

@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from tests.support.fake_openstack.cloud import FloatingIp, Network, Port
+from tests.support.fake_openstack.http_service import Answer, Failure, Request, Route
 from tests.support.fake_openstack.protected import ProtectedService, request_id
-from tests.support.fake_openstack.wire import Answer, Failure, Request, Route
 
 QUOTAS = (
     *("network", "subnet", "subnetpool", "port", "router", "floatingip", "rbac_policy"),

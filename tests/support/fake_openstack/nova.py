@@ -13,11 +13,11 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.support.fake_openstack import createserver, serverform, serverlists
+from tests.support.fake_openstack import create_server, create_server_schema, server_lists
 from tests.support.fake_openstack.cloud import HOST_ID, Flavor, KeyPair, Port, Server, new_hex_id
+from tests.support.fake_openstack.create_server_schema import Microversion
+from tests.support.fake_openstack.http_service import HTML, Answer, Failure, Request, Route, page
 from tests.support.fake_openstack.protected import ProtectedService, request_id
-from tests.support.fake_openstack.serverform import Microversion
-from tests.support.fake_openstack.wire import HTML, Answer, Failure, Request, Route, page
 
 FAULT_NAMES = {
     400: "badRequest",
@@ -33,7 +33,7 @@ FAULT_NAMES = {
     503: "serviceUnavailable",
 }
 
-FLAVOR_FILTERS = serverlists.PAGING | {"is_public", "minRam", "minDisk"}
+FLAVOR_FILTERS = server_lists.PAGING | {"is_public", "minRam", "minDisk"}
 
 REBOOTS = ["HARD", "Hard", "hard", "SOFT", "Soft", "soft"]
 PARTIAL: Microversion = (2, 69)
@@ -203,7 +203,7 @@ class Nova(ProtectedService):
         """Take the order for a server, or for several of one kind."""
         body = _json(request)
         with self._cloud.lock:
-            made = createserver.order(self._cloud, body, self.microversion(request))
+            made = create_server.order(self._cloud, body, self.microversion(request))
             for server in made:
                 self._cloud.add(server)
         asked = body["server"]
@@ -231,13 +231,13 @@ class Nova(ProtectedService):
 
     def _list(self, request: Request, detail: bool) -> Answer:
         microversion = self.microversion(request)
-        serverlists.check_query(request, microversion)
+        server_lists.check_query(request, microversion)
         if request.one("all_tenants") in ("1", "True", "true", ""):
             policy = f"os_compute_api:servers:{'detail' if detail else 'index'}:get_all_tenants"
             raise Failure(403, f"Policy doesn't allow {policy} to be performed.")
         with self._cloud.lock:
             size = self._page_size(request)
-            found = serverlists.select(self._cloud, request, microversion)[:size]
+            found = server_lists.select(self._cloud, request, microversion)[:size]
             if detail:
                 shown = [self._show(request, server, microversion) for server in found]
             else:
@@ -326,7 +326,7 @@ class Nova(ProtectedService):
             "accessIPv6": server.request.get("accessIPv6", ""),
             "OS-DCF:diskConfig": server.request.get("OS-DCF:diskConfig", "MANUAL"),
             "OS-EXT-AZ:availability_zone": self._show_zone(server),
-            "config_drive": "True" if server.request.get("config_drive") in serverform.TRUE else "",
+            "config_drive": "True" if server.request.get("config_drive") in create_server_schema.TRUE else "",
             "key_name": server.request.get("key_name"),
             "OS-SRV-USG:launched_at": _long_time(server.launched),
             "OS-SRV-USG:terminated_at": _long_time(server.terminated),
@@ -485,8 +485,8 @@ class Nova(ProtectedService):
     def update_metadata(self, request: Request, server: str) -> Answer:
         """Add to a server's, or replace values in it."""
         new = _json(request).get("metadata", {})
-        serverform.check_metadata(new)
-        createserver.check_metadata_quota(self._cloud, new)
+        create_server_schema.check_metadata(new)
+        create_server.check_metadata_quota(self._cloud, new)
         with self._cloud.lock:
             found = self._server(server)
             found.metadata = {**found.metadata, **new}
@@ -520,7 +520,7 @@ class Nova(ProtectedService):
         microversion = self.microversion(request)
         unknown = [name for name in request.query if name not in FLAVOR_FILTERS]
         if unknown and microversion >= (2, 75):
-            raise Failure(400, serverform.unexpected(unknown))
+            raise Failure(400, create_server_schema.unexpected(unknown))
         return microversion
 
     def _flavors(self) -> list[Flavor]:
@@ -708,10 +708,12 @@ def _action(request: Request) -> tuple[str, Any]:
 
 def _check_argument(action: str, argument: Any) -> None:
     if action == "reboot" and argument["type"] not in REBOOTS:
-        raise serverform.invalid("type", argument["type"], f"{argument['type']!r} is not one of {REBOOTS}")
+        raise create_server_schema.invalid(
+            "type", argument["type"], f"{argument['type']!r} is not one of {REBOOTS}"
+        )
     length = argument.get("length") if action == "os-getConsoleOutput" else None
     if length is not None and not re.fullmatch(r"-?\d+", str(length)):
-        raise serverform.invalid("length", length, f"{length!r} does not match '^-?[0-9]+$'")
+        raise create_server_schema.invalid("length", length, f"{length!r} does not match '^-?[0-9]+$'")
 
 
 def _project(request: Request) -> str:

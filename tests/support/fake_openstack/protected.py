@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from tests.support.fake_openstack.cloud import Cloud, new_id
 from tests.support.fake_openstack.faults import Calls, Faults
+from tests.support.fake_openstack.http_service import Answer, Failure, Request, Route, Service
 from tests.support.fake_openstack.keystone import UNAUTHORIZED
-from tests.support.fake_openstack.wire import Answer, Failure, Request, Route, Service
 
 
 class ProtectedService(Service):

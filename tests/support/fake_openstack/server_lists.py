@@ -6,8 +6,8 @@ import re
 from datetime import datetime
 
 from tests.support.fake_openstack.cloud import Cloud, Server
-from tests.support.fake_openstack.serverform import Microversion
-from tests.support.fake_openstack.wire import Failure, Request
+from tests.support.fake_openstack.create_server_schema import Microversion
+from tests.support.fake_openstack.http_service import Failure, Request
 
 PAGING = {"limit", "marker", "sort_key", "sort_dir"}
 FILTERS = {"name", "status", "changes-since", "all_tenants"}

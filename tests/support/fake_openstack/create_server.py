@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from tests.support.fake_openstack import serverform
+from tests.support.fake_openstack import create_server_schema
 from tests.support.fake_openstack.cloud import Cloud, Flavor, Image, Network, Server
-from tests.support.fake_openstack.serverform import Microversion, bad_device
-from tests.support.fake_openstack.wire import Failure
+from tests.support.fake_openstack.create_server_schema import Microversion, bad_device
+from tests.support.fake_openstack.http_service import Failure
 
 
 def order(cloud: Cloud, body: dict[str, Any], microversion: Microversion) -> list[Server]:
@@ -17,7 +17,7 @@ def order(cloud: Cloud, body: dict[str, Any], microversion: Microversion) -> lis
     Raises:
         Failure: in Nova's words.
     """
-    asked = serverform.check(body, microversion)
+    asked = create_server_schema.check(body, microversion)
     _check_devices(asked)
     if not asked.get("imageRef") and not asked.get("block_device_mapping_v2"):
         raise Failure(400, "Missing imageRef attribute")

@@ -8,7 +8,7 @@ import re
 import uuid
 from typing import Any
 
-from tests.support.fake_openstack.wire import Failure
+from tests.support.fake_openstack.http_service import Failure
 
 Microversion = tuple[int, int]
 
