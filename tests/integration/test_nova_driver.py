@@ -639,7 +639,7 @@ def definite(fake: Project, kind: type[CloudError], **fault: Any) -> CloudError:
 
 @pytest.mark.parametrize("status", [429, 413])
 def test_a_rate_limit_says_how_long_to_wait(fake: Project, status: int) -> None:
-    error = definite(fake, RateLimited, status=status, retry_after="7", words="Slow down.")
+    error = definite(fake, RateLimited, status=status, retry_after="7", message="Slow down.")
     assert error.retry_after == 7.0
     assert "Slow down." in str(error)
 
@@ -765,7 +765,7 @@ def test_only_a_404_of_nova_itself_makes_a_server_absent(fake: Project, status: 
     [
         ({"status": 503, "retry_after": "5"}, Unreachable),
         ({"status": 429, "retry_after": "5"}, RateLimited),
-        ({"status": 409, "words": "The server is locked."}, CloudError),
+        ({"status": 409, "message": "The server is locked."}, CloudError),
         ({"work": "once", "ending": "close"}, Ambiguous),
     ],
 )
@@ -896,7 +896,7 @@ REFUSALS: list[tuple[int, str, dict[str, Any], str, str]] = [
 def test_a_refusal_is_attributed_to_the_job_or_the_site(
     fake: Project, status: int, words: str, wishes: dict[str, Any], names: str, told: str
 ) -> None:
-    fake.fake.faults.add(Fault(CREATE, status=status, words=words))
+    fake.fake.faults.add(Fault(CREATE, status=status, message=words))
     with pytest.raises(Refused) as refused:
         fake.cloud().create(fake.request(**wishes))
     assert refused.value.origin == names
@@ -975,7 +975,7 @@ def test_a_cloud_without_the_region_is_refused_as_the_sites(fake: Project) -> No
 
 def test_an_error_is_not_mistaken_for_one_that_is_being_handled(fake: Project) -> None:
     cloud, lost = fake.cloud(), connect(replace(fake.account, region="Atlantis"), fake.settings)
-    fake.fake.faults.add(Fault(CREATE, status=400, words="Invalid key_name provided."))
+    fake.fake.faults.add(Fault(CREATE, status=400, message="Invalid key_name provided."))
     with pytest.raises(Refused, match="region"):
         try:
             cloud.create(fake.request())

@@ -229,7 +229,7 @@ def test_sweep_deletes_what_is_leaked_and_nothing_else(cloud: CloudSite) -> None
 def test_what_cannot_be_deleted_fails_the_sweep(cloud: CloudSite, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.make_database()
     cloud.create("locked")
-    cloud.fake.faults.add(Fault("DELETE compute /servers/*", status=409, words="Instance is locked."))
+    cloud.fake.faults.add(Fault("DELETE compute /servers/*", status=409, message="Instance is locked."))
     sweeping = cloud.start("servers", "--sweep")
     assert sweeping.stderr is not None
     wait_for(lambda: cloud.fake.calls.count("DELETE compute /servers/*") > 1, "two tries")
@@ -399,7 +399,7 @@ def test_boot_tells_the_fault_of_a_server(cloud: CloudSite) -> None:
 
 
 def test_boot_ends_when_the_cloud_refuses_it(cloud: CloudSite) -> None:
-    cloud.fake.faults.add(Fault("POST compute /servers", status=403, words="Not for you."))
+    cloud.fake.faults.add(Fault("POST compute /servers", status=403, message="Not for you."))
     checked = cloud.command("check", "--boot", check=False)
     assert checked.returncode == 1
     assert "Not for you." in lines(checked.stdout)["boot"][1]

@@ -88,9 +88,9 @@ class CloudProxy(Service):
         if fault.status is None:
             return answer
         if fault.html:
-            answer = page(fault.status, fault.words)
+            answer = page(fault.status, fault.message)
         else:
-            words = {"code": fault.status, "message": fault.words}
+            words = {"code": fault.status, "message": fault.message}
             answer = Answer(fault.status, {KINDS.get(fault.status, "computeFault"): words})
         if fault.retry_after is not None:
             answer.headers["Retry-After"] = fault.retry_after

@@ -237,7 +237,7 @@ def disturbed(seed: int, surface_after: float) -> Faults:
         faults.add(Fault(calls, share=0.18, work="once", ending="close"))
         faults.add(Fault(calls, share=0.10, ending="close"))
         faults.add(Fault(calls, share=0.08, status=503, html=True))
-        faults.add(Fault(calls, share=0.08, status=409, words="It is in use. Please try again."))
+        faults.add(Fault(calls, share=0.08, status=409, message="It is in use. Please try again."))
         faults.add(Fault(calls, share=0.06, status=429, retry_after="1"))
         faults.add(Fault(calls, share=0.06, work="once", hang=2.0, status=504, html=True))
         faults.add(Fault(calls, share=0.06, work="once", ending="cut"))

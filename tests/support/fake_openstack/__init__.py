@@ -1,16 +1,16 @@
-"""A small OpenStack for tests: Keystone, Glance, Nova and Neutron, as far as a driver for VMs needs them.
+"""A fake OpenStack for tests: the parts of Keystone, Glance, Nova and Neutron that a driver for VMs needs.
 
     with OpenStackFake() as fake:
         nova = client.Client("2.67", session=a_session_at(fake.auth_url))
-        fake.faults.add(Fault("POST compute /servers", work="once", ending="close"))  # its answer is lost
+        fake.faults.add(Fault("POST compute /servers", work="once", ending="close"))  # the answer is lost
         ...
         print(fake.calls)
 
-It answers as the real services do, header by header and word by word; some 350 answers to the same requests
-were compared with those of OpenStack Zed. What a driver does not need it answers with 501 or 404, never with
-a guess. There is one project, one user who is a member of it, and no administrator. Left out: sorted lists,
-the states that a server passes through for moments (powering-off, rebooting), the ports that routers use up,
-Placement, Cinder's own API, and agents that would make a floating IP ACTIVE.
+Its answers have the headers and messages of the real services; some 350 of them were compared with the
+answers of OpenStack Zed to the same requests. Requests that a driver does not need are answered with 501 or
+404. There is one project, one user, who is a member of it, and no administrator. Left out are sorted lists,
+transient states of servers (powering-off, rebooting), the ports of routers, Placement, Cinder's API, and the
+agents that make a floating IP ACTIVE.
 
 ``python -m tests.support.fake_openstack`` runs one for another process.
 """
@@ -34,13 +34,13 @@ __all__ = ["Fault", "Knobs", "OpenStackFake", "Server", "Settings"]
 
 
 class OpenStackFake:
-    """A running cloud, on free ports of loopback; ``close`` ends it and everything that runs on it.
+    """A running cloud on free ports of loopback; ``close`` stops it and everything that runs on it.
 
     Args:
-        machines: a directory: servers run their user data as processes of this machine, and keep their
-            files there. None: servers are records.
-        certificate: certificate and key, PEM files, to be reached by https.
-        seed: makes random faults the same again.
+        machines: the directory of servers that run their user data as processes of this machine. None: no
+            server runs anything.
+        certificate: certificate and key, PEM files, for https.
+        seed: of random faults.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class OpenStackFake:
             service.name: Listener(service, certificate, lambda: self.cloud.settings.clock_skew)
             for service in services
         }
-        """By the type of their service: identity, image, compute, network."""
+        """By the type of the service: identity, image, compute, network."""
         self._control = Listener(Control(self))
 
     def __enter__(self) -> OpenStackFake:
@@ -68,7 +68,7 @@ class OpenStackFake:
         self.close()
 
     def close(self) -> None:
-        """Stop answering, and end what runs."""
+        """Stop all services and servers."""
         for listener in (*self.listeners.values(), self._control):
             listener.stop()
         self.cloud.close()
@@ -80,12 +80,12 @@ class OpenStackFake:
 
     @property
     def control_url(self) -> str:
-        """Where another process may ask for faults; see ``tests.support.fake_openstack.control``."""
+        """The URL of the control API; see ``tests.support.fake_openstack.control``."""
         return self._control.url
 
     @property
     def cloud_settings(self) -> dict[str, str]:
-        """How to get in, by the keys of landoconfig.yml's section of this name."""
+        """The section ``cloud_settings`` of landoconfig.yml for this cloud."""
         account = self.cloud.account
         return {
             "auth_url": self.auth_url,
@@ -98,52 +98,52 @@ class OpenStackFake:
 
     @property
     def knobs(self) -> Knobs:
-        """What goes wrong with servers."""
+        """Faults of servers."""
         return self.cloud.knobs
 
     @property
     def settings(self) -> Settings:
-        """How the cloud is run."""
+        """Settings of the cloud."""
         return self.cloud.settings
 
     @property
     def quotas(self) -> dict[str, int]:
-        """Nova's and Neutron's, by name; -1 for none."""
+        """Nova's and Neutron's, by name; -1: unlimited."""
         return self.cloud.quotas
 
     @property
     def servers(self) -> list[Server]:
-        """Those that there are, listed or not yet."""
+        """All servers, including those that no list shows yet."""
         with self.cloud.lock:
             return list(self.cloud.servers.values())
 
     def server(self, server_id: str) -> Server:
-        """One of them, or one that was deleted."""
+        """A server, which may be deleted."""
         with self.cloud.lock:
             return self.cloud.servers.get(server_id) or self.cloud.ended[server_id]
 
     def revoke_tokens(self) -> None:
-        """Make all tokens void: the next call with one is answered with 401."""
+        """Revoke all tokens: the next call with one is answered with 401."""
         with self.cloud.lock:
             self.cloud.tokens.clear()
 
     def stop(self, service: str) -> None:
-        """Have a service refuse connections, and drop those there are."""
+        """Make a service refuse connections, and close the open ones."""
         self.listeners[service].stop()
 
     def start(self, service: str) -> None:
-        """Have it answer again, where it did."""
+        """Start a stopped service again, on the same port."""
         self.listeners[service].start()
 
     def shut_off(self, server_id: str) -> None:
-        """Take a server's power: SHUTOFF."""
+        """Turn a server off: SHUTOFF."""
         with self.cloud.lock:
             self.cloud.shut_off(self.cloud.servers[server_id])
 
-    def fail(self, server_id: str, words: str) -> None:
-        """Put a server in ERROR, with these words as its fault."""
+    def fail(self, server_id: str, fault: str) -> None:
+        """Put a server in ERROR, with this fault."""
         with self.cloud.lock:
-            self.cloud.fail(self.cloud.servers[server_id], words)
+            self.cloud.fail(self.cloud.servers[server_id], fault)
 
     def _endpoints(self) -> dict[str, str]:
         paths = {"identity": "/v3", "image": "", "compute": "/v2.1", "network": ""}

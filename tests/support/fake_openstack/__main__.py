@@ -1,4 +1,4 @@
-"""Runs a cloud until SIGINT or SIGTERM; says on one line of JSON where it is and how to get in."""
+"""Runs a fake OpenStack until SIGINT or SIGTERM; prints its URLs and credentials as one line of JSON."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def main() -> None:
         "--machines", type=Path, help="run servers' user data, with their files in this directory"
     )
     arguments = parser.parse_args()
-    endings = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, endings)  # before there are threads that could take them
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread starts, so that none receives them
     with OpenStackFake(machines=arguments.machines) as fake:
-        print(json.dumps(_how_to_get_in(fake)), flush=True)
-        signal.sigwait(endings)
+        print(json.dumps(_access(fake)), flush=True)
+        signal.sigwait(signals)
 
 
-def _how_to_get_in(fake: OpenStackFake) -> dict[str, str]:
+def _access(fake: OpenStackFake) -> dict[str, str]:
     account = fake.cloud.account
     return {
         **fake.cloud_settings,

@@ -1,4 +1,4 @@
-"""A certificate of one's own, to be reached by https with, as ``OpenStackFake`` takes it."""
+"""Self-signed certificates for ``OpenStackFake``."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def self_signed(directory: Path, days: int) -> tuple[Path, Path]:
     ):
         made = subprocess.run(command.split(), capture_output=True, text=True, check=False)
         if made.returncode:
-            pytest.skip(f"openssl makes no such certificate: {made.stderr}")
+            pytest.skip(f"openssl cannot make the certificate: {made.stderr}")
     return certificate, key

@@ -1,4 +1,4 @@
-"""What there is in the cloud, and what becomes of servers in time; the APIs beside this file only show it."""
+"""The state of the cloud, and how servers change in time. The services read and change this state."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ HOST_ID = "5c0f3b2a94d1d8a7a9f1e6d2b4c8097e1f6a3d5b7c9e0f1a2b3c4d5e"
 
 
 def new_id() -> str:
-    """As Nova, Neutron and Glance make them."""
+    """An id of the form that Nova, Neutron and Glance use."""
     return str(uuid.uuid4())
 
 
 def new_hex_id() -> str:
-    """As Keystone makes them."""
+    """An id of the form that Keystone uses."""
     return uuid.uuid4().hex
 
 
 @dataclass
 class Account:
-    """The one project, and the one user who may do things in it."""
+    """The one project and its one user."""
 
     username: str = "lando"
     password: str = "kumquat"
@@ -51,7 +51,7 @@ class Account:
 
 @dataclass
 class Settings:
-    """How the cloud is run; a test may change it at any time."""
+    """Settings of the cloud; a test may change them at any time."""
 
     region: str = "RegionOne"
     token_seconds: float = 3600.0
@@ -59,24 +59,24 @@ class Settings:
     min_microversion: str = "2.1"
     max_microversion: str = "2.93"
     page_cap: int = 1000
-    """Servers in one answer at most (Nova's ``api.max_limit``)."""
+    """Most servers in one answer (Nova's ``api.max_limit``)."""
     build_seconds: float = 0.05
     """From BUILD to ACTIVE."""
     delete_seconds: float = 0.05
     """From the answer to a delete until the server is gone."""
     soft_delete: bool = False
-    """Deleted servers are kept, SOFT_DELETED (Nova's ``reclaim_instance_interval``)."""
+    """Whether deleted servers are kept as SOFT_DELETED (Nova's ``reclaim_instance_interval``)."""
     address_seconds: float = 0.0
     """From the association of a floating IP until the server shows it."""
     clock_skew: float = 0.0
     """Seconds that the cloud's clock is ahead."""
     has_volumes: bool = True
-    """Whether there is a volume service; without one, what boots from a volume ends in ERROR."""
+    """Whether there is a volume service; without one, a server that boots from a volume ends in ERROR."""
 
 
 @dataclass
 class Knobs:
-    """What goes wrong with servers, not calls. Every nth is counted from 1, each knob for itself."""
+    """Faults of servers, not of calls. Each knob counts for itself, from 1."""
 
     spawn_delay: float = 0.0
     """Seconds by which a build takes longer."""
@@ -85,7 +85,7 @@ class Knobs:
     spawn_hang_every: int = 0
     """Every nth build stays in BUILD."""
     never_run_userdata_every: int = 0
-    """Every nth server is ACTIVE, but its user data never run."""
+    """The user data of every nth server, which is ACTIVE, never run."""
     userdata_delay: float = 0.0
     """Seconds from ACTIVE until the user data run."""
     die_after_s: float | None = None
@@ -95,7 +95,7 @@ class Knobs:
     destroy_delay: float = 0.0
     """Seconds by which deleting takes longer."""
     max_vms: int | None = None
-    """A build fails when there are that many servers."""
+    """A build fails if there are already this many servers."""
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Flavor:
 
 @dataclass
 class Image:
-    """What servers boot from; the minimum sizes as in ``Flavor``."""
+    """An image; the minimum sizes have the units of ``Flavor``."""
 
     name: str
     min_disk: int = 1
@@ -132,21 +132,21 @@ class Network:
     id: str = field(default_factory=new_id)
     subnet_id: str = field(default_factory=new_id)
     created: float = field(default_factory=time.time)
-    given: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
     """Addresses in use."""
 
     def take_address(self) -> str | None:
-        """A free address; None when all are in use."""
+        """An address that is free; None if all are in use."""
         hosts = itertools.islice(ipaddress.ip_network(self.cidr).hosts(), 10, None)
-        address = next((str(host) for host in hosts if str(host) not in self.given), None)
+        address = next((str(host) for host in hosts if str(host) not in self.used), None)
         if address is not None:
-            self.given.add(address)
+            self.used.add(address)
         return address
 
 
 @dataclass
 class KeyPair:
-    """Of the user, by name."""
+    """A key pair of the user."""
 
     name: str
     public_key: str
@@ -157,7 +157,7 @@ class KeyPair:
 
 @dataclass
 class Port:
-    """A server's place in a network."""
+    """A port of a server in a network."""
 
     server_id: str
     network: Network
@@ -184,7 +184,7 @@ class FloatingIp:
 
 @dataclass
 class Server:
-    """A server, with what was asked for in ``request`` (the body of the POST, as it came)."""
+    """A server. ``request`` is the body of its create request."""
 
     name: str
     request: dict[str, Any]
@@ -200,23 +200,23 @@ class Server:
     task_state: str | None = "scheduling"
     power_state: int = 0
     fault: tuple[float, str] | None = None
-    """When, and in what words, it came to be in ERROR."""
+    """Time and message of the error, in ERROR."""
     created: float = field(default_factory=time.time)
     updated: float = field(default_factory=time.time)
     launched: float | None = None
     terminated: float | None = None
     listed_from: float = 0.0
-    """No list shows it before."""
+    """No list shows it before this time."""
     cell_is_down: bool = False
-    """Nova's part that knows it does not answer: lists leave it out or hardly tell of it."""
+    """Its cell does not answer: lists leave it out, or show only its id."""
     ports: list[Port] = field(default_factory=list)
     volumes: list[str] = field(default_factory=list)
     console: str = ""
-    """What its console shows, unless it runs processes."""
+    """The console output, unless it runs processes."""
 
     @property
     def status(self) -> str:
-        """As the API calls it."""
+        """The status in the API."""
         return {
             "building": "BUILD",
             "active": "ACTIVE",
@@ -228,46 +228,46 @@ class Server:
 
 
 class Machines(Protocol):
-    """What really runs, if anything: user data as processes."""
+    """What servers run."""
 
     def run(self, server: Server) -> None:
         """Start a server's user data."""
         ...
 
     def end(self, server: Server) -> None:
-        """End everything that it started; returns when that is so."""
+        """Stop everything that it started; returns afterwards."""
         ...
 
     def runs(self, server: Server) -> bool:
-        """Whether it is still on."""
+        """Whether it is still running."""
         ...
 
     def console(self, server: Server) -> str:
-        """What it wrote so far."""
+        """The output so far."""
         ...
 
 
 class Records:
-    """Machines that are nothing but records."""
+    """Machines that run nothing."""
 
     def run(self, server: Server) -> None:
-        """Say on the console what would run."""
+        """Write a login prompt to the console."""
         server.console += f"{server.name} login: \n"
 
     def end(self, server: Server) -> None:
-        """Nothing runs."""
+        """Does nothing."""
 
     def runs(self, server: Server) -> bool:
-        """Until it is shut off."""
+        """True: it does not stop by itself."""
         return True
 
     def console(self, server: Server) -> str:
-        """What a test or ``run`` put there."""
+        """The text that a test or ``run`` has set."""
         return server.console
 
 
 class Timeline:
-    """Carries things out when they are due, one after the other, in a thread of its own."""
+    """Calls functions when they are due, one after the other, in a thread of its own."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -277,13 +277,13 @@ class Timeline:
         threading.Thread(target=self._run, name="fake cloud's time", daemon=True).start()
 
     def after(self, seconds: float, then: Callable[[], None]) -> None:
-        """Have it carried out."""
+        """Call a function after some time."""
         with self._changed:
             heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), then))
             self._changed.notify()
 
     def end(self) -> None:
-        """Carry out nothing more."""
+        """Call nothing any more."""
         with self._changed:
             self._ended = True
             self._changed.notify()
@@ -303,7 +303,7 @@ class Timeline:
 
 
 class Cloud:
-    """Everything there is. Whoever reads or changes it holds ``lock``."""
+    """The state of the cloud. Hold ``lock`` to read or change it."""
 
     def __init__(self, machines: Machines | None = None) -> None:
         self.lock = threading.RLock()
@@ -316,7 +316,7 @@ class Cloud:
             **{"floatingip": 50, "port": 500, "network": 100, "subnet": 100, "router": 10},
             **{"security_group": 10, "security_group_rule": 100, "rbac_policy": 10, "subnetpool": -1},
         }
-        """Nova's and Neutron's, by name; -1 for none."""
+        """Nova's and Neutron's, by name; -1: unlimited."""
         self.flavors = [
             Flavor("m1.tiny", vcpus=1, ram=512, disk=2),
             Flavor("m1.small", vcpus=1, ram=2048, disk=20),
@@ -336,7 +336,7 @@ class Cloud:
         """Servers that were deleted."""
         self.floating_ips: dict[str, FloatingIp] = {}
         self.tokens: dict[str, tuple[float, float]] = {}
-        """When each was issued, and when it expires."""
+        """Of each, the times of issue and expiry."""
         self._machines = machines or Records()
         self._timeline = Timeline()
         self._counted: dict[str, int] = {}
@@ -346,7 +346,7 @@ class Cloud:
         return time.time() + self.settings.clock_skew
 
     def close(self) -> None:
-        """End everything that runs."""
+        """Stop everything that runs."""
         self._timeline.end()
         with self.lock:
             servers = list(self.servers.values())
@@ -354,7 +354,7 @@ class Cloud:
             self._machines.end(server)
 
     def console(self, server: Server) -> str:
-        """What the server's console shows."""
+        """The output of the server's console."""
         return self._machines.console(server)
 
     # tokens
@@ -366,20 +366,20 @@ class Cloud:
         return token
 
     def is_valid(self, token: str | None) -> bool:
-        """Neither unknown nor revoked nor expired."""
+        """Whether the token is known, not revoked and not expired."""
         return token in self.tokens and self.now() < self.tokens[token][1]
 
-    # the life of a server
+    # servers in time
 
     def add(self, server: Server) -> None:
-        """Build it, from now on."""
+        """Start to build a server."""
         self.servers[server.id] = server
         seconds = self.settings.build_seconds + self.knobs.spawn_delay
         self._later(seconds / 2, server, self._give_ports)
         self._later(seconds, server, self._finish_build)
 
     def _later(self, seconds: float, server: Server, then: Callable[[Server], None]) -> None:
-        """Do it in time, unless the server is gone or going by then."""
+        """Call a function after some time, unless the server is deleted by then, or being deleted."""
 
         def do() -> None:
             with self.lock:
@@ -456,7 +456,7 @@ class Cloud:
         threading.Thread(target=run, name=f"boots {server.id}", daemon=True).start()
 
     def _watch(self, server: Server) -> None:
-        """See it when the machine goes off by itself."""
+        """Notice when the machine stops by itself."""
         if server.vm_state != "active":
             return
         if self._machines.runs(server):
@@ -465,23 +465,23 @@ class Cloud:
             self.shut_off(server)
 
     def shut_off(self, server: Server) -> None:
-        """Its power is gone: SHUTOFF."""
+        """Turn a server off: SHUTOFF."""
         self._change(server, vm_state="stopped", task_state=None, power_state=4)
         self._in_background(server, lambda: None)
 
     def start(self, server: Server) -> None:
-        """Switch it on again; its user data run again."""
+        """Turn it on again; its user data run again."""
         self._change(server, vm_state="active", task_state=None, power_state=1)
         self._run(server)
 
     def fail(self, server: Server, reason: str) -> None:
-        """Its build failed, or it broke: ERROR."""
+        """Put a server in ERROR."""
         self._change(server, vm_state="error", task_state=None, power_state=0)
         server.fault = (self.now(), reason)
         self._drop_ports(server)
 
     def delete(self, server: Server) -> None:
-        """Begin to delete it; a second time changes nothing."""
+        """Start to delete a server; no effect if that has started."""
         if server.task_state == "deleting":
             return
         if self.settings.soft_delete and server.launched is not None:
@@ -491,8 +491,8 @@ class Cloud:
         self.delete_now(server)
 
     def delete_now(self, server: Server) -> None:
-        """Begin to delete it, even where deleted servers are kept for a while."""
-        if server.task_state == "scheduling":  # on no host yet: there is nothing to wait for
+        """Start to delete a server, even with ``soft_delete``."""
+        if server.task_state == "scheduling":  # on no host yet: deleted at once
             self._forget(server)
             return
         self._change(server, task_state="deleting")
@@ -504,7 +504,7 @@ class Cloud:
         self._timeline.after(seconds, end)
 
     def _in_background(self, server: Server, then: Callable[[], None]) -> None:
-        """End what runs on it, which may take a while."""
+        """Stop what runs on it, which may take a while, and then call the function."""
 
         def end() -> None:
             self._machines.end(server)
@@ -523,9 +523,9 @@ class Cloud:
         self.ended[server.id] = server
 
     def _drop_ports(self, server: Server) -> None:
-        """Floating IPs stay, associated with nothing."""
+        """Remove the ports; floating IPs remain, without a port."""
         for port in server.ports:
-            port.network.given.discard(port.address)
+            port.network.used.discard(port.address)
             for floating_ip in self.floating_ips.values():
                 if floating_ip.port is port:
                     floating_ip.port = None
@@ -537,10 +537,10 @@ class Cloud:
             setattr(server, name, value)
         server.updated = self.now()
 
-    # what is used
+    # usage
 
     def used(self) -> dict[str, int]:
-        """Of Nova's quotas; whatever is listed counts, in ERROR or on its way out, too."""
+        """Usage of Nova's quotas; every listed server counts, also in ERROR and while it is deleted."""
         flavors = [server.flavor for server in self.servers.values()]
         return {
             "instances": len(flavors),
@@ -549,5 +549,5 @@ class Cloud:
         }
 
     def ports(self) -> list[Port]:
-        """All of them."""
+        """All ports of servers."""
         return [port for server in self.servers.values() for port in server.ports]

@@ -1,9 +1,9 @@
-"""What a test in another process may ask of the fake: the same as its Python attributes, over HTTP.
+"""The control API, by which a test in another process does what the Python attributes of the fake do.
 
 GET /state                       calls, faults, servers, floating IPs
 POST /faults, DELETE /faults     a fault, as the fields of ``Fault``
-PUT /knobs, /quotas, /settings   some of their values
-POST /revoke                     make all tokens void
+PUT /knobs, /quotas, /settings   values to change
+POST /revoke                     revoke all tokens
 POST /stop/SERVICE, /start/SERVICE
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Control(Service):
-    """Not a service of OpenStack."""
+    """The service of the control API; not a service of OpenStack."""
 
     name = "control"
 
@@ -43,7 +43,7 @@ class Control(Service):
         return Answer(failure.status, {"error": failure.message})
 
     def state(self, request: Request) -> Answer:
-        """What there is, and what was called."""
+        """The state of the cloud, and the counters of calls."""
         cloud = self._fake.cloud
         with cloud.lock:
             document = {
@@ -59,7 +59,7 @@ class Control(Service):
         return Answer(200, document)
 
     def add_fault(self, request: Request) -> Answer:
-        """One more."""
+        """Add a fault."""
         try:
             self._fake.faults.add(Fault(**json.loads(request.body)))
         except (TypeError, ValueError) as error:
@@ -67,12 +67,12 @@ class Control(Service):
         return Answer(204)
 
     def clear_faults(self, request: Request) -> Answer:
-        """None any more."""
+        """Remove all faults."""
         self._fake.faults.clear()
         return Answer(204)
 
     def set_values(self, request: Request, what: str) -> Answer:
-        """Some knobs, quotas or settings; the others stay."""
+        """Change some knobs, quotas or settings."""
         cloud = self._fake.cloud
         known = {"knobs": vars(cloud.knobs), "quotas": cloud.quotas, "settings": vars(cloud.settings)}
         if what not in known:
@@ -86,17 +86,17 @@ class Control(Service):
         return Answer(204)
 
     def revoke(self, request: Request) -> Answer:
-        """Make all tokens void."""
+        """Revoke all tokens."""
         self._fake.revoke_tokens()
         return Answer(204)
 
     def stop(self, request: Request, service: str) -> Answer:
-        """Have a service refuse connections."""
+        """Stop a service."""
         self._listener(service).stop()
         return Answer(204)
 
     def start(self, request: Request, service: str) -> Answer:
-        """Have it accept them again."""
+        """Start a stopped service."""
         self._listener(service).start()
         return Answer(204)
 

@@ -1,4 +1,4 @@
-"""What Nova checks before it takes the order for a server, in its order and in its words."""
+"""Nova's checks of a create request, in Nova's order and with its messages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.support.fake_openstack.http_service import Failure
 
 
 def order(cloud: Cloud, body: dict[str, Any], microversion: Microversion) -> list[Server]:
-    """The servers that are asked for, not yet in the cloud.
+    """The requested servers, not yet in the cloud.
 
     Raises:
-        Failure: in Nova's words.
+        Failure: with Nova's message.
     """
     asked = create_server_schema.check(body, microversion)
     _check_devices(asked)
@@ -64,7 +64,7 @@ def _check_devices(asked: dict[str, Any]) -> None:
             raise bad_device("Mapping image to local is not supported.")
 
 
-# what the request names
+# what the request refers to
 
 
 def _flavor(cloud: Cloud, asked: dict[str, Any]) -> Flavor:
@@ -87,7 +87,7 @@ def _image(cloud: Cloud, asked: dict[str, Any]) -> Image | None:
 
 
 def find_image(cloud: Cloud, image_id: str) -> Image | None:
-    """By id."""
+    """The image with this id."""
     return next((image for image in cloud.images if image.id == image_id), None)
 
 
@@ -146,7 +146,7 @@ def _network(cloud: Cloud, network_id: str) -> Network:
 def _check_boot_devices(cloud: Cloud, asked: dict[str, Any]) -> None:
     devices = asked.get("block_device_mapping_v2", [])
     if not devices:
-        return  # the server boots from the image; with devices given, the image must be one of them
+        return  # then the server boots from the image; otherwise the image must be one of the devices
     order = [int(each["boot_index"]) for each in devices if each.get("boot_index") is not None]
     order = sorted(index for index in order if index >= 0)
     if not order or order != list(range(len(order))):
@@ -171,14 +171,14 @@ def _check_boot_devices(cloud: Cloud, asked: dict[str, Any]) -> None:
 
 
 def check_metadata_quota(cloud: Cloud, metadata: dict[str, str]) -> None:
-    """Raises: Failure, when there are more items than the quota allows."""
+    """Raises: Failure, if there are more items than the quota allows."""
     allowed = cloud.quotas["metadata_items"]
     if 0 <= allowed < len(metadata):
         raise Failure(403, f"Maximum number of metadata items exceeds {allowed}")
 
 
 def _count(cloud: Cloud, flavor: Flavor, networks: int, asked: dict[str, Any]) -> int:
-    """How many servers to make: as many of those asked for as the quotas have room for."""
+    """How many servers to create: as many of the requested ones as the quotas allow."""
     least = int(asked.get("min_count", 1))
     most = int(asked.get("max_count", least))
     if least > most:
@@ -212,7 +212,7 @@ def _needs(flavor: Flavor, count: int) -> dict[str, int]:
 
 
 def _exceeded(cloud: Cloud, flavor: Flavor, count: int) -> list[str]:
-    """The quotas that so many more servers would exceed."""
+    """The quotas that this number of new servers would exceed."""
     used = cloud.used()
     return sorted(
         name for name, more in _needs(flavor, count).items() if 0 <= cloud.quotas[name] < used[name] + more

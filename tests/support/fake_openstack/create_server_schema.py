@@ -1,4 +1,4 @@
-"""The form of a request to create a server, checked as Nova's JSON schema does, and in its words."""
+"""Nova's JSON schema of a create request, with its messages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PERSONALITY_GONE: Microversion = (2, 57)
 
 
 def check(body: dict[str, Any], microversion: Microversion) -> dict[str, Any]:
-    """What is asked for, in the right form.
+    """The request's ``server``, checked.
 
     Raises:
         Failure: 400.
@@ -76,7 +76,7 @@ def check(body: dict[str, Any], microversion: Microversion) -> dict[str, Any]:
 
 
 def check_metadata(metadata: Any) -> None:
-    """Keys and values are texts of a certain length.
+    """Check the lengths and characters of keys and values.
 
     Raises:
         Failure: 400.
@@ -90,23 +90,23 @@ def check_metadata(metadata: Any) -> None:
 
 
 def invalid(field: str | int, value: Any, complaint: str) -> Failure:
-    """A field is not in the form that is asked for."""
+    """The error of an invalid field."""
     return Failure(400, f"Invalid input for field/attribute {field}. Value: {value}. {complaint}")
 
 
 def unexpected(names: list[str]) -> str:
-    """What is said of keys that are not known."""
+    """The message about unknown keys."""
     was = "was" if len(names) == 1 else "were"
     return f"Additional properties are not allowed ({', '.join(map(repr, names))} {was} unexpected)"
 
 
-def bad_device(words: str) -> Failure:
-    """A block device that cannot be."""
-    return Failure(400, f"Block Device Mapping is Invalid: {words}")
+def bad_device(reason: str) -> Failure:
+    """The error of an invalid block device."""
+    return Failure(400, f"Block Device Mapping is Invalid: {reason}")
 
 
 def is_uuid(value: Any) -> bool:
-    """Whether it is an id, with or without dashes."""
+    """Whether it is a UUID, with or without dashes."""
     try:
         uuid.UUID(str(value))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose, and what was called."""
+"""Injected faults, and the counters of calls."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ Ending = Literal["close", "reset", "cut"]
 
 @dataclass
 class Fault:
-    """One thing that goes wrong with some calls. What is left out is as without the fault.
+    """A fault that happens to some calls. Fields that are not set change nothing.
 
     The usual ones: a request that never arrived is ``Fault(calls, ending="close")``; an answer that was lost
-    is ``Fault(calls, work="once", ending="close")``; twins are ``Fault(calls, work="twice", ...)``; a proxy
-    that gives up is ``Fault(calls, work="once", hang=60, status=504, html=True)``.
+    is ``Fault(calls, work="once", ending="close")``; duplicates are ``Fault(calls, work="twice", ...)``; a
+    proxy that times out is ``Fault(calls, work="once", hang=60, status=504, html=True)``.
     """
 
     calls: str
-    """Which calls: labels such as ``POST compute /servers``, with ``*`` and ``?`` as in file names."""
+    """Which calls: labels such as ``POST compute /servers``, with ``*`` and ``?`` as wildcards."""
     nth: int | None = None
-    """Only the nth of these calls, counted from 1 since the fault was added."""
+    """Only the nth of these calls since the fault was added, from 1."""
     share: float = 1.0
-    """The random part of these calls that it happens to."""
+    """The probability that it happens to one of these calls."""
     times: int | None = None
-    """How often it happens at most."""
+    """How often it happens, at most."""
     work: Work = "none"
-    """What the cloud does all the same."""
+    """How often the cloud carries out the call nevertheless."""
     hang: float = 0.0
-    """Seconds before the answer, or before the connection ends."""
+    """Seconds before the answer, or before the connection is closed."""
     status: int | None = None
-    """Answered instead of the cloud's own answer."""
-    words: str = "Injected by the test."
-    """The message in that answer."""
+    """Status of the answer that replaces the cloud's."""
+    message: str = "Injected by the test."
+    """The message of that answer."""
     html: bool = False
-    """Answer as a proxy in front of the service does: a page, not JSON."""
+    """Answer with an HTML page, as a proxy in front of the service does."""
     retry_after: str | None = None
     """The header Retry-After: seconds, or a date."""
     ending: Ending | None = None
-    """Instead of an answer: the connection is closed, is reset, or ends amid the answer."""
+    """The connection is closed or reset without an answer, or within the answer."""
     surface_after: float = 0.0
-    """Seconds for which no list shows the last server that the call made."""
+    """Seconds for which no list shows the last server that the call created."""
     seen: int = field(default=0, init=False)
     """Matching calls so far."""
     happened: int = field(default=0, init=False)
@@ -53,10 +53,10 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.work == "none" and self.status is None and self.ending in (None, "cut"):
-            raise ValueError(f"{self}: a call that is not carried out has no answer; say status or ending")
+            raise ValueError(f"{self}: a call that is not carried out has no answer; set status or ending")
 
     def strikes(self, label: str, chance: random.Random) -> bool:
-        """Whether it happens to this call; counts it."""
+        """Whether it happens to this call, which is counted."""
         if not fnmatchcase(label, self.calls):
             return False
         self.seen += 1
@@ -69,10 +69,10 @@ class Fault:
 
 
 class Faults:
-    """The faults in force; the first that strikes a call is the one that happens.
+    """The active faults; the first that matches a call happens.
 
     Args:
-        seed: makes the random ones the same again.
+        seed: of the random ones.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -81,18 +81,18 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> Fault:
-        """Have it happen from now on; answers it, for its counters."""
+        """Activate a fault, and return it, for its counters."""
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def clear(self) -> None:
-        """Have nothing go wrong any more."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
     def strike(self, label: str) -> Fault | None:
-        """What goes wrong with this call."""
+        """The fault that happens to this call."""
         with self._lock:
             return next((fault for fault in self._faults if fault.strikes(label, self._chance)), None)
 
@@ -103,14 +103,14 @@ class Faults:
 
 
 class Calls:
-    """How often each call arrived, struck by a fault or not, by label."""
+    """How often each call arrived, with and without faults, by label."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def add(self, label: str) -> None:
-        """Count one."""
+        """Count a call."""
         with self._lock:
             self._counts[label] += 1
 
@@ -125,7 +125,7 @@ class Calls:
             return dict(self._counts.most_common())
 
     def clear(self) -> None:
-        """Start again from none."""
+        """Reset the counters."""
         with self._lock:
             self._counts.clear()
 

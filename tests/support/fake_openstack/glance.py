@@ -1,4 +1,4 @@
-"""Glance v2: images, to look at only.
+"""Glance v2: images, read-only.
 
 https://docs.openstack.org/api-ref/image/v2/
 """
@@ -15,7 +15,7 @@ from tests.support.fake_openstack.protected import ProtectedService, request_id
 
 
 class Glance(ProtectedService):
-    """The image service. Filters other than name, id and status are refused: they are not made here."""
+    """The image service. Filters other than name, id and status are answered with 501."""
 
     name = "image"
     version = "/v2"
@@ -34,7 +34,7 @@ class Glance(ProtectedService):
         return page(failure.status, failure.message)
 
     def unauthorized(self) -> Answer:
-        """Glance lets the request in and says no itself."""
+        """Glance's own answer, not keystonemiddleware's."""
         answer = page(
             401,
             "This server could not verify that you are authorized to access the document you requested. "
@@ -51,7 +51,7 @@ class Glance(ProtectedService):
         return answer
 
     def versions(self, request: Request) -> Answer:
-        """300 at the root, where there is more than one to choose from."""
+        """The versions; with status 300 at the root."""
         links = [{"rel": "self", "href": f"{request.base}/v2/"}]
         versions = [
             {"id": f"v2.{minor}", "status": "CURRENT" if minor == 15 else "SUPPORTED", "links": links}

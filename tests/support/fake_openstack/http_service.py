@@ -1,4 +1,4 @@
-"""HTTP: a port for each service, as OpenStack has it; routes, and answers good and bad."""
+"""HTTP services: a port for each, routes, answers, errors and injected faults."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ HTML = "text/html; charset=UTF-8"
 
 @dataclass(frozen=True)
 class Request:
-    """What arrived."""
+    """A request."""
 
     method: str
     base: str
-    """The service's own address, such as http://127.0.0.1:8774."""
+    """The service's URL, such as http://127.0.0.1:8774."""
     path: str
     query: dict[str, list[str]]
     headers: Message
@@ -42,7 +42,7 @@ class Request:
 
     @property
     def url(self) -> str:
-        """Address and path, without the query."""
+        """The URL without the query."""
         return self.base + self.path
 
     def one(self, name: str) -> str | None:
@@ -52,7 +52,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """What is sent back: a document as JSON, or a text."""
+    """An answer: a document, sent as JSON, or a text."""
 
     status: int
     document: Any = None
@@ -62,18 +62,18 @@ class Answer:
     """"" for none."""
 
     def payload(self) -> bytes:
-        """The body; empty where there is none."""
+        """The body; empty if there is none."""
         if self.text is not None:
             return self.text.encode()
         return b"" if self.document is None else json.dumps(self.document).encode()
 
 
 class Failure(Exception):
-    """Answered as an error, in the service's own form.
+    """An error, which the service answers in its own form.
 
     Args:
-        kind: what Neutron calls the type of the error.
-        answer: sent as it is: what stands in front of the service answers in a form of its own.
+        kind: the type of the error, in Neutron's answers.
+        answer: sent in its place, as by a middleware in front of the service.
     """
 
     def __init__(
@@ -88,19 +88,19 @@ class Failure(Exception):
 
 
 def title(status: int) -> str:
-    """The words that belong to a status code."""
+    """The reason phrase of a status code."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Error"
 
 
-def page(status: int, words: str) -> Answer:
-    """The same in HTML, as proxies and WSGI libraries put it."""
+def page(status: int, message: str) -> Answer:
+    """An error as an HTML page, as proxies and WSGI libraries answer it."""
     line = f"{status} {title(status)}"
     text = (
         f"<html>\n <head>\n  <title>{line}</title>\n </head>\n <body>\n"
-        f"  <h1>{line}</h1>\n  {words}<br /><br />\n\n\n\n </body>\n</html>"
+        f"  <h1>{line}</h1>\n  {message}<br /><br />\n\n\n\n </body>\n</html>"
     )
     return Answer(status, text=text, content_type=HTML)
 
@@ -109,10 +109,10 @@ Handler = Callable[..., Answer]
 
 
 class Route:
-    """A method and a path such as ``/servers/{server}`` (``{x}`` is one segment), and who answers.
+    """A method, a path such as ``/servers/{server}`` (``{x}`` is one segment), and its handler.
 
     Args:
-        open_to_all: whether it is answered without a token.
+        open_to_all: whether no token is required.
     """
 
     def __init__(self, method: str, template: str, handler: Handler, open_to_all: bool = False) -> None:
@@ -123,7 +123,7 @@ class Route:
         self._pattern = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template))
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """The path's variable segments, if this is its route."""
+        """The variable segments of the path; None if the route does not match."""
         found = self._pattern.fullmatch(path) if method == self.method else None
         return {name: unquote(value) for name, value in found.groupdict().items()} if found else None
 
@@ -132,14 +132,14 @@ class Service:
     """One of OpenStack's services.
 
     Args:
-        faults: what goes wrong with its calls.
-        calls: where they are counted.
+        faults: happen to its calls.
+        calls: counts them.
     """
 
     name = ""
     """Its type in the catalog."""
     version = ""
-    """A regular expression for how versioned paths begin; left out of labels."""
+    """A regular expression of the version in paths, which labels do not have."""
 
     def __init__(self, faults: Faults, calls: Calls) -> None:
         self.faults = faults
@@ -147,18 +147,18 @@ class Service:
         self.routes: list[Route] = []
 
     def handle(self, request: Request) -> tuple[Answer, Fault | None]:
-        """Answer, having suffered what goes wrong."""
+        """Answer a request, with the fault that happened to it."""
         route, parts = self._route(request)
         label = f"{request.method} {self.name} {self.label(request, route)}"
         self.calls.add(label)
         fault = self.faults.strike(label)
         if fault is None:
             return self._carry_out(request, route, parts), None
-        answer = self._carry_out_struck(request, route, parts, fault)
+        answer = self._carry_out_with_fault(request, route, parts, fault)
         time.sleep(fault.hang)
         return answer, fault
 
-    def _carry_out_struck(
+    def _carry_out_with_fault(
         self, request: Request, route: Route | None, parts: dict[str, str], fault: Fault
     ) -> Answer:
         answer = Answer(200)
@@ -169,14 +169,14 @@ class Service:
                 self.hide(last, fault.surface_after)
         if fault.status is None:
             return answer
-        failure = Failure(fault.status, fault.words, kind="InjectedByTheTest")
+        failure = Failure(fault.status, fault.message, kind="InjectedByTheTest")
         if fault.retry_after is not None:
             failure.headers["Retry-After"] = fault.retry_after
         if not fault.html:
             answer = self.failure(failure)
             answer.headers |= failure.headers
             return self.complete(request, answer)
-        answer = page(fault.status, fault.words)
+        answer = page(fault.status, fault.message)
         answer.headers |= failure.headers
         return answer
 
@@ -198,31 +198,31 @@ class Service:
         return None, {}
 
     def shorten(self, path: str) -> str:
-        """The path without its version; the one in front of all versions is as it is."""
+        """The path without its version."""
         if path.endswith("/"):
             path = path.rstrip("/") or "/"
         found = re.match(f"(?:{self.version})(?=/.)", path) if self.version else None
         return path[found.end() :] if found else path
 
-    # What services do each in their own way.
+    # Overridden by services.
 
     def label(self, request: Request, route: Route | None) -> str:
-        """The call's path for people: without version and ids."""
+        """The path of a call, without version and ids."""
         return re.sub(r"{\w+}", "{id}", route.template) if route else self.shorten(request.path)
 
     def admit(self, request: Request, route: Route | None) -> None:
-        """Refuse who may not call.
+        """Refuse a call that is not permitted.
 
         Raises:
-            Failure: as the service answers it.
+            Failure: it is refused.
         """
 
     def nowhere(self, request: Request) -> Answer:
-        """The answer to a path that is none."""
+        """The answer to an unknown path."""
         raise Failure(404, "The resource could not be found.")
 
     def failure(self, failure: Failure) -> Answer:
-        """The service's form of an error."""
+        """An error in the form of the service."""
         raise NotImplementedError
 
     def complete(self, request: Request, answer: Answer) -> Answer:
@@ -230,15 +230,15 @@ class Service:
         return answer
 
     def hide(self, answer: Answer, seconds: float) -> None:
-        """Keep what the call made out of lists for a while."""
+        """Keep the server that a call created out of lists for some seconds."""
 
 
 class Listener:
-    """A port on loopback where a service answers; it can be stopped and started again at the same port.
+    """A service on a port of loopback; it can be stopped, and started again on the same port.
 
     Args:
         certificate: certificate and key, PEM, for https.
-        skew: seconds by which the service's clock is ahead, asked for each answer.
+        skew: returns the seconds by which the service's clock is ahead.
     """
 
     def __init__(
@@ -257,11 +257,11 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The URL of the service."""
         return f"{self._scheme}://{HOST}:{self._port}"
 
     def start(self) -> None:
-        """Accept connections; at the port that it had, if it was stopped."""
+        """Accept connections, on the same port as before if it was stopped."""
         if self._server is None:
             self._server = _Server((HOST, self._port), self, self._tls)
             self._port = self._server.server_address[1]
@@ -271,7 +271,7 @@ class Listener:
             serving.start()
 
     def stop(self) -> None:
-        """Refuse connections and drop those there are."""
+        """Refuse connections, and close the open ones."""
         server, self._server = self._server, None
         if server is not None:
             server.socket.shutdown(socket.SHUT_RDWR)  # ends serve_forever
@@ -297,7 +297,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Connection)
 
     def serve_forever(self, poll_interval: float = 0.0) -> None:
-        """Until the socket is shut down; at once then, which the inherited one is not."""
+        """Until the socket is shut down; unlike the inherited method, it then returns at once."""
         while True:
             try:
                 request, address = self.get_request()
@@ -306,7 +306,7 @@ class _Server(ThreadingHTTPServer):
             self.process_request(request, address)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """One connection, in its own thread; so is its handshake, which a client may fail."""
+        """Serve a connection in its own thread, including the TLS handshake, which may fail."""
         with self._connections_lock:
             self._connections.add(request)
         try:
@@ -316,13 +316,13 @@ class _Server(ThreadingHTTPServer):
             with self.tls.wrap_socket(request, server_side=True) as encrypted:
                 super().finish_request(encrypted, client_address)
         except (OSError, ValueError):
-            pass  # the client went away, or we were stopped
+            pass  # the client closed the connection, or the listener was stopped
         finally:
             with self._connections_lock:
                 self._connections.discard(request)
 
     def drop_connections(self) -> None:
-        """Close them all under their users."""
+        """Close all connections."""
         with self._connections_lock:
             for connection in self._connections:
                 with suppress(OSError):
@@ -334,7 +334,7 @@ class _Connection(BaseHTTPRequestHandler):
     server: _Server
 
     def answer(self) -> None:
-        """One request."""
+        """Handle a request."""
         length = int(self.headers.get("Content-Length") or 0)
         parts = urlsplit(self.path)
         request = Request(
@@ -380,4 +380,4 @@ class _Connection(BaseHTTPRequestHandler):
         return formatdate((timestamp or time.time()) + self.server.listener.skew(), usegmt=True)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a test that wants to know asks the counters."""
+        """Log nothing: calls are counted."""

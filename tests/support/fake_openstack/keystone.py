@@ -29,7 +29,7 @@ NOWHERE = (
 
 
 def timestamp(at: float) -> str:
-    """As Keystone writes times: whole seconds, all the same with a fraction."""
+    """A time as Keystone writes it: whole seconds, with a fraction of zeros."""
     return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
 
 
@@ -37,7 +37,7 @@ class Keystone(Service):
     """The identity service.
 
     Args:
-        endpoints: the address of each service, by type, for the catalog.
+        endpoints: the URL of each service, by type, for the catalog.
     """
 
     name = "identity"
@@ -60,7 +60,7 @@ class Keystone(Service):
         ]
 
     def admit(self, request: Request, route: Route | None) -> None:
-        """A valid token, except to get one."""
+        """Refuse requests without a valid token, except to get one."""
         if route is not None and not route.open_to_all:
             with self._cloud.lock:
                 if not self._cloud.is_valid(request.headers.get("X-Auth-Token")):
@@ -84,12 +84,12 @@ class Keystone(Service):
         return answer
 
     def versions(self, request: Request) -> Answer:
-        """Every version, with 300 Multiple Choices."""
+        """The versions, with status 300."""
         document = {"versions": {"values": [self._version(request)]}}
         return Answer(300, document, headers={"Location": f"{request.base}/v3/"})
 
     def version_3(self, request: Request) -> Answer:
-        """The one version."""
+        """The only version."""
         return Answer(200, {"version": self._version(request)})
 
     @staticmethod
@@ -104,7 +104,7 @@ class Keystone(Service):
         }
 
     def issue(self, request: Request) -> Answer:
-        """A token for the right password or application credential."""
+        """Issue a token for a password or an application credential."""
         auth = _auth(request)
         identity = auth["identity"]
         [method] = identity["methods"]
@@ -129,7 +129,7 @@ class Keystone(Service):
             raise Failure(401, UNAUTHORIZED)
 
     def _check_scope(self, scope: dict[str, Any] | None) -> None:
-        if scope is None:  # then it is the user's default project
+        if scope is None:  # the user's default project
             return
         account = self._cloud.account
         project = scope.get("project", {})
@@ -153,7 +153,7 @@ class Keystone(Service):
             raise Failure(401, UNAUTHORIZED)
 
     def show(self, request: Request) -> Answer:
-        """What a token is good for."""
+        """Describe a token."""
         token = request.headers.get("X-Subject-Token", "")
         with self._cloud.lock:
             if not self._cloud.is_valid(token):
@@ -161,7 +161,7 @@ class Keystone(Service):
             return self._describe(token, "password", 200)
 
     def revoke(self, request: Request) -> Answer:
-        """Make a token void."""
+        """Revoke a token."""
         token = request.headers.get("X-Subject-Token", "")
         with self._cloud.lock:
             if self._cloud.tokens.pop(token, None) is None:

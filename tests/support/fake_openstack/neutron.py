@@ -1,4 +1,4 @@
-"""Neutron v2.0: networks, ports and quotas to look at, floating IPs to make and to remove.
+"""Neutron v2.0: networks, ports, security groups and quotas, read-only; floating IPs.
 
 https://docs.openstack.org/api-ref/network/v2/
 """
@@ -19,11 +19,11 @@ QUOTAS = (
     *("network", "subnet", "subnetpool", "port", "router", "floatingip", "rbac_policy"),
     *("security_group", "security_group_rule"),
 )
-ABOUT_THE_LIST = {"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"}
+LIST_PARAMETERS = {"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"}
 
 
 class Neutron(ProtectedService):
-    """The network service. Lists are neither paged nor sorted here."""
+    """The network service. Lists are neither paged nor sorted."""
 
     name = "network"
     version = r"/v2\.0"
@@ -63,36 +63,36 @@ class Neutron(ProtectedService):
         return answer
 
     def versions(self, request: Request) -> Answer:
-        """The one version."""
+        """The only version."""
         links = [{"rel": "self", "href": f"{request.base}/v2.0/"}]
         return Answer(200, {"versions": [{"id": "v2.0", "status": "CURRENT", "links": links}]})
 
     # networks, ports, security groups
 
     def networks(self, request: Request) -> Answer:
-        """Those that the project may use."""
+        """The networks that the project may use."""
         with self._cloud.lock:
             shown = [self._show_network(network) for network in self._cloud.networks]
         return Answer(200, {"networks": _selected(shown, request)})
 
     def network(self, request: Request, network: str) -> Answer:
-        """One of them."""
+        """One network."""
         with self._cloud.lock:
             return Answer(200, {"network": self._show_network(self._network(network))})
 
     def ports(self, request: Request) -> Answer:
-        """The servers' places in networks."""
+        """The ports of servers."""
         with self._cloud.lock:
             shown = [self._show_port(port) for port in self._cloud.ports()]
         return Answer(200, {"ports": _selected(shown, request)})
 
     def port(self, request: Request, port: str) -> Answer:
-        """One of them."""
+        """One port."""
         with self._cloud.lock:
             return Answer(200, {"port": self._show_port(self._port(port))})
 
     def security_groups(self, request: Request) -> Answer:
-        """By name; their rules are left out."""
+        """The security groups, without their rules."""
         with self._cloud.lock:
             project = self._cloud.account.project_id
             shown: list[dict[str, Any]] = [
@@ -178,18 +178,18 @@ class Neutron(ProtectedService):
     # floating IPs
 
     def floating_ips(self, request: Request) -> Answer:
-        """The project's."""
+        """The floating IPs of the project."""
         with self._cloud.lock:
             shown = [self._show_floating_ip(each) for each in self._cloud.floating_ips.values()]
         return Answer(200, {"floatingips": _selected(shown, request)})
 
     def floating_ip(self, request: Request, floating_ip: str) -> Answer:
-        """One of them."""
+        """One floating IP."""
         with self._cloud.lock:
             return Answer(200, {"floatingip": self._show_floating_ip(self._floating_ip(floating_ip))})
 
     def create_floating_ip(self, request: Request) -> Answer:
-        """A new one, at once with a port if one is named."""
+        """Allocate a floating IP; associate it if the request has a port."""
         asked = _body(request, {"floating_network_id", "port_id", "description", "tenant_id", "project_id"})
         if "floating_network_id" not in asked:
             raise Failure(
@@ -217,7 +217,7 @@ class Neutron(ProtectedService):
             return Answer(201, {"floatingip": self._show_floating_ip(made)})
 
     def update_floating_ip(self, request: Request, floating_ip: str) -> Answer:
-        """Associate it with a port, or with none; no port named means none, too."""
+        """Associate a floating IP with a port; without a port in the request, disassociate it."""
         asked = _body(request, {"port_id", "description", "floating_network_id"})
         if "floating_network_id" in asked:
             raise Failure(400, "Cannot update read-only attribute floating_network_id")
@@ -233,11 +233,11 @@ class Neutron(ProtectedService):
             return Answer(200, {"floatingip": self._show_floating_ip(changed)})
 
     def delete_floating_ip(self, request: Request, floating_ip: str) -> Answer:
-        """Give it back."""
+        """Release a floating IP."""
         with self._cloud.lock:
             gone = self._floating_ip(floating_ip)
             del self._cloud.floating_ips[gone.id]
-            gone.network.given.discard(gone.address)
+            gone.network.used.discard(gone.address)
         return Answer(204, content_type="")
 
     def _floating_ip(self, floating_ip: str) -> FloatingIp:
@@ -251,11 +251,11 @@ class Neutron(ProtectedService):
         if 0 <= self._cloud.quotas["floatingip"] <= len(self._cloud.floating_ips):
             raise Failure(409, "Quota exceeded for resources: ['floatingip'].", kind="OverQuota")
 
-    def _free_port(self, port_id: str, for_whom: FloatingIp | None = None) -> Port:
+    def _free_port(self, port_id: str, floating_ip: FloatingIp | None = None) -> Port:
         _check_id("port_id", port_id)
         port = self._port(port_id)
         for other in self._cloud.floating_ips.values():
-            if other.port is port and other is not for_whom:
+            if other.port is port and other is not floating_ip:
                 raise Failure(
                     409,
                     f"Cannot associate floating IP {other.address} ({other.id}) with port {port.id} using "
@@ -281,7 +281,7 @@ class Neutron(ProtectedService):
             "router_id": self._cloud.router_id if port else None,
             "port_id": port.id if port else None,
             "fixed_ip_address": port.address if port else None,
-            "status": "DOWN",  # ACTIVE only where an L3 agent carries it, some time later
+            "status": "DOWN",  # ACTIVE only with an L3 agent, after some time
             "project_id": project,
             "description": floating_ip.description,
             "port_details": self._port_details(port) if port else None,
@@ -311,7 +311,7 @@ class Neutron(ProtectedService):
             return Answer(200, {"quota": {name: self._cloud.quotas[name] for name in QUOTAS}})
 
     def quota_details(self, request: Request, project: str) -> Answer:
-        """Limits and what is used of them; of what nobody can make here, nothing is."""
+        """The limits and the usage, which is 0 of what cannot be made here."""
         with self._cloud.lock:
             used = {"floatingip": len(self._cloud.floating_ips), "port": len(self._cloud.ports())}
             details = {
@@ -330,8 +330,8 @@ def _timestamp(at: float) -> str:
 
 
 def _selected(shown: Iterable[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
-    """Those that match all filters, with the fields that were asked for."""
-    filters = {name: values for name, values in request.query.items() if name not in ABOUT_THE_LIST}
+    """Those that match all filters, with the requested fields."""
+    filters = {name: values for name, values in request.query.items() if name not in LIST_PARAMETERS}
     fields = request.query.get("fields")
     chosen = []
     for each in shown:
@@ -351,8 +351,8 @@ def _body(request: Request, known: set[str]) -> dict[str, Any]:
     try:
         asked: dict[str, Any] = json.loads(request.body)["floatingip"]
     except ValueError:
-        words = "Malformed request body: Cannot understand JSON."
-        raise Failure(400, words, kind="MalformedRequestBody") from None
+        message = "Malformed request body: Cannot understand JSON."
+        raise Failure(400, message, kind="MalformedRequestBody") from None
     except (KeyError, TypeError):
         raise Failure(400, "Unable to find 'floatingip' in request body") from None
     unknown = asked.keys() - known

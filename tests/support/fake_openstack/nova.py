@@ -37,7 +37,7 @@ FLAVOR_FILTERS = server_lists.PAGING | {"is_public", "minRam", "minDisk"}
 
 REBOOTS = ["HARD", "Hard", "hard", "SOFT", "Soft", "soft"]
 PARTIAL: Microversion = (2, 69)
-"""From here on servers of a cell that is down are shown with what is known of them."""
+"""Since this one, servers of a cell that is down are shown with what is known of them."""
 UNEXPECTED = (
     "Unexpected API Error. Please report this at http://bugs.launchpad.net/nova/ and attach the Nova API log "
     "if possible.\n<class 'nova.exception.NovaException'>"
@@ -75,10 +75,10 @@ class Nova(ProtectedService):
             Route("GET", "/os-availability-zone", self.availability_zones),
         ]
 
-    # what all calls have in common
+    # all calls
 
     def label(self, request: Request, route: Route | None) -> str:
-        """See ``Service.label``; an action's name is part of it."""
+        """See ``Service.label``; with the name of an action."""
         label = super().label(request, route)
         if label.endswith("/action"):
             with suppress(Failure):
@@ -100,10 +100,10 @@ class Nova(ProtectedService):
             )
 
     def microversion(self, request: Request) -> Microversion:
-        """The one that is asked for; 2.1 if none is.
+        """The requested microversion; 2.1 if there is none.
 
         Raises:
-            Failure: it is not one, or not supported.
+            Failure: it is invalid, or not supported.
         """
         asked = _asked_microversion(request)
         settings = self._cloud.settings
@@ -147,7 +147,7 @@ class Nova(ProtectedService):
         return answer
 
     def _answered_microversion(self, request: Request) -> str | None:
-        """The one in the answer's headers: also one that is not supported; none where there is no telling."""
+        """For the answer's headers: the requested one, even if it is not supported; None if it is invalid."""
         try:
             major, minor = self.microversion(request)
         except Failure as failure:
@@ -174,14 +174,14 @@ class Nova(ProtectedService):
     # versions
 
     def versions(self, request: Request) -> Answer:
-        """All of them."""
+        """All versions."""
         versions = [{**version, "links": version["links"][:1]} for version in self._versions(request)]
         for version in versions:
             del version["media-types"]
         return Answer(200, {"versions": versions})
 
     def version_2_1(self, request: Request) -> Answer:
-        """The one that is made here."""
+        """The version that the fake has."""
         return Answer(200, {"version": self._versions(request)[1]})
 
     def _versions(self, request: Request) -> list[dict[str, Any]]:
@@ -200,7 +200,7 @@ class Nova(ProtectedService):
     # servers: create
 
     def create(self, request: Request) -> Answer:
-        """Take the order for a server, or for several of one kind."""
+        """Create a server, or several equal ones."""
         body = _json(request)
         with self._cloud.lock:
             made = create_server.order(self._cloud, body, self.microversion(request))
@@ -222,11 +222,11 @@ class Nova(ProtectedService):
     # servers: read
 
     def index(self, request: Request) -> Answer:
-        """Ids and names."""
+        """Servers: ids and names."""
         return self._list(request, detail=False)
 
     def detail(self, request: Request) -> Answer:
-        """Everything about them."""
+        """Servers in detail."""
         return self._list(request, detail=True)
 
     def _list(self, request: Request, detail: bool) -> Answer:
@@ -259,7 +259,7 @@ class Nova(ProtectedService):
         return cap if limit is None else min(int(limit), cap)
 
     def show(self, request: Request, server: str) -> Answer:
-        """Everything about one."""
+        """One server in detail."""
         microversion = self.microversion(request)
         with self._cloud.lock:
             found = self._server(server, even_partly=microversion >= PARTIAL)
@@ -283,7 +283,7 @@ class Nova(ProtectedService):
         return shown if detail else [{name: each[name] for name in brief} for each in shown]
 
     def _show_partly(self, request: Request, server: Server, alone: bool = False) -> dict[str, Any]:
-        """What Nova knows of a server whose cell is down; from its source, never seen."""
+        """What Nova shows of a server whose cell is down; taken from its source, not observed."""
         shown = {
             "id": server.id,
             "status": "UNKNOWN",
@@ -347,7 +347,7 @@ class Nova(ProtectedService):
 
     @staticmethod
     def _show_newer(server: Server, microversion: Microversion, alone: bool) -> dict[str, Any]:
-        """What microversions added."""
+        """Fields that microversions have added."""
         added: list[tuple[Microversion, str, Any]] = [
             ((2, 9), "locked", False),
             ((2, 19), "description", server.description),
@@ -416,13 +416,13 @@ class Nova(ProtectedService):
     # servers: change
 
     def delete(self, request: Request, server: str) -> Answer:
-        """Begin to delete; 204 for one that is on its way out, too."""
+        """Start to delete a server; 204 also if that has started."""
         with self._cloud.lock:
             self._cloud.delete(self._server(server))
         return Answer(204)
 
     def act(self, request: Request, server: str) -> Answer:
-        """The few actions that are made here."""
+        """Carry out one of the few actions that the fake has."""
         name, argument = _action(request)
         actions = {
             "os-getConsoleOutput": self._console_output,
@@ -478,12 +478,12 @@ class Nova(ProtectedService):
         raise Failure(409, f"Cannot '{action}' instance {server.id} while it is in {kind} {state}")
 
     def metadata(self, request: Request, server: str) -> Answer:
-        """A server's."""
+        """The metadata of a server."""
         with self._cloud.lock:
             return Answer(200, {"metadata": self._server(server).metadata})
 
     def update_metadata(self, request: Request, server: str) -> Answer:
-        """Add to a server's, or replace values in it."""
+        """Add to the metadata of a server, or replace values."""
         new = _json(request).get("metadata", {})
         create_server_schema.check_metadata(new)
         create_server.check_metadata_quota(self._cloud, new)
@@ -493,7 +493,7 @@ class Nova(ProtectedService):
             return Answer(200, {"metadata": found.metadata})
 
     def tags(self, request: Request, server: str) -> Answer:
-        """A server's, from 2.26 on."""
+        """The tags of a server, since 2.26."""
         if self.microversion(request) < (2, 26):
             raise Failure(404, "The resource could not be found.")
         with self._cloud.lock:
@@ -502,7 +502,7 @@ class Nova(ProtectedService):
     # flavors
 
     def flavors(self, request: Request) -> Answer:
-        """Ids and names."""
+        """Flavors: ids and names."""
         microversion = self._flavors_microversion(request)
         with self._cloud.lock:
             shown = [self._show_flavor(request, each, microversion) for each in self._flavors()]
@@ -510,7 +510,7 @@ class Nova(ProtectedService):
         return Answer(200, {"flavors": [{k: each[k] for k in brief if k in each} for each in shown]})
 
     def flavors_in_detail(self, request: Request) -> Answer:
-        """Everything about them."""
+        """Flavors in detail."""
         microversion = self._flavors_microversion(request)
         with self._cloud.lock:
             shown = [self._show_flavor(request, each, microversion) for each in self._flavors()]
@@ -527,7 +527,7 @@ class Nova(ProtectedService):
         return sorted(self._cloud.flavors, key=lambda flavor: flavor.id)
 
     def flavor(self, request: Request, flavor: str) -> Answer:
-        """Everything about one, by id."""
+        """One flavor."""
         with self._cloud.lock:
             for each in self._cloud.flavors:
                 if each.id == flavor:
@@ -559,7 +559,7 @@ class Nova(ProtectedService):
     # key pairs
 
     def key_pairs(self, request: Request) -> Answer:
-        """The user's."""
+        """The key pairs of the user."""
         microversion = self.microversion(request)
         with self._cloud.lock:
             shown = [self._show_key_pair(each, microversion) for each in self._cloud.key_pairs]
@@ -567,14 +567,14 @@ class Nova(ProtectedService):
         return Answer(200, {"keypairs": [{"keypair": {k: x[k] for k in brief if k in x}} for x in shown]})
 
     def key_pair(self, request: Request, name: str) -> Answer:
-        """One of them."""
+        """One key pair."""
         with self._cloud.lock:
             return Answer(
                 200, {"keypair": self._show_key_pair(self._key_pair(name), self.microversion(request))}
             )
 
     def create_key_pair(self, request: Request) -> Answer:
-        """Import a public key. To have one made is left out (and gone from 2.92 on)."""
+        """Import a public key. The fake generates none, as Nova since 2.92."""
         asked = _json(request)["keypair"]
         if "public_key" not in asked:
             raise Failure(501, "the fake makes no keys; give a public_key")
@@ -590,7 +590,7 @@ class Nova(ProtectedService):
         return Answer(201 if microversion >= (2, 2) else 200, document)
 
     def delete_key_pair(self, request: Request, name: str) -> Answer:
-        """Servers that have it keep it."""
+        """Delete a key pair; servers that have it keep it."""
         with self._cloud.lock:
             self._cloud.key_pairs.remove(self._key_pair(name))
         return Answer(204 if self.microversion(request) >= (2, 2) else 202)
@@ -619,7 +619,7 @@ class Nova(ProtectedService):
     # limits, availability zones
 
     def limits(self, request: Request) -> Answer:
-        """The project's limits, and what is used of them."""
+        """The limits and the usage of the project."""
         microversion = self.microversion(request)
         with self._cloud.lock:
             quotas, used = self._cloud.quotas, self._cloud.used()
@@ -646,7 +646,7 @@ class Nova(ProtectedService):
         return Answer(200, {"limits": {"rate": [], "absolute": absolute}})
 
     def availability_zones(self, request: Request) -> Answer:
-        """Their names."""
+        """The names of availability zones."""
         with self._cloud.lock:
             zones = [
                 {"zoneName": name, "zoneState": {"available": True}, "hosts": None}
@@ -717,7 +717,7 @@ def _check_argument(action: str, argument: Any) -> None:
 
 
 def _project(request: Request) -> str:
-    """The project's id, if the path has it."""
+    """The project's id in the path, if it has one."""
     found = re.match(r"/v2\.1(/[0-9a-f]{32})/", request.path)
     return found[1] if found else ""
 

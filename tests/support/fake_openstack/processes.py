@@ -1,4 +1,4 @@
-"""Servers whose user data really run, as processes of this machine."""
+"""Servers that run their user data as processes of this machine."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tests.support.fake_openstack.cloud import Server
 
 
 class Processes:
-    """Runs user data on a local cloud of its own: each boot of a server is a VM of it.
+    """Runs user data on a local cloud: each boot of a server is a local VM.
 
     Args:
-        root: the directory where the servers' files are kept.
+        root: the directory of the local cloud.
     """
 
     def __init__(self, root: Path) -> None:
         self._local = LocalCloud(root, term_grace=2.0, gone_check=5.0)
         self._boots: dict[str, str] = {}
-        """The mark of what runs, or ran last, by the server's id."""
+        """The mark of the latest local VM of each server, by the server's id."""
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -35,7 +35,7 @@ class Processes:
             ServerRequest(
                 name=server.name,
                 mark=mark,
-                deployment="openstackfake",
+                deployment="fake-openstack",
                 job_id=server.id,
                 attempt=1,
                 user_data=server.user_data or b"",
@@ -43,7 +43,7 @@ class Processes:
         )
         with self._lock:
             self._boots[server.id] = mark
-        if server.task_state == "deleting" or server.vm_state != "active":  # it came too late
+        if server.task_state == "deleting" or server.vm_state != "active":  # meanwhile
             self.end(server)
 
     def end(self, server: Server) -> None:
@@ -57,7 +57,7 @@ class Processes:
         """See ``Machines.runs``."""
         mark = self._boots.get(server.id)
         if mark is None:
-            return True  # it is about to
+            return True  # it is being started
         found = self._local.get(mark)
         return found is not None and found.status in ("BUILD", "ACTIVE")
 

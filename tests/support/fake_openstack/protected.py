@@ -1,4 +1,4 @@
-"""What stands in front of Nova, Neutron and Glance: only valid tokens get through (keystonemiddleware)."""
+"""Authentication in front of Nova, Neutron and Glance, as keystonemiddleware does it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.support.fake_openstack.keystone import UNAUTHORIZED
 
 
 class ProtectedService(Service):
-    """A service that asks for a token.
+    """A service that requires a token.
 
     Args:
-        identity_url: Keystone's address, told to who has no valid token.
+        identity_url: Keystone's URL, part of the answer 401.
     """
 
     def __init__(self, cloud: Cloud, identity_url: Callable[[], str], faults: Faults, calls: Calls) -> None:
@@ -39,5 +39,5 @@ class ProtectedService(Service):
 
 
 def request_id() -> str:
-    """Of one call, as OpenStack's services write it."""
+    """A new request id, in the form that OpenStack's services use."""
     return f"req-{new_id()}"

@@ -1,4 +1,4 @@
-"""Nova's lists of servers: which filters there are, and what they leave."""
+"""Nova's lists of servers: the filters and the pages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.fake_openstack.http_service import Failure, Request
 PAGING = {"limit", "marker", "sort_key", "sort_dir"}
 FILTERS = {"name", "status", "changes-since", "all_tenants"}
 TAG_FILTERS = {"tags", "tags-any", "not-tags", "not-tags-any"}
-NOT_MADE_HERE = {"reservation_id", "image", "flavor", "ip", "ip6", "changes-before"}
-"""Filters that the real one has for everybody."""
+NOT_IMPLEMENTED = {"reservation_id", "image", "flavor", "ip", "ip6", "changes-before"}
+"""Filters of the real Nova that the fake answers with 501."""
 ADMINISTRATORS = {
     *("user_id", "project_id", "tenant_id", "launch_index", "image_ref", "kernel_id", "ramdisk_id"),
     *("hostname", "key_name", "power_state", "vm_state", "task_state", "host", "node", "launched_at"),
@@ -23,18 +23,18 @@ ADMINISTRATORS = {
     *("block_device_mapping", "services", "metadata", "system_metadata", "info_cache"),
     *("security_groups", "pci_devices"),
 }
-"""Filters that are known, and ignored unless an administrator gives them."""
+"""Filters of administrators, ignored for others."""
 
 STATUSES = {"ACTIVE", "BUILD", "ERROR", "SHUTOFF", "DELETED", "SOFT_DELETED"}
 
 
 def check_query(request: Request, microversion: Microversion) -> None:
-    """Raises: Failure, when there is no such filter, or not with such a value."""
+    """Raises: Failure, if a filter is unknown or its value invalid."""
     limit = request.one("limit")
     if limit is not None and not limit.isdigit():
         raise _invalid("limit", limit, "does not match '^[0-9]*$'")
     _check_name_filter(request.one("name") or "")
-    known = PAGING | FILTERS | NOT_MADE_HERE | ADMINISTRATORS
+    known = PAGING | FILTERS | NOT_IMPLEMENTED | ADMINISTRATORS
     if microversion >= (2, 26):
         known = known | TAG_FILTERS
     unknown = [name for name in request.query if name not in known]
@@ -42,9 +42,9 @@ def check_query(request: Request, microversion: Microversion) -> None:
         names = ", ".join(repr(name) for name in sorted(unknown))
         do = "does" if len(unknown) == 1 else "do"
         raise Failure(400, f"{names} {do} not match any of the regexes: '^_'")
-    not_made_here = request.query.keys() & (NOT_MADE_HERE | {"sort_key", "sort_dir"})
-    if not_made_here:
-        raise Failure(501, f"the fake has no such filter: {', '.join(not_made_here)}")
+    not_implemented = request.query.keys() & (NOT_IMPLEMENTED | {"sort_key", "sort_dir"})
+    if not_implemented:
+        raise Failure(501, f"the fake has no such filter: {', '.join(not_implemented)}")
 
 
 def _check_name_filter(name: str) -> None:
@@ -59,7 +59,7 @@ def _invalid(name: str, value: str, complaint: str) -> Failure:
 
 
 def select(cloud: Cloud, request: Request, microversion: Microversion) -> list[Server]:
-    """The servers to show, the newest first: what the filters leave, from the marker on.
+    """The servers that match the filters, from the marker on, the newest first.
 
     Raises:
         Failure: 400.
@@ -85,7 +85,7 @@ def select(cloud: Cloud, request: Request, microversion: Microversion) -> list[S
 
 
 def _all(cloud: Cloud, since: str | None) -> list[Server]:
-    """Those that there are; all that changed since a moment, if one is given, deleted ones too."""
+    """All servers, or those that changed since a time, including deleted ones."""
     if since is None:
         return [server for server in cloud.servers.values() if server.vm_state != "soft-delete"]
     moment = _moment(since)
@@ -101,7 +101,7 @@ def _after(cloud: Cloud, marker: str, servers: list[Server]) -> list[Server]:
 
 
 def _place(server: Server) -> tuple[float, str]:
-    """In lists, the greatest first."""
+    """The sort key of lists, which are in descending order."""
     return server.created, server.id
 
 

@@ -1,4 +1,4 @@
-"""The fake cloud alone, as novaclient and keystoneauth1 see it."""
+"""The fake OpenStack, called through novaclient and keystoneauth1."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def neutron(nova: Any, method: str, path: str, **arguments: Any) -> Any:
 
 
 def neutron_error(error: Any) -> str:
-    """Its words, which keystoneauth does not know to find."""
-    words: str = error.response.json()["NeutronError"]["message"]
-    return words
+    """Its message, which keystoneauth does not extract."""
+    message: str = error.response.json()["NeutronError"]["message"]
+    return message
 
 
 def create(nova: Any, name: str = "vm", **arguments: Any) -> Any:
@@ -90,7 +90,7 @@ def wait_for(what: Callable[[], Any]) -> Any:
         if found:
             return found
         time.sleep(0.01)
-    raise AssertionError("it did not come to be")
+    raise AssertionError("the condition did not become true in time")
 
 
 def wait_until(nova: Any, server_id: str, status: str) -> Any:
@@ -130,7 +130,7 @@ def test_the_life_of_a_server(fake: OpenStackFake, nova: Any) -> None:
     assert nova.servers.list() == []
 
 
-def test_what_is_asked_for_can_be_looked_at(fake: OpenStackFake, nova: Any) -> None:
+def test_the_create_request_is_kept(fake: OpenStackFake, nova: Any) -> None:
     image, *_ = nova_names(nova)
     device = {
         **{"uuid": image, "source_type": "image", "destination_type": "volume", "boot_index": 0},
@@ -169,7 +169,7 @@ def test_a_volume_needs_a_volume_service(fake: OpenStackFake, nova: Any) -> None
         ({"userdata": "x" * 49152}, 400, "is too long"),
     ],
 )
-def test_what_is_wrong_is_refused_in_novas_words(
+def test_invalid_create_requests_are_refused_with_novas_messages(
     nova: Any, arguments: dict[str, Any], status: int, words: str
 ) -> None:
     with pytest.raises(exceptions.ClientException, match=words) as refused:
@@ -205,7 +205,7 @@ def test_soft_deleted_servers_exist_but_are_not_listed(fake: OpenStackFake, nova
     wait_for(lambda: is_gone(nova, made.id))
 
 
-def test_a_foreign_server_is_listed_like_ours(nova: Any) -> None:
+def test_servers_are_listed_whatever_their_metadata(nova: Any) -> None:
     create(nova, name="vm")
     create(nova, name="vm", meta={"other": "thing"})
     assert [server.name for server in nova.servers.list()] == ["vm", "vm"]
@@ -223,7 +223,7 @@ def test_a_list_stops_at_the_page_cap(fake: OpenStackFake, nova: Any) -> None:
     assert fake.calls.count("GET compute /servers/detail") == 4  # the last one is empty
 
 
-def test_what_filters_do(fake: OpenStackFake, nova: Any) -> None:
+def test_filters_of_lists(fake: OpenStackFake, nova: Any) -> None:
     create(nova, name="vm-1", meta={"job": "1"}, tags=["job:1"])
     create(nova, name="vm-11", meta={"job": "2"}, tags=["job:2"])
 
@@ -276,7 +276,7 @@ def test_microversions_add_and_remove(fake: OpenStackFake) -> None:
 # accounts and tokens
 
 
-def test_an_application_credential_gets_in(fake: OpenStackFake) -> None:
+def test_login_with_an_application_credential(fake: OpenStackFake) -> None:
     account = fake.cloud.account
     auth = v3.ApplicationCredential(
         auth_url=fake.auth_url,
@@ -287,12 +287,12 @@ def test_an_application_credential_gets_in(fake: OpenStackFake) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["password", "username", "project_name", "user_domain_name"])
-def test_who_is_wrong_is_kept_out(fake: OpenStackFake, wrong: str) -> None:
+def test_a_login_with_a_wrong_account_is_refused(fake: OpenStackFake, wrong: str) -> None:
     with pytest.raises(keystone.Unauthorized, match="requires authentication"):
         session(fake, **{wrong: "wrong"}).get_token()
 
 
-def test_void_tokens_are_replaced(fake: OpenStackFake, nova: Any) -> None:
+def test_revoked_tokens_are_replaced(fake: OpenStackFake, nova: Any) -> None:
     nova.servers.list()
     fake.revoke_tokens()
     nova.servers.list()
@@ -417,7 +417,7 @@ def test_a_late_answer(fake: OpenStackFake, nova: Any) -> None:
     assert len(fake.servers) == 1
 
 
-def test_twins_of_which_one_surfaces_late(fake: OpenStackFake, nova: Any) -> None:
+def test_duplicates_of_which_one_is_listed_late(fake: OpenStackFake, nova: Any) -> None:
     fake.faults.add(Fault(CREATE, work="twice", surface_after=0.5))
     made = create(nova)
     assert len(fake.servers) == 2
@@ -428,7 +428,7 @@ def test_twins_of_which_one_surfaces_late(fake: OpenStackFake, nova: Any) -> Non
 @pytest.mark.parametrize("status", [409, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("html", [False, True])
 def test_answers_of_every_kind(fake: OpenStackFake, nova: Any, status: int, html: bool) -> None:
-    fake.faults.add(Fault(CREATE, status=status, html=html, words="not today"))
+    fake.faults.add(Fault(CREATE, status=status, html=html, message="not today"))
     with pytest.raises(exceptions.ClientException) as refused:
         create(nova)
     assert refused.value.code == status
@@ -444,7 +444,7 @@ def test_an_answer_that_says_when_to_come_back(fake: OpenStackFake, nova: Any) -
     create(nova)
 
 
-def test_which_calls_are_struck(fake: OpenStackFake, nova: Any) -> None:
+def test_which_calls_a_fault_happens_to(fake: OpenStackFake, nova: Any) -> None:
     third = fake.faults.add(Fault("GET compute /servers*", nth=3, status=500))
     some = fake.faults.add(Fault("GET compute /flavors*", share=0.5, status=500))
     struck = 0
@@ -462,8 +462,8 @@ def test_which_calls_are_struck(fake: OpenStackFake, nova: Any) -> None:
     nova.flavors.list()
 
 
-def test_a_fault_without_an_answer_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="say status or ending"):
+def test_a_fault_without_an_answer_is_an_error() -> None:
+    with pytest.raises(ValueError, match="set status or ending"):
         Fault(CREATE)
 
 
@@ -541,7 +541,7 @@ def control(where: dict[str, str], method: str, path: str, body: Any = None) -> 
     return json.loads(text) if text else None
 
 
-def test_another_process_can_have_one(standalone: dict[str, str]) -> None:
+def test_a_fake_in_a_process_of_its_own(standalone: dict[str, str]) -> None:
     account = {name: value for name, value in standalone.items() if name in ACCOUNT}
     nova = client.Client(MICROVERSION, session=sessions.Session(auth=password(account)))
     control(standalone, "POST", "/faults", {"calls": CREATE, "work": "once", "status": 504, "times": 1})
