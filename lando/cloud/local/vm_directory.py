@@ -11,8 +11,8 @@ writes its record before it runs anything. So the two decide the VM's status:
 
     lock   record   status
     held   none     BUILD: the launcher is starting
-    held   there    ACTIVE
-    free   there    SHUTOFF: the launcher died
+    held   written  ACTIVE
+    free   written  SHUTOFF: the launcher died
     free   none     ERROR: nothing ever ran in this VM, and nothing will
 """
 

@@ -2,13 +2,14 @@
 
 In the order to read them:
 
-driver.py        the project as a cloud: creates, lists and deletes servers
-account.py       how to log in
-session.py       sends every call
-failures.py      reads a failed call
-classify.py      which CloudError a failed call is
-lookup.py        finds flavors, images and networks by name
-tags.py          the tags by which lando finds its servers and floating IPs
-floating_ips.py  allocates, attaches and releases floating IPs
-checks.py        checks whether the settings fit the cloud
+driver.py           the project as a cloud: creates, lists and deletes servers
+account.py          how to log in
+server_settings.py  what servers are made of
+session.py          sends every call
+failures.py         reads a failed call
+classify.py         which CloudError a failed call is
+lookup.py           finds flavors, images and networks by name
+tags.py             the tags by which lando finds its servers and floating IPs
+floating_ips.py     allocates, attaches and releases floating IPs
+checks.py           checks whether the settings fit the cloud
 """
