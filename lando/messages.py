@@ -1,7 +1,7 @@
-"""The wire: JSON messages from clients and workers, validated before anything looks at them.
+"""The wire format: JSON messages from clients and workers, validated before they are used.
 
-One UTF-8 object ``{id, type, version, sent_at, job, attempt, token, body}``, and ``seq`` from workers.
-Where a message came from (client or worker) is told by the queue, never by the message.
+A message is one UTF-8 object ``{id, type, version, sent_at, job, attempt, token, body}``, with ``seq`` if a
+worker sends it. Whether it came from a client or a worker is known from the queue, never from the message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024
 YEAR_10000 = 253402300800
-"""Epoch seconds at which dates end."""
+"""Epoch seconds; Python's dates end there."""
 
 Origin = Literal["client", "worker"]
 
@@ -31,12 +31,12 @@ REPORTED_OUTCOMES = ("succeeded", "workflow_failed", "system_failed")
 
 
 class Malformed(Exception):
-    """The bytes are no message of ours; the text says why, and goes with them to the dead letters."""
+    """The bytes are not a valid message; the text says why, and is stored with the dead letter."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A valid message. ``job``, ``attempt``, ``token`` and ``seq`` are None where the type has none."""
+    """A valid message. ``job``, ``attempt``, ``token`` and ``seq`` are None if the type has none."""
 
     type: str
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Message:
     seq: int | None = None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     sent_at: float = field(default_factory=time.time)
-    """The sender's clock, for people to read; never used for a verdict."""
+    """Epoch seconds by the sender's clock: for people to read, never to decide anything."""
 
     @property
     def origin(self) -> Origin:
@@ -71,14 +71,14 @@ class Message:
 
 
 def decode(raw: bytes, origin: Origin | None = None) -> Message:
-    """Read and validate one message.
+    """Decode and validate one message.
 
     Args:
-        raw: the bytes as they came from the queue.
-        origin: who could publish where this came from; None where the queue cannot tell.
+        raw: the bytes as received from the queue.
+        origin: who may publish where the message came from; None if the queue does not know.
 
     Raises:
-        Malformed: with the reason, naming the key at fault.
+        Malformed: the text names the wrong key.
     """
     if len(raw) > MAX_BYTES:
         raise Malformed(f"{len(raw)} bytes; a message has at most {MAX_BYTES}")
@@ -115,24 +115,24 @@ def _object(raw: bytes) -> dict[str, Any]:
     try:
         envelope = _DECODER.decode(raw.decode("utf-8"))
         if b"\\u" in raw and _ESCAPED_SURROGATE.search(raw):
-            json.dumps(envelope, ensure_ascii=False).encode()  # a lone one is no text
+            json.dumps(envelope, ensure_ascii=False).encode()  # fails for a lone surrogate, which is not text
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
     if not isinstance(envelope, dict):
-        raise Malformed(f"a JSON {type(envelope).__name__}, not an object")
+        raise Malformed(f"expected a JSON object, found {type(envelope).__name__}")
     if b"\\u0000" in raw and _NUL.search(raw):
-        raise Malformed("holds a NUL character")
+        raise Malformed("contains a NUL character")
     return envelope
 
 
 def _check_client(message: Message) -> None:
     for key in ("attempt", "token", "seq"):
         if getattr(message, key) is not None:
-            raise Malformed(f"{key} is a worker's; a {message.type} has none")
+            raise Malformed(f"{key}: only messages of workers have it, not {message.type}")
     if message.type in ABOUT_A_JOB:
         _uuid(message.job, "job")
     elif message.job is not None:
-        raise Malformed(f"a {message.type} names no job")
+        raise Malformed(f"job: {message.type} has none")
     if message.type == "terminate_worker" and not isinstance(message.body.get("vm_name"), str):
         raise Malformed("body.vm_name: expected a string")
 
@@ -194,7 +194,7 @@ def _mapping(envelope: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _uuid(value: object, key: str) -> None:
     if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise Malformed(f"{key}: expected a UUID in its usual form, found {_short(value)}")
+        raise Malformed(f"{key}: expected a UUID in lower case with hyphens, found {_short(value)}")
 
 
 def _short(value: object) -> str:

@@ -55,7 +55,7 @@ class DeadLetter:
 
 def describe_sender(message: Delivery | DeadLetter) -> str:
     """Origin and account of a message, for people to read, such as ``client alice``."""
-    return " ".join(filter(None, (message.origin, message.sender))) or "somebody unknown"
+    return " ".join(filter(None, (message.origin, message.sender))) or "an unknown sender"
 
 
 class DeadLetters(Protocol):

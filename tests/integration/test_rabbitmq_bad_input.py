@@ -136,11 +136,11 @@ WRONG_SETTINGS: dict[str, tuple[Wrong, str]] = {
     ),
     "TLS to a plain port": (
         lambda here: {"tls": tls(here.certificates)},
-        r"work_queue\.tls: .* speaks no TLS",
+        r"work_queue\.tls: .* does not use TLS",
     ),
     "an authority that is none": (
         lambda here: {"port": here.broker.tls_port, "tls": tls(here.certificates, ca=here.job)},
-        r"work_queue\.tls\.ca: holds no certificate",
+        r"work_queue\.tls\.ca: contains no PEM certificate",
     ),
     "a key of another certificate": (
         lambda here: {
@@ -357,7 +357,7 @@ def test_a_client_waits_for_a_queue_that_a_daemon_makes(installation: Installati
     first = waiting.stderr.readline()
     assert "the queue has not confirmed the job yet: " in first
     assert "retrying for up to 30 s" in first
-    assert "a daemon makes it at its first start" in first
+    assert "a daemon creates it when it first starts" in first
     installation.site.start_daemon()
     out, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, err

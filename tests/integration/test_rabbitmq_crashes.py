@@ -271,7 +271,7 @@ def cut_login_short(listener: socket.socket, said: int | None) -> None:
 
 
 def test_an_alarm_is_nobodys_silence(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
-    """A broker that takes no messages shows an empty queue to who only reads it."""
+    """A broker that accepts no messages shows an empty queue to a connection that only reads."""
     site = BrokerSite(tmp_path / "site", private_broker.virtual_host(), config=NERVOUS)
     try:
         site.start_daemon()
@@ -282,7 +282,7 @@ def test_an_alarm_is_nobodys_silence(tmp_path: Path, private_broker: Broker, gat
         private_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1})")
         wait_for(
             lambda: (
-                "takes no messages just now" in site.job(running)["reason"]
+                "accepts no messages at present" in site.job(running)["reason"]
                 or "disconnected" in site.job(running)["reason"]
             ),
             "status to say so",
@@ -295,7 +295,7 @@ def test_an_alarm_is_nobodys_silence(tmp_path: Path, private_broker: Broker, gat
         found = site.wait(running, "done", "failed")
         assert (found["state"], found["attempt"]) == ("done", 1), (found, site.daemon_log())
         assert runs(tally) == 1
-        assert site.daemon_log().count("takes no messages just now") <= 2  # and why, once that is known
+        assert site.daemon_log().count("accepts no messages at present") <= 2  # and why, once that is known
         site.nothing_is_left()
     finally:
         site.close()

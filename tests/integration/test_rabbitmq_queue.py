@@ -740,7 +740,7 @@ def test_in_a_memory_alarm_publishing_says_why_and_reading_goes_on(
         wait_for(lambda: own_broker.evaluate("rabbit_alarm:get_alarms()") != "[]", "the alarm")
         rubbish = take(queue, 1)
         queue.dead_letter([(rubbish[0], "because")])
-        with pytest.raises(QueueUnavailable, match=r"takes no messages just now: .*memory"):
+        with pytest.raises(QueueUnavailable, match=r"accepts no messages at present: .*memory"):
             publisher.publish(b"late")
         batch = take(queue, 100)
         assert bodies(batch) == numbers(100)
@@ -806,7 +806,7 @@ def test_a_queue_that_somebody_deleted_is_made_again(
     queue = read(least_privilege)
     with least_privilege.connect(least_privilege.admin) as connection:
         connection.channel().queue_delete(least_privilege.queue_name)
-    with pytest.raises(QueueUnavailable, match="was it deleted"):
+    with pytest.raises(QueueUnavailable, match="was the queue deleted"):
         queue.receive(1, SHORT)
     connect(queue)
     publish(least_privilege).publish(b"one")
@@ -1029,7 +1029,7 @@ def test_a_worker_cannot_make_a_command_of_what_the_broker_moves_to_the_dead_let
     (found,) = letters(here).all()
     assert found.reason == "moved here by the broker"
     assert letters(here).all() == [found]
-    with pytest.raises(UsageError, match="not known who sent it"):
+    with pytest.raises(UsageError, match="its origin is unknown"):
         letters(here).requeue([found.id])
     queue = read(here)
     nothing_comes(queue)
@@ -1114,7 +1114,7 @@ def test_what_is_there_already_stays_and_another_kind_is_a_wrong_setting(
     read(least_privilege).close()
     publish(least_privilege).publish(b"one")
     other = read(least_privilege, "classic", ready=False)
-    with pytest.raises(UsageError, match=r"queue_type: .*already, as a quorum one"):
+    with pytest.raises(UsageError, match=r"queue_type: .*already, as a quorum queue"):
         connect(other)
     assert bodies(take(read(least_privilege), 1)) == [b"one"]
 
@@ -1195,7 +1195,7 @@ def test_an_alarm_is_no_empty_queue(own_broker: servers.Broker, own: VirtualHost
     own_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1})")
     try:
         words = wait_for(lambda: queue.receive(1, 0.2) == [] and queue.obstacle(), "the alarm", 15)
-        assert "takes no messages just now" in words and "memory" in words
+        assert "accepts no messages at present" in words and "memory" in words
         assert not queue.is_read_up_to_date()
     finally:
         own_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.6)")

@@ -216,7 +216,7 @@ RUBBISH: dict[str, tuple[bytes, str]] = {
     "wrong version": (envelope(version=2), "version 2; this daemon understands version 1"),
     "unknown type": (envelope(type="make_coffee"), "unknown type 'make_coffee'"),
     "wrong shape": (b'{"jobs": [1, 2, {"a": null}]}', "version None"),
-    "not an object": (b"[1, 2, 3]", "a JSON list, not an object"),
+    "not an object": (b"[1, 2, 3]", "expected a JSON object, found list"),
     "body of another shape": (envelope(body=[1]), "body: expected an object"),
     "empty": (b"", "not JSON"),
     "deeply nested": (b"[" * 200_000 + b"]" * 200_000, "not JSON"),

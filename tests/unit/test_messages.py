@@ -1,4 +1,4 @@
-"""The wire: what is understood, what is not, and that no bytes can do worse than be refused."""
+"""The wire format: which messages are valid, which are not, and that arbitrary bytes are only refused."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ def test_ids_are_never_the_same() -> None:
         (b"start_worker", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"\x80\x04K\x01.", "not JSON"),
-        (b"[1]", "a JSON list, not an object"),
-        (b"null", "a JSON NoneType, not an object"),
+        (b"[1]", "expected a JSON object, found list"),
+        (b"null", "expected a JSON object, found NoneType"),
         (b"{" * 100_000, "not JSON"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not JSON"),
         (encoded(START)[:-1], "not JSON"),
         (encoded(START, body={"x": float("nan")}), "NaN is not JSON"),
         (encoded(START, body={"x": float("inf")}), "Infinity is not JSON"),
-        (encoded(START, body={"x": "a\0b"}), "holds a NUL character"),
-        (encoded(START, body={"a\0b": "x"}), "holds a NUL character"),
+        (encoded(START, body={"x": "a\0b"}), "contains a NUL character"),
+        (encoded(START, body={"a\0b": "x"}), "contains a NUL character"),
         (b" " * (messages.MAX_BYTES + 1), "a message has at most"),
     ],
 )
@@ -112,13 +112,13 @@ def test_bytes_that_are_no_message(raw: bytes, words: str) -> None:
         ({"body": None}, "body: expected an object"),
         ({"job": None}, "job: expected a UUID"),
         ({"job": "../../etc/passwd"}, "job: expected a UUID"),
-        ({"job": JOB.upper()}, "job: expected a UUID in its usual form"),
-        ({"job": JOB.replace("-", "")}, "job: expected a UUID in its usual form"),
-        ({"attempt": 1}, "attempt is a worker's"),
-        ({"token": "t"}, "token is a worker's"),
-        ({"seq": 1}, "seq is a worker's"),
+        ({"job": JOB.upper()}, "job: expected a UUID in lower case with hyphens"),
+        ({"job": JOB.replace("-", "")}, "job: expected a UUID in lower case with hyphens"),
+        ({"attempt": 1}, "attempt: only messages of workers have it"),
+        ({"token": "t"}, "token: only messages of workers have it"),
+        ({"seq": 1}, "seq: only messages of workers have it"),
         ({"reply_to": "x"}, "unknown key 'reply_to'"),
-        ({"type": "shutdown_server"}, "a shutdown_server names no job"),
+        ({"type": "shutdown_server"}, "job: shutdown_server has none"),
         ({"type": "terminate_worker", "job": None}, "body.vm_name: expected a string"),
         (
             {"type": "terminate_worker", "job": None, "body": {"vm_name": 5}},

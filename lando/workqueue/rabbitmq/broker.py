@@ -1,4 +1,4 @@
-"""Where the broker is, how to log in, and how its refusals read to whoever has to mend them."""
+"""Where the broker is, and how to log in."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Broker(BrokerSettings):
         try:
             context = ssl.create_default_context(cadata=self._trusted)
         except (ssl.SSLError, ValueError) as error:
-            raise UsageError(f"{self.setting('tls.ca')}: holds no certificate in PEM: {error}") from error
+            raise UsageError(f"{self.setting('tls.ca')}: contains no PEM certificate: {error}") from error
         if tls.certificate is not None:
             try:
                 context.load_cert_chain(tls.certificate, tls.key, password="")

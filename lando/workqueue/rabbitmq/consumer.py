@@ -113,7 +113,7 @@ class RabbitMQQueue:
                 raise
             if isinstance(error, QueueTaken) and self._is_taken_by_live_daemon():
                 raise UsageError(
-                    f"{error}; one daemon serves a queue: end that one, or choose another queue_name"
+                    f"{error}; only one daemon may read a queue: stop the other, or choose another queue_name"
                 ) from None
             self._error = QueueUnavailable(str(error))
             raise self._error from error

@@ -146,8 +146,8 @@ class RabbitMQDeadLetters:
         exchange = held.headers.get(EXCHANGE)
         if exchange not in (self._names.commands, self._names.reports, DEFAULT_EXCHANGE):
             raise UsageError(
-                f"dead letter {held.id}: it is not known who sent it, so it cannot be requeued; drop it, and "
-                "send the command again if it was yours"
+                f"dead letter {held.id} cannot be requeued, since its origin is unknown: drop it, and send "
+                "it again if it was yours"
             )
         return str(exchange)
 
@@ -159,8 +159,8 @@ class RabbitMQDeadLetters:
             if exchange != DEFAULT_EXCHANGE:
                 raise
             raise UsageError(
-                f"dead letter {held.id}: it came through the default exchange, where "
-                f"{self._broker.username!r} may not publish; drop it, and send it again if it was yours"
+                f"dead letter {held.id} cannot be requeued, since it came through the default exchange, "
+                f"where {self._broker.username!r} may not publish: drop it, and send it again if it was yours"
             ) from None
         finally:
             publisher.close()

@@ -154,11 +154,11 @@ class RabbitMQPublisher:
         if self._returned:
             raise QueueAbsent(
                 f"no queue is bound to {messages[0].exchange!r} on the broker at {self._broker} "
-                f"({self._returned[0]}): has a daemon been started, and is "
-                f"{self._broker.setting('queue_name')} right?"
+                f"({self._returned[0]}): check that a daemon was started, and "
+                f"{self._broker.setting('queue_name')}"
             )
         if self._refused:
-            raise QueueUnavailable(f"the broker at {self._broker} has refused the message for now")
+            raise QueueUnavailable(f"the broker at {self._broker} refused the message (basic.nack)")
 
     def _why_not_confirmed(self, connection: Connection, patience: float) -> str:
         if connection.blocked is not None:

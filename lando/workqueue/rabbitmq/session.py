@@ -95,7 +95,8 @@ class Session:
 
     def _canceled(self) -> QueueUnavailable:
         return QueueUnavailable(
-            f"the broker at {self._broker} ended our reading of {self._names.queue!r} (was it deleted?)"
+            f"the broker at {self._broker} canceled the consumer of {self._names.queue!r} "
+            "(was the queue deleted?)"
         )
 
     def _on_message(self, _: Any, method: Any, properties: Any, raw: bytes) -> None:
@@ -163,8 +164,8 @@ class Session:
         if found.consumer_count > 1 and not self._warned_of_consumers:
             self._warned_of_consumers = True
             log.warning(
-                "somebody else reads the queue %r, too: what they take is lost to this daemon; nothing is "
-                "concluded from anybody's silence meanwhile",
+                "the queue %r has another consumer: this daemon does not get the messages that it takes; as "
+                "long as it is there, no worker is declared lost for missing reports",
                 self._names.queue,
             )
         return bool(found.message_count == 0 and found.consumer_count == 1)
