@@ -10,7 +10,7 @@ import pytest
 
 from lando_worker import clone
 from lando_worker.clone import Source, fetch
-from lando_worker.container_engine import Engine
+from lando_worker.container_engine import ContainerEngine
 from lando_worker.result import WorkflowFailure
 
 PASSWORD = "hunter22 %/@"
@@ -142,5 +142,5 @@ def test_engines_count_if_they_answer(tmp_path, monkeypatch, docker, podman, opt
         (tmp_path / name).write_text(f'#!/bin/sh\ntest "$1" = info && exit {status}\nexit 2\n')
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    engine = Engine()
+    engine = ContainerEngine()
     assert engine.options(tmp_path / "cids") == [option.format(cids=tmp_path / "cids") for option in options]

@@ -1,7 +1,7 @@
 """The worker's command line, as lando_worker.sh calls it.
 
 ``GIT CD RUN_CWL PARAMS WORKERCONFIG SERVER`` runs a job. ``--failed REASON DIRECTORY WORKERCONFIG`` reports
-that the start-up script could not, or that an earlier call died; it delivers what that one left, too.
+that the start-up script failed, or that an earlier call was killed, and delivers the reports it left behind.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lando_worker.event_pipe import Sender
+from lando_worker.event_pipe import EventSender
 from lando_worker.result import Result
 from lando_worker.settings import Settings, SettingsError, load
-from lando_worker.supervisor import end_with, start_child, watch
+from lando_worker.supervisor import start_child, terminate_with, watch
 
 if TYPE_CHECKING:
-    from lando_worker.log_buffer import Logbook
+    from lando_worker.log_buffer import LogBuffer
     from lando_worker.reporter import Reporter
 
 USAGE = """usage: lando_worker.sh GIT CD RUN_CWL PARAMS WORKERCONFIG SERVER
@@ -26,7 +26,7 @@ The start-up script of a VM calls this; lando-fsm run JOB.yml runs a job by hand
 
 
 def main(arguments: list[str]) -> int:
-    """Run a job, or report that it could not be run; 0 once everything is delivered."""
+    """Run a job, or report that it could not be run. Returns 0 once every report is delivered."""
     try:
         if len(arguments) == 6:
             git, cd, run_cwl, params, config, server = arguments
@@ -42,55 +42,55 @@ def main(arguments: list[str]) -> int:
 
 
 def run_job(git: str, cd: str, run_cwl: str, params: Path, settings: Settings, server: str) -> int:
-    """Run a job in the current directory, the VM's own; 0 once everything is delivered."""
+    """Run a job in the current directory, the VM's own. Returns 0 once every report is delivered."""
     vm = Path.cwd()
 
-    def work(parent: Sender) -> Result:
-        from lando_worker.workflow import Assignment, carry_out  # noqa: PLC0415
+    def work(events: EventSender) -> Result:
+        from lando_worker.workflow import Assignment, run  # noqa: PLC0415
 
-        return carry_out(Assignment(git, cd, run_cwl, params, vm, settings), parent)
+        return run(Assignment(git, cd, run_cwl, params, vm, settings), events)
 
     child = start_child(work)
-    end_with(child)
-    _say(f"{server}: job {settings.job}, attempt {settings.attempt}")
-    reporter, logbook = _reporting(settings, vm, params)
+    terminate_with(child)
+    _print(f"{server}: job {settings.job}, attempt {settings.attempt}")
+    reporter, log = _make_reporter(settings, vm, params)
     reporter.start("cloning")
     try:
-        result = watch(child, reporter, logbook)
+        result = watch(child, reporter, log)
     except Exception as error:
         traceback.print_exc()
         result = Result("system_failed", f"the worker failed: {type(error).__name__}: {error}")
-    logbook.close()
-    _finish(reporter, logbook, settings, result)
+    log.close()
+    _finish(reporter, log, settings, result)
     return 0
 
 
 def report_failure(reason: str, vm: Path, settings: Settings) -> int:
-    """Report that a job could not be run, unless its end was reported already; 0 once that is delivered."""
-    reporter, logbook = _reporting(settings, vm, vm / "parameters.yml")
+    """Report that a job could not be run, unless its end is reported already. Returns 0 once delivered."""
+    reporter, log = _make_reporter(settings, vm, vm / "parameters.yml")
     reporter.start()
-    _finish(reporter, logbook, settings, Result("system_failed", reason))
+    _finish(reporter, log, settings, Result("system_failed", reason))
     return 0
 
 
-def _reporting(settings: Settings, vm: Path, params: Path) -> tuple[Reporter, Logbook]:
-    # Imported only now: the child must not wait for this.
-    from lando_worker.log_buffer import Logbook  # noqa: PLC0415
+def _make_reporter(settings: Settings, vm: Path, params: Path) -> tuple[Reporter, LogBuffer]:
+    # Imported here, after the child was started, so that the child need not wait for it.
+    from lando_worker.log_buffer import LogBuffer  # noqa: PLC0415
     from lando_worker.publishers import open_publisher  # noqa: PLC0415
     from lando_worker.reporter import Reporter  # noqa: PLC0415
     from lando_worker.spool import Spool  # noqa: PLC0415
 
-    logbook = Logbook(_secrets(settings, params))
+    log = LogBuffer(_secrets(settings, params))
     reporter = Reporter(
         settings.job,
         settings.attempt,
         settings.token,
         spool=Spool(vm / "spool" / f"{settings.job}-{settings.attempt}"),
-        logbook=logbook,
+        log=log,
         connect=lambda: open_publisher(settings.queue),
         heartbeat=settings.heartbeat,
     )
-    return reporter, logbook
+    return reporter, log
 
 
 def _secrets(settings: Settings, params: Path) -> list[str]:
@@ -100,16 +100,16 @@ def _secrets(settings: Settings, params: Path) -> list[str]:
     try:
         found = secret_values(read(params))
     except InputError:
-        found = []  # the child says so
+        found = []  # the child reports the error
     return [*found, *settings.secrets]
 
 
-def _finish(reporter: Reporter, logbook: Logbook, settings: Settings, result: Result) -> None:
-    tail = logbook.tail()
-    reason = logbook.masked(result.reason)
+def _finish(reporter: Reporter, log: LogBuffer, settings: Settings, result: Result) -> None:
+    tail = log.tail()
+    reason = log.masked(result.reason)
     if result.quote_log and tail.strip():
         reason += f": {tail.strip().splitlines()[-1][:500]}"
-    _say(result.outcome + (f": {reason}" if reason else ""))
+    _print(result.outcome + (f": {reason}" if reason else ""))
     body: dict[str, Any] = {
         "outcome": result.outcome,
         "exit_code": result.exit_code,
@@ -120,7 +120,7 @@ def _finish(reporter: Reporter, logbook: Logbook, settings: Settings, result: Re
     reporter.finish(body)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(f"lando: {text}", flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The clone: the job's repository, or plain folder, at the commit that the job names.
+"""Clones the job's repository, or copies a plain folder, at the commit given by ``git_ref``.
 
-Git's own words go into every failure. Credentials reach git through its environment, never a command line:
-https://git-scm.com/docs/gitcredentials
+Every failure quotes git's own error. Credentials are passed to git in its environment, never on a command
+line: https://git-scm.com/docs/gitcredentials
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from lando.repository import clone_name
-from lando_worker.result import SystemTrouble, WorkflowFailure
+from lando_worker.result import SystemFailure, WorkflowFailure
 
 ALLOWED_PROTOCOLS = "https:http:ssh:git:file"
 TRIES = 4
 FIRST_WAIT = 1.0
-LONGEST_WAIT = 10.0
-"""Seconds between two tries, doubled from the first."""
-MAX_WORDS = 2000
+"""Seconds, at most, before the third try; the fourth waits up to twice as long, the second not at all."""
+MAX_REASON = 2000
+"""Characters of git's error in a reason."""
 
-WAITING_HELPS = re.compile(
+TRANSIENT = re.compile(
     r"could not resolve host|temporary failure|connection (refused|reset|timed out|closed)|timed? ?out"
     r"|early eof|rpc failed|remote end hung up|returned error: (429|5\d\d)|failed to connect"
     r"|operation too slow|unexpected disconnect|network is unreachable|no route to host|ssl_error_syscall",
     re.IGNORECASE,
 )
-REPOSITORY_OF_THE_CALLER = (
+REPOSITORY_VARIABLES = (
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -47,61 +47,63 @@ REPOSITORY_OF_THE_CALLER = (
 CREDENTIAL_HELPER = (
     '!f() { test "$1" = get && echo "username=$LANDO_GIT_USER" && echo "password=$LANDO_GIT_PASSWORD"; }; f'
 )
-STALLED = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60")
-# Housekeeping in the background would outlive the command.
-NO_HOUSEKEEPING = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false")
+STALL_LIMIT = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60")
+# Maintenance in the background would outlive the command.
+NO_MAINTENANCE = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What to clone: address or absolute path without credentials, branch, tag or commit, and credentials."""
+    """What to clone."""
 
     address: str
+    """Address or absolute path, without credentials."""
     ref: str | None = None
+    """Branch, tag or commit; None for the default branch."""
     user: str | None = None
     password: str | None = None
 
     @property
     def name(self) -> str:
-        """The clone's own name, as git would choose it: ``toyworkflow`` of ``…/toyworkflow.git``."""
+        """The name of the clone's directory, as git chooses it: ``toyworkflow`` for ``…/toyworkflow.git``."""
         name = clone_name(self.address)
         return name if name not in ("", ".", "..") else "clone"
 
 
 class GitFailed(Exception):
-    """A git command failed; the text is git's own words."""
+    """A git command failed. The text is git's error."""
 
     @property
-    def waiting_helps(self) -> bool:
-        """Whether the network, rather than the job, is at fault."""
-        return WAITING_HELPS.search(str(self)) is not None
+    def is_transient(self) -> bool:
+        """Whether trying again can help: the network or the server is at fault, not the job."""
+        return TRANSIENT.search(str(self)) is not None
 
 
 def fetch(source: Source, parent: Path, first_wait: float = FIRST_WAIT) -> tuple[Path, str | None]:
-    """Clone ``source`` into a directory of its own name inside ``parent``; try again where waiting helps.
+    """Clone ``source`` into a directory of its own name inside ``parent``; retry transient failures.
 
     Args:
         source: what to clone.
         parent: an existing directory.
-        first_wait: seconds before the second try; doubled every time.
+        first_wait: see FIRST_WAIT.
 
     Returns:
         The clone, and its commit: None for a plain folder and for an empty repository.
 
     Raises:
-        WorkflowFailure: it cannot be cloned; in git's words.
-        SystemTrouble: it could be, elsewhere: the disk is full, or there is no git.
+        WorkflowFailure: it cannot be cloned.
+        SystemFailure: it cannot be cloned on this VM: the disk is full, or git is not installed.
     """
     destination = parent / source.name
     if _is_plain_folder(source.address):
         _copy(source, destination)
         return destination, None
     try:
-        return destination, _clone_patiently(source, destination, first_wait)
+        return destination, _clone_with_retries(source, destination, first_wait)
     except GitFailed as error:
         if "No space left on device" in str(error):
-            raise SystemTrouble(f"git clone {source.address} failed: {error}") from error
-        tries = f" after {TRIES} tries" if error.waiting_helps else ""
+            raise SystemFailure(f"git clone {source.address} failed: {error}") from error
+        tries = f" after {TRIES} tries" if error.is_transient else ""
         raise WorkflowFailure(f"git clone {source.address} failed{tries}: {error}") from error
 
 
@@ -117,16 +119,16 @@ def _copy(source: Source, destination: Path) -> None:
         raise WorkflowFailure(
             f"git_ref: {source.address} is a plain folder, not a repository: it has no {source.ref!r}"
         )
-    mine = destination.resolve()
+    target = destination.resolve()
 
     def not_copied(folder: str, names: list[str]) -> Iterable[str]:
-        """What cannot be copied, and what we are writing ourselves: a folder may hold this very VM."""
+        """Special files, and the directory of the copy itself: the folder may contain this VM's directory."""
         paths = {name: Path(folder, name) for name in names}
         return [
             name
             for name, path in paths.items()
             if not (path.is_symlink() or path.is_file() or path.is_dir())
-            or (path.is_dir() and not path.is_symlink() and path.resolve() in mine.parents)
+            or (path.is_dir() and not path.is_symlink() and path.resolve() in target.parents)
         ]
 
     try:
@@ -138,13 +140,13 @@ def _copy(source: Source, destination: Path) -> None:
         ) from error
 
 
-def _clone_patiently(source: Source, destination: Path, first_wait: float) -> str | None:
+def _clone_with_retries(source: Source, destination: Path, first_wait: float) -> str | None:
     try:
         return _clone(source, destination)
     except GitFailed as error:
-        if not error.waiting_helps:
+        if not error.is_transient:
             raise
-    # Imported only here: most clones succeed at once, and importing it takes longer than many of them.
+    # Imported here only: most clones succeed at once, and the import takes longer than many of them.
     from tenacity import (  # noqa: PLC0415
         Retrying,
         retry_if_exception,
@@ -154,8 +156,8 @@ def _clone_patiently(source: Source, destination: Path, first_wait: float) -> st
 
     retrying = Retrying(
         stop=stop_after_attempt(TRIES - 1),
-        wait=wait_random_exponential(multiplier=first_wait, max=LONGEST_WAIT),
-        retry=retry_if_exception(lambda error: isinstance(error, GitFailed) and error.waiting_helps),
+        wait=wait_random_exponential(multiplier=first_wait),
+        retry=retry_if_exception(lambda error: isinstance(error, GitFailed) and error.is_transient),
         before=lambda _: print("lando: trying git again", file=sys.stderr, flush=True),
         reraise=True,
     )
@@ -163,14 +165,14 @@ def _clone_patiently(source: Source, destination: Path, first_wait: float) -> st
 
 
 def _clone(source: Source, destination: Path) -> str | None:
-    """One try, shallow where the other side can: its commit."""
+    """One try, shallow if the server supports it. Returns the commit."""
     shutil.rmtree(destination, ignore_errors=True)
     git = _Git(source, destination)
     try:
         _clone_at_ref(git, source, depth=("--depth", "1"))
     except GitFailed as error:
         shallow_is_refused = re.search(r"shallow|not our ref|unadvertised object", str(error))
-        if error.waiting_helps or not (shallow_is_refused or _is_commit(source.ref)):
+        if error.is_transient or not (shallow_is_refused or _is_commit(source.ref)):
             raise
         shutil.rmtree(destination, ignore_errors=True)
         _clone_at_ref(git, source, depth=())
@@ -181,7 +183,7 @@ def _clone(source: Source, destination: Path) -> str | None:
 
 def _clone_at_ref(git: _Git, source: Source, depth: tuple[str, ...]) -> None:
     if source.address.startswith("/"):
-        depth = ()  # git links the objects of a repository on this machine, which is faster still
+        depth = ()  # git makes hard links to the objects of a local repository, which is faster
     if source.ref is None:
         git.clone(*depth)
     elif not _is_commit(source.ref) and not source.ref.startswith("refs/"):
@@ -192,7 +194,7 @@ def _clone_at_ref(git: _Git, source: Source, depth: tuple[str, ...]) -> None:
         git.run("checkout", "--quiet", "--detach", "FETCH_HEAD", inside=True)
     else:
         git.clone("--no-checkout")
-        # Of a branch or other reference its own name, of a commit its number, which may be abbreviated.
+        # The ref may be a branch, another reference, or a commit, perhaps abbreviated.
         refspec = source.ref if source.ref.startswith("refs/") else f"refs/heads/{source.ref}"
         try:
             git.run("fetch", "--quiet", "--", source.address, refspec, inside=True)
@@ -211,18 +213,18 @@ def _update_submodules(git: _Git) -> None:
     try:
         git.run(*update, "--depth", "1", inside=True)
     except GitFailed as error:
-        if error.waiting_helps:
+        if error.is_transient:
             raise
         git.run(*update, inside=True)
 
 
 class _Git:
-    """Runs git commands about one clone."""
+    """Runs git commands for one clone."""
 
     def __init__(self, source: Source, destination: Path) -> None:
         self.destination = destination
         self._source = source
-        self._options = [*STALLED, *NO_HOUSEKEEPING, *_credential_options(source)]
+        self._options = [*STALL_LIMIT, *NO_MAINTENANCE, *_credential_options(source)]
         self._environment = _environment(source)
 
     def clone(self, *options: str) -> None:
@@ -235,12 +237,16 @@ class _Git:
             return None
 
     def run(self, *arguments: str, inside: bool = False) -> str:
-        """The command's standard output.
+        """Run a command, and return its standard output.
+
+        Args:
+            arguments: of git.
+            inside: run in the clone, not in its parent directory.
 
         Raises:
-            GitFailed: in git's words.
+            GitFailed: the command failed.
         """
-        # Files, not pipes: an ssh master in the background would hold a pipe open.
+        # Files, not pipes: an ssh master that stays in the background would keep a pipe open.
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             try:
                 status = subprocess.run(
@@ -253,12 +259,12 @@ class _Git:
                     check=False,
                 ).returncode
             except FileNotFoundError:
-                raise SystemTrouble("git is not installed here: install it in the worker's image") from None
-            words = _text(errors)
-            if words:
-                print(words, file=sys.stderr, flush=True)
+                raise SystemFailure("git is not installed here: install it in the worker's image") from None
+            printed = _text(errors)
+            if printed:
+                print(printed, file=sys.stderr, flush=True)
             if status != 0:
-                raise GitFailed(_essence(words) or f"git {arguments[0]} exited with status {status}")
+                raise GitFailed(_error_lines(printed) or f"git {arguments[0]} exited with status {status}")
             return _text(output)
 
 
@@ -267,18 +273,18 @@ def _text(file: BinaryIO) -> str:
     return file.read().decode(errors="replace").strip()
 
 
-def _essence(words: str) -> str:
-    """What git says went wrong, without the progress around it."""
+def _error_lines(printed: str) -> str:
+    """The lines that say what went wrong, without the progress around them."""
     lines = [
         line
-        for line in words.splitlines()
+        for line in printed.splitlines()
         if re.match(r"(fatal|error|remote|ssh|.*denied)\b", line, re.IGNORECASE)
     ]
-    return " ".join(lines or words.splitlines()[-3:])[:MAX_WORDS]
+    return " ".join(lines or printed.splitlines()[-3:])[:MAX_REASON]
 
 
 def _environment(source: Source) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in REPOSITORY_OF_THE_CALLER}
+    environment = {key: value for key, value in os.environ.items() if key not in REPOSITORY_VARIABLES}
     environment.setdefault(
         "GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=30"
     )
@@ -294,7 +300,7 @@ def _environment(source: Source) -> dict[str, str]:
 
 
 def _credential_options(source: Source) -> list[str]:
-    """The address's own credentials, for its host only: a submodule elsewhere must not see them."""
+    """Pass the credentials for the address's host only: submodules on other hosts must not get them."""
     if source.user is None and source.password is None:
         return []
     parts = urlsplit(source.address)

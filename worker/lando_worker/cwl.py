@@ -1,4 +1,4 @@
-"""cwltool in this process: loaded while git clones; tells step k of n, and its own words when it fails."""
+"""Runs cwltool in this process: loads it while git clones, reports steps, and quotes its errors."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from lando_worker import outputs
-from lando_worker.container_engine import CHOICES, Engine
+from lando_worker.container_engine import CHOICES, ContainerEngine
 from lando_worker.directories import Directories
-from lando_worker.result import Result, SystemTrouble
+from lando_worker.result import Result, SystemFailure
 
-TellStep = Callable[[int, int, str], None]
-"""Called with k, n, and the step's name."""
+ReportStep = Callable[[int, int, str], None]
+"""Called with k, n and the step's name when step k of n begins."""
 
-MAX_WORDS = 2000
-SYMPTOM = "Exception on step"
-"""cwltool says so of every step around the one that failed."""
+MAX_REASON = 2000
+"""Characters of cwltool's errors in a reason."""
+CONSEQUENCE = "Exception on step"
+"""cwltool logs this for every step that contains the one that failed."""
 
 
 class Preload:
-    """Loads cwltool in the background, and the schemas that every document needs.
+    """Loads cwltool, and the schemas that most documents need, in the background.
 
-    Garbage is not collected meanwhile: nothing becomes garbage, and looking costs a quarter of the time.
+    Garbage collection is off meanwhile: there is no garbage, and looking for it takes a quarter of the time.
     """
 
     def __init__(self) -> None:
         gc.disable()
-        self._wanted = True
+        self._go_on = True
         self._thread = threading.Thread(target=self._load, name="preload", daemon=True)
         self._thread.start()
 
@@ -42,41 +43,45 @@ class Preload:
             from cwltool.process import get_schema  # noqa: PLC0415
 
             for version in ("v1.0", "v1.2"):
-                if self._wanted:
+                if self._go_on:
                     get_schema(version)
         except ImportError:
-            pass  # said by run(), which needs it
+            pass  # run() raises it
 
     def finish(self) -> None:
-        """Wait for what is being loaded; what is not, cwltool loads when it needs it."""
-        self._wanted = False
+        """Wait for what is being loaded; cwltool loads the rest when it needs it."""
+        self._go_on = False
         self._thread.join()
         gc.freeze()
         gc.enable()
 
 
 def run(
-    arguments: Sequence[str], document: str, directories: Directories, engine: Engine, tell: TellStep
+    arguments: Sequence[str],
+    document: str,
+    directories: Directories,
+    engine: ContainerEngine,
+    report: ReportStep,
 ) -> Result:
     """Run the document in the current directory.
 
     Args:
         arguments: the job's own options of cwltool.
-        document: its absolute path, maybe with a fragment.
+        document: its absolute path, perhaps with a fragment.
         directories: where the input object is, and where outputs and the ids of containers go.
-        engine: tells whether there are containers.
-        tell: called when a step begins.
+        engine: the machine's container engine.
+        report: called when a step begins.
 
     Raises:
-        SystemTrouble: cwltool is not there.
+        SystemFailure: cwltool cannot be imported.
     """
     try:
         from cwltool.context import LoadingContext  # noqa: PLC0415
         from cwltool.main import main  # noqa: PLC0415
 
-        from lando_worker.step_counter import Steps  # noqa: PLC0415
+        from lando_worker.step_counter import StepCounter  # noqa: PLC0415
     except ImportError as error:
-        raise SystemTrouble(f"cwltool cannot be loaded: {error}; install lando-fsm again") from error
+        raise SystemFailure(f"cwltool cannot be loaded: {error}; install lando-fsm again") from error
 
     chosen = any(argument.split("=")[0] in CHOICES for argument in arguments)
     options = [] if chosen else engine.options(directories.containers)
@@ -87,12 +92,12 @@ def run(
         document,
         str(directories.inputs),
     ]
-    sys.argv = ["cwltool"]  # which it shows in its log, and to servers
-    steps = Steps(tell)
-    loading = LoadingContext({"construct_tool_object": steps.make_tool})
-    words = _Words()
+    sys.argv = ["cwltool"]  # cwltool shows it in its log, and sends it to servers
+    counter = StepCounter(report)
+    loading = LoadingContext({"construct_tool_object": counter.make_tool})
+    errors = _FirstErrors()
     cwltool_log = logging.getLogger("cwltool")
-    cwltool_log.addHandler(words)
+    cwltool_log.addHandler(errors)
     printed = io.StringIO()
     try:
         status = main(
@@ -100,44 +105,44 @@ def run(
             stdout=printed,
             loadingContext=loading,
             logger_handler=logging.StreamHandler(sys.stderr),
-            # Else main() would forget the schemas that are loaded already.
+            # Without it main() would load the schemas again.
             custom_schema_callback=None if "--enable-ext" in arguments else lambda: None,
         )
-    except SystemExit as exit_:  # how argparse refuses an option
+    except SystemExit as exit_:  # argparse's, for an unknown option
         status = exit_.code if isinstance(exit_.code, int) else 1
     finally:
-        cwltool_log.removeHandler(words)
+        cwltool_log.removeHandler(errors)
     if status == 0:
-        steps.all_done()
+        counter.run_succeeded()
         return outputs.succeeded(printed.getvalue(), directories.outputs)
-    needs_container = "--no-container" in options and "DockerRequirement" in str(words)
-    reason = _needs_container(words, engine) if needs_container else _failed(status, words)
-    return Result("workflow_failed", reason, exit_code=status, quote_log=not str(words))
+    needs_container = "--no-container" in options and "DockerRequirement" in str(errors)
+    reason = _needs_container(errors, engine) if needs_container else _failed(status, errors)
+    return Result("workflow_failed", reason, exit_code=status, quote_log=not str(errors))
 
 
-def _failed(status: int, words: _Words) -> str:
-    return f"cwltool exited with status {status}" + (f": {words}" if str(words) else "")
+def _failed(status: int, errors: _FirstErrors) -> str:
+    return f"cwltool exited with status {status}" + (f": {errors}" if str(errors) else "")
 
 
-def _needs_container(words: _Words, engine: Engine) -> str:
+def _needs_container(errors: _FirstErrors, engine: ContainerEngine) -> str:
     return (
         "the workflow requires containers (a DockerRequirement under requirements), and this machine has no"
-        f" container engine: {engine.explanation}. Install docker (Debian, Ubuntu: apt install docker.io) or"
+        f" container engine: {engine.reason}. Install docker (Debian, Ubuntu: apt install docker.io) or"
         " podman (apt install podman) where workflows run, or move DockerRequirement to hints if the"
-        f" programs are installed there. cwltool's words: {words}"
+        f" programs are installed there. cwltool's words: {errors}"
     )
 
 
-class _Words(logging.Handler):
-    """The first things that cwltool says went wrong: the cause comes before its consequences."""
+class _FirstErrors(logging.Handler):
+    """The first two errors that cwltool logs: the cause comes before its consequences."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._words: list[str] = []
+        self._errors: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if len(self._words) < 2 and not record.getMessage().startswith(SYMPTOM) and _is_cause(record):
-            self._words.append(" ".join(self._lines(record)))
+        if len(self._errors) < 2 and not record.getMessage().startswith(CONSEQUENCE) and _is_error(record):
+            self._errors.append(" ".join(self._lines(record)))
 
     @staticmethod
     def _lines(record: logging.LogRecord) -> Iterator[str]:
@@ -145,9 +150,10 @@ class _Words(logging.Handler):
         return (line.strip() for line in text.splitlines() if line.strip())
 
     def __str__(self) -> str:
-        return "; ".join(self._words)[:MAX_WORDS]
+        return "; ".join(self._errors)[:MAX_REASON]
 
 
-def _is_cause(record: logging.LogRecord) -> bool:
-    ended_badly: tuple[Any, ...] = ("exited with status", "was terminated by signal", "exceeded time limit")
-    return record.levelno >= logging.ERROR or any(words in str(record.msg) for words in ended_badly)
+def _is_error(record: logging.LogRecord) -> bool:
+    """Whether a tool failed, which cwltool logs as a warning, or cwltool itself."""
+    failures: tuple[Any, ...] = ("exited with status", "was terminated by signal", "exceeded time limit")
+    return record.levelno >= logging.ERROR or any(failure in str(record.msg) for failure in failures)

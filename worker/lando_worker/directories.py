@@ -1,4 +1,4 @@
-"""The VM's own directory: what is where, and whose it is."""
+"""The paths inside the VM's directory, and the directories that the workflow may write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lando_worker.workflow_account import Account
+from lando_worker.workflow_account import WorkflowAccount
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Directories:
 
     vm: Path
     outputs: Path
-    """Final outputs; may be outside the VM's directory, to outlive it."""
+    """Final outputs; may be outside the VM's directory, to be kept when that is deleted."""
 
     @property
     def clone(self) -> Path:
@@ -25,7 +25,7 @@ class Directories:
 
     @property
     def run(self) -> Path:
-        """What passes between the worker and the runner."""
+        """Files that the worker and the runner exchange."""
         return self.vm / "run"
 
     @property
@@ -35,21 +35,21 @@ class Directories:
 
     @property
     def printed(self) -> Path:
-        """What a site's own runner printed: the output object."""
+        """The standard output of a site's own runner: the output object."""
         return self.run / "printed.json"
 
     @property
     def tmp(self) -> Path:
-        """TMPDIR: goes with the VM, and is on the outputs' file system where possible."""
+        """TMPDIR. It is deleted with the VM, and is on the file system of the outputs if that is possible."""
         return self.vm / "tmp"
 
     @property
     def containers(self) -> Path:
-        """A file with the id of every container that was started, so that deleting the VM can stop them."""
+        """One file with the id per started container, so that deleting the VM can stop the containers."""
         return self.vm / "containers"
 
-    def make(self, account: Account | None) -> None:
-        """Make the workflow's directories anew and empty, as the account's own where there is one."""
+    def make(self, account: WorkflowAccount | None) -> None:
+        """Make the workflow's directories, empty, and owned by ``account`` if there is one."""
         if account:
             self.vm.chmod(0o711)
         for path in (self.clone, self.run, self.tmp, self.containers, self.outputs):
@@ -59,7 +59,7 @@ class Directories:
 
 
 def _empty(path: Path) -> None:
-    """Emptied rather than replaced: an outputs directory may be a mount, or a link that its site made."""
+    """Make a directory, or empty it. It is not replaced, since it may be a mount point or a symbolic link."""
     path.mkdir(parents=True, exist_ok=True)
     for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():

@@ -1,4 +1,4 @@
-"""Where in the clone to work, and which document to run."""
+"""Which directory of the clone to run in, and which CWL document to run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from lando_worker.result import WorkflowFailure
 
 
 def directory(clone: Path, cd: str) -> Path:
-    """The directory that ``cd`` names; a leading component that is the clone's own name is the clone.
+    """The directory given by ``cd``.
+
+    Args:
+        clone: the clone.
+        cd: a path relative to it; may begin with the clone's own name.
 
     Raises:
-        WorkflowFailure: it is not there, or not inside the clone, even through a symbolic link.
+        WorkflowFailure: it does not exist, or is outside the clone, also through a symbolic link.
     """
     parts = PurePosixPath(cd).parts
     inner = parts[1:] if parts and parts[0] == clone.name else parts
@@ -25,10 +29,15 @@ def directory(clone: Path, cd: str) -> Path:
 
 
 def document(clone: Path, where: Path, run_cwl: str) -> str:
-    """The CWL document that ``run_cwl`` names, as an absolute path, with its ``#fragment`` if it has one.
+    """The CWL document given by ``run_cwl``, as an absolute path, with its ``#fragment`` if it has one.
+
+    Args:
+        clone: the clone.
+        where: the directory given by ``cd``.
+        run_cwl: a path relative to it.
 
     Raises:
-        WorkflowFailure: it is not there, or not inside the clone, even through a symbolic link.
+        WorkflowFailure: it does not exist, or is outside the clone, also through a symbolic link.
     """
     name, hash_sign, fragment = run_cwl.partition("#")
     path = where / name

@@ -1,4 +1,4 @@
-"""From the child to the parent: JSON lines over a pipe, apart from everything that programs print."""
+"""Events from the child to the parent: JSON lines over a pipe that nothing else is written to."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from lando_worker.result import Result
 
 
-class Sender:
-    """The child's end. The file descriptor is closed in every program that the child starts."""
+class EventSender:
+    """The child's end. Programs that the child starts do not inherit the file descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def state(self, **changes: str | int | None) -> None:
-        """Tell where the work is: phase, step, steps, step_name, git_commit."""
+        """Send what has changed: phase, step, steps, step_name or git_commit."""
         self._send({"state": changes})
 
     def result(self, result: Result) -> None:
-        """Tell how it ended."""
+        """Send how the work ended."""
         self._send({"result": asdict(result)})
 
     def _send(self, event: dict[str, Any]) -> None:
@@ -30,8 +30,8 @@ class Sender:
             data = data[os.write(self._descriptor, data) :]
 
 
-class Receiver:
-    """The parent's end: turns chunks of bytes into events."""
+class EventReceiver:
+    """The parent's end: makes events of chunks of bytes."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

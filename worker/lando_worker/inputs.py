@@ -1,4 +1,4 @@
-"""The input object: read as the start-up script wrote it, written as the runner reads it."""
+"""The job's input object: read as the start-up script wrote it, and written for the runner."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lando.yaml_json import yaml_safe_json
 
 
 class InputError(Exception):
-    """The CWL parameter file cannot be used; the text says why."""
+    """The CWL parameter file cannot be used. The text says why."""
 
 
 def read(path: Path) -> dict[str, Any]:
     """The CWL parameter file, as the start-up script wrote it.
 
     Raises:
-        InputError: it is missing, unreadable, or no JSON object.
+        InputError: it is missing, unreadable, or not a JSON object.
     """
     try:
         parameters = json.loads(path.read_text(encoding="utf-8"))
@@ -33,21 +33,25 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, parameters: dict[str, Any]) -> None:
-    """Write an input object for the runner; others may not read it, it may hold credentials."""
+    """Write an input object for the runner, readable by its owner only: it may contain credentials."""
     path.touch(mode=0o600)
     path.write_text(yaml_safe_json(parameters), encoding="utf-8")
 
 
-def located(value: Any, base: Path) -> Any:
-    """``value`` with every relative location of a File or Directory made absolute.
+def with_absolute_locations(value: Any, base: Path) -> Any:
+    """``value`` with the relative locations of File and Directory objects made absolute.
+
+    Args:
+        value: an input object, or a part of one.
+        base: the directory that locations are relative to.
 
     Source: https://www.commonwl.org/v1.2/CommandLineTool.html#File (location is an IRI, path is a path).
     """
     if isinstance(value, list):
-        return [located(item, base) for item in value]
+        return [with_absolute_locations(item, base) for item in value]
     if not isinstance(value, dict):
         return value
-    inner = {key: located(item, base) for key, item in value.items()}
+    inner = {key: with_absolute_locations(item, base) for key, item in value.items()}
     if value.get("class") in ("File", "Directory"):
         if _is_relative(inner.get("path")):
             inner["path"] = str(base / inner["path"])

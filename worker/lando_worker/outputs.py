@@ -1,4 +1,4 @@
-"""The output object that a runner prints, fit to be sent."""
+"""The CWL output object that a runner prints, made fit for a report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import Any
 from lando_worker.result import Result
 
 MAX_BYTES = 3 * 1024 * 1024
-"""What a message has room for, beside the rest."""
+"""Bytes of the output object that fit into a report."""
 KEPT_AS = "lando-outputs.json"
+"""File in the outputs directory for a larger one."""
 
 
 def succeeded(printed: str, outdir: Path) -> Result:
-    """The result of a run that exited with status 0 and printed ``printed``."""
+    """The result of a run that exited with status 0.
+
+    Args:
+        printed: the runner's standard output.
+        outdir: the directory of the outputs.
+    """
     try:
         outputs = _clean(json.loads(printed, parse_constant=lambda name: None))
         if not isinstance(outputs, dict):
@@ -30,7 +36,7 @@ def succeeded(printed: str, outdir: Path) -> Result:
 
 
 def _clean(value: Any) -> Any:
-    """Without what JSON in UTF-8 cannot carry: names of files may be any bytes."""
+    """Without what JSON in UTF-8 cannot hold: file names may be any bytes."""
     if isinstance(value, str):
         return value.replace("\0", "").encode(errors="replace").decode()
     if isinstance(value, list):

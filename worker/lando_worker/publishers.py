@@ -1,4 +1,4 @@
-"""How reports reach the daemon: a publisher for every kind of work queue, imported only when it is used."""
+"""One publisher per kind of work queue, imported only when it is used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from lando.workqueue.interface import Publisher
 
 
 def open_publisher(queue: Mapping[str, Any]) -> Publisher:
-    """Connect to the queue that the worker configuration file names.
+    """Connect to the queue.
+
+    Args:
+        queue: from the worker configuration file.
 
     Raises:
-        LandoError: it cannot be reached just now.
-        ValueError: this version of the worker does not know this kind of queue.
+        LandoError: the queue cannot be reached at present.
+        ValueError: this version of the worker does not support this kind of queue.
     """
     if queue.get("kind") == "embedded":
         from lando.workqueue.embedded import EmbeddedPublisher  # noqa: PLC0415

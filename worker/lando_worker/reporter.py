@@ -1,4 +1,4 @@
-"""Reports to the daemon: signs of life, changes, log, and the end, each until it is delivered."""
+"""Sends reports to the daemon: heartbeats, changes, log and the end. Each is retried until delivered."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import Any
 from lando import backoff
 from lando.messages import Message
 from lando.workqueue.interface import Publisher, QueueUnavailable
-from lando_worker.log_buffer import Logbook
+from lando_worker.log_buffer import LogBuffer
 from lando_worker.spool import Spool
 
-BETWEEN_CHANGES = 1.0
-"""Seconds between two reports of changes; what changes sooner goes into one report."""
-FIRST_WAIT = 0.1
-LONGEST_WAIT = 30.0
-"""Seconds between two tries to reach the queue."""
+MIN_INTERVAL = 1.0
+"""Seconds between two reports of changes; what changes within them is reported together."""
+FIRST_WAIT, LONGEST_WAIT = 0.1, 30.0
+"""Seconds between two tries to publish; never longer than the heartbeat."""
 
 
 class Reporter:
-    """Sends what it is told from a thread of its own, so that a slow queue never holds up the workflow.
+    """Publishes from a thread of its own, so that a slow queue never delays the workflow.
 
     Args:
-        job, attempt, token: what the reports prove themselves with.
-        spool: where reports wait.
-        logbook: whose text goes into the reports.
+        job: with ``attempt`` and ``token``, what a report proves its origin with.
+        attempt: see ``job``.
+        token: see ``job``.
+        spool: keeps reports until they are delivered.
+        log: goes into the reports.
         connect: makes a publisher.
-        heartbeat: seconds between signs of life.
+        heartbeat: seconds between two reports when nothing changes.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class Reporter:
         token: str,
         *,
         spool: Spool,
-        logbook: Logbook,
+        log: LogBuffer,
         connect: Callable[[], Publisher],
         heartbeat: float,
     ) -> None:
         self._proof: dict[str, Any] = {"job": job, "attempt": attempt, "token": token}
         self._spool = spool
-        self._logbook = logbook
+        self._log = log
         self._connect = connect
         self._heartbeat = heartbeat
         self._publisher: Publisher | None = None
@@ -59,28 +60,32 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self, phase: str | None = None) -> None:
-        """Begin to report: that the worker runs, where ``phase`` says so, and what earlier calls left."""
+        """Start to report; delivers what an earlier process left in the spool, too.
+
+        Args:
+            phase: of the work; reported as the worker's start. None if the worker does not run the job.
+        """
         if phase and not self._spool.closed:
             self._state["phase"] = phase
             self._add("worker_started", {"phase": phase})
         self._thread.start()
 
     def update(self, changes: Mapping[str, Any]) -> None:
-        """Something changed: phase, step, steps, step_name or git_commit."""
+        """Report a change of phase, step, steps, step_name or git_commit."""
         with self._news:
             self._state.update(changes)
             self._changed = True
             self._news.notify()
 
     def log_grew(self) -> None:
-        """The logbook may have more: it goes with the next change, or a little later by itself."""
+        """The log may have grown: it is reported with the next change, or within MIN_INTERVAL."""
         if not self._log_grew:
             with self._news:
                 self._log_grew = True
                 self._news.notify()
 
     def finish(self, body: Mapping[str, Any]) -> None:
-        """Report the end, after the rest of the log; returns once everything is delivered."""
+        """Report the end, after the rest of the log. Returns once everything is delivered."""
         with self._news:
             self._final = body
             self._news.notify()
@@ -93,13 +98,13 @@ class Reporter:
             if final is None:
                 self._add_progress()
             else:
-                self._add_end(final)
+                self._add_final(final)
             self._deliver()
         if self._publisher:
             self._publisher.close()
 
     def _wait(self) -> Mapping[str, Any] | None:
-        """Until a report is due; the body of the final report when that is the one."""
+        """Wait until a report is due. Returns the body of the final report if it is that one."""
         with self._news:
             while self._final is None and (wait := self._due_at() - time.monotonic()) > 0:
                 self._news.wait(wait)
@@ -108,9 +113,9 @@ class Reporter:
     def _due_at(self) -> float:
         due = self._reported_at + self._heartbeat
         if self._log_grew:
-            due = min(due, self._reported_at + BETWEEN_CHANGES)
+            due = min(due, self._reported_at + MIN_INTERVAL)
         if self._changed:
-            due = min(due, self._change_reported_at + BETWEEN_CHANGES)
+            due = min(due, self._change_reported_at + MIN_INTERVAL)
         return due
 
     def _add_progress(self) -> None:
@@ -119,14 +124,14 @@ class Reporter:
                 self._change_reported_at = time.monotonic()
             self._changed = False
             body = dict(self._state)
-            log = self._logbook.take()
-            self._log_grew = self._logbook.waiting
+            log = self._log.take()
+            self._log_grew = self._log.has_pending
         if body.get("step_name"):
-            body["step_name"] = self._logbook.masked(body["step_name"])
+            body["step_name"] = self._log.masked(body["step_name"])
         self._add("worker_progress", {**body, "log": log})
 
-    def _add_end(self, final: Mapping[str, Any]) -> None:
-        while self._changed or self._logbook.waiting:
+    def _add_final(self, final: Mapping[str, Any]) -> None:
+        while self._changed or self._log.has_pending:
             self._add_progress()
         self._add("workflow_finished", {**final, "git_commit": self._state.get("git_commit")})
 
@@ -135,7 +140,7 @@ class Reporter:
         self._spool.add(lambda seq: Message(kind, body=body, seq=seq, **self._proof))
 
     def _deliver(self) -> None:
-        """Publish everything that waits, in order; never gives up."""
+        """Publish all reports of the spool, in order. Retries without limit."""
         failures = 0
         longest = min(LONGEST_WAIT, self._heartbeat)
         while (report := self._spool.first()) is not None:
@@ -143,21 +148,14 @@ class Reporter:
             try:
                 self._publish(raw)
             except Exception as error:  # whatever it is, the report must get through
-                print(f"lando: cannot report: {self._logbook.masked(str(error))}; trying again", flush=True)
+                print(f"lando: cannot report: {self._log.masked(str(error))}; trying again", flush=True)
                 if not isinstance(error, QueueUnavailable):
                     self._disconnect()
                 failures += 1
                 self._pause(backoff.jittered(failures, FIRST_WAIT, longest))
             else:
-                self._spool.delivered(seq)
+                self._spool.remove(seq)
                 failures = 0
-
-    def _pause(self, seconds: float) -> None:
-        """The end does not wait until earlier reports are delivered: it is kept on disk at once."""
-        with self._news:
-            ended = self._news.wait_for(lambda: self._final is not None and not self._spool.closed, seconds)
-        if ended and self._final is not None:
-            self._add_end(self._final)
 
     def _publish(self, raw: bytes) -> None:
         if self._publisher is None:
@@ -169,3 +167,10 @@ class Reporter:
         if publisher:
             with contextlib.suppress(Exception):
                 publisher.close()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait; if the work ends meanwhile, put the final report into the spool, on disk, at once."""
+        with self._news:
+            ended = self._news.wait_for(lambda: self._final is not None and not self._spool.closed, seconds)
+        if ended and self._final is not None:
+            self._add_final(self._final)

@@ -1,4 +1,4 @@
-"""How the work ended: what the child hands to the parent, and what makes it end early."""
+"""How the work ended: what the child sends to the parent, and the exceptions that end it early."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ Outcome = Literal["succeeded", "workflow_failed", "system_failed"]
 
 @dataclass(frozen=True)
 class Result:
-    """The end of an attempt; ``exit_code`` is the runner's, None when it was not run."""
+    """The end of an attempt."""
 
     outcome: Outcome
     reason: str = ""
     exit_code: int | None = None
+    """The runner's; None if it was not run."""
     outputs: Mapping[str, Any] | None = None
     quote_log: bool = False
-    """Whether only the log can tell why: its last line belongs to the reason."""
+    """Whether to append the log's last line to the reason, since only the log says why."""
 
 
 class WorkflowFailure(Exception):
-    """The job cannot be run as it stands, here or anywhere; the text says why."""
+    """The job cannot be run as it is, on any VM. The text is the job's reason."""
 
 
-class SystemTrouble(Exception):
-    """Not the job's fault: this VM, or how the site set it up; the text says what to do."""
+class SystemFailure(Exception):
+    """This VM or the site's set-up is at fault, not the job. The text says what to do."""

@@ -12,30 +12,34 @@ from lando.redaction import login_secrets
 
 
 class SettingsError(Exception):
-    """The worker configuration file cannot be used; the text names file and key."""
+    """The worker configuration file cannot be used. The text names the file and the key."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Whom to report to, and as whom and how to run. Made by ``lando.app.user_data``."""
+    """What to report to, and how to run the job. ``lando.app.user_data`` writes it."""
 
     job: str
     attempt: int
     token: str
     queue: Mapping[str, Any]
+    """How to publish: the kind of queue, and what ``publishers`` needs for it."""
     heartbeat: float
-    """Seconds."""
+    """Seconds between two reports when nothing changes."""
     user: str | None = None
+    """The account that workflows run as; None for the worker's own."""
     git_ref: str | None = None
     git_user: str | None = None
     git_password: str | None = None
     cwl_base_command: tuple[str, ...] | None = None
+    """The site's CWL runner; None for cwltool."""
     cwl_args: tuple[str, ...] = ()
     outputs: Path | None = None
+    """Directory for the final outputs; None for one inside the VM's directory."""
 
     @property
     def secrets(self) -> list[str]:
-        """What of this must never be shown."""
+        """The values that must be masked in everything that is printed or reported."""
         git = login_secrets(self.git_user, self.git_password)
         return [secret for secret in (self.token, *git, self.queue.get("password")) if secret]
 
@@ -44,7 +48,7 @@ def load(path: Path) -> Settings:
     """Read the worker configuration file.
 
     Raises:
-        SettingsError: it is missing, unreadable, or not what the start-up script writes.
+        SettingsError: it is missing, unreadable or invalid.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

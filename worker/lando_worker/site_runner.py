@@ -1,4 +1,4 @@
-"""The site's own CWL runner (toil, say) as a program; it reports no steps."""
+"""The site's own CWL runner, such as toil-cwl-runner, as a program. Steps are not reported."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from lando_worker import outputs
 from lando_worker.directories import Directories
-from lando_worker.result import Result, SystemTrouble
+from lando_worker.result import Result, SystemFailure
 
 MAX_PRINTED = 64 * 1024 * 1024
-"""Bytes that are read of what it printed."""
+"""Bytes of its standard output that are read."""
 
 
 def run(
@@ -18,11 +18,17 @@ def run(
 ) -> Result:
     """Run the document in the current directory.
 
-    The command line is that of ``cwl-runner``, which every runner understands:
+    The command line is that of ``cwl-runner``, which every runner accepts:
     https://www.commonwl.org/v1.2/CommandLineTool.html#Executing_CWL_documents_as_scripts
 
+    Args:
+        base_command: the runner, and the site's options for it.
+        arguments: the job's own options.
+        document: its absolute path, perhaps with a fragment.
+        directories: where the input object is, and where outputs go.
+
     Raises:
-        SystemTrouble: the runner cannot be started.
+        SystemFailure: the runner cannot be started.
     """
     outdir, printed = directories.outputs, directories.printed
     command = [*base_command, "--outdir", str(outdir), *arguments, document, str(directories.inputs)]
@@ -30,14 +36,14 @@ def run(
         with printed.open("wb") as stdout:
             status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stdout, check=False).returncode
     except OSError as error:
-        raise SystemTrouble(f"cwl_base_command: {base_command[0]}: {error.strerror}") from error
+        raise SystemFailure(f"cwl_base_command: {base_command[0]}: {error.strerror}") from error
     if status != 0:
         return Result(
-            "workflow_failed", f"{base_command[0]} {_ending(status)}", exit_code=status, quote_log=True
+            "workflow_failed", f"{base_command[0]} {_describe_exit(status)}", exit_code=status, quote_log=True
         )
     with printed.open(encoding="utf-8", errors="replace") as stream:
         return outputs.succeeded(stream.read(MAX_PRINTED), outdir)
 
 
-def _ending(status: int) -> str:
+def _describe_exit(status: int) -> str:
     return f"exited with status {status}" if status > 0 else f"was ended by signal {-status}"

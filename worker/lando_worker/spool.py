@@ -1,4 +1,4 @@
-"""Reports on their way: kept on disk until delivered, so that a worker that dies loses none of them."""
+"""Reports that are not delivered yet, kept on disk, so that none is lost when the worker is killed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lando.messages import Message
 class Spool:
     """The undelivered reports of one attempt, in order.
 
-    Everything is in memory, too: on a full disk, reports about just that must still get through.
+    They are in memory, too: the report that the disk is full must be delivered as well.
 
     Args:
-        directory: this attempt's own; made where missing, and read if an earlier process left reports.
+        directory: this attempt's own; made if missing, and read if an earlier process left reports.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -25,7 +25,7 @@ class Spool:
         self._waiting: dict[int, bytes] = {}
         self._last = 0
         self.closed = False
-        """Whether the final report is in: nothing may follow it."""
+        """Whether the final report was added: no other may follow it."""
         with contextlib.suppress(OSError):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._read()
@@ -39,7 +39,11 @@ class Spool:
             self._last, self.closed = last["seq"], last["closed"]
 
     def add(self, make: Callable[[int], Message]) -> None:
-        """Append the report that ``make`` makes of its sequence number."""
+        """Append a report.
+
+        Args:
+            make: makes it; called with its sequence number.
+        """
         message = make(self._last + 1)
         self._last += 1
         self.closed = message.type == "workflow_finished"
@@ -59,11 +63,11 @@ class Spool:
         os.replace(new, path)
 
     def first(self) -> tuple[int, bytes] | None:
-        """The oldest report and its sequence number; None when all is delivered."""
+        """Sequence number and bytes of the oldest report; None if there is none."""
         return next(iter(self._waiting.items()), None)
 
-    def delivered(self, seq: int) -> None:
-        """Forget a report."""
+    def remove(self, seq: int) -> None:
+        """Remove a report: it is delivered."""
         del self._waiting[seq]
         with contextlib.suppress(OSError):
             self._path(seq).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Step k of n: counts a workflow's tools as cwltool makes them, and tells when each is first run.
+"""Step k of n: counts a workflow's tools as cwltool loads them, and reports when each is first run.
 
-Imports cwltool, so it is imported late.
+It imports cwltool, so it is imported late.
 """
 
 from __future__ import annotations
@@ -14,62 +14,67 @@ from cwltool.process import shortname
 from cwltool.workflow import default_make_tool
 
 
-class Steps:
-    """The steps of one run. Tools of nested workflows count; a scattered tool counts once.
+class StepCounter:
+    """Counts the steps of one run: tools of nested workflows count, and a scattered tool counts once.
 
     Args:
-        tell: called with k, n and the step's name when a step begins.
+        report: called with k, n and the step's name when a step begins.
     """
 
-    def __init__(self, tell: Callable[[int, int, str], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[int, int, str], None]) -> None:
+        self._report = report
         self._lock = threading.Lock()
         self._total = 0
         self._begun: set[int] = set()
         self._name = ""
 
     def make_tool(self, toolpath_object: Any, loading_context: Any) -> Any:
-        """What cwltool calls for every process of the document: LoadingContext.construct_tool_object."""
+        """Make the tool of one process: this is cwltool's ``LoadingContext.construct_tool_object``."""
         kind = toolpath_object.get("class") if isinstance(toolpath_object, dict) else None
-        if kind not in _WATCHED:
+        if kind not in _COUNTED:
             return default_make_tool(toolpath_object, loading_context)
-        tool = _WATCHED[kind](toolpath_object, loading_context)
-        tool.steps = self
+        tool = _COUNTED[kind](toolpath_object, loading_context)
+        tool.counter = self
         self._total += 1
         return tool
 
-    def begins(self, tool: Any, part_of: str) -> None:
-        """A tool is about to run, for the first time or again."""
+    def tool_runs(self, tool: Any, part_of: str) -> None:
+        """A tool is about to run, for the first time or again.
+
+        Args:
+            tool: made by ``make_tool``.
+            part_of: cwltool's name of the step; empty if the document is a single tool.
+        """
         with self._lock:
             if id(tool) in self._begun:
                 return
             self._begun.add(id(tool))
             self._name = part_of.removeprefix("step ") if part_of else shortname(tool.tool["id"])
-            self._tell(len(self._begun), self._total, self._name)
+            self._report(len(self._begun), self._total, self._name)
 
-    def all_done(self) -> None:
-        """The run succeeded: steps that did not begin were skipped by their ``when``."""
+    def run_succeeded(self) -> None:
+        """The run has succeeded: steps that have not begun were skipped by ``when``, and count as done."""
         if self._begun and len(self._begun) < self._total:
-            self._tell(self._total, self._total, self._name)
+            self._report(self._total, self._total, self._name)
 
 
-class _WatchedCommandLineTool(CommandLineTool):  # type: ignore[misc]
-    steps: Steps
+class _CountedCommandLineTool(CommandLineTool):  # type: ignore[misc]
+    counter: StepCounter
 
     def job(self, job_order: Any, output_callbacks: Any, runtimeContext: Any) -> Any:
-        self.steps.begins(self, runtimeContext.part_of)
+        self.counter.tool_runs(self, runtimeContext.part_of)
         return super().job(job_order, output_callbacks, runtimeContext)
 
 
-class _WatchedExpressionTool(ExpressionTool):  # type: ignore[misc]
-    steps: Steps
+class _CountedExpressionTool(ExpressionTool):  # type: ignore[misc]
+    counter: StepCounter
 
     def job(self, job_order: Any, output_callbacks: Any, runtimeContext: Any) -> Any:
-        self.steps.begins(self, runtimeContext.part_of)
+        self.counter.tool_runs(self, runtimeContext.part_of)
         return super().job(job_order, output_callbacks, runtimeContext)
 
 
-_WATCHED: dict[Any, Any] = {
-    "CommandLineTool": _WatchedCommandLineTool,
-    "ExpressionTool": _WatchedExpressionTool,
+_COUNTED: dict[Any, Any] = {
+    "CommandLineTool": _CountedCommandLineTool,
+    "ExpressionTool": _CountedExpressionTool,
 }

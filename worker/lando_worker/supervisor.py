@@ -1,4 +1,4 @@
-"""The parent's side of the child: starts it before anything else, watches it, and tells how it ended."""
+"""The parent's side of the child: starts it first of all, passes on what it sends, and says how it ended."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from lando_worker.event_pipe import Receiver, Sender
+from lando_worker.event_pipe import EventReceiver, EventSender
 from lando_worker.result import Result
 
 if TYPE_CHECKING:
-    from lando_worker.log_buffer import Logbook
+    from lando_worker.log_buffer import LogBuffer
     from lando_worker.reporter import Reporter
 
 CHUNK = 1024 * 1024
-GRACE = 0.2
-"""Seconds for which output is still read once the child has ended: others may hold its pipe open for ever."""
-TERMINATED = 128 + signal.SIGTERM
+DRAIN_TIME = 0.2
+"""Seconds for which output is read after the child has exited: another process may keep the pipe open."""
+EXIT_SIGTERM = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
 class Child:
-    """The running child, and our ends of its pipes."""
+    """The running child, and the parent's ends of its pipes."""
 
     pid: int
     events: int
     output: int
 
 
-def start_child(work: Callable[[Sender], Result]) -> Child:
-    """Fork a child that does ``work``, in a session of its own. No thread may exist yet."""
+def start_child(work: Callable[[EventSender], Result]) -> Child:
+    """Fork a child that does ``work``, in a session of its own. No other thread may exist yet."""
     events, events_in = os.pipe()
     output, output_in = os.pipe()
     with contextlib.suppress(OSError):
@@ -45,52 +45,55 @@ def start_child(work: Callable[[Sender], Result]) -> Child:
     if pid == 0:
         os.close(events)
         os.close(output)
-        _be_child(work, events_in, output_in)
+        _run_child(work, events_in, output_in)
     os.close(events_in)
     os.close(output_in)
     return Child(pid, events, output)
 
 
-def _be_child(work: Callable[[Sender], Result], events: int, output: int) -> NoReturn:
+def _run_child(work: Callable[[EventSender], Result], events: int, output: int) -> NoReturn:
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
-        sender = Sender(events)
+        sender = EventSender(events)
         sender.result(work(sender))
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-        # Not sys.exit: taking down all that the workflow loaded takes a while, and nobody needs it.
+        # Not sys.exit: freeing what the workflow has loaded would take a while.
         os._exit(0)
 
 
-def end_with(child: Child) -> None:
-    """From now on SIGTERM ends parent and child at once: who sends it wants the VM to go, and knows of it."""
+def terminate_with(child: Child) -> None:
+    """From now on SIGTERM and SIGINT end parent and child at once, without a report.
 
-    def end(number: int, frame: object) -> NoReturn:
+    Who sends them is ending the VM, and knows about it.
+    """
+
+    def terminate(number: int, frame: object) -> NoReturn:
         for send in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 send(child.pid, signal.SIGTERM)
-        os._exit(TERMINATED)
+        os._exit(EXIT_SIGTERM)
 
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, terminate)
 
 
-def watch(child: Child, reporter: Reporter, logbook: Logbook) -> Result:
-    """Pass on what the child tells and prints, until it has ended; how it ended."""
-    result = _listen(child, reporter, logbook)
+def watch(child: Child, reporter: Reporter, log: LogBuffer) -> Result:
+    """Pass on the child's events and output until it has exited. Returns how it ended."""
+    result = _pass_on(child, reporter, log)
     _, status = os.waitpid(child.pid, 0)
-    _read_the_rest(child.output, logbook)
-    return result or _died(os.waitstatus_to_exitcode(status))
+    _drain(child.output, log)
+    return result or _result_of_exit(os.waitstatus_to_exitcode(status))
 
 
-def _listen(child: Child, reporter: Reporter, logbook: Logbook) -> Result | None:
-    """Until the pipe of events closes, which only the child's end can do; the result, if it came."""
-    receiver, result = Receiver(), None
+def _pass_on(child: Child, reporter: Reporter, log: LogBuffer) -> Result | None:
+    """Until the events' pipe is closed, by the child's exit. Returns the result, if the child sent one."""
+    receiver, result = EventReceiver(), None
     with selectors.DefaultSelector() as selector:
         selector.register(child.events, selectors.EVENT_READ)
         selector.register(child.output, selectors.EVENT_READ)
@@ -100,7 +103,7 @@ def _listen(child: Child, reporter: Reporter, logbook: Logbook) -> Result | None
                 if not chunk:
                     selector.unregister(key.fd)
                 elif key.fd == child.output:
-                    logbook.feed(chunk)
+                    log.feed(chunk)
                     reporter.log_grew()
                 else:
                     for event in receiver.feed(chunk):
@@ -111,16 +114,16 @@ def _listen(child: Child, reporter: Reporter, logbook: Logbook) -> Result | None
     return result
 
 
-def _read_the_rest(output: int, logbook: Logbook) -> None:
+def _drain(output: int, log: LogBuffer) -> None:
     os.set_blocking(output, False)
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + DRAIN_TIME
     with contextlib.suppress(BlockingIOError):
         while time.monotonic() < deadline and (chunk := os.read(output, CHUNK)):
-            logbook.feed(chunk)
+            log.feed(chunk)
 
 
-def _died(exit_code: int) -> Result:
-    """The child ended without a result: that is never the workflow's own exit."""
+def _result_of_exit(exit_code: int) -> Result:
+    """The result of a child that exited without sending one, which is never the workflow's own failure."""
     if exit_code == -signal.SIGKILL:
         how = "was killed (SIGKILL); often that is the kernel, out of memory: a larger flavor may help"
     elif exit_code < 0:

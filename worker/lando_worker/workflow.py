@@ -1,4 +1,4 @@
-"""The child: clone, enter, run. Everything that the job's own code can touch happens in this process."""
+"""The child: clones, prepares, runs. Everything that the job's own code can touch happens in this process."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from lando_worker import clone, cwl, entry, inputs, site_runner
-from lando_worker import workflow_account as account
-from lando_worker.container_engine import Engine
+from lando_worker.container_engine import ContainerEngine
 from lando_worker.directories import Directories
-from lando_worker.event_pipe import Sender
-from lando_worker.result import Result, SystemTrouble, WorkflowFailure
+from lando_worker.event_pipe import EventSender
+from lando_worker.result import Result, SystemFailure, WorkflowFailure
 from lando_worker.settings import Settings
+from lando_worker.workflow_account import find_account
 
 Runner = Callable[[Sequence[str], str, Directories], Result]
-"""Called with the job's own options, the document, and the directories, in the job's ``cd``."""
+"""Runs a document, in the directory given by ``cd``. Called with the job's ``cwl_args``, the document's path
+and the directories."""
 
 
 @dataclass(frozen=True)
@@ -47,63 +48,63 @@ class Assignment:
         return Directories(self.vm, self.settings.outputs or self.vm / "outputs")
 
 
-def carry_out(assignment: Assignment, parent: Sender) -> Result:
-    """Do it all, whatever happens; the current process changes its account, directory and environment."""
+def run(assignment: Assignment, events: EventSender) -> Result:
+    """Do all of it; errors become results. Changes this process's account, directory and environment."""
     try:
         input_object = inputs.read(assignment.params)
-        _settle(assignment)
-        return _run(assignment, input_object, parent)
+        _prepare(assignment)
+        return _run(assignment, input_object, events)
     except WorkflowFailure as failure:
         return Result("workflow_failed", str(failure))
-    except (SystemTrouble, inputs.InputError) as trouble:
-        return Result("system_failed", str(trouble))
+    except (SystemFailure, inputs.InputError) as failure:
+        return Result("system_failed", str(failure))
     except OSError as error:
-        return Result("system_failed", _in_words(error))
+        return Result("system_failed", _describe(error))
     except Exception as error:
         traceback.print_exc()
         return Result("system_failed", f"the worker failed: {type(error).__name__}: {error}")
 
 
-def _settle(assignment: Assignment) -> None:
-    become = account.to_become(assignment.settings.user)
-    assignment.directories.make(become)
-    if become:
-        become.enter()
-    # The start-up script's own is for its secrets; what a workflow makes is for others, too.
+def _prepare(assignment: Assignment) -> None:
+    account = find_account(assignment.settings.user)
+    assignment.directories.make(account)
+    if account:
+        account.become()
+    # The start-up script's umask protects its own files; what a workflow writes is for others, too.
     os.umask(0o022)
-    # Before anything asks for it: Python and cwltool remember the answer.
+    # Before anything uses a temporary directory: Python and cwltool remember the first answer.
     os.environ["TMPDIR"] = str(assignment.directories.tmp)
-    # Last on the PATH, so that tools installed beside lando are found also where nobody activated its venv.
-    beside = str(Path(sys.executable).parent)
-    os.environ["PATH"] = os.pathsep.join(filter(None, (os.environ.get("PATH"), beside)))
+    # Last on the PATH, so that tools in lando's virtual environment are found also if it is not activated.
+    own_programs = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join(filter(None, (os.environ.get("PATH"), own_programs)))
 
 
-def _run(assignment: Assignment, input_object: dict[str, Any], parent: Sender) -> Result:
+def _run(assignment: Assignment, input_object: dict[str, Any], events: EventSender) -> Result:
     source, directories, settings = assignment.source, assignment.directories, assignment.settings
-    run = _site_runner(settings.cwl_base_command) if settings.cwl_base_command else _cwltool(parent)
+    runner = _site_runner(settings.cwl_base_command) if settings.cwl_base_command else _cwltool(events)
 
-    _say(f"cloning {source.address}" + (f" ({source.ref})" if source.ref else ""))
+    _print(f"cloning {source.address}" + (f" ({source.ref})" if source.ref else ""))
     folder, commit = clone.fetch(source, directories.clone)
-    parent.state(phase="running", git_commit=commit)
+    events.state(phase="running", git_commit=commit)
     where = entry.directory(folder, assignment.cd)
     document = entry.document(folder, where, assignment.run_cwl)
     os.chdir(where)
-    inputs.write(directories.inputs, inputs.located(input_object, where))
+    inputs.write(directories.inputs, inputs.with_absolute_locations(input_object, where))
 
-    _say(f"running {assignment.run_cwl}" + (f" of commit {commit}" if commit else ""))
-    return run(settings.cwl_args, document, directories)
+    _print(f"running {assignment.run_cwl}" + (f" of commit {commit}" if commit else ""))
+    return runner(settings.cwl_args, document, directories)
 
 
-def _cwltool(parent: Sender) -> Runner:
+def _cwltool(events: EventSender) -> Runner:
     """cwltool in this process; it begins to load now."""
-    preload, engine = cwl.Preload(), Engine()
+    preload, engine = cwl.Preload(), ContainerEngine()
 
-    def tell(step: int, steps: int, name: str) -> None:
-        parent.state(step=step, steps=steps, step_name=name)
+    def report(step: int, steps: int, name: str) -> None:
+        events.state(step=step, steps=steps, step_name=name)
 
     def run(arguments: Sequence[str], document: str, directories: Directories) -> Result:
         preload.finish()
-        return cwl.run(arguments, document, directories, engine, tell)
+        return cwl.run(arguments, document, directories, engine, report)
 
     return run
 
@@ -115,12 +116,12 @@ def _site_runner(base_command: Sequence[str]) -> Runner:
     return run
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"lando: {text}\n")
     sys.stderr.flush()
 
 
-def _in_words(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     advice = "; a larger volume_size or flavor may help" if error.errno == errno.ENOSPC else ""
     return f"{where}{error.strerror or error}{advice}"

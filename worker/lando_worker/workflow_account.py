@@ -6,46 +6,46 @@ import os
 import pwd
 from dataclasses import dataclass
 
-from lando_worker.result import SystemTrouble
+from lando_worker.result import SystemFailure
 
 
 @dataclass(frozen=True)
-class Account:
-    """An account of this machine to become."""
+class WorkflowAccount:
+    """An account of this machine that the child changes to."""
 
     name: str
     uid: int
     gid: int
     home: str
 
-    def enter(self) -> None:
-        """Become this account, for good. Needs root."""
+    def become(self) -> None:
+        """Change to this account, for the rest of the process. Needs root."""
         os.initgroups(self.name, self.gid)
         os.setgid(self.gid)
         os.setuid(self.uid)
         os.environ.update(HOME=self.home, USER=self.name, LOGNAME=self.name)
 
 
-def to_become(name: str | None) -> Account | None:
-    """The account to change to, None to stay who we are.
+def find_account(name: str | None) -> WorkflowAccount | None:
+    """The account to change to; None if ``name`` is None or the current account.
 
     Raises:
-        SystemTrouble: there is no such account, or it takes root to change.
+        SystemFailure: the account does not exist, or changing to it needs root.
     """
     if name is None:
         return None
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        raise SystemTrouble(
+        raise SystemFailure(
             f"the account {name!r} does not exist in this VM: make it in the image, or name another in"
             " worker.user of landoconfig.yml (root is allowed)"
         ) from None
     if entry.pw_uid == os.geteuid():
         return None
     if os.geteuid() != 0:
-        raise SystemTrouble(
+        raise SystemFailure(
             f"the worker would need to be root to become {name!r} (worker.user of landoconfig.yml),"
             f" and runs as uid {os.geteuid()}"
         )
-    return Account(name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+    return WorkflowAccount(name, entry.pw_uid, entry.pw_gid, entry.pw_dir)

@@ -5,7 +5,7 @@ import pytest
 from lando.messages import Message, decode
 from lando.workqueue.interface import QueueUnavailable
 from lando_worker import reporter as reporter_module
-from lando_worker.log_buffer import PIECE, Logbook
+from lando_worker.log_buffer import PIECE, LogBuffer
 from lando_worker.reporter import Reporter
 from lando_worker.spool import Spool
 
@@ -42,10 +42,10 @@ def impatient(monkeypatch):
 
 
 def reporting(tmp_path, outbox, heartbeat=60.0, secrets=()):
-    logbook = Logbook(secrets)
+    log = LogBuffer(secrets)
     spool = Spool(tmp_path / "spool")
-    made = Reporter(JOB, 3, "tok", spool=spool, logbook=logbook, connect=lambda: outbox, heartbeat=heartbeat)
-    return made, logbook
+    made = Reporter(JOB, 3, "tok", spool=spool, log=log, connect=lambda: outbox, heartbeat=heartbeat)
+    return made, log
 
 
 def kinds(outbox):
@@ -54,11 +54,11 @@ def kinds(outbox):
 
 def test_in_order_and_numbered(tmp_path):
     outbox = Outbox()
-    reporter, logbook = reporting(tmp_path, outbox)
+    reporter, log = reporting(tmp_path, outbox)
     reporter.start("cloning")
     reporter.update({"phase": "running", "git_commit": "abc"})
     outbox.wait_for(lambda messages: len(messages) == 2)
-    logbook.feed(b"x" * (PIECE * 2) + b"\n")
+    log.feed(b"x" * (PIECE * 2) + b"\n")
     reporter.finish({"outcome": "succeeded"})
     assert [message.seq for message in outbox.messages] == list(range(1, len(outbox.messages) + 1))
     assert outbox.messages[0].type == "worker_started"

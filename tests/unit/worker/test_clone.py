@@ -1,0 +1,34 @@
+import pytest
+
+from lando_worker.clone import GitFailed, Source
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://h/g/toy.git", "toy"),
+        ("https://h/g/toy/", "toy"),
+        ("git@h:toy.git", "toy"),
+        ("/a/toy", "toy"),
+        ("/a/toy/.git", "toy"),
+        ("https://h/..", "clone"),
+        ("/", "clone"),
+    ],
+)
+def test_the_clones_own_name(address, name):
+    assert Source(address).name == name
+
+
+@pytest.mark.parametrize(
+    ("message", "is_transient"),
+    [
+        ("fatal: unable to access 'https://h/': Could not resolve host: h", True),
+        ("fatal: unable to access 'https://h/': The requested URL returned error: 503", True),
+        ("fatal: the remote end hung up unexpectedly", True),
+        ("fatal: unable to access 'https://h/': The requested URL returned error: 403", False),
+        ("fatal: repository 'https://h/x/' not found", False),
+        ("fatal: could not read Username for 'https://h': terminal prompts disabled", False),
+    ],
+)
+def test_failures_that_can_pass(message, is_transient):
+    assert GitFailed(message).is_transient is is_transient

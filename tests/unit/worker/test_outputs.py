@@ -1,0 +1,26 @@
+import json
+
+import pytest
+
+from lando_worker import outputs
+
+
+def test_outputs_that_can_be_sent(tmp_path):
+    result = outputs.succeeded('{"x": NaN, "name": "a\\u0000\\ud800", "n": [1]}', tmp_path)
+    assert result.outputs == {"x": None, "name": "a?", "n": [1]}
+    json.dumps(result.outputs, allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_outputs_too_large_to_send_are_kept(tmp_path):
+    printed = json.dumps({"x": "y" * outputs.MAX_BYTES})
+    result = outputs.succeeded(printed, tmp_path)
+    assert (result.outcome, result.outputs) == ("succeeded", None)
+    assert (tmp_path / outputs.KEPT_AS).read_text() == printed
+    assert str(tmp_path / outputs.KEPT_AS) in result.reason
+
+
+@pytest.mark.parametrize("printed", ["", "x is valid CWL.", "[1]"])
+def test_no_output_object(tmp_path, printed):
+    result = outputs.succeeded(printed, tmp_path)
+    assert result.outputs is None
+    assert "no CWL output object" in result.reason
