@@ -135,7 +135,7 @@ def test_a_link_out_of_the_clone_is_not_followed(quick: LocalSite) -> None:
     job_file.write_text(job_file.read_text().replace("cd: .", "cd: etc").replace("tool.cwl", "passwd"))
     quick.start_daemon()
     shown = quick.wait(quick.submit(job_file), "failed")
-    assert (shown["outcome"], shown["reason"]) == ("workflow_failed", "cd: etc leads out of the clone")
+    assert (shown["outcome"], shown["reason"]) == ("workflow_failed", "cd: etc is outside the clone")
 
 
 # messages

@@ -363,8 +363,8 @@ def test_submodules_come_along(vm, repo, tmp_path):
         ({"git_ref": "0" * 40}, "fatal: "),
         ({"cd": "nope"}, "cd: the clone has no directory nope; the directories in it: data, escape, inner"),
         ({"run_cwl": "nope.cwl"}, "run_cwl: there is no file nope.cwl"),
-        ({"cd": "escape"}, "cd: escape leads out of the clone"),
-        ({"run_cwl": "escape/passwd"}, "run_cwl: escape/passwd leads out of the clone"),
+        ({"cd": "escape"}, "cd: escape is outside the clone"),
+        ({"run_cwl": "escape/passwd"}, "run_cwl: escape/passwd is outside the clone"),
     ],
 )
 def test_what_cannot_be_run_fails_with_the_reason(vm, repo, spec, words):

@@ -78,4 +78,4 @@ def test_none_is_said(checkout, tmp_path):
         check=False,
     )
     assert ended.returncode == 127
-    assert "no Python here has lando" in ended.stderr
+    assert "found no Python with lando-fsm" in ended.stderr

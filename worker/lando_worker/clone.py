@@ -117,7 +117,7 @@ def _is_plain_folder(address: str) -> bool:
 def _copy(source: Source, destination: Path) -> None:
     if source.ref is not None:
         raise WorkflowFailure(
-            f"git_ref: {source.address} is a plain folder, not a repository: it has no {source.ref!r}"
+            f"git_ref: {source.address} is a plain folder, not a repository, so it has no {source.ref!r}"
         )
     target = destination.resolve()
 
@@ -259,7 +259,7 @@ class _Git:
                     check=False,
                 ).returncode
             except FileNotFoundError:
-                raise SystemFailure("git is not installed here: install it in the worker's image") from None
+                raise SystemFailure("git is not installed: install it in the worker image") from None
             printed = _text(errors)
             if printed:
                 print(printed, file=sys.stderr, flush=True)

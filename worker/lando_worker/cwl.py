@@ -81,7 +81,7 @@ def run(
 
         from lando_worker.step_counter import StepCounter  # noqa: PLC0415
     except ImportError as error:
-        raise SystemFailure(f"cwltool cannot be loaded: {error}; install lando-fsm again") from error
+        raise SystemFailure(f"cwltool cannot be loaded: {error}; reinstall lando-fsm") from error
 
     chosen = any(argument.split("=")[0] in CHOICES for argument in arguments)
     options = [] if chosen else engine.options(directories.containers)
@@ -126,10 +126,10 @@ def _failed(status: int, errors: _FirstErrors) -> str:
 
 def _needs_container(errors: _FirstErrors, engine: ContainerEngine) -> str:
     return (
-        "the workflow requires containers (a DockerRequirement under requirements), and this machine has no"
+        "the workflow requires containers (a DockerRequirement under requirements), but this machine has no"
         f" container engine: {engine.reason}. Install docker (Debian, Ubuntu: apt install docker.io) or"
         " podman (apt install podman) where workflows run, or move DockerRequirement to hints if the"
-        f" programs are installed there. cwltool's words: {errors}"
+        f" programs are installed there. cwltool reported: {errors}"
     )
 
 

@@ -21,7 +21,7 @@ def directory(clone: Path, cd: str) -> Path:
     inner = parts[1:] if parts and parts[0] == clone.name else parts
     path = clone.joinpath(*inner)
     if not _is_inside(clone, path):
-        raise WorkflowFailure(f"cd: {cd} leads out of the clone")
+        raise WorkflowFailure(f"cd: {cd} is outside the clone")
     if not path.is_dir():
         folders = [entry.name for entry in clone.iterdir() if entry.is_dir() and entry.name != ".git"]
         raise WorkflowFailure(f"cd: the clone has no directory {cd}; {_listing(folders, 'directories')}")
@@ -42,11 +42,11 @@ def document(clone: Path, where: Path, run_cwl: str) -> str:
     name, hash_sign, fragment = run_cwl.partition("#")
     path = where / name
     if not _is_inside(clone, path):
-        raise WorkflowFailure(f"run_cwl: {run_cwl} leads out of the clone")
+        raise WorkflowFailure(f"run_cwl: {run_cwl} is outside the clone")
     if not path.is_file():
         documents = [entry.name for entry in where.glob("*.cwl")]
         raise WorkflowFailure(
-            f"run_cwl: there is no file {name} in the directory that cd names;"
+            f"run_cwl: there is no file {name} in the directory given by cd;"
             f" {_listing(documents, 'CWL documents')}"
         )
     return f"{path}{hash_sign}{fragment}"

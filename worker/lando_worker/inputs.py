@@ -28,7 +28,7 @@ def read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"the CWL parameter file {path}: {error}") from error
     if not isinstance(parameters, dict):
-        raise InputError(f"the CWL parameter file {path} holds no mapping")
+        raise InputError(f"the CWL parameter file {path} contains no mapping")
     return parameters
 
 

@@ -30,7 +30,7 @@ def succeeded(printed: str, outdir: Path) -> Result:
     size = len(json.dumps(outputs, ensure_ascii=False).encode())
     if size > MAX_BYTES:
         (outdir / KEPT_AS).write_text(printed, encoding="utf-8", errors="replace")
-        reason = f"the output object has {size:,} bytes, too many to report; it is in {outdir / KEPT_AS}"
+        reason = f"the output object is too large to report ({size:,} bytes); it is in {outdir / KEPT_AS}"
         return Result("succeeded", reason, exit_code=0)
     return Result("succeeded", exit_code=0, outputs=outputs)
 

@@ -26,7 +26,7 @@ def open_publisher(queue: Mapping[str, Any]) -> Publisher:
         return EmbeddedPublisher(Path(queue["database"]), origin="worker", create=False)
     if queue.get("kind") == "rabbitmq":
         return _rabbitmq(queue)
-    raise ValueError(f"this worker cannot report to a queue of kind {queue.get('kind')!r}: update the image")
+    raise ValueError(f"this worker does not support a work queue of kind {queue.get('kind')!r}: update it")
 
 
 def _rabbitmq(queue: Mapping[str, Any]) -> Publisher:

@@ -148,7 +148,7 @@ class Reporter:
             try:
                 self._publish(raw)
             except Exception as error:  # whatever it is, the report must get through
-                print(f"lando: cannot report: {self._log.masked(str(error))}; trying again", flush=True)
+                print(f"lando: cannot report: {self._log.masked(str(error))}; retrying", flush=True)
                 if not isinstance(error, QueueUnavailable):
                     self._disconnect()
                 failures += 1

@@ -46,4 +46,4 @@ def run(
 
 
 def _describe_exit(status: int) -> str:
-    return f"exited with status {status}" if status > 0 else f"was ended by signal {-status}"
+    return f"exited with status {status}" if status > 0 else f"was terminated by signal {-status}"

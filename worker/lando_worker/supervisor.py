@@ -125,9 +125,9 @@ def _drain(output: int, log: LogBuffer) -> None:
 def _result_of_exit(exit_code: int) -> Result:
     """The result of a child that exited without sending one, which is never the workflow's own failure."""
     if exit_code == -signal.SIGKILL:
-        how = "was killed (SIGKILL); often that is the kernel, out of memory: a larger flavor may help"
+        how = "was killed (SIGKILL), often by the kernel for lack of memory: a larger flavor may help"
     elif exit_code < 0:
-        how = f"was ended by {signal.Signals(-exit_code).name}"
+        how = f"was terminated by {signal.Signals(-exit_code).name}"
     else:
-        how = "ended without a result"
+        how = "exited without a result"
     return Result("system_failed", f"the process that runs the workflow {how}", quote_log=exit_code >= 0)

@@ -38,14 +38,14 @@ def find_account(name: str | None) -> WorkflowAccount | None:
         entry = pwd.getpwnam(name)
     except KeyError:
         raise SystemFailure(
-            f"the account {name!r} does not exist in this VM: make it in the image, or name another in"
-            " worker.user of landoconfig.yml (root is allowed)"
+            f"the account {name!r} does not exist in this VM: create it in the image, or set worker.user in"
+            " landoconfig.yml to another account (root is allowed)"
         ) from None
     if entry.pw_uid == os.geteuid():
         return None
     if os.geteuid() != 0:
         raise SystemFailure(
-            f"the worker would need to be root to become {name!r} (worker.user of landoconfig.yml),"
-            f" and runs as uid {os.geteuid()}"
+            f"the worker must run as root to change to the account {name!r} (worker.user in landoconfig.yml),"
+            f" but it runs as uid {os.geteuid()}"
         )
     return WorkflowAccount(name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
