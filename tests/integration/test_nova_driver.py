@@ -918,7 +918,7 @@ def test_nothing_secret_is_logged_at_debug_level(fake: Project, caplog: pytest.L
     request = fake.request()
     cloud = fake.cloud()
     cloud.create(request)
-    for secret in (base64.b64encode(request.user_data).decode(), cloud.account.options["password"]):
+    for secret in (base64.b64encode(request.user_data).decode(), cloud.account.options["password"].reveal()):
         assert secret not in caplog.text
     assert cloud.session.keystoneauth.get_token() not in caplog.text
 
