@@ -1,13 +1,13 @@
-"""The errors a person sees: one message each, no traceback, and the exit code the commands promise."""
+"""Errors that are shown to a person: as one message, without a traceback, with a documented exit code."""
 
 
 class LandoError(Exception):
-    """Something went wrong that a sentence explains; ``exit_code`` is what a command exits with."""
+    """A failure that its message explains; a command then exits with ``exit_code``."""
 
     exit_code = 1
 
 
 class UsageError(LandoError):
-    """Wrong usage, configuration or job file: nothing was done, and repeating cannot help (exit code 2)."""
+    """Wrong usage, configuration or job file: nothing was done, and a retry cannot help (exit code 2)."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""Named durable steps at which a test can make the process die as by ``kill -9``."""
+"""Named points of the code at which a test can kill the process, as ``kill -9`` does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _times = itertools.count(1)
 
 
 def reach(name: str) -> None:
-    """Die here when the environment's ``LANDO_CRASH_AT`` says so; otherwise do nothing.
+    """Kill the process if ``LANDO_CRASH_AT`` names this point; otherwise do nothing.
 
     Args:
-        name: the step. ``LANDO_CRASH_AT=name`` dies the first time, ``name:3`` the third time it is reached.
+        name: the point. ``LANDO_CRASH_AT=name`` kills at the first time, ``name:3`` at the third.
     """
     if name == _name and next(_times) == _fatal:
         os.kill(os.getpid(), signal.SIGKILL)

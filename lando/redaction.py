@@ -1,4 +1,4 @@
-"""What must not be shown: text that hides itself, credentials in a job's input and address, and masking."""
+"""Credentials that must not be shown: in settings, in a job's input, in addresses; and how text is masked."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from urllib.parse import quote, unquote, urlsplit
 MASK = "***"
 
 CREDENTIAL = re.compile(
-    r"password|passwd|passphrase"  # wherever it stands; of the others, only whole words
+    r"password|passwd|passphrase"  # anywhere in the key; the others only as whole words
     r"|(?:^|_)(?:passcode|pwd|secrets?|(?:auth|access)?tokens?|credentials?|authorization"
     r"|(?:api|access|secret|private|signing|encryption|auth|agent|user|account)_?keys?)(?:_|$)"
 )
 FILE_KEYS = frozenset(("class", "location", "path", "basename", "format", "checksum"))
-"""What names a CWL File rather than being in it: https://www.commonwl.org/v1.2/CommandLineTool.html#File"""
+"""The fields of a CWL File that hold no content: https://www.commonwl.org/v1.2/CommandLineTool.html#File"""
 
 SHORT = 4
-"""Values shorter than this are masked only where they stand alone, and numbers not at all."""
+"""Characters. Shorter texts are masked only as whole words, shorter numbers not at all."""
 
 _URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@:]*:([^/?#\s]+)@", re.IGNORECASE)
 
 
 class Secret:
-    """Text that no repr, log or error shows; ``reveal`` is the only way to it."""
+    """Text that no repr, log or error shows; only ``reveal`` returns it."""
 
     __slots__ = ("_text",)
 
@@ -35,7 +35,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text, for the one call that needs it."""
+        """The text."""
         return self._text
 
     def __repr__(self) -> str:
@@ -49,16 +49,16 @@ class Secret:
 
 
 def looks_secret(key: str) -> bool:
-    """Whether a value under ``key`` is taken for a credential: ``db_password``, ``apiKey2``."""
+    """Whether the value of this key counts as a credential: ``db_password``, ``apiKey2``."""
     snake_case = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", key)
     words = re.sub(r"[\W\d_]+", "_", snake_case.lower()).strip("_")
     return CREDENTIAL.search(words) is not None
 
 
 def secret_values(input: Mapping[str, Any]) -> list[str]:
-    """The values of a CWL input object that its keys call credentials, and passwords inside addresses.
+    """The credentials in a CWL input object: values whose key says so, and passwords inside addresses.
 
-    Nested ones too; of a value of several lines also each line, since logs are masked line by line.
+    Nested values are included; of a value of several lines each line, too, since logs are masked by line.
     """
     found: dict[str, None] = {}
     for value in _secrets_in(input, secret=False):
@@ -83,16 +83,16 @@ def _secrets_in(value: object, secret: bool) -> Iterator[str]:
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with every secret, as it is or as JSON, a shell or an address would write it, as ``***``."""
+    """Replace every secret by ``***``, also where it is escaped as in JSON, a shell or an address."""
     pattern = _pattern(tuple(secrets))
     return pattern.sub(MASK, text) if pattern else text
 
 
 @lru_cache(maxsize=8)
 def _pattern(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
-    # Longest first: a secret may begin with another one.
+    # Longest first, since a secret may begin with another one.
     spellings = sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True)
-    return re.compile("|".join(_standing_alone(form) for form in spellings)) if spellings else None
+    return re.compile("|".join(_whole_word_if_short(form) for form in spellings)) if spellings else None
 
 
 def _spellings(secret: str) -> set[str]:
@@ -108,7 +108,7 @@ def _spellings(secret: str) -> set[str]:
     return forms - {""}
 
 
-def _standing_alone(form: str) -> str:
+def _whole_word_if_short(form: str) -> str:
     escaped = re.escape(form)
     return escaped if len(form) >= SHORT else rf"(?<!\w){escaped}(?!\w)"
 
@@ -116,8 +116,8 @@ def _standing_alone(form: str) -> str:
 def strip_url(url: str) -> tuple[str, str | None, str | None]:
     """Split an address into ``(address without credentials, user, password)``, the latter two decoded.
 
-    The user of an ssh address stays in it: it is needed to connect and is no secret. Paths and scp-like
-    addresses are returned as they are.
+    The user of an ssh address stays in the address: ssh needs it, and it is no secret. Paths and scp-like
+    addresses are returned unchanged.
     """
     parts = _authority(url)
     if parts is None:
@@ -130,16 +130,16 @@ def strip_url(url: str) -> tuple[str, str | None, str | None]:
 
 
 def login_secrets(user: str | None, password: str | None) -> list[str]:
-    """What must not be shown of a login to a git server: the password, or the user where it is the token.
+    """The secrets of a login to a git server: the password, and the user where the user is the token.
 
-    GitHub takes a token as the user, with an empty password or ``x-oauth-basic``.
+    GitHub accepts a token as the user, with the password empty or ``x-oauth-basic``.
     """
     user_is_token = password in (None, "", "x-oauth-basic")
     return [secret for secret in (password, user if user_is_token else None) if secret]
 
 
 def _authority(url: str) -> tuple[str, str, str] | None:
-    """``(scheme://, userinfo, the rest)`` of an address that has user information, else None."""
+    """``(scheme://, userinfo, the rest)`` of an address; None if it has no user information."""
     if "://" not in url:
         return None
     try:

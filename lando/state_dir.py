@@ -1,4 +1,7 @@
-"""One daemon per state directory and database: locks that live exactly as long as who holds them."""
+"""The state directory: its paths, the lock of its one daemon, and what SQLite needs of its file system.
+
+The daemon lock is a flock(2): the kernel releases it when the daemon ends, however it ends.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,7 @@ from pathlib import Path
 from lando.errors import LandoError, UsageError
 
 PATIENCE = 0.5
-"""Seconds: somebody who only asks whether there is a daemon holds the lock for a moment, too."""
-
-
+"""Seconds to wait for a lock: ``running`` holds it for a moment, too."""
 NETWORK_FILE_SYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "ceph", "ceph-fuse", "glusterfs", "sshfs")
 )
@@ -56,11 +57,14 @@ def daemon_lock(state_dir: Path, database: Path | None) -> Path:
 
 
 class DaemonRunning(UsageError):
-    """Another daemon serves this state directory."""
+    """Another daemon uses this state directory or database."""
 
 
 class DaemonLock:
-    """Held from construction to ``release`` or the end of the process.
+    """The lock of the daemon, held from construction to ``release`` or the end of the process.
+
+    Args:
+        path: the file to lock; made where missing.
 
     Raises:
         DaemonRunning: another process holds it; the text names its pid.
@@ -82,12 +86,12 @@ class DaemonLock:
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let the next daemon begin."""
+        """Release the lock."""
         os.close(self._file)
 
 
 def running(path: Path) -> int | None:
-    """The pid of the daemon that holds this lock, or None."""
+    """The pid of the daemon that holds this lock; None if there is none, 0 if it is not known."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -119,7 +123,7 @@ def _pid(path: Path) -> int:
 
 
 def refuse_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
-    """Refuse a directory where SQLite's write-ahead log is unsafe: it needs memory shared by its processes.
+    """Refuse a directory where SQLite's write-ahead log is unsafe, since it needs shared memory.
 
     Args:
         path: the state directory; need not exist yet.
@@ -133,13 +137,13 @@ def refuse_network_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mou
     file_system = _file_system_of(Path(os.path.realpath(path)), mountinfo)
     if file_system.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS:
         raise UsageError(
-            f"{path}: is on a network file system ({file_system}), where SQLite cannot keep its promises; "
-            "set state_dir to a local directory, or database.url to a PostgreSQL server"
+            f"{path}: is on a network file system ({file_system}), where SQLite may lose data; "
+            "set state_dir to a local directory"
         )
 
 
 def _file_system_of(path: Path, mountinfo: Path) -> str:
-    """The type of the file system a path is on, or "" where there is no telling."""
+    """The type of the file system a path is on; "" if it is not known."""
     try:
         lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -148,7 +152,7 @@ def _file_system_of(path: Path, mountinfo: Path) -> str:
     for line in lines:
         mount, _, source = line.partition(" - ")
         point = Path(_unescape(mount.split(" ")[4]))
-        # Of two mounts at one point the later hides the earlier.
+        # Of two mounts at one point, the later one hides the earlier one.
         if path.is_relative_to(point) and len(point.parts) >= longest:
             found, longest = source.split(" ")[0], len(point.parts)
     return found
@@ -159,9 +163,9 @@ def _unescape(text: str) -> str:
 
 
 def use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Turn WAL on, waiting for whoever does the same to a new file at the same instant.
+    """Turn the write-ahead log on, and wait while another process does the same to a new file.
 
-    SQLite's own busy timeout does not hold here: it would have to wait for a lock while holding one.
+    SQLite's own busy timeout does not apply here: it would have to wait for a lock while it holds one.
 
     Raises:
         sqlite3.Error: the file cannot be written, is no database, or stays locked for BUSY_TIMEOUT.

@@ -132,7 +132,7 @@ def with_password(
 def with_application_credential(
     where: str, auth_url: str, credential_id: str, secret: Secret, **endpoint: Any
 ) -> Account:
-    """An account with an application credential, which is of one project and can be revoked by itself.
+    """An account with an application credential, which belongs to one project and can be revoked alone.
 
     Args:
         where: see ``Account.where``.
@@ -170,14 +170,14 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Account:
 def from_clouds_yaml(
     cloud: str, path: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Account:
-    """A cloud of clouds.yaml, with the passwords of the secure.yaml beside it.
+    """The account of a cloud in clouds.yaml, with the passwords of the secure.yaml beside it.
 
-    Where the files are looked for, and what is in them:
+    Places and format of the files:
     https://docs.openstack.org/openstacksdk/latest/user/config/configuration.html
 
     Args:
         cloud: its name.
-        path: the file; if None, OS_CLIENT_CONFIG_FILE's, or the first of the usual places.
+        path: the file; if None, the one that OS_CLIENT_CONFIG_FILE names, else the first of the usual places.
 
     Raises:
         UsageError: there is no such file or cloud, or it is incomplete.
@@ -256,7 +256,7 @@ def _clouds(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeError) as error:
         raise UsageError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
-        # Its own words may quote the line, and a password with it.
+        # Its message may quote the line, and a password with it.
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         raise UsageError(f"{path}{'' if line is None else f':{line + 1}'}: is not YAML") from error
     clouds = document.get("clouds") if isinstance(document, dict) else None

@@ -1,6 +1,6 @@
-"""The accounts on the broker, each with the least that it needs, and what makes them there.
+"""The accounts on the broker, each with the least permissions, and the script that creates them.
 
-Passwords leave this module as salted hashes only.
+The script contains salted hashes instead of passwords.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def accounts(
 
 
 def password_hash(password: str, salt: bytes | None = None) -> str:
-    """The form in which the broker keeps a password, with rabbit_password_hashing_sha256.
+    """A password as the broker stores it, by rabbit_password_hashing_sha256.
 
     Args:
-        password: in the clear.
+        password: the password itself.
         salt: four random bytes unless given.
 
     Source: https://www.rabbitmq.com/docs/passwords#computing-password-hash
@@ -85,7 +85,7 @@ def password_hash(password: str, salt: bytes | None = None) -> str:
 
 
 def definitions(virtual_host: str, accounts: Sequence[BrokerAccount]) -> Definitions:
-    """Everything, as the broker imports it.
+    """Virtual host, accounts and permissions in the format that the broker imports.
 
     Source: https://www.rabbitmq.com/docs/definitions
     """
@@ -93,7 +93,7 @@ def definitions(virtual_host: str, accounts: Sequence[BrokerAccount]) -> Definit
 
 
 def script(virtual_host: str, accounts: Sequence[BrokerAccount]) -> str:
-    """The same as a POSIX shell script for the broker's machine; it may be run any number of times."""
+    """A POSIX shell script for the broker's machine that imports the same; it can be run repeatedly."""
     return _SCRIPT.format(
         virtual_host=virtual_host,
         quoted_virtual_host=shlex.quote(virtual_host),
@@ -105,7 +105,7 @@ def script(virtual_host: str, accounts: Sequence[BrokerAccount]) -> str:
 
 
 def as_json(definitions: Definitions) -> str:
-    """Definitions as text, an entry a line. Line breaks inside names are escaped."""
+    """Definitions as JSON, one entry per line. Line breaks inside names are escaped."""
     sections = (
         f"  {json.dumps(name)}: [\n" + ",\n".join(f"    {_on_one_line(entry)}" for entry in entries) + "\n  ]"
         for name, entries in definitions.items()
@@ -133,7 +133,7 @@ def _user(account: BrokerAccount) -> Mapping[str, Any]:
         "name": account.name,
         "password_hash": password_hash(account.password.reveal()),
         "hashing_algorithm": "rabbit_password_hashing_sha256",
-        "tags": "",  # no list: brokers before 3.9 take text only
+        "tags": "",  # not a list: brokers before 3.9 accept only text
     }
 
 
@@ -147,18 +147,18 @@ def _permission(virtual_host: str, account: BrokerAccount) -> Mapping[str, Any]:
     }
 
 
-# Names are given in files, never as arguments: Debian's rabbitmqctl has a shell evaluate its arguments.
-# The definitions are read from a file: rabbitmqctl of 3.13 and others before 4.0.6 hangs when it should read
-# them from standard input (https://github.com/rabbitmq/rabbitmq-server/issues/13157). Older ones read
-# standard input whatever they do, and this script may be coming from there: hence /dev/null.
+# Names are passed in files, never as arguments: Debian's rabbitmqctl lets a shell evaluate its arguments.
+# The definitions are read from a file: rabbitmqctl of 3.13, and others before 4.0.6, hang when they read them
+# from standard input (https://github.com/rabbitmq/rabbitmq-server/issues/13157). Older versions always read
+# standard input, which may be this script: hence /dev/null.
 _SCRIPT = """\
 #!/bin/sh
-# Makes the accounts of lando-fsm on a RabbitMQ broker. Run it on the broker's machine, as root or as the
-# broker's own account; running it again does no harm.
+# Creates the accounts of lando-fsm on a RabbitMQ broker. Run it on the broker's machine, as root or as the
+# broker's own account; it can be run again.
 #   Virtual host: {virtual_host}
 {accounts}
-# An account that is there already gets this password and loses its tags; what it may do in other virtual
-# hosts stays. Passwords are in here as salted hashes only.
+# An existing account gets this password and loses its tags; its permissions in other virtual hosts do not
+# change. This script contains salted hashes, no passwords.
 set -eu
 umask 077
 
@@ -169,20 +169,20 @@ trap 'exit 1' HUP INT TERM
 import_from_stdin() {{
     file=$(mktemp)
     cat >"$file"
-    # Run by root, rabbitmqctl may read it as the broker's own account.
+    # When root runs rabbitmqctl, it may read the file as the broker's own account.
     if [ "$(id -u)" = 0 ] && id rabbitmq >/dev/null 2>&1; then chown rabbitmq "$file"; fi
     rabbitmqctl --quiet import_definitions "$file"
     rm -f "$file"
 }}
 
-# The virtual host, if it is not there: importing one that is would reset its description and tags.
+# The virtual host, if it does not exist: importing an existing one resets its description and tags.
 virtual_hosts=$(rabbitmqctl --silent list_vhosts name </dev/null)
 if ! printf '%s\\n' "$virtual_hosts" | grep -Fqx -e {quoted_virtual_host}; then
     import_from_stdin <<'{end}'
 {vhosts}{end}
 fi
 
-# The accounts, and in regular expressions the names of what they may configure, write and read.
+# The accounts, and regular expressions of the names that they may configure, write and read.
 import_from_stdin <<'{end}'
 {users_and_permissions}{end}
 

@@ -1,4 +1,4 @@
-"""What there is on the broker, by name; all names follow from the queue's."""
+"""The names of queues and exchanges on the broker, which follow from the queue's name, and permissions."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class QueueNames:
 
     @property
     def reports(self) -> str:
-        """The exchange that workers publish to: by it the broker tells whose a message is."""
+        """The exchange that workers publish to; from the exchange, the daemon knows who sent a message."""
         return f"{self.queue}.reports"
 
     @property
     def dead_letters(self) -> str:
-        """The exchange and the queue for what cannot be understood."""
+        """The exchange and the queue of messages that cannot be understood."""
         return f"{self.queue}.dead-letters"
 
     @property
     def lock(self) -> str:
-        """The exclusive queue that the one daemon holds for as long as it is connected."""
+        """The exclusive queue that the daemon holds while it is connected, so that there is only one."""
         return f"{self.queue}.daemon"
 
 
 @dataclass(frozen=True)
 class Permissions:
-    """What an account may do, as the broker's three regular expressions.
+    """An account's permissions, as the broker's three regular expressions.
 
     Source: https://www.rabbitmq.com/docs/access-control#authorisation
     """
@@ -50,18 +50,18 @@ class Permissions:
 
 
 def daemon_permissions(names: QueueNames) -> Permissions:
-    """Everything that begins with the queue's name and belongs to us, and nothing else."""
+    """The daemon may do everything with the queues and exchanges above, and nothing else."""
     ours = _any_of(names.queue, names.commands, names.reports, names.dead_letters, names.lock)
     return Permissions(ours, ours, ours)
 
 
 def client_permissions(names: QueueNames) -> Permissions:
-    """Publish commands."""
+    """Clients may publish commands."""
     return Permissions("^$", _any_of(names.commands), "^$")
 
 
 def worker_permissions(names: QueueNames) -> Permissions:
-    """Publish reports."""
+    """Workers may publish reports."""
     return Permissions("^$", _any_of(names.reports), "^$")
 
 
@@ -71,5 +71,5 @@ def _any_of(*names: str) -> str:
 
 
 def _escaped(name: str) -> str:
-    """Literally, in Python's regular expressions as in Erlang's."""
+    """A name as a regular expression that matches it, in Python as in Erlang."""
     return re.sub(r"([^A-Za-z0-9_-])", r"\\\1", name)
