@@ -1,4 +1,4 @@
-"""The job file: what a person may ask for, checked before anything is queued and again by the daemon."""
+"""The job file, checked when the job is submitted, and again by the daemon."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 1000
 MAX_NAME = 200
 """Characters."""
 ENVELOPE_BYTES = 4096
-"""Room in a message for what is not the job."""
+"""Bytes of a message that are not the job's."""
 
 _WHAT_GIT_CLONE_TAKES = f"{', '.join(SCHEMES)} and user@host:path addresses, and paths"
 
@@ -54,10 +54,10 @@ def from_body(body: Mapping[str, Any]) -> JobSpec:
 
 
 def working_directory(git_clone: str, cd: str) -> str:
-    """Where ``cd`` leads, relative to the clone's root.
+    """The directory that ``cd`` names, relative to the clone's root.
 
-    A leading component that is the clone's own name is the clone itself, so for a clone ``toyworkflow``
-    both ``toyworkflow`` and ``.`` are its root, and ``toyworkflow/toyworkflow`` is a directory in it.
+    A leading component that is the clone's own name means the clone itself: for a clone ``toyworkflow``, both
+    ``toyworkflow`` and ``.`` are its root, and ``toyworkflow/toyworkflow`` is a directory in it.
     """
     first, _, rest = posixpath.normpath(cd).partition("/")
     return rest or "." if first == clone_name(git_clone) else posixpath.normpath(cd)
@@ -108,12 +108,12 @@ def _git_clone(job: Section, base: Path | None) -> str:
 
 
 def _is_path(address: str) -> bool:
-    """As git tells paths from ``host:path``: no colon before the first slash (git-clone(1), "GIT URLS")."""
+    """Whether git takes it for a path: no colon before the first slash (git-clone(1), "GIT URLS")."""
     return ":" not in address.partition("/")[0]
 
 
 def _wrong_with_address(address: str) -> str | None:
-    """Why git should not see this address; the address itself may hold credentials and is not shown."""
+    """Why this address is refused; without the address, which may hold credentials."""
     if address.startswith("-"):
         return "may not begin with -, which git would take for an option"
     if "::" in re.sub(r"\[[0-9A-Fa-f:.]+\]", "", address):
@@ -129,7 +129,7 @@ def _wrong_with_address(address: str) -> str | None:
 
 def _wrong_with_url(scheme: str, rest: str) -> str | None:
     if scheme not in SCHEMES:
-        # What comes before :// is shown only if it looks like a scheme.
+        # Shown only if it looks like a scheme: it may be a part of a password.
         named = f"{scheme}:// " if re.fullmatch("[A-Za-z][A-Za-z0-9+.-]{0,20}", scheme) else "this "
         return f"{named}is not taken; it takes {_WHAT_GIT_CLONE_TAKES}"
     host, _, path = rest.partition("/")
@@ -141,12 +141,12 @@ def _wrong_with_url(scheme: str, rest: str) -> str | None:
 
 
 def _is_option(host: str) -> bool:
-    """ssh takes a host or user that begins with ``-`` for an option."""
+    """Whether ssh takes the host or the user for an option."""
     return any(part.startswith("-") for part in host.split("@"))
 
 
 def _absolute(path: str, base: Path | None) -> tuple[str, str | None]:
-    """The path made absolute from ``base``, and what is wrong with it."""
+    """The path made absolute from ``base``, and what is wrong with it, if anything."""
     if base is None:
         return path, None if os.path.isabs(path) else "a path must be absolute in a message"
     expanded = os.path.expanduser(path)
@@ -156,7 +156,7 @@ def _absolute(path: str, base: Path | None) -> tuple[str, str | None]:
 
 
 def _places(job: Section, git_clone: str) -> tuple[str, str]:
-    """``cd`` and ``run_cwl``, neither of which may lead out of the clone."""
+    """Read ``cd`` and ``run_cwl``, neither of which may lead out of the clone."""
     cd = job.required_text("cd", "the directory of the repository to work in; . is its root")
     run_cwl = job.required_text("run_cwl", "the CWL document to run, relative to cd")
     cd_is_right = bool(cd) and _complain_unless_inside(job, "cd", cd, posixpath.normpath(cd))
@@ -207,7 +207,7 @@ def _name(job: Section) -> str | None:
 
 
 def _git_ref(job: Section) -> str | None:
-    """A name by git-check-ref-format(1), or a commit; not an expression such as ``HEAD~1``."""
+    """Read a name by git-check-ref-format(1), or a commit; not an expression such as ``HEAD~1``."""
     ref = job.text("git_ref")
     if ref and ref.startswith("-"):
         job.complain("git_ref", "may not begin with -, which git would take for an option")
@@ -217,7 +217,7 @@ def _git_ref(job: Section) -> str | None:
 
 
 def _check_size(document: Document, spec: JobSpec) -> None:
-    """A message that reaches the daemon has been found small enough already."""
+    """Refuse a job file whose message would be too large; a larger message never reaches ``from_body``."""
     size = len(json.dumps(spec.as_body(), ensure_ascii=False).encode())
     if size > MAX_BYTES - ENVELOPE_BYTES:
         most = MAX_BYTES - ENVELOPE_BYTES

@@ -21,31 +21,31 @@ _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:
-    """The known name that was probably meant."""
+    """The known name that is most similar, if one is similar."""
     folded = word.lower().replace("-", "_").replace(" ", "_")
     return next(iter(difflib.get_close_matches(folded, known, n=1)), None)
 
 
 def or_default(value: T | None, default: T) -> T:
-    """What was written, or the default where nothing was."""
+    """The value, or the default if there is no value."""
     return default if value is None else value
 
 
 def beside(file: Path, written: str) -> Path:
-    """A path that a configuration file names, made absolute from the file's own directory."""
+    """A path in a configuration file, made absolute from the directory of that file."""
     return Path(os.path.abspath(file.parent / os.path.expanduser(written)))
 
 
 class Section:
     """One mapping of a document, read key by key; mistakes are noted in the document.
 
-    A key whose value is null counts as not given. A getter answers None (or a placeholder, if the key is
-    required) for what is absent or wrong; ``Document.check`` must come before anything is believed.
+    A key whose value is null counts as not given. A getter returns None (or a placeholder, if the key is
+    required) for a value that is missing or wrong; call ``Document.check`` before any value is used.
 
     Args:
-        document: what the section is in.
-        known: every key it may have.
-        path: where it is; the whole document if empty.
+        document: the document that contains the section.
+        known: every key that the section may have.
+        path: where the section is; the whole document if empty.
     """
 
     def __init__(self, document: Document, known: Sequence[str], path: KeyPath = ()) -> None:
@@ -75,7 +75,7 @@ class Section:
                 continue
             meant = nearest(key, self._known)
             if meant:
-                self._misspelt.add(meant)  # so that its absence is not told, too
+                self._misspelt.add(meant)  # so that it is not reported as missing, too
             hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(self._known)}"
             self.complain(key, f"unknown key; {hint}")
 
@@ -84,16 +84,16 @@ class Section:
         self.document.complain((*self.path, key), what)
 
     def get(self, key: str) -> Any:
-        """The value as it was written; None when there is none."""
+        """The value as written; None if there is none."""
         assert key in self._known, key
         return self._values.get(key)
 
     def holds(self, key: str) -> bool:
-        """Whether the key is written, be it without a value."""
+        """Whether the key is written, with or without a value."""
         return key in self._values
 
     def require(self, key: str, what: str) -> Any:
-        """The value of a key that must be there; ``what`` says what to write."""
+        """The value of a required key; ``what`` says what to write."""
         value = self.get(key)
         if value is None and self.holds(key):
             self.complain(key, f"has no value; {what}")
@@ -107,7 +107,7 @@ class Section:
         return None if value is None else self._line((*self.path, key), value)
 
     def required_text(self, key: str, what: str) -> str:
-        """One line of text that must be there; ``what`` says what to write."""
+        """One line of text of a required key; ``what`` says what to write."""
         self.require(key, what)
         return self.text(key) or ""
 
@@ -146,7 +146,7 @@ class Section:
         return None
 
     def duration(self, key: str) -> float | None:
-        """Seconds, more than zero: written as a number, or as ``90m``, ``2h``, ``1d``, ``1h30m``."""
+        """Seconds, more than zero; written as a number, or as ``90m``, ``2h``, ``1d``, ``1h30m``."""
         value = self.get(key)
         if value is None:
             return None
@@ -160,7 +160,7 @@ class Section:
         return None
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts, each passed on as it is."""
+        """A list of texts, unchanged."""
         value = self.get(key)
         if value is None:
             return ()
@@ -183,12 +183,12 @@ class Section:
         return {name: self._line((*self.path, key, name), item) or "" for name, item in value.items()}
 
     def section(self, key: str, known: Sequence[str]) -> Section | None:
-        """The section under ``key``; None when it is absent or empty."""
+        """The section under ``key``; None if it is missing or empty."""
         return None if self.get(key) is None else Section(self.document, known, (*self.path, key))
 
 
 def kind(value: object) -> str:
-    """What a value is, in words a person who writes YAML would use; never the value itself."""
+    """The type of a value, for people who write YAML; never the value itself."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

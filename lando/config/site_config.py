@@ -1,4 +1,4 @@
-"""The configuration, landoconfig.yml: what there is to connect to, and every number a site may change."""
+"""The configuration, landoconfig.yml, with its defaults and its checks."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ class Timeouts:
     """
 
     boot: float | None = None
-    """From admission to the worker's first report, unless the job file says otherwise; None: learned from the
-    last boots (``lando.engine.boot_times``)."""
+    """From a job's admission to its worker's first report, unless the job file says otherwise; None: learned
+    from the last boots (``lando.engine.boot_times``)."""
     run: float | None = None
     """From the worker's first report to its last; no limit unless given."""
     silence: float = 10 * 60.0
-    """A worker that was not heard for this long is lost."""
+    """A worker that has not reported for this long is lost."""
     heartbeat: float = 30.0
     """Between two reports of a worker."""
     retry_first: float = 10.0
     """Back-off after a job's first system failure; doubled by each further one."""
     retry_longest: float = 10 * 60.0
-    """Where the back-off stops growing."""
+    """The longest back-off."""
     observe: float = 10.0
     """Between two lists of the cloud's servers."""
     grace: float = 60.0
-    """A server that belongs to no job is deleted when it is still there after this long."""
+    """A server that belongs to no job is deleted if it still exists after this long."""
     hold: float = 30.0
-    """Nobody is admitted for this long after the cloud refused a server; doubled by each vain try."""
+    """No job is admitted for this long after the cloud refused a server; doubled by each further refusal."""
     settle: float | None = None
-    """A server whose create was not answered is listed within this long; None: what suits the cloud."""
+    """A server whose create was not answered is listed within this long; None: the cloud's default."""
 
 
 LOCAL_TIMEOUTS = Timeouts(boot=60.0, observe=1.0)
@@ -65,37 +65,37 @@ LOCAL_TIMEOUTS = Timeouts(boot=60.0, observe=1.0)
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What runs inside a VM."""
+    """The section ``worker``: what runs inside a VM."""
 
     command: str | None = None
-    """The start-up script's last call; None on the local cloud: this installation's own."""
+    """The program that the start-up script calls; None on the local cloud: the one installed here."""
     user: str | None = "lando"
-    """The account that workflows run as on a VM; must exist in the image. Unused on the local cloud."""
+    """The account that workflows run as on a VM; must exist in the image. Not used on the local cloud."""
     cwl_base_command: tuple[str, ...] | None = None
-    """The site's own CWL runner; None for cwltool."""
+    """Another CWL runner; None: cwltool."""
     bootstrap: bool = False
-    """The image is a stock one: the start-up script installs what it lacks."""
+    """The image is a stock cloud image: the start-up script installs the worker and what it needs."""
     bootstrap_source: str | None = None
-    """What pip installs lando-fsm from in the VM then."""
+    """The address that pip installs lando-fsm from in the VM; only with ``bootstrap``."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything landoconfig.yml says, with its defaults filled in."""
+    """The configuration, with its defaults filled in."""
 
     source: str
-    """The file's path, or that there is none."""
+    """The file's path, or ``EMBEDDED_SOURCE``."""
     state_dir: Path
     """Absolute; may not exist yet."""
     database_url: str = field(repr=False)
-    """SQLAlchemy's form; may hold a password. ``database`` is the form to show."""
+    """In SQLAlchemy's form; may contain a password. Show ``database`` instead."""
     database_path: Path | None
     """The file of an SQLite database, absolute."""
     cloud: CloudKind = "local"
     max_workers: int | None = None
     """VMs at once; None: as many as the cloud allows."""
     deployment: str | None = None
-    """Marks this installation's servers; None: a random one, kept in the database."""
+    """The mark of this installation's servers; None: a random one, kept in the database."""
     work_queue: WorkQueueConfig | None = None
     """None: the embedded queue, in the SQLite database."""
     vm_settings: ServerSettings = openstack.VM_DEFAULTS
@@ -107,7 +107,7 @@ class Config:
 
     @property
     def database(self) -> str:
-        """The database as it may be shown: a path, or the address without its account and options."""
+        """The database, for people: a path, or the address without account and options."""
         if self.database_path:
             return str(self.database_path)
         url = urlsplit(self.database_url)
@@ -135,10 +135,10 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 
 def find_config(explicit: Path | None = None) -> Config:
-    """The configuration that is in force.
+    """Find and read the configuration.
 
-    It is the first of: ``explicit`` (``-c``), the file named by LANDO_CONFIG, ./landoconfig.yml, else
-    embedded, with its state under LANDO_STATE_DIR or the user's state directory.
+    The first of: ``explicit`` (``-c``), the file that LANDO_CONFIG names, ./landoconfig.yml; without any of
+    them, the embedded one.
 
     Raises:
         UsageError: the file cannot be read or is wrong.
@@ -162,7 +162,7 @@ def embedded(state_dir: Path | None = None) -> Config:
     """The configuration without a file: queue, database and VMs on this machine.
 
     Args:
-        state_dir: where everything is kept; LANDO_STATE_DIR or the user's state directory if None.
+        state_dir: the state directory; if None, LANDO_STATE_DIR, else the user's state directory.
     """
     directory = (state_dir or _default_state_dir()).absolute()
     return Config(
@@ -179,7 +179,7 @@ def load(path: Path, client: bool = False) -> Config:
 
     Args:
         path: the file.
-        client: do with what a client needs, as in workerconfig.yml: the VMs' account may be missing.
+        client: accept a file for clients, such as workerconfig.yml: the workers' account may be missing.
 
     Raises:
         UsageError: with every mistake of the file, one a line, as ``FILE:LINE: KEY: what is wrong``.
@@ -242,7 +242,7 @@ def _cloud(top: Section) -> CloudKind:
 
 
 def _deployment(top: Section) -> str | None:
-    """A tag of Nova's (at most 60 characters, no / or comma), with room for what is put before it."""
+    """Read a text that fits into a tag of Nova (at most 60 characters, no / or comma) after a prefix."""
     deployment = top.text("deployment")
     if deployment and not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", deployment):
         top.complain("deployment", "expected at most 40 letters, digits, dots, dashes or underscores")
@@ -307,7 +307,7 @@ def _worker(top: Section, cloud: CloudKind) -> WorkerConfig:
 
 
 def _bootstrap_source(section: Section, required: bool) -> str | None:
-    """An address, since the VM has no files of ours, and nobody promises that a bare name is ours."""
+    """Read an address: the VM has no files of this machine, and a bare name may be someone else's on PyPI."""
     form = "git+https://HOST/lando-fsm.git@VERSION, or the https address of a wheel"
     if required:
         section.require("bootstrap_source", f"where pip in a VM gets lando-fsm: {form}")
@@ -333,7 +333,7 @@ def _cwl_base_command(section: Section) -> tuple[str, ...] | None:
 
 
 def _database(top: Section, state_dir: Path, path: Path) -> tuple[str, Path | None]:
-    """The database's URL, and its file if it is SQLite."""
+    """Read the database's URL, and its file if it is SQLite."""
     default = state_dir / DATABASE_NAME
     section = _subsection(top, "database")
     url = section.text("url") if section else None

@@ -1,4 +1,4 @@
-"""The section ``work_queue`` of the configuration: the message broker, and the accounts on it."""
+"""The section ``work_queue`` of the configuration: the message broker and the accounts on it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ AMQP_URL = re.compile(
     r"@(?:\[(?P<ipv6>[^]/@]+)\]|(?P<name>[^:/@]+))(?::(?P<port>[^:/@]*))?(?:/(?P<virtual_host>[^/]*|/))?",
     re.IGNORECASE,
 )
-"""Source: https://www.rabbitmq.com/docs/uri-spec; the ``//`` that Celery's users write is taken, too."""
+"""Source: https://www.rabbitmq.com/docs/uri-spec. The path ``//``, as in Celery's URLs, means ``/``."""
 MAX_QUEUE_NAME = 200
-"""Bytes: the broker takes 255 (AMQP's short string), and what belongs to the queue is named after it."""
+"""Bytes: AMQP's short strings have at most 255, and the other names are longer than the queue's."""
 
 DEFAULT_QUEUE_NAME = "lando"
 PORT, TLS_PORT = 5672, 5671
@@ -30,12 +30,12 @@ KEYS = (
 )
 TLS_KEYS = ("ca", "certificate", "key")
 IN_URL = ("host", "username", "password", "port", "virtual_host")
-"""The keys of ``work_queue`` that ``url`` takes the place of."""
+"""The keys of ``work_queue`` that ``url`` replaces."""
 
 
 @dataclass(frozen=True)
 class WorkQueueConfig:
-    """The message broker, and the accounts on it."""
+    """The message broker and the accounts on it."""
 
     broker: BrokerSettings
     """With the daemon's account; in a client's file, with the client's."""
@@ -121,14 +121,14 @@ def _address_of_url(section: Section) -> _Address:
         username=unquote(parts["username"]),
         password=Secret(unquote(parts["password"])),
         port=int(parts["port"]) if parts["port"] else None,
-        # A path of "/" alone would be the virtual host "", which nobody means.
+        # By the specification, a path of "/" alone is the virtual host "", which nobody means.
         virtual_host=unquote(parts["virtual_host"] or "/"),
         tls=parts["scheme"].lower() == "amqps",
     )
 
 
 def _mistake_in_url(url: str, parts: re.Match[str] | None) -> str:
-    """What is wrong, without a word of the url; "" if nothing is."""
+    """What is wrong, without a part of the url, which may be the password; "" if nothing is wrong."""
     if re.search("[?#]", url):
         return "may have no ? and no #; options are keys of their own, in a password write %3F and %23"
     if parts is None or not _is_host(unquote(parts["ipv6"] or parts["name"])):
@@ -146,7 +146,7 @@ def _mistake_in_url(url: str, parts: re.Match[str] | None) -> str:
 
 
 def _tls(section: Section, path: Path, of_url: bool | None) -> Tls | None:
-    """What ``tls`` and ``url`` say together; ``of_url``: whether the url is amqps, None without one."""
+    """Read ``tls``; ``of_url``: whether the url is amqps, None without a url."""
     given = section.get("tls")
     if given is not None and not isinstance(given, (bool, dict)):
         section.complain("tls", f"expected true, false, or ca, certificate and key, found {kind(given)}")
@@ -166,7 +166,7 @@ def _tls(section: Section, path: Path, of_url: bool | None) -> Tls | None:
 
 
 def _file(section: Section, key: str, path: Path) -> Path | None:
-    """A file that can be read, absolute."""
+    """Read the path of a readable file, made absolute."""
     written = section.text(key)
     if written is None:
         return None
@@ -177,7 +177,7 @@ def _file(section: Section, key: str, path: Path) -> Path | None:
         else:
             file.open("rb").close()
     except OSError as error:
-        # The path is not told: somebody may have put the key itself in its place.
+        # Without the path: somebody may have written the key itself there.
         place = path.parent.absolute()
         section.complain(
             key, f"names a file that cannot be read ({error.strerror}); expected a path from {place}"
@@ -226,5 +226,5 @@ def _host(section: Section, key: str) -> str | None:
 
 
 def _is_host(text: str) -> bool:
-    """A name or an address; one colon would be before a port, IPv6 addresses have two at least."""
+    """Whether it is a name or an address: one colon precedes a port, IPv6 addresses have at least two."""
     return not re.search(r"[]/@\s[]", text) and text.count(":") != 1

@@ -1,7 +1,7 @@
-"""Strict YAML that people write: loaded with line numbers, all its mistakes told at once.
+"""YAML that people write: read strictly, with line numbers, and all mistakes reported at once.
 
 Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), as CWL runners
-do: ``on`` and ``2020-01-01`` are text. Values are never quoted in an error, since they may be secrets.
+do: ``on`` and ``2020-01-01`` are text. An error never quotes a value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_SIZE = 4 * 1024 * 1024
 MAX_DEPTH = 100
 
 KeyPath = tuple[str | int, ...]
-"""Where a value is in a document: ("work_queue", "port")."""
+"""The place of a value in a document: ("work_queue", "port")."""
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {
@@ -46,7 +46,7 @@ _HINTS = {
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Composes nodes; their values are built here, not by PyYAML."""
+    """Composes nodes only: ``_Builder`` makes their values."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own way to say it)
 
@@ -58,7 +58,7 @@ _Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"\Z"), [""])
 
 @dataclass
 class Document:
-    """Plain JSON values, where each was written, and what is wrong with them.
+    """Plain JSON values, the line of each key, and the mistakes found so far.
 
     ``lines`` has the line of every key; ``blocks`` the first line of every literal block (``key: |``).
     """
@@ -71,14 +71,14 @@ class Document:
     _wrong: set[KeyPath] = field(default_factory=set)
 
     def where(self, path: KeyPath) -> tuple[int, str]:
-        """The line of a key, or of the nearest key around it, and ``FILE:LINE`` (no line if unknown)."""
+        """The line of a key, or of the nearest enclosing key, and ``FILE:LINE`` (no line if unknown)."""
         while path and path not in self.lines:
             path = path[:-1]
         line = self.lines.get(path, 0)
         return line, f"{self.source}:{line}" if line else self.source
 
     def complain(self, path: KeyPath, what: str) -> None:
-        """Note a mistake at ``path``, unless one is noted already; ``check`` raises what was noted."""
+        """Note a mistake at ``path``, unless one is noted there already; ``check`` raises them."""
         if path in self._wrong:
             return
         self._wrong.add(path)
@@ -86,13 +86,13 @@ class Document:
         self.problems.append((line, f"{place}: {_dotted(path)}: {what}" if path else f"{place}: {what}"))
 
     def check(self) -> None:
-        """Raise UsageError with every mistake that was noted, one a line, in the order of the file."""
+        """Raise UsageError with every mistake, one per line, in the order of the file, if there is any."""
         if self.problems:
             ordered = sorted(self.problems, key=lambda problem: problem[0])
             raise UsageError("\n".join(dict.fromkeys(text for _, text in ordered)))
 
     def embedded(self, path: KeyPath, text: str) -> Any:
-        """The value of YAML that is written as the text at ``path``; None when it is no YAML."""
+        """Parse the text at ``path`` as YAML; None if it is not YAML."""
         line = self.blocks.get(path) or self.where(path)[0] or 1
         try:
             inner = parse(text, self.source, line, path)
@@ -133,12 +133,12 @@ def parse(text: str, source: str, first_line: int = 1, within: KeyPath = ()) -> 
 
     Args:
         text: the document.
-        source: what errors call it: a file's name.
-        first_line: the line of ``source`` that the text begins on.
+        source: its name in errors, such as the file's.
+        first_line: the line of ``source`` on which the text begins.
         within: the key of ``source`` whose value the text is.
 
     Returns:
-        A document whose problems, such as duplicate keys, are noted but not raised yet.
+        A document whose mistakes, such as duplicate keys, are noted but not raised yet.
 
     Raises:
         UsageError: it is not YAML, refers to itself, or its aliases expand beyond MAX_SIZE.
@@ -164,14 +164,14 @@ def parse(text: str, source: str, first_line: int = 1, within: KeyPath = ()) -> 
 
 
 def given(value: object, source: str) -> Document:
-    """A document that was not read from a file: the same checks, without lines."""
+    """A document that is not from a file: the same checks, without lines."""
     document = Document(source, None)
     document.value = value if _is_plain(value, MAX_DEPTH) else _plain(document, (), value)
     return document
 
 
 def _is_plain(value: object, depth: int) -> bool:
-    """Whether it surely is what ``_plain`` would make of it; in a hurry, since every message comes here."""
+    """Whether ``_plain`` would certainly not change it; fast, since every message is checked."""
     type_ = value.__class__
     if type_ is str:
         return cast(str, value).isprintable()
@@ -186,7 +186,7 @@ def _is_plain(value: object, depth: int) -> bool:
 
 
 def _join_surrogates(text: str) -> str:
-    """JSON writes what is beyond U+FFFF as two escapes (RFC 8259, section 7), YAML as one."""
+    """JSON writes characters beyond U+FFFF as two escapes (RFC 8259, section 7), YAML as one."""
     pair = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
     return pair.sub(_join_pair, text)
 
@@ -197,7 +197,7 @@ def _join_pair(match: re.Match[str]) -> str:
 
 
 class _TooLarge(yaml.MarkedYAMLError):
-    """Well-formed, and more than we care to hold."""
+    """Well-formed YAML that exceeds a limit."""
 
 
 def _refuse_control_characters(text: str, document: Document, within: KeyPath) -> None:
@@ -209,7 +209,7 @@ def _refuse_control_characters(text: str, document: Document, within: KeyPath) -
 
 
 def _refuse_deep_nesting(text: str) -> None:
-    """Before the nodes are composed, which libyaml does recursively."""
+    """Checked before the nodes are composed, which libyaml does recursively."""
     depth = 0
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -247,12 +247,12 @@ def _children(node: yaml.Node) -> Iterable[yaml.Node]:
 
 
 def _too_large(what: str, at: Any) -> _TooLarge:
-    """``at``: the node or event that shows it."""
+    """``at``: the node or event where the limit is exceeded."""
     return _TooLarge(problem=what, problem_mark=at.start_mark)
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
-    # The text of an alias or a tag may be half of somebody's password.
+    # The text of an alias or a tag may be a part of a password.
     problem = re.sub(r" ['\"][^'\"]*\w[^'\"]*['\"]", "", error.problem or "unreadable")
     if isinstance(error, _TooLarge):
         return problem
@@ -263,7 +263,7 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
 
 @dataclass
 class _Builder:
-    """Turns nodes into plain values, noting the line of every key."""
+    """Makes plain values of nodes, and notes the line of every key."""
 
     document: Document
     first_line: int
@@ -311,7 +311,7 @@ class _Builder:
         self.document.problems.append((line, f"{self.document.source}:{line}: {name}{what}"))
 
     def _merge(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
-        """What ``<<: *anchor`` brings; of several, the first wins (https://yaml.org/type/merge.html)."""
+        """The keys of ``<<: *anchor``; of several mappings, the first wins (https://yaml.org/type/merge.html)."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[str, Any] = {}
         for source in sources:
@@ -356,7 +356,7 @@ def _integer(text: str) -> int:
 
 
 def _plain(document: Document, path: KeyPath, value: object) -> Any:
-    """``value`` as JSON can carry it (RFC 8259); what it cannot is noted."""
+    """``value`` as JSON values (RFC 8259); what JSON cannot express is noted as a mistake."""
     if isinstance(value, (Mapping, list, tuple)) and len(path) >= MAX_DEPTH:
         document.complain(path[:1], f"is nested more than {MAX_DEPTH} levels deep")
         return None
