@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_AUTHORITIES = 12_000
 """Characters of certificates that fit into a start-up script beside the job."""
 STAND_IN_SECRET = "0" * 32
+"""As long as a real one, where only the size of a start-up script is measured."""
 
 
 def connectable(settings: BrokerSettings) -> Broker:
@@ -74,7 +75,7 @@ def worker_queue(queue: WorkQueueConfig) -> dict[str, Any]:
         "host": queue.worker_host,
         "port": broker.port,
         "virtual_host": broker.virtual_host,
-        # A client's file has no workers' account; a client only measures the start-up script.
+        # Missing only in a client's file; a client makes start-up scripts only to measure them.
         "username": queue.worker_username or STAND_IN_SECRET,
         "password": STAND_IN_SECRET if queue.worker_password is None else queue.worker_password.reveal(),
         "queue_name": queue.queue_name,

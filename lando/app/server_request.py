@@ -9,6 +9,7 @@ from typing import Any
 
 from lando import state_dir
 from lando.app import rabbitmq, user_data
+from lando.app.rabbitmq import STAND_IN_SECRET
 from lando.app.user_data import WorkerSettings
 from lando.cloud.interface import ServerRequest
 from lando.config import job_file
@@ -17,7 +18,6 @@ from lando.engine.operations import SendCreate
 from lando.states.job import JobSpec
 
 STAND_IN_ID = "00000000-0000-0000-0000-000000000000"
-STAND_IN_SECRET = "0" * 32
 STAND_IN_COMMAND = "/lando/lando_worker.sh"
 
 

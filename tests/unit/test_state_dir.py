@@ -1,4 +1,4 @@
-"""The state directory: a network file system is refused."""
+"""The state directory: its lock, how it is made, and that a network file system is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,31 @@ from pathlib import Path
 import pytest
 
 from lando.errors import UsageError
-from lando.state_dir import refuse_network_filesystem
+from lando.state_dir import daemon_lock, prepare, refuse_network_filesystem
+
+
+@pytest.mark.parametrize(
+    "database, lock",
+    [
+        (None, "/state/daemon.lock"),
+        (Path("/state/lando.db"), "/state/daemon.lock"),
+        (Path("/elsewhere/x.db"), "/elsewhere/x.db.daemon.lock"),
+    ],
+)
+def test_the_lock_is_beside_the_database(database: Path | None, lock: str) -> None:
+    assert daemon_lock(Path("/state"), database) == Path(lock)
+
+
+def test_a_state_directory_is_private(tmp_path: Path) -> None:
+    prepare(tmp_path / "a" / "b", None)
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file: File exists; name another one by LANDO_STATE_DIR"):
+        prepare(tmp_path / "file", None)
+
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
