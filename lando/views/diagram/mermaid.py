@@ -11,19 +11,18 @@ from lando.states.job import ENDED_STATES, State
 from lando.states.machine import STATES
 from lando.views.diagram.graph import (
     INITIAL,
-    STYLES,
+    LEGEND,
     SUBMITTED,
     Arrow,
-    JobPath,
     Move,
     arrows,
-    clip,
     condition,
     deadline,
     effect_lines,
     records,
-    style_of,
 )
+from lando.views.diagram.job_path import JobPath
+from lando.views.diagram.style import STYLES, style_of
 
 
 def mermaid(path: Sequence[StateChange] | None = None) -> str:
@@ -54,15 +53,17 @@ def _statements(job_path: JobPath) -> Iterator[str]:
         yield f"{arrow.source} --> {arrow.target} : {_lines(_label(arrow, moves, job_path))}"
     for state in ENDED_STATES:
         yield f"{state} --> [*]"
+    legend = [line for part, meaning in LEGEND for line in textwrap.wrap(f"{part}: {meaning}", 28)]
+    yield f"note left of {INITIAL} : {_lines(legend)}"
     if job_path.last is not None:
-        title = _lines(textwrap.wrap(clip(job_path.title()), 28))
+        title = _lines(textwrap.wrap(job_path.title(), 28))
         yield f"note right of {job_path.last.target} : {title}"
 
 
 def _arrows(job_path: JobPath) -> dict[Arrow, list[Move]]:
     """Mermaid paints all edges alike: what differs in its style only is stacked, too."""
     stacked: dict[Arrow, list[Move]] = {}
-    for arrow, moves in arrows(job_path).items():
+    for arrow, moves in arrows(job_path.unknown()).items():
         stacked.setdefault(arrow._replace(tone="other", timed=False), []).extend(moves)
     return stacked
 

@@ -18,7 +18,7 @@ from lando.errors import LandoError
 from lando.states.events import EVENTS
 from lando.states.job import State
 from lando.states.machine import MACHINE, STATES, RowTransition
-from lando.views.diagram import graph
+from lando.views.diagram import graph, style
 from lando.views.diagram.__main__ import stamp, write
 from lando.views.diagram.graphviz import dot, render
 from lando.views.diagram.mermaid import mermaid
@@ -139,7 +139,7 @@ def test_every_state_says_what_it_is_and_what_is_ordered_in_it(draw):
         assert state.means in shown
         assert f"waits for {state.waits_for}" in shown
         assert f"deadline {state.deadline}" in shown
-    assert shown.count("server_created → delete_twins") == 3
+    assert shown.count("server_created → delete_duplicates") == 3
 
 
 def test_mermaid_marks_where_jobs_begin_and_end():
@@ -177,7 +177,7 @@ def test_failures_and_the_rest_are_told_apart():
             "other": ("running", "cancel", "terminating"),
         }.items()
     }
-    assert color == graph.TONES
+    assert color == style.TONES
     assert len(set(color.values())) == 3
 
 
@@ -225,15 +225,15 @@ def test_dot_highlights_the_way_and_greys_the_rest():
         attributes = dot_edge(text, source, event, target)[1]
         siblings = [event for tail, event, head in taken if (tail, head) == (source, target)]
         on_the_way = any(sibling in dot_edge(text, source, event, target)[0] for sibling in siblings)
-        assert (graph.FAINT not in attributes) == on_the_way, (source, event, target)
+        assert (style.FAINT not in attributes) == on_the_way, (source, event, target)
         assert ("penwidth=3.5" in attributes) == on_the_way
     assert dot_edge(text, "queued", "admitted", "booting")[0][0] == "2. +0.8 s, 5. +1 min 13 s"
 
 
 def test_dot_greys_what_did_not_happen_on_an_edge_that_was_taken():
     text = dot(TWO_ATTEMPTS)
-    assert f'<FONT COLOR="{graph.FAINT}"><B>worker_started</B></FONT>' in text
-    assert f'<FONT COLOR="{graph.TONES["success"]}"><B>worker_progress</B></FONT>' in text
+    assert f'<FONT COLOR="{style.FAINT}"><B>worker_started</B></FONT>' in text
+    assert f'<FONT COLOR="{style.TONES["success"]}"><B>worker_progress</B></FONT>' in text
 
 
 def move_of(change: StateChange) -> graph.Move:
@@ -256,7 +256,7 @@ def test_a_move_of_an_older_machine_is_drawn_all_the_same():
     path = history((0.0, "start_worker", None, "queued"), (1.0, "teleported", "queued", "done"))
     assert ("queued", "done") in [edge[:2] for edge in mermaid_edges(mermaid(path))]
     lines, attributes = dot_edge(dot(path), "queued", "teleported", "done")
-    assert lines == ["2. +1.0 s", "teleported", "a machine of an older", "version"]
+    assert lines == ["2. +1.0 s", "teleported", "by an older version of", "lando-fsm"]
     assert "penwidth=3.5" in attributes
 
 
