@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lando import cli
+from lando.cli.main import main
 from tests.support import rabbitmq_server as broker
 from tests.support.local_site import CONFIG, QUICK, Gate, LocalSite
 from tests.support.rabbitmq_server import Broker, VirtualHost
@@ -67,7 +67,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         capsys.readouterr()
         monkeypatch.setattr("sys.argv", ["lando-fsm", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         said = capsys.readouterr()
         return Said(int(ended.value.code or 0), said.out, said.err)
 

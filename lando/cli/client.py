@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from lando.app.app import App
-from lando.cli import run_command
 from lando.cli.common import note, note_if_no_daemon, send
+from lando.cli.main import run_command
 from lando.cli.submit import publish, start_message
 from lando.config.site_config import load
 from lando.messages import Message

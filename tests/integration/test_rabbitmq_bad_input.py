@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from lando import cli
 from lando.cli import client as client_command
 from lando.cli import submit
+from lando.cli.main import main as lando_fsm_main
 from lando.workqueue.rabbitmq import broker as of_broker
 from lando.workqueue.rabbitmq import classify, inspection, publisher
 from tests.support.local_site import CONFIG, LocalSite, wait_for, workflow
@@ -223,7 +223,7 @@ def test_a_broker_that_cannot_be_reached_is_1_and_a_daemon_keeps_trying(
         monkeypatch.setenv(key, value)
     daemon = installation.site.start_daemon(ready=False)
     for program, main, arguments in (
-        ("lando-fsm", cli.main, ["submit", str(installation.job)]),
+        ("lando-fsm", lando_fsm_main, ["submit", str(installation.job)]),
         (
             "lando-client",
             client_command.main,

@@ -17,8 +17,8 @@ import pytest
 
 from lando import messages
 from lando.app.rabbitmq import MAX_AUTHORITIES
-from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
+from lando.cli.main import COMMANDS, lando_fsm
 from lando.cloud.interface import Server
 from lando.cloud.snapshot import CloudSnapshot
 from lando.config import job_file

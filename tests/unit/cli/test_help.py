@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from lando.cli import COMMANDS, lando_fsm
 from lando.cli.client import lando_client
+from lando.cli.main import COMMANDS, lando_fsm
 from tests.conftest import Commands
 
 

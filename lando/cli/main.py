@@ -1,0 +1,139 @@
+"""The command ``lando-fsm``: one module per command, loaded when the command is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lando import __version__
+from lando.errors import LandoError
+
+COMMANDS = {
+    "run": "Run one job and print its output object.",
+    "daemon": "Take jobs from the queue and run them.",
+    "submit": "Queue a job and print its id.",
+    "status": "Show the state of every job, and why.",
+    "history": "Show every state change of a job.",
+    "logs": "Print the log of a job's workflow.",
+    "outputs": "Show the outputs of a job's workflow.",
+    "cancel": "Cancel unfinished jobs.",
+    "retry": "Run failed jobs again.",
+    "dead-letters": "List messages that could not be understood.",
+    "servers": "List VMs and floating IPs, and which job owns each.",
+    "diagram": "Draw the state machine.",
+    "check": "Check that jobs can run.",
+    "rabbitmq-setup": "Print the script that creates the broker's accounts.",
+    "completion": "Print a shell completion script.",
+}
+"""The commands in the order of ``--help``; described here so that ``--help`` loads none of them."""
+
+
+PIPE_CLOSED = 141
+"""The exit code that a shell reports for a process that was ended by SIGPIPE."""
+
+
+class Commands(click.Group):
+    """Loads a command's module when the command is called, so that no command waits for another's imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"lando.cli.{cmd_name.replace('-', '_')}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of ``--help``."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but a pipe that its reader has closed (``| head``) is not an error."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        return result
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but suggest the most similar name."""
+        import difflib  # noqa: PLC0415 - for a mistyped command only
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration file. Default: $LANDO_CONFIG, else ./landoconfig.yml, else no file: everything "
+    "runs on this machine.",
+)
+@click.version_option(__version__, prog_name="lando-fsm")
+@click.pass_context
+def lando_fsm(ctx: click.Context, config: Path | None) -> None:
+    """Run CWL workflows, each on its own VM.
+
+    \b
+    Try it on this machine, without any server:
+        lando-fsm run JOB.yml              run one job and print its output object
+    \b
+    Or run it as a service:
+        lando-fsm daemon                   take jobs and run them
+        lando-fsm submit JOB.yml --wait    queue a job and wait until it ends
+        lando-fsm status --watch           show the state of every job, and why
+    """
+    ctx.obj = config
+
+
+def main() -> None:
+    """The entry point of ``lando-fsm``."""
+    run_command(lando_fsm, "lando-fsm")
+
+
+def run_command(command: click.Command, name: str) -> None:
+    """Run a command; an error that is not a bug is printed as one message, without traceback.
+
+    Args:
+        command: what to run.
+        name: of the program, for its usage and its messages.
+    """
+    sys.exit(_exit_code(lambda: command.main(prog_name=name, standalone_mode=False), name))
+
+
+def _exit_code(call: Callable[[], Any], name: str) -> int:
+    try:
+        result = call()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LandoError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    return result if isinstance(result, int) else 0
