@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -18,13 +16,6 @@ from lando.store.transaction import Transaction
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
 BODY = {"git_clone": "https://example.org/wf.git", "cd": ".", "input": {}, "run_cwl": "tool.cwl"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(f"sqlite:///{tmp_path}/lando.db")
-    yield opened
-    opened.close()
 
 
 class Statements:

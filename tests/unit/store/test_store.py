@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -34,14 +33,14 @@ BODY = {"git_clone": "https://example.org/wf.git", "cd": ".", "input": {"a": "ü
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "lando.db"
+    """The file of ``store``."""
+    return tmp_path / "lando.db"
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    opened = Store(f"sqlite:///{path}")
-    yield opened
-    opened.close()
+def new_path(tmp_path: Path) -> Path:
+    """A file that does not exist yet, nor its directory."""
+    return tmp_path / "state" / "lando.db"
 
 
 def insert(store: Store, *jobs: Job) -> None:
@@ -287,6 +286,16 @@ def test_of_a_long_log_the_newest_is_kept(store: Store) -> None:
     assert sum(len(text) for _, _, text in kept) <= MAX_LOG
 
 
+def test_one_enormous_piece_of_log_is_cut_to_its_end(store: Store) -> None:
+    insert(store, Job(A))
+    with store.transaction() as transaction:
+        transaction.append_log(A, 1, 1, "x" * MAX_LOG + "the end")
+    with store.reading() as queries:
+        ((_, _, text),) = queries.log(A)
+    assert len(text) == MAX_LOG
+    assert text.endswith("the end")
+
+
 def test_no_numbering_of_small_pieces_evades_the_bound(store: Store) -> None:
     insert(store, Job(A))
     with store.transaction() as transaction:
@@ -317,21 +326,22 @@ def test_the_console_of_the_last_attempt_is_shown(store: Store) -> None:
 # the file
 
 
-def test_the_file_is_private_and_durable(store: Store, path: Path) -> None:
-    insert(store, Job(A))
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
-    with store.reading() as queries:
-        pragmas = ("journal_mode", "synchronous", "foreign_keys")
-        found = [queries._connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+def test_a_new_file_is_private_and_durable(new_path: Path) -> None:
+    with closing(Store(f"sqlite:///{new_path}")) as store:
+        insert(store, Job(A))
+        assert stat.S_IMODE(new_path.parent.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(file.stat().st_mode) for file in new_path.parent.iterdir()} == {0o600}
+        with store.reading() as queries:
+            pragmas = ("journal_mode", "synchronous", "foreign_keys")
+            found = [queries._connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
     assert found == ["wal", 2, 1]
 
 
-def test_a_file_that_is_no_database(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_text("some text that is longer than the header of a database would be" * 20)
-    with pytest.raises(StoreUnavailable, match=f"^{path}: file is not a database"):
-        Store(f"sqlite:///{path}")
+def test_a_file_that_is_no_database(new_path: Path) -> None:
+    new_path.parent.mkdir()
+    new_path.write_text("some text that is longer than the header of a database would be" * 20)
+    with pytest.raises(StoreUnavailable, match=f"^{new_path}: file is not a database"):
+        Store(f"sqlite:///{new_path}")
 
 
 def test_a_url_of_nothing_we_know() -> None:
@@ -362,21 +372,21 @@ def test_migrations_and_tables_say_the_same(store: Store, path: Path) -> None:
     assert differences == []
 
 
-def test_an_older_schema_is_migrated_and_keeps_its_jobs(path: Path) -> None:
-    upgraded_to(path, "0001")
+def test_an_older_schema_is_migrated_and_keeps_its_jobs(new_path: Path) -> None:
+    upgraded_to(new_path, "0001")
     new = ("flavor", "misses", "floating_ip")
     fields = {name: value for name, value in dataclasses.asdict(Job(A)).items() if name not in new}
     values = {**fields, "requests": "[]", "name": "old", "body": '{"flavor": "large"}'}
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with closing(sqlite3.connect(new_path)) as connection, connection:
         connection.execute(
             f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
             list(values.values()),
         )
-    with closing(Store(f"sqlite:///{path}")) as store:
+    with closing(Store(f"sqlite:///{new_path}")) as store:
         assert load(store, A) == Job(A, flavor="large")
         with store.transaction() as transaction:
             transaction.save_console(A, 1, "a table that 0001 has not")
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(new_path)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
 
 
@@ -392,8 +402,8 @@ def test_a_newer_schema_is_refused_and_left_alone(store: Store, path: Path) -> N
         assert connection.execute("SELECT id FROM jobs").fetchall() == [(A,)]
 
 
-def test_several_processes_make_the_database_at_the_same_instant(path: Path) -> None:
-    opening = f"from lando.store.store import Store; input(); Store('sqlite:///{path}').close()"
+def test_several_processes_make_the_database_at_the_same_instant(new_path: Path) -> None:
+    opening = f"from lando.store.store import Store; input(); Store('sqlite:///{new_path}').close()"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", opening],
@@ -410,5 +420,5 @@ def test_several_processes_make_the_database_at_the_same_instant(path: Path) -> 
         process.stdin.flush()
     said = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(new_path)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
