@@ -5,7 +5,8 @@
 #   make clean           remove .venv, .demo (the demo's state) and what was built and cached
 #
 # tests (each runs make dev first)
-#   make lint            ruff and mypy
+#   make lint            ruff, mypy, and levels
+#   make levels          that each package imports from the levels below it only (Python 3.11 or newer)
 #   make check           lint, unit tests, a small exploration of the state machine: a minute
 #   make test            all tests but those on a real OpenStack: some minutes; the 20 slowest are printed
 #   make test-openstack  tests on a real OpenStack, which it installs in .lab and runs (Debian 12, root);
@@ -13,7 +14,6 @@
 #   make test-vm         builds the worker image, and runs a job on a VM of it, in such an OpenStack
 #
 # more about the code
-#   make levels          whether each package imports from the levels below it only (Python 3.11 or newer)
 #   make coverage        branch coverage of the tests that make test runs, daemons and workers included
 #   make explore         explores the state machine deeper than make test does: some minutes
 #   make bench           how much later a workflow starts than with cwltool alone; messages per second
@@ -55,7 +55,7 @@ $(VENV)/.installed-dev: pyproject.toml setup.py requirements.lock scripts/setup
 demo: setup
 	@scripts/demo
 
-lint: dev
+lint: dev levels
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -137,7 +137,7 @@ class QuotaView:
     def obstacle(self) -> str | None:
         """Why no job can be admitted, if so: a cloud that cannot be read would not take a create, either."""
         if self._trouble:
-            return f"no job is started: the cloud does not answer: {self._trouble}"
+            return f"no job is started at present: the cloud does not answer: {self._trouble}"
         return "the project's quota is being read" if self.is_stale else None
 
     @property

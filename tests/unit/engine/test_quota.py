@@ -41,7 +41,7 @@ def test_a_cloud_that_does_not_answer_is_an_obstacle_until_it_does() -> None:
     view = QuotaView(has_quota=True, valid_for=60.0)
     view.update(seen(UNUSED), [])
     view.fail("no route to host")
-    assert view.obstacle == "no job is started: the cloud does not answer: no route to host"
+    assert view.obstacle == "no job is started at present: the cloud does not answer: no route to host"
     view.update(seen(UNUSED), [])
     assert view.obstacle is None
 
