@@ -47,7 +47,7 @@ def results(app: App) -> Iterator[CheckResult]:
     """Boot one VM; a result for each phase, as it ends.
 
     Args:
-        app: whose queue and cloud.
+        app: its queue and cloud are tested.
 
     Raises:
         LandoError: the job could not be queued, or its state not be read.

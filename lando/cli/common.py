@@ -64,7 +64,7 @@ def send(app: App, message: Message, timeout: float = PATIENCE) -> None:
     """Put a message into the work queue, durably.
 
     Args:
-        app: whose queue.
+        app: its queue is used.
         message: what to send.
         timeout: seconds to wait for the broker's confirmation.
 
@@ -94,7 +94,7 @@ def note_if_no_daemon(app: App, consequence: str | None = None) -> None:
     """Say so where no daemon will receive the message that was sent.
 
     Args:
-        app: whose queue it was sent to.
+        app: it was sent to its queue.
         consequence: said instead of what happens to the message.
     """
     with contextlib.suppress(LandoError):  # the message is queued; this is only a remark

@@ -133,7 +133,7 @@ def _say_what_was_written(path: Path, client: WorkQueueConfig) -> None:
     if _is_loopback(host):
         note(f"its host is {host}; clients on other machines need the broker's name instead")
     if tls and tls.ca:
-        note(f"its tls.ca is {tls.ca}; clients on other machines need a copy, and the path of that copy")
+        note(f"its tls.ca is {tls.ca}; clients on other machines need a copy of it, and its path there")
 
 
 def _refuse_another_broker(

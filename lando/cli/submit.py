@@ -29,7 +29,7 @@ def start_message(app: App, path: Path, job_id: str | None) -> Message:
     """The start_worker message of a job file. Its id follows from the job's, so that it can be sent again.
 
     Args:
-        app: whose limits the job has to keep.
+        app: its limits are checked.
         path: the job file.
         job_id: the job's id; None: a new one.
 
@@ -58,7 +58,7 @@ def publish(app: App, message: Message, timeout: float = CONFIRM_TIMEOUT) -> Non
     """Send the message again until the queue confirms it.
 
     Args:
-        app: whose queue.
+        app: its queue is used.
         message: of ``start_message``.
         timeout: seconds.
 

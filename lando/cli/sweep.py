@@ -43,7 +43,7 @@ def sweep_once(app: App, views: Views, inventory: Inventory) -> int:
     """Look twice, by the daemon's rule, and delete what is orphaned both times.
 
     Args:
-        app: whose cloud and database.
+        app: its cloud and database are used.
         views: reads the database.
         inventory: the first look.
 

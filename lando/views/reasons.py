@@ -15,7 +15,7 @@ LEAKING_TRIES = 5
 """Failed deletions after which a job is shown as leaking."""
 LEAKING_AFTER = 300.0
 """Seconds in ``terminating`` after which a job is shown as leaking."""
-NO_JOB_STARTS = "no job is started at present"
+NO_JOB_STARTS = "no job is started"
 
 
 @dataclass(frozen=True)

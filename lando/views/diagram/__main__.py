@@ -12,7 +12,7 @@ from lando.views.diagram.mermaid import mermaid
 
 
 def stamp(dot_text: str) -> str:
-    """A comment that tells which dot text an SVG was made of: versions of Graphviz draw differently."""
+    """A comment that names the dot text an SVG was made of: Graphviz's versions draw texts differently."""
     return f"<!-- made of dot text with sha256 {hashlib.sha256(dot_text.encode()).hexdigest()} -->\n"
 
 
