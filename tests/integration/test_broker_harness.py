@@ -1,4 +1,4 @@
-"""What the other tests with a broker rely on."""
+"""The broker that the other tests use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTENING = "0A"
 
 
 def listening(pids: list[int]) -> set[tuple[str, int]]:
-    """The addresses and ports that processes listen on, as proc_pid_net(5) and proc_pid_fd(5) have it."""
+    """The addresses and ports that processes listen on. Source: proc_pid_net(5) and proc_pid_fd(5)."""
     sockets = {os.readlink(fd) for pid in pids for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
     found = set()
     for table in ("tcp", "tcp6"):
@@ -37,7 +37,7 @@ def listening(pids: list[int]) -> set[tuple[str, int]]:
 
 
 def _address(words: str) -> str:
-    """Four bytes each, of this machine's order."""
+    """Groups of four bytes, in this machine's byte order."""
     raw = b"".join(int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8))
     return str(ipaddress.ip_address(raw))
 
@@ -61,7 +61,9 @@ def publish(here: VirtualHost, account: broker.Account, exchange: str) -> None:
         )
 
 
-def test_each_account_may_do_its_own_and_a_virtual_host_is_a_tests_own(least_privilege: VirtualHost) -> None:
+def test_accounts_have_their_permissions_in_a_virtual_host_of_the_tests_own(
+    least_privilege: VirtualHost,
+) -> None:
     names = least_privilege.names
     declare(least_privilege)
     publish(least_privilege, least_privilege.client, names.commands)
@@ -83,7 +85,7 @@ def test_each_account_may_do_its_own_and_a_virtual_host_is_a_tests_own(least_pri
         other.connect(other.admin)
 
 
-def test_admin_publishes_in_anybodys_name(least_privilege: VirtualHost) -> None:
+def test_admin_may_publish_as_any_user(least_privilege: VirtualHost) -> None:
     declare(least_privilege)
     with least_privilege.connect(least_privilege.admin) as connection:
         channel = connection.channel()
@@ -100,7 +102,7 @@ def test_broker_listens_on_loopback_only(least_privilege: VirtualHost) -> None:
     assert all(ipaddress.ip_address(address).is_loopback for address, _ in found), found
 
 
-def test_broker_is_paused_stopped_and_killed_and_keeps_what_it_has(private_broker: Broker) -> None:
+def test_broker_keeps_its_messages_when_it_is_paused_stopped_and_killed(private_broker: Broker) -> None:
     here = private_broker.virtual_host()
     declare(here)
     publish(here, here.client, here.names.commands)
@@ -147,7 +149,7 @@ def test_tls_with_the_certificates_made(least_privilege: VirtualHost) -> None:
     )
 
 
-def test_somebodys_broker_is_left_as_it_was(least_privilege: VirtualHost) -> None:
+def test_a_given_broker_is_left_as_it_was(least_privilege: VirtualHost) -> None:
     admin = least_privilege.admin
     place = f"{least_privilege.broker.host}:{least_privilege.broker.port}/{least_privilege.name}"
     here = broker.at_url(f"amqp://{admin.username}:{admin.password}@{place}")
@@ -162,7 +164,9 @@ def test_somebodys_broker_is_left_as_it_was(least_privilege: VirtualHost) -> Non
         here.messages()
 
 
-def test_no_broker_is_a_skip_or_where_one_is_required_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_broker_tests_are_skipped_or_fail_if_one_is_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(broker, "server_program", lambda: None)
     monkeypatch.delenv(broker.REQUIRED, raising=False)
     with pytest.raises(pytest.skip.Exception, match="no rabbitmq-server on this machine"):

@@ -20,12 +20,12 @@ from lando.workqueue import embedded
 from lando.workqueue.embedded import EmbeddedPublisher, EmbeddedQueue, waiting
 
 LONG = 30.0
-"""Seconds: what a test waits that waits in vain."""
+"""Seconds after which a test fails."""
 
 UNPRIVILEGED = ["65534"] if os.geteuid() == 0 else []
-"""The account (nobody) that a publisher becomes, since root may write everywhere."""
+"""The account (nobody) that a publisher changes to, since root may write everywhere."""
 
-# Says "ready", then for every line "FILE TEXT" publishes and says "ok" or what went wrong.
+# Prints "ready"; then publishes for every line "FILE TEXT", and prints "ok" or the error.
 PUBLISHER = """
 import os, sys
 from pathlib import Path
@@ -47,7 +47,7 @@ for line in sys.stdin:
         print(error, flush=True)
 """
 
-# Receives until a message says "stop"; acks nothing, and never ends by itself.
+# Prints what it receives; acks nothing, and does not end by itself.
 READER = """
 import sys, time
 from pathlib import Path
@@ -62,7 +62,7 @@ while True:
 
 
 class Child:
-    """A process that talks line by line."""
+    """A process that reads and writes lines."""
 
     def __init__(self, code: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -107,7 +107,7 @@ def publishers() -> Iterator[list[Child]]:
 
 
 def take(queue: EmbeddedQueue, count: int) -> list[bytes]:
-    """Receive and ack so many; a wakeup that arrives late may end a wait with nothing."""
+    """Receive and ack ``count`` messages; a wakeup that arrives late may end a wait without one."""
     taken: list[bytes] = []
     deadline = time.monotonic() + LONG
     while len(taken) < count and time.monotonic() < deadline:
@@ -170,7 +170,7 @@ def test_what_was_published_outlives_its_publisher(database: Path, publishers: l
     queue.close()
 
 
-def test_what_a_killed_reader_held_comes_again(database: Path) -> None:
+def test_what_a_killed_reader_held_is_delivered_again(database: Path) -> None:
     publisher = EmbeddedPublisher(database, "client")
     publisher.publish(b"one")
     reader = Child(READER, str(database))
@@ -196,7 +196,7 @@ def test_publisher_waits_for_a_long_transaction(database: Path, publishers: list
 
 @pytest.fixture
 def read_only() -> Iterator[Path]:
-    """A directory in which the child's account may read, but not write."""
+    """A directory that the child's account may read, but not write."""
     directory = Path(tempfile.mkdtemp())
     directory.chmod(0o555)
     yield directory

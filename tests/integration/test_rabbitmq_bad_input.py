@@ -1,4 +1,4 @@
-"""Wrong settings of the RabbitMQ queue, through the commands: one line that names what to change."""
+"""Wrong settings of the RabbitMQ queue: each command prints one line that names the setting."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class Installation:
             path.chmod(0o600)
 
     def permit(self, username: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> None:
-        """Give an account other rights."""
+        """Give an account other permissions."""
         words = ", ".join(f'<<"{word}">>' for word in (username, self.here.name, configure, write, read, "x"))
         self.broker.evaluate(f"rabbit_auth_backend_internal:set_permissions({words})")
 
-    # what the commands say
+    # what the commands print
 
     def told(self, process: subprocess.Popen[str]) -> tuple[int, str]:
-        """The exit code and the only line that a command says; a daemon says two more."""
+        """The exit code, and the only line on standard error; INFO lines of a daemon do not count."""
         out, err = process.communicate(timeout=30)
         return process.returncode, self.only_line(out, err)
 
@@ -76,7 +76,7 @@ class Installation:
         assert not any(secret in text for secret in (WRONG_PASSWORD, *passwords)), text
 
     def queue_line(self) -> str:
-        """What ``check`` says of the queue: something wrong."""
+        """The queue's line of ``check``, which is wrong."""
         said = self.site.command("check", check=False)
         self.holds_no_secret(said.stdout + said.stderr)
         assert said.returncode == 1
@@ -84,14 +84,14 @@ class Installation:
         return str(line)
 
     def account_line(self) -> str:
-        """What ``check`` says of the workers' account."""
+        """The line of ``check`` for the workers' account."""
         said = self.site.command("check", check=False)
         self.holds_no_secret(said.stdout + said.stderr)
         (line,) = re.findall(r"^worker account +(.*)$", said.stdout, re.MULTILINE)
         return str(line)
 
     def refused_daemon(self) -> str:
-        """What a daemon says that ends at once with 2."""
+        """The error line of a daemon that ends at once with exit code 2."""
         code, line = self.told(self.site.start("daemon"))
         assert code == 2
         return line
@@ -155,7 +155,7 @@ WRONG_SETTINGS: dict[str, tuple[Wrong, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_SETTINGS)
-def test_a_wrong_setting_is_told_by_every_command(installation: Installation, name: str) -> None:
+def test_every_command_names_a_wrong_setting(installation: Installation, name: str) -> None:
     wrong, says = WRONG_SETTINGS[name]
     installation.configure(**wrong(installation))
     started = {
@@ -176,12 +176,12 @@ def test_a_wrong_setting_is_told_by_every_command(installation: Installation, na
     assert re.search(says, installation.queue_line())
 
 
-# waiting can help
+# errors that are retried
 
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """A port that accepts and says nothing."""
+    """A port that accepts connections and sends nothing."""
     with socket.create_server((HOST, 0), backlog=50) as listener:
         yield int(listener.getsockname()[1])
 
@@ -209,7 +209,7 @@ UNREACHABLE: dict[str, tuple[Callable[[Installation, int], dict[str, Any]], str]
 
 
 @pytest.mark.parametrize("name", UNREACHABLE)
-def test_a_broker_that_cannot_be_reached_is_1_and_a_daemon_keeps_trying(
+def test_commands_exit_with_1_and_the_daemon_retries_if_the_broker_cannot_be_reached(
     installation: Installation,
     silent: int,
     impatient: None,
@@ -240,7 +240,7 @@ def test_a_broker_that_cannot_be_reached_is_1_and_a_daemon_keeps_trying(
         assert ended.value.code == 1
         *waits, line = said.err.splitlines()
         assert all("retrying for up to 1 s" in each for each in waits)
-        assert len(waits) == (name != "a port that is silent")  # that takes all the time there is
+        assert len(waits) == (name != "a port that is silent")  # there the first try takes all the time
         assert line.startswith(f"{program}: the queue has not confirmed the job: ")
         assert re.search(r"submit it again with --id [0-9a-f-]{36}", line)
         assert re.search(says, line), line
@@ -255,7 +255,7 @@ def test_a_broker_that_cannot_be_reached_is_1_and_a_daemon_keeps_trying(
     assert 1 <= len(told) <= 2, log
 
 
-def test_check_tells_that_nobody_listens(installation: Installation) -> None:
+def test_check_reports_that_the_broker_cannot_be_reached(installation: Installation) -> None:
     installation.configure(port=free_ports(1)[0])
     assert "cannot be reached" in installation.queue_line()
 
@@ -278,14 +278,14 @@ def test_a_daemon_becomes_ready_when_the_broker_comes_up(site: LocalSite, privat
     assert daemon.wait(30) == 0
 
 
-# what is there already
+# a queue that exists already
 
 CLASSIC = {
     "x-queue-type": "classic",
     "x-dead-letter-exchange": "lando.dead-letters",
     "x-dead-letter-routing-key": "lando",
 }
-"""As a daemon with ``queue_type: classic`` has made it."""
+"""As a daemon with ``queue_type: classic`` declares it."""
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,9 @@ CLASSIC = {
     ],
     ids=["classic", "somebody's classic", "not durable", "other arguments"],
 )
-def test_a_queue_of_another_kind(installation: Installation, declared: dict[str, Any], says: str) -> None:
+def test_the_daemon_refuses_a_queue_with_other_properties(
+    installation: Installation, declared: dict[str, Any], says: str
+) -> None:
     here = installation.here
     with here.connect(here.admin) as connection:
         connection.channel().queue_declare(here.queue_name, **declared)
@@ -313,7 +315,7 @@ def test_a_queue_of_another_kind(installation: Installation, declared: dict[str,
 
 
 @pytest.mark.parametrize("right", ["configure", "write", "read"])
-def test_a_daemon_without_a_right_says_which_account(installation: Installation, right: str) -> None:
+def test_a_daemon_without_a_permission_names_the_account(installation: Installation, right: str) -> None:
     username = installation.here.daemon.username
     installation.permit(username, **{right: "^$"})
     line = installation.refused_daemon()
@@ -321,7 +323,7 @@ def test_a_daemon_without_a_right_says_which_account(installation: Installation,
     assert "rabbitmq-setup" in line
 
 
-def test_a_client_without_the_right_to_publish(installation: Installation) -> None:
+def test_a_client_without_permission_to_publish_names_the_account(installation: Installation) -> None:
     assert installation.site.start_daemon()
     username = installation.here.client.username
     installation.permit(username, write="^$")
@@ -332,7 +334,9 @@ def test_a_client_without_the_right_to_publish(installation: Installation) -> No
     )
 
 
-def test_check_tells_what_the_workers_account_may_and_may_not(installation: Installation) -> None:
+def test_check_reports_missing_and_excessive_permissions_of_the_workers_account(
+    installation: Installation,
+) -> None:
     worker = installation.here.worker.username
     assert installation.account_line().startswith(f"ok       '{worker}' can log in")
     installation.site.start_daemon()
@@ -348,10 +352,10 @@ def test_check_tells_what_the_workers_account_may_and_may_not(installation: Inst
     assert re.match(r"wrong +.*work_queue\.worker_password: ", installation.account_line())
 
 
-# the queue is not there yet
+# the queue does not exist yet
 
 
-def test_a_client_waits_for_a_queue_that_a_daemon_makes(installation: Installation) -> None:
+def test_a_client_waits_until_a_daemon_has_created_the_queue(installation: Installation) -> None:
     waiting = installation.client_command("start_worker", str(installation.job))
     assert waiting.stderr is not None
     first = waiting.stderr.readline()

@@ -1,4 +1,4 @@
-"""The system while the broker stops, dies, hangs or cannot be reached, and the daemon is killed or hangs."""
+"""The system while the broker is stopped, killed, hanging or unreachable, and the daemon killed or hung."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from tests.support.rabbitmq_site import BrokerSite
 JOBS, SUBMITTERS = 200, 8
 BROKER_FAILURES, DAEMON_KILLS = 5, 5
 LONGEST = 400.0
-"""Seconds that the whole storm may take; less than half of it where nothing else runs."""
+"""Seconds that the whole test may take; on an idle machine it takes less than half."""
 
 SILENCE = 5
 NERVOUS = QUICK.replace("silence: 60", f"silence: {SILENCE}")
-"""A site that soon believes a worker lost."""
+"""A site that declares a silent worker lost soon."""
 
 HANGS = 20.0
-"""Seconds; more than two of the connection's heartbeats, and than the silence that a worker may keep."""
+"""Seconds; longer than two heartbeats of the connection, and than ``silence``."""
 
 CONNECTION_FORCED = 320
-"""What the broker says when it stops: https://www.rabbitmq.com/amqp-0-9-1-reference#constants"""
+"""The reply code of a broker that stops: https://www.rabbitmq.com/amqp-0-9-1-reference#constants"""
 
 
 def counted(root: Path, name: str, script: str = "") -> tuple[Path, Path]:
-    """A job that may be tried once only, and the file into which each of its runs writes a line."""
+    """A job with one attempt, and the file into which each of its runs writes a line."""
     tally = root / f"{name}.tally"
     job = workflow(root, f'{script}\necho "$PWD" >> {tally}\n', name)
-    job.write_text(job.read_text() + "attempts: 1\n")  # no failure around it is a failure of the job
+    job.write_text(job.read_text() + "attempts: 1\n")  # so that no retry hides a failure of the system
     return job, tally
 
 
@@ -56,7 +56,7 @@ def runs(tally: Path) -> int:
     return len(tally.read_text().splitlines()) if tally.exists() else 0
 
 
-# a storm
+# many failures
 
 
 @pytest.mark.timeout(LONGEST + 60)
@@ -103,7 +103,7 @@ def ended(site: BrokerSite) -> int:
 
 
 def submit_share(site: BrokerSite, job: Path, seed: str) -> dict[str, int]:
-    """Submit a share of the jobs, each until its command says that it is queued; the tries that took."""
+    """Submit a part of the jobs, each until its command succeeds. Returns the number of tries."""
     chance = random.Random(seed)
     return {job_id: submit(site, job, job_id, chance) for job_id in random_ids(chance, JOBS // SUBMITTERS)}
 
@@ -113,7 +113,7 @@ def random_ids(chance: random.Random, count: int) -> list[str]:
 
 
 def submit(site: BrokerSite, job: Path, job_id: str, chance: random.Random) -> int:
-    """Some commands do not live to see the confirmation, or to tell of it."""
+    """Kill some commands before or after the confirm."""
     tries = 1
     while chance.random() < 0.1:
         tries += 1
@@ -134,10 +134,10 @@ def submit(site: BrokerSite, job: Path, job_id: str, chance: random.Random) -> i
 
 
 def fail_broker(broker: Broker, chance: random.Random) -> list[str]:
-    """Stop and start it again and again; how."""
+    """Stop and start the broker again and again. Returns how it was stopped."""
     how = []
     for _ in range(BROKER_FAILURES):
-        time.sleep(chance.uniform(2, 6))  # the moment itself is what is tested
+        time.sleep(chance.uniform(2, 6))  # a random moment is what is tested
         way = chance.choice(("stopped", "killed"))
         (broker.stop if way == "stopped" else broker.kill)()
         time.sleep(chance.uniform(0, 3))
@@ -147,9 +147,9 @@ def fail_broker(broker: Broker, chance: random.Random) -> list[str]:
 
 
 def kill_daemons(site: BrokerSite, chance: random.Random) -> int:
-    """Kill the daemon again and again; the next one starts at once, whether there is a broker or not."""
+    """Kill the daemon again and again; the next one starts at once, also if the broker is down."""
     for _ in range(DAEMON_KILLS):
-        time.sleep(chance.uniform(3, 15))  # the moment itself is what is tested
+        time.sleep(chance.uniform(3, 15))  # a random moment is what is tested
         dying = site.daemons[-1]
         assert dying.poll() is None, site.daemon_log()
         dying.kill()
@@ -158,11 +158,11 @@ def kill_daemons(site: BrokerSite, chance: random.Random) -> int:
     return DAEMON_KILLS
 
 
-# an outage
+# the broker is down
 
 
-def test_an_outage(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
-    """One job's worker starts, another's ends while there is no broker; a third waits, a fourth is ending."""
+def test_jobs_continue_after_the_broker_was_down(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
+    """Meanwhile one job's worker starts, and another's ends; a third job is queued, and a fourth ends."""
     site = BrokerSite(tmp_path / "site", private_broker.virtual_host(), 3, NERVOUS + held_back(tmp_path))
     try:
         site.start_daemon()
@@ -185,12 +185,12 @@ def test_an_outage(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
         tells_of_disconnection(site, ends_meanwhile)
         assert site.job(canceled)["state"] == "terminating"
         assert len(site.vms()) == 3
-        # What is being deleted is deleted; what would need a verdict stays as it is.
+        # Deletions are completed; no job is given up.
         assert site.wait(canceled, "failed")["outcome"] == "canceled"
         wait_for(lambda: len(site.vms()) == 2, "the VM of the canceled job to be gone")
         (tmp_path / "go").touch()
         wait_for(lambda: runs(started) == 1, "the workflow of the second job to run")
-        time.sleep(SILENCE + 1)  # nothing may be concluded from this silence
+        time.sleep(SILENCE + 1)  # no worker may be declared lost
         gate.let_through()
         wait_for(lambda: runs(ran) == 1, "the workflow of the first job to end")
         wait_for(lambda: results_on_disk(site) == 2, "both results to wait on disk", 20)
@@ -213,7 +213,7 @@ def test_an_outage(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
 
 
 def held_back(root: Path) -> str:
-    """A worker that starts only once there is a file ``go``; until then there is a file ``held``."""
+    """A worker that writes the file ``held``, and starts once the file ``go`` exists."""
     command = root / "worker.sh"
     held, go = root / "held", root / "go"
     command.write_text(
@@ -225,13 +225,13 @@ def held_back(root: Path) -> str:
 
 
 def results_on_disk(site: BrokerSite) -> int:
-    """On how many VMs a result waits, so that it outlives its worker."""
+    """Number of VMs on which a final report is in the spool."""
     reports = (json.loads(file.read_text()) for file in (site.state / "vms").rglob("spool/*/0*.json"))
     return sum(report["type"] == "workflow_finished" for report in reports)
 
 
 def tells_of_disconnection(site: BrokerSite, job: str) -> None:
-    """Everything that a person may look at says it."""
+    """Assert that status shows it, for all jobs and for one."""
     wait_for(lambda: "disconnected from the work queue since" in site.daemon_log(), "the log to say so", 20)
     words = "the daemon has been disconnected from the work queue since 20"
     wait_for(lambda: words in site.job(job)["reason"], "status to say so", 5)
@@ -244,8 +244,8 @@ def tells_of_disconnection(site: BrokerSite, job: str) -> None:
 
 
 @pytest.mark.parametrize("said", [None, CONNECTION_FORCED])
-def test_a_login_that_is_cut_short_is_no_wrong_password(said: int | None) -> None:
-    """As when the broker stops in the middle of it: trying again helps."""
+def test_a_login_that_the_broker_interrupts_is_not_reported_as_a_wrong_password(said: int | None) -> None:
+    """As when the broker stops during a login: it is an error that is retried."""
     with socket.create_server((HOST, 0)) as listener, ThreadPoolExecutor(1) as threads:
         threads.submit(cut_login_short, listener, said)
         address = Address(HOST, listener.getsockname()[1], "/", "somebody", Secret("a password"))
@@ -270,7 +270,9 @@ def cut_login_short(listener: socket.socket, said: int | None) -> None:
             connection.recv(65536)
 
 
-def test_an_alarm_is_nobodys_silence(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
+def test_no_worker_is_lost_during_an_alarm_of_the_broker(
+    tmp_path: Path, private_broker: Broker, gate: Gate
+) -> None:
     """A broker that accepts no messages shows an empty queue to a connection that only reads."""
     site = BrokerSite(tmp_path / "site", private_broker.virtual_host(), config=NERVOUS)
     try:
@@ -288,23 +290,23 @@ def test_an_alarm_is_nobodys_silence(tmp_path: Path, private_broker: Broker, gat
             "status to say so",
             15,
         )
-        time.sleep(8)  # more than the silence that a worker may keep
+        time.sleep(8)  # longer than ``silence``
         assert site.job(running)["state"] == "running", site.daemon_log()
         private_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.6)")
         gate.let_through()
         found = site.wait(running, "done", "failed")
         assert (found["state"], found["attempt"]) == ("done", 1), (found, site.daemon_log())
         assert runs(tally) == 1
-        assert site.daemon_log().count("accepts no messages at present") <= 2  # and why, once that is known
+        assert site.daemon_log().count("accepts no messages at present") <= 2  # the second with the reason
         site.nothing_is_left()
     finally:
         site.close()
 
 
-# hanging
+# the broker or the daemon hangs
 
 
-def test_the_broker_hangs(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
+def test_jobs_continue_after_the_broker_hung(tmp_path: Path, private_broker: Broker, gate: Gate) -> None:
     site = BrokerSite(tmp_path / "site", private_broker.virtual_host(), config=NERVOUS, heartbeat=5)
     try:
         site.start_daemon()
@@ -332,7 +334,9 @@ def test_the_broker_hangs(tmp_path: Path, private_broker: Broker, gate: Gate) ->
         site.close()
 
 
-def test_the_daemon_hangs(tmp_path: Path, least_privilege: VirtualHost, gate: Gate) -> None:
+def test_jobs_continue_after_the_daemon_hung(
+    tmp_path: Path, least_privilege: VirtualHost, gate: Gate
+) -> None:
     site = BrokerSite(tmp_path / "site", least_privilege, config=NERVOUS, heartbeat=5)
     try:
         daemon = site.start_daemon()
@@ -342,7 +346,7 @@ def test_the_daemon_hangs(tmp_path: Path, least_privilege: VirtualHost, gate: Ga
         for job_id in jobs:
             site.wait(job_id, "running")
         daemon.send_signal(signal.SIGSTOP)
-        gate.let_through()  # one workflow ends meanwhile, the other later
+        gate.let_through()  # one workflow ends while the broker hangs, the other later
         queued = site.queue_job(job)
         time.sleep(HANGS)
         daemon.send_signal(signal.SIGCONT)
@@ -357,11 +361,11 @@ def test_the_daemon_hangs(tmp_path: Path, least_privilege: VirtualHost, gate: Ga
         site.close()
 
 
-# a network that swallows what it is given
+# a network that loses packets
 
 
 class Proxy:
-    """Passes connections on to a broker; those that there are can be made to hang, half open."""
+    """Forwards connections to a broker, and can leave them half open."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -377,7 +381,7 @@ class Proxy:
         self._thread.start()
 
     def swallow(self) -> None:
-        """Whatever is connected now stays connected, and hears nothing any more."""
+        """Existing connections stay open, but nothing is forwarded any more."""
         self._swallow.set()
         wait_for(lambda: not self._swallow.is_set(), "the proxy", 5)
 
@@ -430,7 +434,7 @@ def proxy(least_privilege: VirtualHost) -> Iterator[Proxy]:
     here.close()
 
 
-def test_half_open_connections(
+def test_daemon_and_workers_recover_from_half_open_connections(
     tmp_path: Path, least_privilege: VirtualHost, proxy: Proxy, gate: Gate
 ) -> None:
     site = BrokerSite(tmp_path / "site", least_privilege, heartbeat=5, port=proxy.port)

@@ -1,4 +1,4 @@
-"""The RabbitMQ queue on a real broker: nothing is lost, nothing is said too early, everything comes back."""
+"""The RabbitMQ queue on a real broker: delivery, confirms, reconnecting, dead letters, what is declared."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from tests.support.rabbitmq_server import Account, VirtualHost, free_ports, requ
 CHECKOUT = Path(__file__).parents[2]
 MEGABYTE = 1024 * 1024
 SHORT = 2.0
-"""Seconds of patience where a test waits for it to end."""
+"""Seconds of patience, in tests that wait until it ends."""
 
 Publish = Callable[..., RabbitMQPublisher]
 Read = Callable[..., RabbitMQQueue]
 
 
 def reached(here: VirtualHost, account: Account, **more: Any) -> Broker:
-    """The broker, with one account."""
+    """The broker's settings with one account."""
     broker = Broker(here.broker.host, here.broker.port, here.name, account.username, Secret(account.password))
     return replace(broker, **more)
 
@@ -87,7 +87,7 @@ def publish() -> Iterator[Publish]:
 
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Broker]:
-    """A broker to stop, kill, pause and starve; each test leaves it running and well."""
+    """A broker to stop, kill, pause and starve; each test leaves it running."""
     require_server()
     broker = servers.Broker(tmp_path_factory.mktemp("own") / "rabbitmq")
     try:
@@ -116,7 +116,7 @@ def closed(queue: RabbitMQQueue) -> None:
 
 
 def connect(queue: RabbitMQQueue) -> None:
-    """Wait until it reads."""
+    """Wait until it is connected."""
 
     def is_connected() -> bool:
         with contextlib.suppress(QueueUnavailable):
@@ -138,7 +138,7 @@ def numbers(count: int, first: int = 0) -> list[bytes]:
 
 
 def take(queue: RabbitMQQueue, count: int, limit: int = 500) -> list[Delivery]:
-    """Receive so many."""
+    """Receive ``count`` messages."""
     taken: list[Delivery] = []
 
     def is_enough() -> bool:
@@ -151,7 +151,7 @@ def take(queue: RabbitMQQueue, count: int, limit: int = 500) -> list[Delivery]:
 
 
 def nothing_comes(queue: RabbitMQQueue) -> None:
-    """The queue is read to its end, and there was nothing."""
+    """Assert that the queue is read to its end, and contained nothing."""
     assert queue.receive(10, 0.2) == []
     wait_for(queue.is_read_up_to_date, "the queue to be read to its end", 10)
 
@@ -189,7 +189,7 @@ class Acks:
 # publish, receive, ack
 
 
-def test_messages_come_in_order_and_one_ack_forgets_a_batch(
+def test_messages_arrive_in_order_and_one_ack_covers_a_batch(
     virtual_host: VirtualHost, read: Read, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = read(virtual_host)
@@ -207,7 +207,7 @@ def test_messages_come_in_order_and_one_ack_forgets_a_batch(
     assert virtual_host.messages() == 0
 
 
-def test_what_is_not_acked_comes_back(
+def test_what_is_not_acked_is_delivered_again(
     virtual_host: VirtualHost, read: Read, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = read(virtual_host)
@@ -244,14 +244,14 @@ def test_acks_of_a_lost_connection_raise_and_nothing_is_lost(
     batch = take(queue, 20)
     cut_connections(least_privilege)
     with pytest.raises(QueueUnavailable, match="by a test"):
-        for one in batch:  # the broker's good-bye may arrive after the first ones, which it does not take
+        for one in batch:  # connection.close may arrive after the first acks, which the broker then ignores
             time.sleep(0.05)
             queue.ack([one])
     again = take(queue, 20)
     assert sorted(map(int, bodies(again))) == list(range(20))
     assert not {one.tag for one in batch} & {one.tag for one in again}
     with pytest.raises(QueueUnavailable, match="was lost"):
-        queue.ack(batch)  # as a daemon does that was in the middle of its transaction
+        queue.ack(batch)  # as a daemon does whose transaction was under way
     queue.ack(take(queue, 20))
     nothing_comes(queue)
 
@@ -350,10 +350,10 @@ def test_large_messages_do_not_sit_in_memory_at_once(
     assert kilobytes * 1024 < 5 * MAX_BUFFERED, f"{kilobytes / 1024:.0f} MiB"
 
 
-# whose a message is
+# origin and sender
 
 
-def test_the_exchange_tells_origin_and_the_broker_the_sender(
+def test_origin_comes_from_the_exchange_and_sender_from_the_broker(
     least_privilege: VirtualHost, read: Read, publish: Publish
 ) -> None:
     queue = read(least_privilege)
@@ -373,7 +373,7 @@ def test_the_exchange_tells_origin_and_the_broker_the_sender(
     assert (by_body[b"somebody's"].origin, by_body[b"somebody's"].sender) == (None, None)
 
 
-def test_headers_do_not_make_a_sender(least_privilege: VirtualHost, read: Read) -> None:
+def test_headers_cannot_forge_a_sender(least_privilege: VirtualHost, read: Read) -> None:
     queue = read(least_privilege)
     worker, names = least_privilege.worker, least_privilege.names
     claims = {"sender": least_privilege.client.username, "exchange": names.commands}
@@ -403,17 +403,17 @@ def test_a_forged_user_is_refused_by_the_broker(least_privilege: VirtualHost, re
 # read up to date
 
 
-def test_read_up_to_date_only_when_nothing_waits_and_nobody_else_reads(
+def test_read_up_to_date_only_if_the_queue_is_empty_and_has_no_other_consumer(
     virtual_host: VirtualHost, read: Read, publish: Publish
 ) -> None:
     queue = read(virtual_host)
     nothing_comes(queue)
     send(publish(virtual_host), virtual_host, numbers(3))
-    assert not queue.is_read_up_to_date()  # on their way, or in the buffer
+    assert not queue.is_read_up_to_date()  # unacknowledged, or in the buffer
     one = take(queue, 1)
     assert not queue.is_read_up_to_date()
     rest = take(queue, 2)
-    assert queue.is_read_up_to_date()  # received; whether they are acked is another matter
+    assert queue.is_read_up_to_date()  # all are received, though not acked
     with virtual_host.connect(virtual_host.admin) as connection:
         channel = connection.channel()
         tag = channel.basic_consume(virtual_host.queue_name, lambda *_: None)
@@ -424,7 +424,7 @@ def test_read_up_to_date_only_when_nothing_waits_and_nobody_else_reads(
 
 
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
-def test_not_up_to_date_while_acks_are_answered_by_more_messages(
+def test_not_up_to_date_while_acks_lead_to_more_deliveries(
     virtual_host: VirtualHost,
     read: Read,
     publish: Publish,
@@ -437,7 +437,7 @@ def test_not_up_to_date_while_acks_are_answered_by_more_messages(
     for _ in range(60):
         send(publisher, virtual_host, numbers(8))
         queue.ack(take(queue, 5))
-        assert not queue.is_read_up_to_date()  # though none may be ready any more: three are on their way
+        assert not queue.is_read_up_to_date()  # though none may be ready any more: three are unacknowledged
         queue.ack(take(queue, 3))
     nothing_comes(queue)
 
@@ -591,7 +591,9 @@ def test_the_second_reader_takes_over_when_the_first_is_killed(
 # publishing
 
 
-def test_what_is_published_is_there(virtual_host: VirtualHost, read: Read, publish: Publish) -> None:
+def test_publishing_returns_once_the_message_is_queued(
+    virtual_host: VirtualHost, read: Read, publish: Publish
+) -> None:
     read(virtual_host).close()
     publisher = publish(virtual_host)
     for count in range(1, 6):
@@ -617,7 +619,7 @@ def test_without_exchange_or_binding_there_is_no_queue(
     assert bodies(take(queue, 1)) == [b"two"]
 
 
-def test_an_idle_connection_that_was_closed_is_no_error(
+def test_publishing_reconnects_if_the_idle_connection_was_closed(
     least_privilege: VirtualHost, read: Read, publish: Publish
 ) -> None:
     read(least_privilege).close()
@@ -629,7 +631,7 @@ def test_an_idle_connection_that_was_closed_is_no_error(
         assert least_privilege.messages() == count
 
 
-def test_an_account_may_publish_its_own_only(least_privilege: VirtualHost, read: Read) -> None:
+def test_an_account_may_publish_to_its_own_exchange_only(least_privilege: VirtualHost, read: Read) -> None:
     queue = read(least_privilege)
     names = least_privilege.names
     for account, exchange in (
@@ -647,7 +649,7 @@ def test_an_account_may_publish_its_own_only(least_privilege: VirtualHost, read:
     nothing_comes(queue)
 
 
-def test_a_stopped_broker_is_told_and_the_same_publisher_works_again(
+def test_a_publisher_reports_a_stopped_broker_and_works_again_afterwards(
     own_broker: servers.Broker, own: VirtualHost, read: Read, publish: Publish
 ) -> None:
     read(own).close()
@@ -700,7 +702,7 @@ def test_a_broker_stopped_while_publishing_loses_nothing_confirmed(
     assert set(seen) <= {b"-1", *numbers(confirmed + 1), b"last"}
 
 
-def test_a_paused_broker_is_told_within_the_patience(
+def test_a_publisher_reports_a_paused_broker_within_its_patience(
     own_broker: servers.Broker, own: VirtualHost, read: Read, publish: Publish
 ) -> None:
     queue = read(own)
@@ -712,7 +714,7 @@ def test_a_paused_broker_is_told_within_the_patience(
             begun = time.monotonic()
             with pytest.raises(QueueUnavailable, match=f"did not (confirm|answer) within {SHORT:g} s"):
                 each.publish(b"perhaps")
-            assert SHORT <= time.monotonic() - begun < 2.5 * SHORT  # and a good-bye that nobody answers
+            assert SHORT <= time.monotonic() - begun < 2.5 * SHORT  # includes closing the connection
     finally:
         own_broker.resume()
     publisher.publish(b"two")
@@ -723,7 +725,7 @@ def test_a_paused_broker_is_told_within_the_patience(
 # a broker that is short of memory
 
 
-def test_in_a_memory_alarm_publishing_says_why_and_reading_goes_on(
+def test_in_a_memory_alarm_publishing_fails_with_the_reason_and_reading_continues(
     own_broker: servers.Broker,
     own: VirtualHost,
     read: Read,
@@ -749,12 +751,12 @@ def test_in_a_memory_alarm_publishing_says_why_and_reading_goes_on(
         assert letters_waiting(own) == 0
     finally:
         own_broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.6)")
-    late = take(queue, 1)  # not confirmed then, and queued all the same
+    late = take(queue, 1)  # was not confirmed, but was queued
     assert bodies(late) == [b"late"]
     queue.ack(late)
     wait_for(lambda: queue.receive(10, 0.1) == [] and unacked(own) == 0, "the dead-lettering")
     assert [found.first_bytes for found in letters(own).all()] == [b"rubbish"]
-    assert letters_waiting(own) <= 2  # one that the broker took late, but not one for each try
+    assert letters_waiting(own) <= 2  # one that the broker queued late, but not one per try
     publisher.publish(b"after")
     assert b"after" in bodies(take(queue, 1))
 
@@ -775,7 +777,7 @@ def letters_waiting(here: VirtualHost) -> int:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_the_reader_connects_again_when_the_broker_is_back(
+def test_the_reader_reconnects_when_the_broker_is_back(
     own_broker: servers.Broker, own: VirtualHost, read: Read, publish: Publish, end: str
 ) -> None:
     queue = read(own)
@@ -800,7 +802,7 @@ def test_the_reader_connects_again_when_the_broker_is_back(
     nothing_comes(queue)
 
 
-def test_a_queue_that_somebody_deleted_is_made_again(
+def test_a_deleted_queue_is_declared_again(
     least_privilege: VirtualHost, read: Read, publish: Publish
 ) -> None:
     queue = read(least_privilege)
@@ -849,7 +851,7 @@ def test_back_off_is_jittered_and_bounded(
 
 
 class Silent:
-    """A port that accepts and says nothing."""
+    """A port that accepts connections and sends nothing."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((servers.HOST, 0), backlog=50)
@@ -867,7 +869,7 @@ def silent() -> Iterator[Silent]:
 
 
 def ended_by_wake(queue: RabbitMQQueue) -> tuple[float, float]:
-    """Seconds until a receive that waits for 20 s ends, woken after half a second; and of the processor."""
+    """Wake a ``receive`` of 20 s after half a second. Returns the seconds it took, and those of CPU time."""
     waker = threading.Timer(0.5, queue.wake)
     waker.start()
     begun, busy = time.monotonic(), time.process_time()
@@ -921,7 +923,7 @@ def test_a_paused_broker_costs_no_processor_time(
     queue = read(own)
     own_broker.pause()
     try:
-        queue.wake()  # which nobody hears while an answer is waited for
+        queue.wake()  # has no effect while the reader waits for an answer
         assert queue._session is not None
         begun, busy = time.monotonic(), time.process_time()
         with pytest.raises(QueueUnavailable, match="did not answer"):
@@ -954,7 +956,7 @@ def letters(here: VirtualHost) -> RabbitMQDeadLetters:
     return RabbitMQDeadLetters(reached(here, here.daemon), here.names)
 
 
-def test_a_dead_letter_has_its_reason_and_goes_back_to_where_it_came_from(
+def test_a_dead_letter_has_its_reason_and_is_requeued_to_its_original_exchange(
     least_privilege: VirtualHost, read: Read, publish: Publish
 ) -> None:
     here = least_privilege
@@ -994,23 +996,23 @@ def test_a_dead_letter_has_its_reason_and_goes_back_to_where_it_came_from(
     nothing_comes(queue)
 
 
-def test_what_came_from_nobody_known_is_not_requeued(least_privilege: VirtualHost, read: Read) -> None:
+def test_a_dead_letter_of_unknown_origin_is_not_requeued(least_privilege: VirtualHost, read: Read) -> None:
     here = least_privilege
     queue = read(here)
     with here.connect(here.admin) as connection:
         connection.channel().basic_publish("", here.queue_name, b"somebody's")
     queue.dead_letter([(one, "whose?") for one in take(queue, 1)])
     (found,) = letters(here).all()
-    with pytest.raises(UsageError):  # the daemon may not publish there, and nowhere else is right
+    with pytest.raises(UsageError):  # the daemon may not publish to its original exchange
         letters(here).requeue([found.id])
     assert letters(here).all() == [found]
     nothing_comes(queue)
 
 
-def test_a_worker_cannot_make_a_command_of_what_the_broker_moves_to_the_dead_letters(
+def test_what_the_broker_moved_to_the_dead_letters_cannot_be_requeued_as_a_command(
     least_privilege: VirtualHost, read: Read
 ) -> None:
-    """As a policy of the site may have it, which limits the queue's length."""
+    """The broker moves messages there if a policy of the site limits the queue's length."""
     here, names = least_privilege, least_privilege.names
     read(here).close()
     claims = {"exchange": names.commands, "sender": here.client.username, "reason": "trust me"}
@@ -1037,7 +1039,7 @@ def test_a_worker_cannot_make_a_command_of_what_the_broker_moves_to_the_dead_let
     assert letters_waiting(here) == 0
 
 
-def test_an_unknown_dead_letter_is_told_and_nothing_is_done(
+def test_an_unknown_id_is_an_error_and_changes_no_dead_letter(
     least_privilege: VirtualHost, read: Read, publish: Publish
 ) -> None:
     queue = read(least_privilege)
@@ -1076,7 +1078,9 @@ def test_without_a_daemon_there_are_no_dead_letters(least_privilege: VirtualHost
 
 
 @pytest.mark.parametrize("queue_type", [None, "quorum", "classic"])
-def test_what_is_declared(least_privilege: VirtualHost, read: Read, queue_type: QueueType | None) -> None:
+def test_queues_exchanges_and_bindings_are_declared(
+    least_privilege: VirtualHost, read: Read, queue_type: QueueType | None
+) -> None:
     here = least_privilege
     read(here, queue_type)
     assert isinstance(here.broker, servers.Broker)
@@ -1108,7 +1112,7 @@ def test_what_is_declared(least_privilege: VirtualHost, read: Read, queue_type: 
     }
 
 
-def test_what_is_there_already_stays_and_another_kind_is_a_wrong_setting(
+def test_another_queue_type_is_a_wrong_setting_and_the_existing_queue_stays(
     least_privilege: VirtualHost, read: Read, publish: Publish
 ) -> None:
     read(least_privilege).close()
@@ -1119,11 +1123,11 @@ def test_what_is_there_already_stays_and_another_kind_is_a_wrong_setting(
     assert bodies(take(read(least_privilege), 1)) == [b"one"]
 
 
-# what one message, or many, must not do
+# hostile messages
 
 
 class Odd(pika.BasicProperties):
-    """Headers that RabbitMQ passes on and pika cannot read."""
+    """Headers that RabbitMQ passes on and pika cannot decode."""
 
     def __init__(self, field: bytes) -> None:
         super().__init__(headers={"x": "y"})
@@ -1139,7 +1143,7 @@ NESTED = functools.reduce(lambda inner, _: b"A" + struct.pack(">I", len(inner)) 
 
 
 @pytest.mark.parametrize("field", [FAR_FUTURE, b"\x01a" + NESTED], ids=["far future", "deeply nested"])
-def test_headers_that_cannot_be_read_cost_nothing(
+def test_headers_that_pika_cannot_decode_do_not_end_the_connection(
     least_privilege: VirtualHost, read: Read, publish: Publish, field: bytes
 ) -> None:
     here = least_privilege
@@ -1188,7 +1192,9 @@ def test_what_cannot_be_dead_lettered_yet_does_not_fill_the_memory(
     nothing_comes(queue)
 
 
-def test_an_alarm_is_no_empty_queue(own_broker: servers.Broker, own: VirtualHost, read: Read) -> None:
+def test_the_queue_is_not_read_up_to_date_during_an_alarm(
+    own_broker: servers.Broker, own: VirtualHost, read: Read
+) -> None:
     queue = read(own)
     wait_for(queue.is_read_up_to_date, "the queue to be read to its end", 10)
     assert queue.obstacle() is None

@@ -1,4 +1,4 @@
-"""What rabbitmq-setup prints, on a real broker: what its accounts may do there, and what they may not."""
+"""The script of rabbitmq-setup on a real broker, and the permissions of the accounts that it creates."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PASSWORD = "pä'ss \"$HOME` \\"
 
 @pytest.fixture
 def broker() -> Broker:
-    """The session's own: nothing but a broker of ours may be set up."""
+    """The session's own broker: the script must not change another one."""
     require_server()
     return shared(Path(os.environ[SESSION]))
 
 
 class Installation:
-    """A configuration, and what ``lando-fsm rabbitmq-setup`` makes of it."""
+    """A configuration, and the script that ``lando-fsm rabbitmq-setup`` prints for it."""
 
     def __init__(self, root: Path, broker: Broker, queue: str, virtual_host: str) -> None:
         self.root = root
@@ -95,7 +95,7 @@ class Installation:
         )
 
     def before_rabbitmqctl(self, commands: str) -> None:
-        """Have the shell do this in each rabbitmqctl of the script."""
+        """Make the shell run this before each rabbitmqctl of the script."""
         path = self.environment["PATH"]
         ours = self.root / "bin" / "rabbitmqctl"
         ours.parent.mkdir()
@@ -104,7 +104,7 @@ class Installation:
         self.environment["PATH"] = f"{ours.parent}:{path}"
 
     def close(self) -> None:
-        """Remove what was made. Names go in base64, so that none needs quoting."""
+        """Remove what was created. Names are passed in base64, so that none needs quoting."""
         names = (self.virtual_host, self.daemon, self.client, self.worker)
         virtual_host, *users = (
             f'base64:decode("{base64.b64encode(name.encode()).decode()}")' for name in names
@@ -127,7 +127,7 @@ class Installation:
         return pika.BlockingConnection(parameters)
 
     def may(self, name: str, action: Callable[[BlockingChannel], object]) -> bool:
-        """Whether the broker lets this account do it; anything but a refusal is an error."""
+        """Whether the broker permits it to this account; any other error is raised."""
         connection = self.connect(name)
         try:
             channel = connection.channel()
@@ -141,7 +141,7 @@ class Installation:
         return True
 
     def declare_all(self) -> None:
-        """As the daemon, what there is for clients and workers to publish to."""
+        """Declare, as the daemon, the exchanges that clients and workers publish to."""
         connection = self.connect(self.daemon)
         channel = connection.channel()
         names = self.names
@@ -205,7 +205,7 @@ def may_only_publish_to(here: Installation, name: str, allowed: str) -> None:
         assert not here.may(name, lambda channel, exchange=exchange: channel.exchange_bind(exchange, allowed))
 
 
-def test_what_the_accounts_may_do_and_what_not(installation: Installation) -> None:
+def test_each_account_has_its_permissions_and_no_others(installation: Installation) -> None:
     here = installation
     done = here.piped_to("sh")
     assert (done.returncode, done.stdout, done.stderr) == (0, "The accounts are there.\n", "")
@@ -239,15 +239,15 @@ def test_odd_names_and_passwords(make: Make) -> None:
 
 
 def described(here: Installation) -> str:
-    """What the broker says of the virtual host; others come and go."""
+    """What the broker lists for the virtual host; other virtual hosts come and go."""
     said = here.broker.ctl("--silent", "list_vhosts", "name", "description", "tags")
     (line,) = [line for line in said.splitlines() if line.split("\t")[0] == here.virtual_host]
     return line
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_once_more_does_no_harm(installation: Installation, shell: str) -> None:
-    """bash reads a script as it runs it: a command that read standard input would swallow the rest."""
+def test_running_the_script_again_changes_nothing(installation: Installation, shell: str) -> None:
+    """A shell reads the script while it runs it: a command that reads standard input would read the rest."""
     here = installation
     here.broker.ctl(
         "--silent", "add_vhost", here.virtual_host, "--description", "a description", "--tags", "kept"
@@ -263,7 +263,7 @@ def test_once_more_does_no_harm(installation: Installation, shell: str) -> None:
     assert list((here.root / "tmp").iterdir()) == [], "no file stays"
 
 
-def test_an_account_that_was_mightier(installation: Installation) -> None:
+def test_an_account_with_more_permissions_loses_them(installation: Installation) -> None:
     here = installation
     here.broker.ctl("--silent", "add_vhost", here.virtual_host)
     here.broker.ctl("--silent", "add_user", here.client, "another")
@@ -299,7 +299,7 @@ def test_rabbitmqctl_that_fails_ends_the_script(installation: Installation, fail
 
 
 def test_what_others_on_the_brokers_machine_can_see(make: Make) -> None:
-    """Arguments are everybody's to see; the file is for the account as which Debian runs rabbitmqctl."""
+    """Everybody can see arguments; the file is readable by the account that Debian runs rabbitmqctl as."""
     here = make(queue="secret-queue", virtual_host="secret-vhost")
     here.before_rabbitmqctl(
         'echo "$*"; for last; do :; done; if [ -e "$last" ]; then stat -c "%a %u" "$last"; fi'

@@ -28,7 +28,7 @@ from tests.support.rabbitmq_site import BrokerSite, cpu_seconds, within
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 AT_ONCE = 1.0
-"""Seconds within which rubbish is out of the way."""
+"""Seconds within which rubbish must be dead-lettered."""
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_terminate_worker(site: BrokerSite, gate: Gate) -> None:
 
 
 class Shuffler:
-    """Stands between the exchanges and the queue: what comes in goes on in another order, and again later.
+    """Between the exchanges and the queue: forwards messages in another order, and each a second time.
 
     Args:
         here: where a daemon has declared everything.
@@ -82,9 +82,9 @@ class Shuffler:
 
     WINDOW = 12
     PATIENCE = 0.2
-    """Seconds for which a window is filled."""
+    """Seconds during which messages are collected."""
     DUE = 0.2
-    """How likely it is that a copy goes out with a window."""
+    """Probability that a copy is forwarded with a window."""
     KEY = "shuffled"
 
     def __init__(self, here: VirtualHost, chance: random.Random) -> None:
@@ -113,7 +113,7 @@ class Shuffler:
         assert not self._thread.is_alive()
 
     def is_done(self) -> bool:
-        """Whether everything was passed on twice."""
+        """Whether everything was forwarded twice."""
         return self._here.messages(self._staging) == 0 and not self._copies
 
     def _run(self) -> None:
@@ -173,7 +173,7 @@ def test_every_message_twice_and_shuffled(site: BrokerSite, gate: Gate) -> None:
         site.wait_all_ended(vain)
         wait_for(shuffler.is_done, "everything to be passed on twice")
         site.nothing_is_left()
-        # What comes of the same without anybody in between.
+        # The results must be those without the shuffler.
         results = {job["id"]: (job["state"], job["outcome"], job["attempt"]) for job in site.look()}
         expected = {
             **dict.fromkeys(plain, ("done", "succeeded", 1)),
@@ -242,7 +242,7 @@ def test_rubbish_is_dead_lettered_at_once(site: BrokerSite, through: str) -> Non
     rubbish_sent = []
     for count, (name, (raw, reason)) in enumerate(rubbish.items(), start=1):
         site.publish_raw([raw], account, exchange)
-        # The broker's own confirmation of 10 MB takes its time; from there on it is the daemon's.
+        # The time that the broker takes to confirm 10 MB does not count.
         with within(AT_ONCE, name):
             letters = site.wait_for_letters(count, AT_ONCE)
         assert [found for found in letters if found[1] == raw and reason in found[0]], (name, letters[-1][0])
@@ -256,14 +256,14 @@ def test_rubbish_is_dead_lettered_at_once(site: BrokerSite, through: str) -> Non
 
 
 def is_idle(site: BrokerSite, seconds: float = 3.0) -> bool:
-    """Whether the daemon takes less than a tenth of a processor."""
+    """Whether the daemon uses less than a tenth of a CPU."""
     pid = site.daemons[-1].pid
     before = cpu_seconds(pid)
     time.sleep(seconds)  # the time itself is what is measured
     return cpu_seconds(pid) - before < seconds / 10
 
 
-def test_a_flood_of_rubbish_holds_up_nobody(site: BrokerSite) -> None:
+def test_a_flood_of_rubbish_delays_no_job(site: BrokerSite) -> None:
     site.start_daemon()
     flood = [RUBBISH["random bytes"][0] + str(n).encode() for n in range(2000)]
     job = site.queue_job(workflow(site.root, "true", "before"))
@@ -278,7 +278,7 @@ def test_a_flood_of_rubbish_holds_up_nobody(site: BrokerSite) -> None:
 
 
 def publish_at_once(here: VirtualHost, bodies: list[bytes]) -> None:
-    """Without waiting for each one's confirmation."""
+    """Publish them without waiting for each confirm."""
     assert isinstance(here.broker, Broker)
     address = Address(HOST, here.broker.port, here.name, here.client.username, Secret(here.client.password))
     publisher = RabbitMQPublisher(address, here.names.commands, here.queue_name)
@@ -353,7 +353,7 @@ def test_a_hostile_worker_changes_nothing(site: BrokerSite, gate: Gate) -> None:
 
 
 def a_job_at_its_second_attempt(site: BrokerSite, gate: Gate) -> tuple[str, dict[str, Any]]:
-    """A job that waits at the gate after it has failed once, and what its first worker proved itself with."""
+    """A job that waits at the gate in its second attempt, and the token and attempt of its first worker."""
     script = f"{gate.script}mkdir {site.root}/once 2>/dev/null && exit 1\nexit 0\n"
     job = site.queue_job(workflow(site.root, script, "mine"))
     gate.wait_for_arrivals(1)
@@ -392,7 +392,9 @@ FORBIDDEN: dict[str, Attempt] = {
 
 
 @pytest.mark.parametrize("who", ["worker", "client"])
-def test_what_workers_and_clients_may_not(site: BrokerSite, who: str) -> None:
+def test_workers_and_clients_are_refused_everything_but_their_own_exchange(
+    site: BrokerSite, who: str
+) -> None:
     site.start_daemon()
     here, names = site.here, site.here.names
     account, own, others = {

@@ -1,4 +1,4 @@
-"""The real start-up script with real bash, git and embedded queue; cwltool, or a small runner."""
+"""The start-up script with bash, git, the embedded queue, and cwltool or a small runner in its place."""
 
 import json
 import os
@@ -127,7 +127,7 @@ class Vm:
         )
 
     def run(self, **spec):
-        """Run to the end; what was printed on the console, and the final message."""
+        """Run to the end. Returns the exit code, the console, and the body of the final report."""
         self.open_queue()
         console, _ = (process := self.start(**spec)).communicate(timeout=TIMEOUT)
         return process.returncode, console, self.finished()
@@ -155,7 +155,7 @@ class Vm:
         return "".join(message.body.get("log", "") for message in self.heard())
 
     def site_runner(self, body):
-        """Use a shell script as the site's runner: quick, and able to misbehave."""
+        """Use a shell script as the site's runner, which is fast and can misbehave."""
         self.runner.write_text(f"#!/bin/bash\n{body}\n")
         self.runner.chmod(0o755)
 
@@ -237,7 +237,7 @@ def test_a_scattered_step_counts_once_and_a_skipped_one_is_done(vm, repo):
     _, _, final = vm.run(git_clone=str(repo), run_cwl="scatter.cwl", input={"texts": ["a", "b", "c"]})
     assert final["outcome"] == "succeeded"
     steps = [message.body for message in vm.heard() if message.body.get("step")]
-    # Reports of one second are sent as one, so that the first may be of the second step.
+    # Changes within a second are reported together, so the first report may be of the second step.
     assert {(step["step"], step["steps"]) for step in steps} <= {(1, 2), (2, 2)}
     assert [steps[-1][key] for key in ("step", "steps", "step_name")] == [2, 2, "many"]
 
@@ -263,7 +263,7 @@ def test_an_option_that_cwltool_does_not_know(vm, repo):
     assert "unrecognized arguments: --no-such-option" in final["reason"]
 
 
-def test_values_mean_themselves(vm, repo):
+def test_values_are_not_interpreted_by_a_shell(vm, repo):
     hostile_directory = "a $(touch pwned) 'b' \"c\" ü"
     shutil.copytree(repo / "inner", repo / hostile_directory)
     commit(repo)
@@ -302,7 +302,7 @@ def test_the_sites_own_runner_fails(vm, repo):
     assert final["reason"].endswith("exited with status 9: the cluster is on fire")
 
 
-def test_a_runner_that_is_not_there_is_the_sites_fault(vm, repo):
+def test_a_missing_runner_is_a_system_failure(vm, repo):
     vm.settings["cwl_base_command"] = ("/no/such/runner",)
     _, _, final = vm.run(git_clone=str(repo))
     assert final["outcome"] == "system_failed"
@@ -341,7 +341,7 @@ def test_a_plain_folder_is_copied_without_what_is_being_written(vm, tmp_path):
     assert not {"vm", "pipe"} & set(files)
 
 
-def test_submodules_come_along(vm, repo, tmp_path):
+def test_submodules_are_cloned(vm, repo, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     git(other, "init", "--quiet")
@@ -377,7 +377,7 @@ def test_what_cannot_be_run_fails_with_the_reason(vm, repo, spec, words):
     assert words in console
 
 
-def test_a_gigabyte_of_log_fills_nothing(vm, repo):
+def test_a_gigabyte_of_log_fills_neither_memory_nor_disk(vm, repo):
     vm.site_runner("yes 'all work and no play makes jack a dull boy' | head -c 1G >&2; echo '{\"a\": 1}'")
     _, _, final = vm.run(git_clone=str(repo))
     assert final["outputs"] == {"a": 1}
@@ -389,7 +389,7 @@ def test_a_gigabyte_of_log_fills_nothing(vm, repo):
 
 
 @pytest.mark.parametrize("program", ["sleep 1000", "yes I am a daemon"])
-def test_a_daemon_that_holds_the_log_open_holds_up_nobody(vm, repo, tmp_path, program):
+def test_a_process_that_keeps_the_log_open_does_not_delay_the_end(vm, repo, tmp_path, program):
     vm.site_runner(f"setsid {program} >&2 & echo $! > {tmp_path}/pid; echo '{{}}'")
     began = time.monotonic()
     try:
@@ -468,7 +468,7 @@ def test_a_file_that_cannot_be_written_is_reported(vm, repo):
     assert "Is a directory" in final["reason"]
 
 
-def test_a_missing_worker_is_loud(vm, repo):
+def test_a_missing_worker_is_reported_on_the_console(vm, repo):
     script = vm.script(git_clone=str(repo))
     script.write_bytes(script.read_bytes().replace(b"lando_worker.sh", b"no_such_worker.sh"))
     ended = subprocess.run(
@@ -509,7 +509,7 @@ def wait_until_gone(pid):
     os.close(descriptor)
 
 
-def test_an_absent_account_is_the_sites_fault(vm, repo):
+def test_a_missing_account_is_a_system_failure(vm, repo):
     vm.settings["user"] = "no-such-account"
     _, _, final = vm.run(git_clone=str(repo))
     assert final["outcome"] == "system_failed"

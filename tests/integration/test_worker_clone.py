@@ -1,4 +1,4 @@
-"""Cloning over HTTP: credentials, retries, and servers that cannot do shallow clones."""
+"""Cloning over HTTP: credentials, retries, and servers that do not support shallow clones."""
 
 import base64
 import subprocess
@@ -17,7 +17,7 @@ PASSWORD = "hunter22 %/@"
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Files of a repository, for who knows the password; fails the first times if the server says so."""
+    """Serves a repository with a password; fails as often as ``server.failures`` says."""
 
     def do_GET(self):
         self.server.requests.append(self.path)
@@ -98,13 +98,13 @@ def test_credentials_reach_git_but_no_command_line(server, parent, commands):
     assert not any(b"hunter22" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_wrong_password_is_gits_words_at_once(server, parent, commands):
+def test_a_wrong_password_is_reported_with_gits_error_and_not_retried(server, parent, commands):
     with pytest.raises(WorkflowFailure, match=r"git clone http://127.* failed: fatal: Authentication failed"):
         fetch(source(server, password="wrong"), parent)
     assert len(commands) == 1
 
 
-def test_without_credentials_nobody_is_asked(server, parent):
+def test_without_credentials_git_does_not_prompt(server, parent):
     with pytest.raises(WorkflowFailure, match="terminal prompts disabled"):
         fetch(source(server, user=None, password=None), parent)
 
@@ -137,7 +137,7 @@ def test_a_missing_repository_is_not_tried_again(server, parent):
         (1, 1, ["--no-container"]),
     ],
 )
-def test_engines_count_if_they_answer(tmp_path, monkeypatch, docker, podman, options):
+def test_only_engines_that_answer_are_used(tmp_path, monkeypatch, docker, podman, options):
     for name, status in (("docker", docker), ("podman", podman)):
         (tmp_path / name).write_text(f'#!/bin/sh\ntest "$1" = info && exit {status}\nexit 2\n')
         (tmp_path / name).chmod(0o755)

@@ -36,37 +36,37 @@ def taken(command, cwd=None, **environment):
     return ended.stdout.splitlines()
 
 
-def test_beside_the_link(checkout):
+def test_python_beside_the_link(checkout):
     expected = python(checkout / ".venv" / "bin" / "python")
     assert taken(checkout / "lando_worker.sh") == [str(expected), *ARGUMENTS]
     assert taken("./lando_worker.sh", cwd=checkout) == [str(expected), *ARGUMENTS]
 
 
-def test_of_the_checkout(checkout):
+def test_python_of_the_checkout(checkout):
     expected = python(checkout / ".venv" / "bin" / "python")
     assert taken(checkout / "worker" / "lando_worker" / "lando_worker.sh") == [str(expected), *ARGUMENTS]
 
 
-def test_of_a_checkout_reached_through_a_link(checkout, tmp_path):
+def test_python_of_a_checkout_reached_through_a_link(checkout, tmp_path):
     expected = python(checkout / ".venv" / "bin" / "python")
     (tmp_path / "lando").symlink_to(checkout)
     assert taken(tmp_path / "lando" / "lando_worker.sh") == [str(expected), *ARGUMENTS]
 
 
-def test_of_the_installation(checkout, tmp_path):
+def test_python_of_the_installation(checkout, tmp_path):
     package = tmp_path / "prefix" / "lib" / "python3.11" / "site-packages" / "lando_worker"
     shutil.copytree(checkout / "worker" / "lando_worker", package)
     expected = python(tmp_path / "prefix" / "bin" / "python3")
     assert taken(package / "lando_worker.sh") == [str(expected), *ARGUMENTS]
 
 
-def test_the_one_that_is_asked_for(checkout, tmp_path):
+def test_python_of_the_environment_variable(checkout, tmp_path):
     python(checkout / ".venv" / "bin" / "python")
     expected = python(tmp_path / "other")
     assert taken(checkout / "lando_worker.sh", LANDO_PYTHON=str(expected)) == [str(expected), *ARGUMENTS]
 
 
-def test_none_is_said(checkout, tmp_path):
+def test_no_python_is_an_error(checkout, tmp_path):
     (tmp_path / "bin").mkdir()
     for name in ("bash", "readlink"):
         (tmp_path / "bin" / name).symlink_to(shutil.which(name))

@@ -50,7 +50,7 @@ def refusal(raw: bytes, origin: messages.Origin | None = None) -> str:
 
 
 @pytest.mark.parametrize("kind", [*messages.CLIENT_TYPES, *messages.WORKER_TYPES])
-def test_what_is_sent_is_understood(kind: str) -> None:
+def test_an_encoded_message_is_decoded_unchanged(kind: str) -> None:
     worker = kind in messages.WORKER_TYPES
     about_a_job = worker or kind in messages.ABOUT_A_JOB
     body = {"vm_name": "vm 🧬", "outcome": "succeeded"}
@@ -90,7 +90,7 @@ def test_ids_are_never_the_same() -> None:
         (b" " * (messages.MAX_BYTES + 1), "a message has at most"),
     ],
 )
-def test_bytes_that_are_no_message(raw: bytes, words: str) -> None:
+def test_bytes_that_are_not_a_message(raw: bytes, words: str) -> None:
     assert words in refusal(raw)
 
 
@@ -160,24 +160,24 @@ def test_wrong_worker_message(changes: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["phase", "step_name", "git_commit", "log"])
-def test_texts_of_a_report(key: str) -> None:
+def test_texts_of_a_report_are_strings(key: str) -> None:
     assert f"body.{key}: expected a string" in refusal(encoded(PROGRESS, body={key: 1}))
     assert decode(encoded(PROGRESS, body={key: None})).body == {key: None}
 
 
 @pytest.mark.parametrize("key", ["step", "steps"])
 @pytest.mark.parametrize("value", ["1", -1, True, 1.5, 2**31])
-def test_numbers_of_a_report(key: str, value: object) -> None:
+def test_numbers_of_a_report_are_integers(key: str, value: object) -> None:
     assert f"body.{key}: expected an integer from 0" in refusal(encoded(PROGRESS, body={key: value}))
 
 
 @pytest.mark.parametrize("key", ["id", "type", "version", "sent_at", "job", "body"])
-def test_key_that_must_be_there(key: str) -> None:
+def test_required_keys(key: str) -> None:
     assert key in refusal(without(START, key))
 
 
 @pytest.mark.parametrize("key", ["id", "job", "attempt", "token", "seq", "body"])
-def test_key_that_a_worker_must_send(key: str) -> None:
+def test_required_keys_of_a_worker(key: str) -> None:
     assert key in refusal(without(FINISHED, key))
 
 
@@ -193,7 +193,7 @@ def test_numbers_that_json_cannot_say_are_not_sent() -> None:
         Message("shutdown_server", {"x": float("nan")}).encode()
 
 
-def test_text_that_spells_an_escape_is_no_nul() -> None:
+def test_an_escaped_backslash_is_not_a_nul() -> None:
     body = {"input": {"pattern": r"\u0000"}}
     assert decode(encoded(START, body=body)).body == body
 

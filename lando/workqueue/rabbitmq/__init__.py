@@ -2,7 +2,8 @@
 
 In reading order:
 
-- ``broker.py``: where the broker is, and how to log in; ``classify.py``: what its errors mean.
+- ``settings.py``: where the broker is, and the account; ``broker.py``: the same as pika's parameters;
+  ``classify.py``: what the broker's errors mean.
 - ``names.py``: exchanges, queues and permissions by name; ``topology.py`` declares them; ``accounts.py``
   creates the accounts.
 - ``connection.py``: one connection, on which every wait has a limit.

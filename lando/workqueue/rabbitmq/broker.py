@@ -1,4 +1,4 @@
-"""Where the broker is, and how to log in."""
+"""The broker's settings as pika's connection parameters."""
 
 from __future__ import annotations
 

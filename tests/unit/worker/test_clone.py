@@ -30,5 +30,5 @@ def test_the_clones_own_name(address, name):
         ("fatal: could not read Username for 'https://h': terminal prompts disabled", False),
     ],
 )
-def test_failures_that_can_pass(message, is_transient):
+def test_which_failures_are_transient(message, is_transient):
     assert GitFailed(message).is_transient is is_transient

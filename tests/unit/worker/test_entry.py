@@ -29,7 +29,7 @@ def clone(tmp_path):
         ("inner/../inner", "inner"),
     ],
 )
-def test_cd_names_the_clone_or_something_inside(clone, cd, where):
+def test_cd_is_the_clone_or_a_directory_in_it(clone, cd, where):
     assert entry.directory(clone, cd).resolve() == (clone / where).resolve()
 
 
@@ -39,7 +39,7 @@ def test_cd_may_not_leave_the_clone(clone, cd):
         entry.directory(clone, cd)
 
 
-def test_a_missing_directory_names_those_there_are(clone):
+def test_a_missing_directory_lists_the_existing_ones(clone):
     with pytest.raises(WorkflowFailure, match=r"no directory iner; the directories in it: alias, inner, out"):
         entry.directory(clone, "iner")
 
@@ -56,6 +56,6 @@ def test_run_cwl_may_not_leave_the_clone(clone, run_cwl):
 
 
 @pytest.mark.parametrize("run_cwl", ["x.cwl", "inner", ""])
-def test_a_missing_document_names_those_there_are(clone, run_cwl):
+def test_a_missing_document_lists_the_existing_ones(clone, run_cwl):
     with pytest.raises(WorkflowFailure, match=r"no file .*; the CWL documents in it: w.cwl"):
         entry.document(clone, clone, run_cwl)

@@ -13,7 +13,7 @@ JOB = "00000000-0000-4000-8000-000000000001"
 
 
 class Outbox:
-    """A publisher that keeps what it is given, and fails as often as told."""
+    """A publisher that keeps its messages, and fails as often as ``failures`` says."""
 
     def __init__(self, failures=0):
         self.failures = failures
@@ -99,7 +99,7 @@ def test_failed_deliveries_are_repeated(tmp_path):
     assert kinds(outbox) == ["worker_started", "workflow_finished"]
 
 
-def test_another_process_delivers_what_was_left_and_goes_on_counting(tmp_path):
+def test_another_process_delivers_what_was_left_and_continues_the_numbering(tmp_path):
     dead, _ = reporting(tmp_path, Outbox())
     dead._spool.add(lambda seq: dead_message("worker_started", seq))
     dead._spool.add(lambda seq: dead_message("worker_progress", seq))
@@ -111,7 +111,7 @@ def test_another_process_delivers_what_was_left_and_goes_on_counting(tmp_path):
     assert [message.seq for message in outbox.messages] == [1, 2, 3]
 
 
-def test_nothing_follows_the_end(tmp_path):
+def test_no_report_follows_the_final_one(tmp_path):
     dead, _ = reporting(tmp_path, Outbox())
     dead._spool.add(lambda seq: dead_message("workflow_finished", seq, outcome="succeeded"))
     outbox = Outbox()
@@ -121,7 +121,7 @@ def test_nothing_follows_the_end(tmp_path):
     assert [message.body.get("outcome") for message in outbox.messages] == ["succeeded"]
 
 
-def test_a_disk_that_takes_nothing_does_not_matter(tmp_path):
+def test_reports_are_delivered_though_the_disk_takes_nothing(tmp_path):
     (tmp_path / "spool").write_text("in the way")
     outbox = Outbox()
     reporter, _ = reporting(tmp_path, outbox)

@@ -1,4 +1,4 @@
-"""The embedded queue within one process: order, ack, dead letters, waking, and what cannot be written."""
+"""The embedded queue within one process: order, ack, dead letters, waking, files that cannot be written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lando.workqueue.embedded import (
 from lando.workqueue.interface import Delivery, Publisher, QueueUnavailable, WorkQueue
 
 LONG = 30.0
-"""Seconds: what a test waits that waits in vain; every wait below ends long before."""
+"""Seconds after which a test fails; every wait below ends long before."""
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def raws(deliveries: list[Delivery]) -> list[bytes]:
     return [delivery.raw for delivery in deliveries]
 
 
-def test_keeps_the_interfaces(queue: EmbeddedQueue, publisher: EmbeddedPublisher) -> None:
+def test_implements_the_interfaces(queue: EmbeddedQueue, publisher: EmbeddedPublisher) -> None:
     as_queue: WorkQueue = queue
     as_publisher: Publisher = publisher
     assert as_queue and as_publisher
@@ -92,7 +92,7 @@ def test_received_once_until_rewound(queue: EmbeddedQueue, publisher: EmbeddedPu
     assert raws(queue.receive(10, 0)) == [b"two"]
 
 
-def test_what_was_not_acked_comes_again_to_the_next_reader(
+def test_what_was_not_acked_is_delivered_to_the_next_reader(
     database: Path, publisher: EmbeddedPublisher
 ) -> None:
     for raw in (b"one", b"two", b"three"):
@@ -135,14 +135,14 @@ def test_dead_letters(queue: EmbeddedQueue, publisher: EmbeddedPublisher, databa
     assert raws(queue.receive(10, 0)) == [b"good"]
 
 
-def test_looking_without_a_queue_makes_none(database: Path) -> None:
+def test_listing_does_not_create_a_queue(database: Path) -> None:
     assert (waiting(database), EmbeddedDeadLetters(database).all()) == ([], [])
     assert not database.exists()
     sqlite3.connect(database).execute("CREATE TABLE other (x)")
     assert (waiting(database), EmbeddedDeadLetters(database).all()) == ([], [])
 
 
-def test_looking_takes_nothing(queue: EmbeddedQueue, publisher: EmbeddedPublisher, database: Path) -> None:
+def test_listing_removes_nothing(queue: EmbeddedQueue, publisher: EmbeddedPublisher, database: Path) -> None:
     publisher.publish(b"one")
     assert raws(waiting(database)) == raws(waiting(database)) == [b"one"]
     assert raws(queue.receive(1, 0)) == [b"one"]
@@ -338,7 +338,7 @@ def test_failed_connect_leaves_no_file_open(database: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_new_file_that_somebody_else_is_writing_is_waited_for(database: Path) -> None:
+def test_waits_for_a_new_file_that_another_process_is_writing(database: Path) -> None:
     other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE other (x)")
     other.execute("BEGIN IMMEDIATE")
