@@ -311,7 +311,8 @@ class _Builder:
         self.document.problems.append((line, f"{self.document.source}:{line}: {name}{what}"))
 
     def _merge(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
-        """The keys of ``<<: *anchor``; of several mappings, the first wins (https://yaml.org/type/merge.html)."""
+        """The keys of ``<<: *anchor``; of several mappings, the first wins
+        (https://yaml.org/type/merge.html)."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[str, Any] = {}
         for source in sources:

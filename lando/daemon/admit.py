@@ -1,12 +1,11 @@
-"""Admission in the loop: no job starts while the daemon could hear no cancel and no result, or knows no
-quota."""
+"""Admission in the loop: no job starts while the work queue cannot be read, or the quota is not known."""
 
 from __future__ import annotations
 
 from lando.daemon.log import guarded
 from lando.engine.admission import Admission, AdmissionResult
 from lando.engine.quota import QuotaView
-from lando.store.facts import ROOM_FACT
+from lando.store.facts import OBSTACLE_FACT
 from lando.store.transaction import Transaction
 
 
@@ -39,7 +38,7 @@ class Admitter:
                 result = self._admit(transaction, now, free_creates)
         if self._write_again or result.obstacle != self._written:
             self._written, self._write_again = result.obstacle, False
-            transaction.set_fact(ROOM_FACT, result.obstacle)
+            transaction.set_fact(OBSTACLE_FACT, result.obstacle)
 
     def write_again(self) -> None:
         """What was written last may have been rolled back."""

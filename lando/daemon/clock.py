@@ -1,4 +1,4 @@
-"""Steps of the wall clock, and pauses of the daemon: after either, times mean something else."""
+"""Steps of the wall clock, and pauses of the daemon: after either, stored times must be corrected."""
 
 from __future__ import annotations
 

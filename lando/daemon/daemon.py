@@ -127,16 +127,19 @@ class Daemon:
         """Take messages, then do everything else; each in a transaction of its own.
 
         Without the queue the rest goes on: effects are concluded and servers deleted, but no job is admitted,
-        no snapshot judged, and no deadline counts.
+        no snapshot judged, and no deadline checked.
         """
-        snapshots = self._watcher.collect()  # before the queue is read, which then is newer than they are
+        snapshots = self._watcher.collect()  # first: what is received from here on is newer than they are
         self._receiver.receive(self._wait)
-        verdict_is_due = snapshots or self._is_tick() or self._receiver.listening_since is None
-        is_current = bool(verdict_is_due) and self._receiver.is_up_to_date()
+        may_judge = self._has_to_judge(snapshots) and self._receiver.is_up_to_date()
         self._receiver.check_clock()
-        self._work(snapshots if is_current else 0, is_current)
+        self._work(snapshots if may_judge else 0, may_judge)
 
-    def _work(self, snapshots: int, is_current: bool) -> None:
+    def _has_to_judge(self, snapshots: int) -> bool:
+        """Whether it matters now that the queue was read up to date."""
+        return snapshots > 0 or self._is_tick() or self._receiver.listening_since is None
+
+    def _work(self, snapshots: int, may_judge: bool) -> None:
         now = time.time()
         self._sweep.collect()
         with self._store.transaction() as transaction:
@@ -144,7 +147,7 @@ class Daemon:
             self._watcher.health.write(transaction)
             self._dispatcher.conclude(transaction)
             leaked = self._watcher.judge(transaction, snapshots, now)
-            if is_current and self._is_tick():
+            if may_judge and self._is_tick():
                 self._check_deadlines(transaction, now)
             connected = self._queue_health.disconnected_since is None
             self._admitter.admit(transaction, now, self._dispatcher.free_creates, connected)
@@ -174,7 +177,7 @@ class Daemon:
                 self._engine.fire(transaction, job, event)
 
     def _pause(self, reason: str, failures: int) -> None:
-        """Nothing can be written: take nothing from the queue for a while."""
+        """Wait after an iteration that failed; messages that were not acked are received again."""
         wait = backoff.jittered(failures, FIRST_PAUSE, LONGEST_PAUSE)
         log.error("%s; retrying in %.1f s, nothing is lost", reason, wait)
         self._receiver.rewind()

@@ -1,4 +1,4 @@
-"""Carries out operations in the cloud: one try each, whose outcome is data.
+"""Carries out operations in the cloud: one try each; errors are returned as results.
 
 Calls that can be repeated without harm (list, delete, get, console) are repeated a little within the try. A
 create never is: it may have made a server although its answer was lost.

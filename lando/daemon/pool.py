@@ -1,4 +1,4 @@
-"""A few threads that call the cloud, and return what came of it to the one thread that owns all state.
+"""A few threads that call the cloud, and return the results to the one thread that owns all state.
 
 The standard library's executor would keep the process from ending while a call hangs; these threads do not.
 """

@@ -25,7 +25,7 @@ BATCH = 500
 UNAVAILABLE_WAIT = 0.1
 """Seconds to wait when the queue fails at once, so that the loop does not spin."""
 LOGGED_AT_ONCE = 10
-"""So many dead letters of one iteration have a line each in the log."""
+"""At most this many dead letters of one iteration are logged one by one."""
 REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("worker", 86400.0))
 """Seconds for which processed messages are remembered; workers' have a token and a sequence number, too."""
 FORGET_EVERY = 60.0

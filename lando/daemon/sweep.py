@@ -68,7 +68,7 @@ class Sweep:
                 self._pool.submit(partial(_request_deletion, self._cloud, resource))
 
     def collect(self) -> None:
-        """Take what came of the requests, for the log."""
+        """Log the results of finished deletion requests."""
         for requested in self._pool.collect():
             resource, what = requested.resource, described(requested.resource)
             self._in_progress.discard(resource.id)

@@ -1,7 +1,7 @@
-"""The cloud, looked at: one snapshot serves all jobs, the quota and the sweep.
+"""Takes snapshots of the cloud and applies them: one snapshot serves all jobs, the quota and the sweep.
 
-A snapshot is judged only when the work queue was read up to date after it was taken: a report that is still
-in the queue knows more than the snapshot.
+A snapshot is applied only if the work queue was read up to date after it was taken: a report that was still
+in the queue may be newer than the snapshot.
 """
 
 from __future__ import annotations

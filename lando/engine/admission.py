@@ -42,8 +42,8 @@ class Admission:
     ) -> AdmissionResult:
         """Admit jobs while there are places and quota.
 
-        No job passes one for which there is no quota. After a refusal that other jobs would meet, too, one
-        job at a time is admitted until the cloud accepts a create.
+        A job that waits for quota blocks the jobs behind it. After a refusal that other jobs would meet, too,
+        one job at a time is admitted until the cloud accepts a create.
 
         Args:
             ledger: the caller's transaction.
@@ -79,7 +79,8 @@ class Admission:
 
 
 def server_name(job_id: str, attempt: int) -> str:
-    """The name of an attempt's server: for people, and a valid host name. Marks identify, names do not."""
+    """The name of an attempt's server: for people, and a valid host name. Servers are identified by their
+    marks."""
     return f"lando-{job_id[:13]}-{attempt}"
 
 

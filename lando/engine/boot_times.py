@@ -9,9 +9,9 @@ LEAST = 3 * 60.0
 MOST = 20 * 60.0
 """Seconds: the longest, and the timeout while too few boots are known."""
 ENOUGH = 5
-"""So many boots are needed to learn from."""
+"""Fewer boots than this are not learned from."""
 KEPT = 20
-"""So many boots are kept, the last ones."""
+"""The last boots, as many as this, are kept."""
 MARGIN = 3.0
 """The timeout is the slowest of them times this."""
 

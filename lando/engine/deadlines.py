@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lando.engine.pace import Pace
-from lando.states import create_requests
+from lando.states import actions, create_requests
 from lando.states.events import BootTimeout, Event, RunTimeout, WorkerLost
 from lando.states.job import Job
 from lando.states.table import Policy
@@ -42,7 +42,7 @@ def _boot_timeout(job: Job, now: float, listening_since: float, policy: Policy) 
     request = create_requests.open_request(job)
     if request is not None and request.status == "ordered":
         return None  # the create was not sent yet
-    timeout = policy.boot_timeout if job.boot_timeout is None else job.boot_timeout
+    timeout = actions.boot_timeout(job, policy)
     deadline = max(job.deadline_at or job.entered_at + timeout, listening_since + timeout)
     return BootTimeout(now) if now >= deadline else None
 

@@ -44,7 +44,7 @@ Disposition = Literal["taken", "duplicate", "ignored", "refused", "shutdown", "u
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of a message; ``detail`` says why."""
+    """The result of a message; ``detail`` says why."""
 
     disposition: Disposition
     detail: str = ""
@@ -94,7 +94,7 @@ class Engine:
         if job.state == "booting" and after.state != job.state and self._learns_boot:
             self._learn_boot_time(ledger, job, event)
         if after.state == "terminating" and after.floating_ip is not None:
-            # It goes before the deletion, which must not wait for its back-off.
+            # The attach effect runs before the deletion: its back-off must not delay that.
             make_due(ledger, ledger.effects(("attach_floating_ip",), job.id), event.at)
         return replace(fired, job=after)
 

@@ -1,4 +1,4 @@
-"""Leaked resources: servers and floating IPs that carry our mark and belong to no job."""
+"""Leaked resources: servers and floating IPs that carry our deployment's name and belong to no job."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T", bound=Marked)
 
 
 class Sweeper:
-    """Finds what is leaked: it carries our deployment's mark, belongs to no live attempt, and was seen twice.
+    """Finds what is leaked: it carries our deployment's name, belongs to no live attempt, and was seen twice.
 
     Args:
-        deployment: the deployment's mark, which all our servers carry.
+        deployment: the deployment's name, which all our servers carry.
         grace: seconds that must pass between the two snapshots that show it.
     """
 

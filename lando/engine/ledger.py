@@ -76,7 +76,7 @@ class Ledger(Protocol):
         ...
 
     def save_job(self, job: Job) -> Job:
-        """Replace the record that has this version; the answer has the next."""
+        """Replace the record that has this version. Returns it with the next version."""
         ...
 
     def append_change(self, change: StateChange) -> None:

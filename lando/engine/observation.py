@@ -14,7 +14,7 @@ from lando.states.job import Job
 
 
 def events(snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[tuple[Job, Event]]:
-    """What the sighting means for jobs that are booting or running."""
+    """The events that follow from the snapshot, for jobs that are booting or running."""
     servers = {server.id: server for server in snapshot.servers}
     found = []
     for job in jobs:

@@ -1,4 +1,4 @@
-"""What an effect asks of the cloud (an operation), and what came of it (a result). Plain records."""
+"""What an effect asks of the cloud (an operation), and its result. Plain records."""
 
 from __future__ import annotations
 

@@ -3,6 +3,11 @@
     effect due -> begin: an operation, one commit -> the operation is carried out -> conclude, one commit
 
 An effect is carried out at least once; its operation can be repeated without harm.
+
+A create whose answer was lost is never repeated. Its effect is begun again as ``FindServers``, which looks
+for the request's mark in a full list. Found: the server is the job's, duplicates are deleted. Not listed
+twice, the cloud's settle time apart: the request is void, and a new one is sent with a mark and a token of
+its own.
 """
 
 from __future__ import annotations
@@ -44,7 +49,7 @@ from lando.states.table import EffectKind
 
 DELETIONS: tuple[EffectKind, ...] = ("delete_server", "delete_twins")
 CONSOLE_TRIES = 3
-"""After so many failed tries to fetch a console log the deletion goes on without it."""
+"""After this many failed tries to fetch a console log, the deletion goes on without it."""
 
 
 class Outbox:

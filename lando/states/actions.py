@@ -45,12 +45,22 @@ def take_report(job: Job, event: Report, policy: Policy) -> Job:
     )
 
 
+def boot_timeout(job: Job, policy: Policy) -> float:
+    """Seconds that the job may boot: as its file says, else the site."""
+    return policy.boot_timeout if job.boot_timeout is None else job.boot_timeout
+
+
+def run_timeout(job: Job, policy: Policy) -> float | None:
+    """Seconds that the job may run: as its file says, else the site; None: without a limit."""
+    return policy.run_timeout if job.run_timeout is None else job.run_timeout
+
+
 def start_running(job: Job, event: Report, policy: Policy) -> Job:
     """The worker has reported: its silence and the run timeout count from now on."""
-    run_timeout = job.run_timeout if job.run_timeout is not None else policy.run_timeout
+    timeout = run_timeout(job, policy)
     return replace(
         take_report(job, event, policy),
-        deadline_at=None if run_timeout is None else event.at + run_timeout,
+        deadline_at=None if timeout is None else event.at + timeout,
         reason="the workflow is running",
     )
 
@@ -81,13 +91,13 @@ def cancel(job: Job, event: Cancel, policy: Policy) -> Job:
 
 def boot_timed_out(job: Job, event: object, policy: Policy) -> Job:
     """The boot deadline has passed."""
-    timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
+    timeout = boot_timeout(job, policy)
     return conclude(job, "system_failed", f"the worker did not report within {timeout:g} s (boot_timeout)")
 
 
 def run_timed_out(job: Job, event: RunTimeout, policy: Policy) -> Job:
     """The run deadline has passed: the workflow failed, and is not run again."""
-    timeout = job.run_timeout if job.run_timeout is not None else policy.run_timeout
+    timeout = run_timeout(job, policy)
     return conclude(job, "workflow_failed", f"the workflow ran longer than {timeout or 0:g} s (run_timeout)")
 
 

@@ -19,8 +19,7 @@ TEXT = StateText(
 def send(job: Job, event: CreateSent, policy: Policy) -> Job:
     """From this commit on a server may exist. The attempt's first request starts its boot timeout."""
     if len(job.requests) == 1:
-        boot_timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
-        job = replace(job, deadline_at=event.at + boot_timeout)
+        job = replace(job, deadline_at=event.at + actions.boot_timeout(job, policy))
     return create_requests.set_status(job, event.mark, "sent")
 
 

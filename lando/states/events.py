@@ -93,7 +93,7 @@ class CreateAbsent(Event):
 
 @dataclass(frozen=True)
 class ServerCreated(Event):
-    """The server of the create request exists; ``twins`` are further servers with the same mark."""
+    """The server of the create request exists; ``duplicates`` are further servers with the same mark."""
 
     name = "server_created"
     mark: str

@@ -63,7 +63,7 @@ class CreateRequest:
     mark: str
     """Public and random: what the server carries, and how it is found again."""
     token: str
-    """Secret: what the server's worker proves itself with. Void together with the request."""
+    """Secret: the server's worker sends it to authenticate. Void together with the request."""
     status: RequestStatus = "ordered"
     absent_since: float | None = None
     """When a server list was first seen without the mark (epoch seconds)."""

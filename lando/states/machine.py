@@ -34,7 +34,7 @@ class NewEffect:
 
 @dataclass(frozen=True)
 class Fired:
-    """What came of an event. If it was ignored or refused, ``job`` is unchanged and there are no effects."""
+    """The answer to an event. If it was ignored or refused, ``job`` is unchanged and there are no effects."""
 
     job: Job
     answer: Answer

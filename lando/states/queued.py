@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lando.states import actions
 from lando.states.events import Admitted, Cancel, Rejected
 from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
@@ -17,7 +18,6 @@ TEXT = StateText(
 
 def start_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
     """A new attempt, with its own create request; the record of the last attempt is cleared."""
-    boot_timeout = job.boot_timeout if job.boot_timeout is not None else policy.boot_timeout
     return replace(
         job,
         attempt=job.attempt + 1,
@@ -37,7 +37,7 @@ def start_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
         exit_code=None,
         outputs=None,
         log_tail="",
-        deadline_at=event.at + boot_timeout,
+        deadline_at=event.at + actions.boot_timeout(job, policy),
         reason="a VM is being created",
     )
 

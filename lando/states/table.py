@@ -89,7 +89,7 @@ def stays(
 
 
 def ignored(event: str, *, why: str, when: Guard | None = None) -> Row:
-    """Nothing changes, as it should be: such an event can occur in this state."""
+    """Nothing changes; the event is expected in this state."""
     return Row(event, "ignored", why, None, when)
 
 

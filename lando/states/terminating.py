@@ -1,7 +1,7 @@
 """Terminating: the attempt has ended; its server, if there is one, is being deleted.
 
-This is the only way to stop owning a server: the job leaves when the create is resolved and the server is
-gone.
+The deletion was ordered by the row that led here (``effects`` of booting and running). This is the only way
+to stop owning a server: the job leaves when the create is resolved and the server is gone.
 """
 
 from __future__ import annotations

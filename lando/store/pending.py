@@ -66,7 +66,7 @@ class Pending:
         self._new[job.id] = dict(more)
 
     def save(self, job: Job) -> Job:
-        """A changed one; the answer has the next version.
+        """A changed job. Returns it with the next version.
 
         Raises:
             StaleRecord: a later version is to be written already.

@@ -27,7 +27,7 @@ JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
 MAX_LOG = 1024 * 1024
 """Characters of workflow log kept for a job: the newest."""
 TRIM_EVERY = 64
-"""Rows of log after which what exceeds MAX_LOG is deleted; after a large row it is deleted at once."""
+"""A job's log is trimmed to MAX_LOG after this many small rows, and after each large one."""
 
 
 def to_job(row: Row[Any]) -> Job:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lando.engine.ledger import Hold
 from lando.states.job import ENDED_STATES, Job
-from lando.store.facts import ROOM_FACT
+from lando.store.facts import OBSTACLE_FACT
 from lando.store.queries import JobView, Queries
 from lando.views.daemon_status import DaemonStatus
 
@@ -39,7 +39,7 @@ class AdmissionOrder:
             queries.count_live(),
             max_workers,
             queries.hold(),
-            queries.fact(ROOM_FACT),
+            queries.fact(OBSTACLE_FACT),
         )
 
 
