@@ -331,6 +331,25 @@ def test_documented_words_of_the_broker_are_its_words() -> None:
     assert [words for words in documented if words not in source] == []
 
 
+def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
+    page = ROOT / "docs" / "troubleshooting.md"
+    source = "\n".join(
+        message
+        for folder in ("lando", "worker")
+        for path in (ROOT / folder).rglob("*.py")
+        for message in texts(path.read_text())
+    )
+    tables = [table(page, section) for section in sections(page) if table(page, section)]
+    quoted = [row[0] for header, *rows in tables for row in rows if header[0] == "message"]
+    assert len(quoted) > 50
+    assert [message for message in quoted if not all(part in source for part in fragments(message))] == []
+
+
+def fragments(message: str) -> list[str]:
+    """The parts of a quoted message between what differs (…) and between what the code joins with colons."""
+    return [part.strip() for part in re.split("…|: |; ", message) if part.strip()]
+
+
 def texts(source: str) -> Iterator[str]:
     """Every text of a module as it is shown, with a gap where a value is put in."""
     for node in ast.walk(ast.parse(source)):
