@@ -1,1 +1,12 @@
-"""The commands ``lando-fsm`` and ``lando-client``: one module per command."""
+"""The commands ``lando-fsm`` and ``lando-client``: one module per command, and these:
+
+main.py           the command lando-fsm, which loads the module of the command that is called
+client.py         the command lando-client
+common.py         the app of a command, job arguments, sending a message, printing JSON
+check_boot.py     check --boot
+sweep.py          servers --sweep and --dry-run
+ensure_daemon.py  starts a daemon in this process for a command, where none is running
+follow.py         shows one job until it has finished
+formatting.py     how jobs look: tables and live views
+text.py           text for terminals: aligned columns, counts, lines without control characters
+"""

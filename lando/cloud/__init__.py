@@ -1,4 +1,4 @@
-"""The cloud, which has the servers. In the order to read it:
+"""The cloud, which has the servers. In reading order:
 
 interface.py     what every cloud does, and the errors that it raises; it knows nothing of jobs' states
 snapshot.py      what one pass over the cloud has found

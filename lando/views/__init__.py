@@ -1,1 +1,11 @@
-"""What people are shown of jobs, servers and the machine, as data; the commands print it."""
+"""What people are shown of jobs, servers and the state machine, as data; the commands print it.
+
+In reading order:
+
+jobs.py           jobs, their history and their logs
+reasons.py        why a job is in its state, as a sentence
+daemon_status.py  whether a daemon is running, and what it cannot reach
+queue_peek.py     reads messages in the queue that no daemon has taken yet
+inventory.py      servers and floating IPs, and which job owns each
+diagram/          diagrams of the state machine
+"""

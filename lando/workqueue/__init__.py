@@ -1,5 +1,7 @@
-"""The work queue: the daemon reads it, clients and workers publish to it.
+"""The work queue: the daemon reads it, clients and workers publish to it. In reading order:
 
-In reading order: ``interface.py`` is what every queue does; ``embedded.py`` is the queue in SQLite, for one
-machine; ``rabbitmq/`` is the queue on a broker; ``wakeup.py`` ends a reader's wait.
+interface.py  what every queue does, and the errors that it raises
+embedded.py   the queue in SQLite, for one machine
+rabbitmq/     the queue on a broker
+wakeup.py     ends a thread's wait from another thread, a signal handler, or another process
 """

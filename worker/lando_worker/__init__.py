@@ -1,16 +1,27 @@
 """The program inside a VM: clones the job's repository, runs its workflow, and reports to the work queue.
 
-It is two processes. The parent reports and does none of the job's work, so that heartbeats go on whatever the
-workflow does. The child does the work, in a session of its own.
+It is two processes. The parent reports and does none of the job's work, so that heartbeats continue whatever
+the workflow does. The child does the work, in a session of its own. In reading order:
 
-In reading order:
-
-- ``__main__.py``: the command line, and the parent's course; ``settings.py``: the worker configuration file.
-- The parent: ``supervisor.py`` starts and watches the child; ``reporter.py`` sends reports, over ``spool.py``
-  (reports kept on disk until delivered), ``log_buffer.py`` (what the child printed) and ``publishers.py``
-  (one per kind of work queue).
-- ``event_pipe.py`` and ``result.py``: what the child tells the parent.
-- The child: ``workflow.py`` is its course, over ``workflow_account.py``, ``directories.py``, ``clone.py``,
-  ``entry.py`` (which document to run) and ``inputs.py``. The workflow runs in ``cwl.py`` (cwltool, with
-  ``step_counter.py`` and ``container_engine.py``) or in ``site_runner.py``; ``outputs.py`` reads the result.
+lando_worker.sh      finds the Python that has the worker, and starts it
+__main__.py          the command line, and what the parent does, step by step
+settings.py          the worker configuration file
+supervisor.py        parent: starts and watches the child
+reporter.py          parent: sends the reports
+spool.py             parent: keeps reports on disk until they are delivered
+log_buffer.py        parent: what the child has printed
+publishers.py        parent: one publisher per kind of work queue
+event_pipe.py        what the child sends to the parent
+result.py            how the work ended, one of the things that it sends
+workflow.py          child: what it does, step by step
+workflow_account.py  child: the account that the workflow runs as
+directories.py       child: the paths inside the VM's directory
+clone.py             child: clones the repository
+entry.py             child: which document to run
+inputs.py            child: the input object; the parent reads it, too, for the secrets to mask
+cwl.py               child: runs cwltool
+step_counter.py      child: counts the steps of the workflow for cwltool
+container_engine.py  child: docker or podman, for cwltool
+site_runner.py       child: runs the site's own CWL runner instead
+outputs.py           child: the output object
 """

@@ -1,4 +1,4 @@
-"""The local cloud: "VMs" that are process groups on this machine. In the order to read them:
+"""The local cloud: "VMs" that are process groups on this machine. In reading order:
 
 driver.py        creates, lists and deletes VMs
 vm_directory.py  the directory of one VM: its files, its lock, its status

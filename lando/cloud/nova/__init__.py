@@ -1,6 +1,6 @@
 """OpenStack: servers of Nova and floating IPs of Neutron, by python-novaclient and keystoneauth1.
 
-In the order to read them:
+In reading order:
 
 driver.py           the project as a cloud: creates, lists and deletes servers
 account.py          how to log in

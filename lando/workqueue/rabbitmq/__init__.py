@@ -1,15 +1,17 @@
-"""The work queue on RabbitMQ, through pika.
+"""The work queue on RabbitMQ, through pika. In reading order:
 
-In reading order:
-
-- ``settings.py``: where the broker is, and the account; ``broker.py``: the same as pika's parameters;
-  ``classify.py``: what the broker's errors mean.
-- ``names.py``: exchanges, queues and permissions by name; ``topology.py`` declares them; ``accounts.py``
-  creates the accounts.
-- ``connection.py``: one connection, on which every wait has a limit.
-- ``publisher.py``: publishes with confirms.
-- ``consumer.py``: the daemon's side, over ``session.py`` (one connection of the reader), ``alarm_probe.py``
-  (whether the broker accepts messages) and ``dead_letter_mover.py``.
-- ``dead_letters.py``: lists, requeues and drops dead letters; ``inspection.py``: asks about a queue and about
-  permissions, for ``lando-fsm check``.
+settings.py           where the broker is, and an account on it
+broker.py             the same as pika's parameters
+classify.py           what the broker's errors mean
+names.py              exchanges, queues and permissions by name
+topology.py           declares them
+accounts.py           the accounts, and the script that creates them
+connection.py         one connection, on which every wait has a limit
+publisher.py          publishes with confirms
+consumer.py           the daemon's side: receives, acks and dead-letters; connects again when it must
+session.py            one connection of the consumer: what it has received, and what is not acked yet
+alarm_probe.py        whether the broker accepts messages
+dead_letter_mover.py  moves messages that cannot be understood to the dead letters
+dead_letters.py       lists, requeues and drops dead letters
+inspection.py         asks about a queue and about permissions, for lando-fsm check
 """
