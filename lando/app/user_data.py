@@ -2,6 +2,20 @@
 
 No shell interprets anything of the job: every value is base64 or quoted, and the body below is the same for
 every job. The script is ASCII, whatever the job contains.
+
+The script contains secrets, in base64, which protects nothing:
+
+- the token of the attempt, with which the worker's reports are accepted;
+- the workers' password on the broker, if the queue is on one;
+- the user and password of the job's ``git_clone``;
+- whatever the job's ``input`` and ``cwl_args`` contain.
+
+On OpenStack, everybody in the VM, its workflow included, and the other users of the project can read the
+script. On the local cloud, it is a file (0600) in the VM's directory.
+
+Neither the script nor the worker puts the token, a password or ``input`` on a command line; git gets its
+password in its environment. The worker masks the token, the passwords, and the values of ``input`` that
+``lando.redaction`` recognizes as secrets in whatever it prints or reports. ``cwl_args`` is not protected.
 """
 
 from __future__ import annotations
@@ -15,14 +29,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lando.cloud.interface import MAX_USER_DATA
 from lando.config.site_config import Timeouts, WorkerConfig
 from lando.errors import LandoError, UsageError
 from lando.redaction import strip_url
 from lando.states.job import JobSpec
 from lando.yaml_json import yaml_safe_json
-
-MAX_BASE64 = 65_535
-"""Characters of base64 that Nova takes: https://docs.openstack.org/api-ref/compute/#create-server"""
 
 TRAPS = r"""
 set -euo pipefail
@@ -169,7 +181,7 @@ def is_surely_small(spec: JobSpec, settings_size: int) -> bool:
     texts = (spec.git_clone, spec.git_ref or "", spec.cd, spec.run_cwl, *spec.cwl_args)
     characters = 6 * sum(len(text) for text in texts)
     nested = characters + len(json.dumps(spec.input)) + settings_size
-    return 4 * (characters + 4 * nested // 3) // 3 < MAX_BASE64 - 4096
+    return 4 * (characters + 4 * nested // 3) // 3 < MAX_USER_DATA - 4096
 
 
 def _base64(text: str) -> str:
@@ -185,11 +197,11 @@ def _quoted(value: str) -> str:
 
 def _check_size(script: bytes, spec: JobSpec) -> None:
     size = 4 * -(-len(script) // 3)
-    if size <= MAX_BASE64:
+    if size <= MAX_USER_DATA:
         return
     input_size = len(yaml_safe_json(spec.input).encode())
     raise UsageError(
         f"input: {input_size:,} bytes of JSON make a start-up script of {size:,} base64 characters, and a"
-        f" cloud takes at most {MAX_BASE64:,}; put large values into a file of the repository, or where it"
+        f" cloud takes at most {MAX_USER_DATA:,}; put large values into a file of the repository, or where it"
         " can be downloaded, and name that file in input"
     )

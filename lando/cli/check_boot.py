@@ -18,7 +18,7 @@ from lando.app.app import App
 from lando.cli.common import ENDING_SIGNALS, note, send
 from lando.cli.ensure_daemon import FallbackDaemon
 from lando.cli.follow import LiveLine
-from lando.cli.submit import publish
+from lando.cli.submit import message_of, publish
 from lando.cli.text import count, last_lines, one_line
 from lando.cloud.check_result import CheckResult
 from lando.cloud.interface import CloudError
@@ -40,7 +40,7 @@ READY_TIMEOUT = 10.0
 RUN_TIMEOUT = 60.0
 """Seconds that the worker may take to fail."""
 PRIORITY = 1_000_000
-"""Before all other jobs: a person is waiting."""
+"""So that the check runs before queued jobs."""
 
 
 def results(app: App) -> Iterator[CheckResult]:
@@ -97,8 +97,7 @@ def _start_message(app: App) -> Message:
         labels={"check": "boot"},
     )
     app.server_requests.check(spec)
-    job = str(uuid.uuid4())
-    return Message("start_worker", spec.as_body(), job=job, id=f"start-{job}")
+    return message_of(spec, str(uuid.uuid4()))
 
 
 class _BootCheck:

@@ -55,10 +55,8 @@ def _display() -> Iterator[Callable[[JobStatus], None]]:
     if not sys.stderr.isatty():
         yield _PlainLines().show
         return
-    from rich.live import Live  # noqa: PLC0415
-
-    with Live(console=formatting.console(sys.stderr), refresh_per_second=10) as live:
-        yield lambda status: live.update(formatting.live_line(status))
+    with contextlib.closing(LiveLine(keep=True)) as line:
+        yield line.show
 
 
 class _PlainLines:
@@ -77,9 +75,14 @@ class _PlainLines:
 
 
 class LiveLine:
-    """A live line between other output; nothing where stderr is no terminal."""
+    """A live line; nothing where stderr is no terminal.
 
-    def __init__(self) -> None:
+    Args:
+        keep: leave the last line on the terminal; False where it stands between other output.
+    """
+
+    def __init__(self, keep: bool = False) -> None:
+        self._keep = keep
         self._live: Live | None = None
 
     def show(self, status: JobStatus) -> None:
@@ -89,12 +92,14 @@ class LiveLine:
         if self._live is None:
             from rich.live import Live  # noqa: PLC0415
 
-            self._live = Live(console=formatting.console(sys.stderr), refresh_per_second=10, transient=True)
+            self._live = Live(
+                console=formatting.console(sys.stderr), refresh_per_second=10, transient=not self._keep
+            )
             self._live.start()
         self._live.update(formatting.live_line(status))
 
     def pause(self) -> None:
-        """Remove the line until the next ``show``."""
+        """End the line until the next ``show``."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -14,6 +14,7 @@ from lando.cli.common import load_app, note, note_if_no_daemon, print_json, send
 from lando.config import job_file
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
+from lando.states.job import JobSpec
 from lando.workqueue.interface import QueueAbsent, QueueUnavailable
 
 CONFIRM_TIMEOUT = 60.0
@@ -26,7 +27,7 @@ LONGEST_WAIT = 5.0
 
 
 def start_message(app: App, path: Path, job_id: str | None) -> Message:
-    """The start_worker message of a job file. Its id follows from the job's, so that it can be sent again.
+    """The start_worker message of a job file.
 
     Args:
         app: its limits are checked.
@@ -41,8 +42,12 @@ def start_message(app: App, path: Path, job_id: str | None) -> Message:
         app.server_requests.check(spec)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    job = str(uuid.uuid4()) if job_id is None else _valid_id(job_id)
-    return Message("start_worker", spec.as_body(), job=job, id=f"start-{job}")
+    return message_of(spec, str(uuid.uuid4()) if job_id is None else _valid_id(job_id))
+
+
+def message_of(spec: JobSpec, job_id: str) -> Message:
+    """The start_worker message of a job. Its id follows from the job's, so that it can be sent again."""
+    return Message("start_worker", spec.as_body(), job=job_id, id=f"start-{job_id}")
 
 
 def _valid_id(text: str) -> str:

@@ -15,6 +15,9 @@ ServerStatus = Literal["BUILD", "ACTIVE", "SHUTOFF", "ERROR", "UNKNOWN"]
 
 CONSOLE_BYTES = 64 * 1024
 """A driver returns at most this much of a console log, from its end."""
+MAX_USER_DATA = 65_535
+"""Characters of base64 that user data may have, on every cloud. It is Nova's limit:
+https://docs.openstack.org/api-ref/compute/#create-server, user_data."""
 
 
 @dataclass(frozen=True)

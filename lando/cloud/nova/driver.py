@@ -19,6 +19,7 @@ from novaclient.client import Client
 
 from lando.cloud.interface import (
     CONSOLE_BYTES,
+    MAX_USER_DATA,
     Ambiguous,
     CloudError,
     Quota,
@@ -43,9 +44,6 @@ that is down have the status UNKNOWN (2.69) instead of being left out. OpenStack
 
 SETTLE_SECONDS = 60.0
 """Nova's API has stored the server of a create request by then, or never will."""
-
-MAX_USER_DATA = 65_535
-"""Characters, in base64: https://docs.openstack.org/api-ref/compute/#create-server, user_data."""
 
 DELETE_AGAIN_SECONDS = 60.0
 """A delete request that was accepted is repeated after this time, if the server still exists."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lando.app.server_request import ServerRequests
-from lando.app.user_data import BOOTSTRAP, MAX_BASE64, WorkerSettings, render
+from lando.app.user_data import BOOTSTRAP, WorkerSettings, render
+from lando.cloud.interface import MAX_USER_DATA
 from lando.config.site_config import WorkerConfig, load
 from lando.engine.operations import SendCreate
 from lando.states.job import Job, JobSpec
@@ -192,4 +193,4 @@ def test_it_is_ascii_and_counts() -> None:
     settings = WorkerSettings(worker, {})
     script = script_of(settings, {"x": "y" * 20_000})
     assert BOOTSTRAP.read_text() in script
-    assert len(script) * 4 / 3 < MAX_BASE64
+    assert len(script) * 4 / 3 < MAX_USER_DATA

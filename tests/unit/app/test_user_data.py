@@ -6,7 +6,8 @@ import subprocess
 import pytest
 from ruamel.yaml import YAML
 
-from lando.app.user_data import MAX_BASE64, WorkerSettings, installed_command, render
+from lando.app.user_data import WorkerSettings, installed_command, render
+from lando.cloud.interface import MAX_USER_DATA
 from lando.config.site_config import WorkerConfig
 from lando.errors import UsageError
 from lando.states.job import JobSpec
@@ -70,8 +71,8 @@ def test_the_limit_is_of_base64():
             except UsageError:
                 break
             size += step
-            assert len(base64.b64encode(script)) <= MAX_BASE64
-    assert len(base64.b64encode(script_of(input={"x": "y" * size}))) > MAX_BASE64 - 16
+            assert len(base64.b64encode(script)) <= MAX_USER_DATA
+    assert len(base64.b64encode(script_of(input={"x": "y" * size}))) > MAX_USER_DATA - 16
 
 
 @pytest.mark.parametrize(
