@@ -16,7 +16,7 @@ from pathlib import Path
 from lando.errors import LandoError, UsageError
 
 PATIENCE = 0.5
-"""Seconds to wait for a lock: ``running`` holds it for a moment, too."""
+"""Seconds to wait for a lock: ``running`` also takes it briefly."""
 NETWORK_FILE_SYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "ceph", "ceph-fuse", "glusterfs", "sshfs")
 )
@@ -103,7 +103,9 @@ def running(path: Path) -> int | None:
 
 
 def try_lock(file: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Lock an open file (flock(2)) without waiting; whether it is locked now. Closing the file unlocks it.
+    """Lock an open file (flock(2)) without waiting. Returns whether it is locked.
+
+    Closing the file unlocks it.
 
     Args:
         file: its descriptor.

@@ -1,4 +1,4 @@
-"""Puts the parts together as the configuration says: the only place that chooses a queue or a cloud."""
+"""Builds the parts that the configuration names: queue, cloud, and the views of the commands."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def connectable(settings: BrokerSettings) -> Broker:
 def worker_settings(queue: WorkQueueConfig) -> BrokerSettings:
     """The broker with the workers' account, and without a client certificate, which VMs do not get.
 
-    The address is the daemon's, who tries the account; VMs may need another one, ``worker_host``.
+    The address is the daemon's, which tests the account; VMs may need another one, ``worker_host``.
     """
     assert queue.worker_username is not None and queue.worker_password is not None
     tls = queue.broker.tls

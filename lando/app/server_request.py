@@ -72,7 +72,7 @@ class ServerRequests:
         Args:
             operation: the create.
             body: the job's start_worker body.
-            deployment: this installation's mark.
+            deployment: the deployment name, which the server carries.
 
         Raises:
             UsageError: the job cannot be started, because the configuration has changed since ``accept``.

@@ -8,7 +8,7 @@ from lando.engine.pace import Pace
 from lando.states.table import Policy
 
 LIST_FAILS = 30.0
-"""Seconds after which a server that is being deleted is asked for, although no list lacked it."""
+"""Seconds after which a server that is being deleted is queried by id, even if every list still shows it."""
 
 
 def timing(config: Config, cloud: Cloud, boot_timeout: float) -> tuple[Policy, Pace]:

@@ -53,7 +53,7 @@ def command(ctx: click.Context, boot: bool) -> int:
 
 
 def _print(results: Iterable[CheckResult]) -> int:
-    """Print a line each, as it comes; the exit code."""
+    """Print each result when it is ready; return the exit code."""
     colors = {"ok": "green", "warning": "yellow", "wrong": "red"}
     plain = False if "NO_COLOR" in os.environ else None
     exit_code = 0

@@ -24,7 +24,7 @@ from lando.workqueue.rabbitmq.names import QueueNames
 
 CLIENT_CONFIG_NAME = "workerconfig.yml"
 ADMINISTRATOR = "guest"
-"""The account that every new broker has; least privilege would lock its owner out."""
+"""The account that every new broker has. Never restrict this account: it is the administrator."""
 
 
 @click.command("rabbitmq-setup")

@@ -21,7 +21,7 @@ HEADINGS = ("NAME", "ID", "STATUS", "ADDRESS", "JOB")
 def command(ctx: click.Context, as_json: bool, sweep: bool, dry_run: bool) -> int:
     """List this deployment's VMs and floating IPs, and which job owns each.
 
-    A VM or floating IP is orphaned if it carries this deployment's mark, but belongs neither to a job in
+    A VM or floating IP is orphaned if it carries this deployment's name, but belongs neither to a job in
     progress nor to a create whose answer is still missing. It is deleted once it is found orphaned twice, the
     grace period (timeouts.grace) apart: automatically by a running daemon, or once by --sweep, which needs no
     daemon. Exit code 1 if something could not be deleted.
@@ -78,10 +78,10 @@ def _summary(inventory: Inventory, has_daemon: bool) -> list[str]:
 
 def _ours(inventory: Inventory) -> str:
     if inventory.database.deployment is None:
-        return "this deployment has no mark yet: it has never created a VM"
+        return "this deployment has no name yet: it has never created a VM"
     servers = len(inventory.snapshot.servers) - inventory.other_servers
     floating_ips = len(inventory.items) - servers
     return (
-        f"with the mark of deployment {inventory.database.deployment}: "
+        f"with the deployment name {inventory.database.deployment}: "
         f"{count(servers, 'VM')}, {count(floating_ips, 'floating IP')}"
     )

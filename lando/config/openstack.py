@@ -31,7 +31,7 @@ CLOUD_KEYS = ("auth_url", *_PASSWORD, *_CREDENTIAL, "cloud", "region_name", *_EN
 
 @dataclass(frozen=True)
 class NamedCloud:
-    """A cloud of clouds.yaml. That file is read only by who uses the cloud: clients need not have it."""
+    """A cloud of clouds.yaml, which is read only when the cloud is used: clients need not have it."""
 
     name: str
     region: str | None = None

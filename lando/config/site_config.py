@@ -95,7 +95,7 @@ class Config:
     max_workers: int | None = None
     """VMs at once; None: as many as the cloud allows."""
     deployment: str | None = None
-    """The mark of this installation's servers; None: a random one, kept in the database."""
+    """The name that this installation's servers carry; None: a random one, kept in the database."""
     work_queue: WorkQueueConfig | None = None
     """None: the embedded queue, in the SQLite database."""
     vm_settings: ServerSettings = openstack.VM_DEFAULTS

@@ -121,7 +121,7 @@ def _address_of_url(section: Section) -> _Address:
         username=unquote(parts["username"]),
         password=Secret(unquote(parts["password"])),
         port=int(parts["port"]) if parts["port"] else None,
-        # By the specification, a path of "/" alone is the virtual host "", which nobody means.
+        # By the specification, a path of "/" alone is the virtual host ""; it is treated as "/".
         virtual_host=unquote(parts["virtual_host"] or "/"),
         tls=parts["scheme"].lower() == "amqps",
     )

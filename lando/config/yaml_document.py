@@ -92,7 +92,7 @@ class Document:
             raise UsageError("\n".join(dict.fromkeys(text for _, text in ordered)))
 
     def embedded(self, path: KeyPath, text: str) -> Any:
-        """Parse the text at ``path`` as YAML; None if it is not YAML."""
+        """Parse the text at ``path`` as YAML. Returns None if it is not YAML."""
         line = self.blocks.get(path) or self.where(path)[0] or 1
         try:
             inner = parse(text, self.source, line, path)

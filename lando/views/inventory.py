@@ -23,7 +23,7 @@ class DatabaseSnapshot:
     """What the database says about ownership, read at one moment."""
 
     deployment: str | None
-    """The mark of our servers and floating IPs; None: none was ever created."""
+    """The deployment name that our servers and floating IPs carry; None: none was ever created."""
     live: tuple[Job, ...] = ()
     """Every job that may own a server."""
     named: Mapping[str, Job] | None = None
@@ -34,7 +34,7 @@ class DatabaseSnapshot:
 
 @dataclass(frozen=True)
 class InventoryItem:
-    """A server or a floating IP that carries our mark."""
+    """A server or a floating IP that carries our deployment name."""
 
     resource: CloudResource
     belongs_to: BelongsTo
@@ -149,7 +149,7 @@ def take_inventory(cloud: Cloud, views: Views, deployment: str | None) -> Invent
     Args:
         cloud: where servers are created.
         views: reads the database.
-        deployment: our mark, where the configuration has one.
+        deployment: our deployment name, where the configuration has one.
 
     Raises:
         CloudError: the cloud cannot be asked.
@@ -158,10 +158,10 @@ def take_inventory(cloud: Cloud, views: Views, deployment: str | None) -> Invent
     snapshot = take_snapshot(
         cloud, SnapshotRequest(flavors=() if cloud.has_quota else None, floating_ips=True)
     )
-    mark = before.deployment
-    servers = [each for each in snapshot.servers if mark is not None and each.deployment == mark]
+    ours = before.deployment
+    servers = [each for each in snapshot.servers if ours is not None and each.deployment == ours]
     floating_ips = [
-        each for each in snapshot.floating_ips or () if mark is not None and each.deployment == mark
+        each for each in snapshot.floating_ips or () if ours is not None and each.deployment == ours
     ]
     after = read_database(views, deployment, [each.job_id for each in servers if each.job_id is not None])
     # What was deleted, and its job ended, while the cloud answered, is not leaked.
@@ -171,11 +171,11 @@ def take_inventory(cloud: Cloud, views: Views, deployment: str | None) -> Invent
 
 
 def read_database(views: Views, deployment: str | None, named: Iterable[str] = ()) -> DatabaseSnapshot:
-    """What the database says now; nothing is written, not even a mark where there is none yet.
+    """What the database says now; nothing is written, not even a deployment name where there is none yet.
 
     Args:
         views: reads the database.
-        deployment: our mark, where the configuration has one.
+        deployment: our deployment name, where the configuration has one.
         named: ids of jobs to look up.
     """
     ids = sorted(set(named))
@@ -184,8 +184,8 @@ def read_database(views: Views, deployment: str | None, named: Iterable[str] = (
             return DatabaseSnapshot(deployment)
         live = tuple(view.job for view in queries.jobs(LIVE_STATES))
         jobs = {view.job.id: view.job for view in queries.jobs(ids=ids)} if ids else {}
-        mark = deployment or queries.fact(DEPLOYMENT_FACT)
-        return DatabaseSnapshot(mark, live, jobs, queries.swept())
+        deployment = deployment or queries.fact(DEPLOYMENT_FACT)
+        return DatabaseSnapshot(deployment, live, jobs, queries.swept())
 
 
 def _item(resource: CloudResource, ownership: Ownership, database: DatabaseSnapshot) -> InventoryItem:

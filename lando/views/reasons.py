@@ -28,8 +28,8 @@ class AdmissionOrder:
     """Jobs that may own a VM."""
     max_workers: int | None
     hold: Hold | None
-    quota_reason: str | None
-    """What the next job waits for, where that is the cloud's quota."""
+    obstacle: str | None
+    """Why the daemon cannot admit the next job: the cloud's quota, or a cloud that does not answer."""
 
     @classmethod
     def read(cls, queries: Queries, max_workers: int | None) -> AdmissionOrder:
@@ -111,8 +111,8 @@ def _of_first(order: AdmissionOrder) -> str:
         return f"{NO_JOB_STARTS}: {hold.reason}; retried in {max(1.0, held):.0f} s{sooner}"
     if order.max_workers is not None and order.live >= order.max_workers:
         return f"waits for a free VM slot ({order.live} of {order.max_workers} in use)"
-    if order.quota_reason is not None:
-        return order.quota_reason
+    if order.obstacle is not None:
+        return order.obstacle
     if hold is not None:
         return f"{NO_JOB_STARTS}: {hold.reason}; being retried with one job"
     return "waits for its turn"

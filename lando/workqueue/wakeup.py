@@ -35,7 +35,7 @@ class Wakeup:
             os.write(self._write_end, b"!")
 
     def clear(self) -> bool:
-        """Empty the pipe; whether ``wake`` was called since the last time."""
+        """Empty the pipe. Returns whether ``wake`` was called since the last time."""
         woken = False
         with contextlib.suppress(BlockingIOError):
             while os.read(self._read_end, 65536):
@@ -43,7 +43,7 @@ class Wakeup:
         return woken
 
     def wait(self, seconds: float) -> bool:
-        """Wait for ``wake``, at most ``seconds``; whether it was called. Clears it."""
+        """Wait for ``wake``, at most ``seconds``, and clear it. Returns whether it was called."""
         select.select([self._read_end], [], [], max(0.0, seconds))
         return self.clear()
 

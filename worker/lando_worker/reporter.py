@@ -24,7 +24,7 @@ class Reporter:
     """Publishes from a thread of its own, so that a slow queue never delays the workflow.
 
     Args:
-        job: with ``attempt`` and ``token``, what a report proves its origin with.
+        job: its id; each report carries it, ``attempt`` and ``token``, and the daemon verifies them.
         attempt: see ``job``.
         token: see ``job``.
         spool: keeps reports until they are delivered.
@@ -147,7 +147,7 @@ class Reporter:
             seq, raw = report
             try:
                 self._publish(raw)
-            except Exception as error:  # whatever it is, the report must get through
+            except Exception as error:  # retry after any error
                 print(f"lando: cannot report: {self._log.masked(str(error))}; retrying", flush=True)
                 if not isinstance(error, QueueUnavailable):
                     self._disconnect()
@@ -169,7 +169,7 @@ class Reporter:
                 publisher.close()
 
     def _pause(self, seconds: float) -> None:
-        """Wait; if the work ends meanwhile, put the final report into the spool, on disk, at once."""
+        """Wait; if the work ends meanwhile, add the final report to the spool, on disk, at once."""
         with self._news:
             ended = self._news.wait_for(lambda: self._final is not None and not self._spool.closed, seconds)
         if ended and self._final is not None:

@@ -14,7 +14,7 @@ from lando.messages import Message
 class Spool:
     """The undelivered reports of one attempt, in order.
 
-    They are in memory, too: the report that the disk is full must be delivered as well.
+    They are kept in memory, too, so that reports work on a full disk.
 
     Args:
         directory: this attempt's own; made if missing, and read if an earlier process left reports.

@@ -68,9 +68,9 @@ def _run_child(work: Callable[[EventSender], Result], events: int, output: int) 
 
 
 def terminate_with(child: Child) -> None:
-    """From now on SIGTERM and SIGINT end parent and child at once, without a report.
+    """Make SIGTERM and SIGINT end parent and child at once, without a report.
 
-    Who sends them is ending the VM, and knows about it.
+    The sender is deleting the VM, so no report is needed.
     """
 
     def terminate(number: int, frame: object) -> NoReturn:

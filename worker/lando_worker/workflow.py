@@ -70,7 +70,7 @@ def _prepare(assignment: Assignment) -> None:
     assignment.directories.make(account)
     if account:
         account.become()
-    # The start-up script's umask protects its own files; what a workflow writes is for others, too.
+    # The start-up script's umask protects its own files; workflow outputs may be readable by others.
     os.umask(0o022)
     # Before anything uses a temporary directory: Python and cwltool remember the first answer.
     os.environ["TMPDIR"] = str(assignment.directories.tmp)

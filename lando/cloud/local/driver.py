@@ -105,7 +105,7 @@ class LocalCloud:
         return server
 
     def _claim(self, request: ServerRequest, directory: Path) -> int | None:
-        """The lock of a VM that this call has to start; None if the VM was started before."""
+        """Make a VM. Returns its lock if this call has to start it, None if it was started before."""
         if directory.exists():
             return self._claim_unstarted(directory)
         building, lock = self._build(request)
@@ -123,7 +123,7 @@ class LocalCloud:
         return lock
 
     def _claim_unstarted(self, directory: Path) -> int | None:
-        """The lock of a VM whose creator died before it started the launcher; None if there is a launcher."""
+        """Lock a VM whose creator died before starting the launcher. Returns None if there is a launcher."""
         if vm_directory.read_record(directory) is not None:
             return None
         lock = vm_directory.try_lock(directory)
@@ -205,7 +205,7 @@ class LocalCloud:
         return vm_directory.describe(self._vms / mark, lambda: self._is_deleted(mark))
 
     def _delete_unstarted(self, server: Server) -> bool:
-        """Delete the VM if it never ran and never will; whether that is so."""
+        """Delete a VM that never started; returns whether it was one."""
         if server.status != "ERROR" or server.deployment is None:
             return False
         with suppress(CloudError):  # the next list tries again
@@ -261,7 +261,7 @@ class LocalCloud:
             return not (self._vms / server_id).exists()
 
     def _remember_deleted(self, mark: str) -> bool:
-        """Record the deletion of a VM, and answer whether the VM exists.
+        """Record the deletion of a VM. Returns whether the VM exists.
 
         In this order, because ``create`` makes the VM's directory first and then looks for the deletion: of
         two concurrent calls, at least one sees the other.
@@ -310,7 +310,7 @@ class LocalCloud:
             os.close(lock)
 
     def _stop_processes(self, directory: Path) -> int:
-        """Stop every process of the VM; answers its lock, without which no process can be started."""
+        """Stop every process of the VM. Returns its lock, without which no process can be started."""
         deadline = time.monotonic() + _KILL_SECONDS
         while True:
             # Locked before the search, so that no launcher starts after it.

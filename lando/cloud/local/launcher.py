@@ -120,7 +120,7 @@ def _wake_on_signals() -> int:
 
 
 def _start_user_data() -> int:
-    """Start the start-up script; answers the read end of the pipe of its output."""
+    """Start the start-up script. Returns the read end of the pipe of its output."""
     output, script_output = os.pipe()
     try:
         argv = interpreter(USER_DATA)

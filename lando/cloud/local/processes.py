@@ -54,7 +54,7 @@ class StillRunning(Exception):
 
 
 def look_up(pid: int) -> Process | None:
-    """The process; None if it has exited, as a zombie has unless other threads of it still run."""
+    """The process; None if it has exited. A zombie without running threads counts as exited."""
     try:
         fields = stat_fields(pid)
     except OSError:

@@ -23,7 +23,7 @@ _DESCRIPTION = re.compile(r"lando deployment=(\S+) mark=(\S+)")
 
 @dataclass(frozen=True)
 class Tags:
-    """All None for what is not of lando."""
+    """All None for resources that lando did not create."""
 
     mark: str | None = None
     """See ``ServerRequest``."""

@@ -24,7 +24,7 @@ SUCCESS_PATH = ("admitted", "worker_started", "worker_progress", "workflow_finis
 """The events that lead from a state to the next one in a run without failures, which is emphasized."""
 
 DEADLINES = {"boot_timeout": "boot", "run_timeout": "run", "worker_lost": "silence"}
-"""The events that a clock brings, and the key of ``timeouts`` in landoconfig.yml that sets the time."""
+"""The deadline events, and the key of ``timeouts`` in landoconfig.yml that sets the time."""
 
 SHOWN_EFFECTS = {"delete_twins": "delete_duplicates"}
 """Effects that are shown by another name than they are stored by."""
@@ -101,7 +101,7 @@ def condition(move: Move) -> str:
 
 
 def deadline(move: Move) -> str:
-    """When a clock brings the event: the key of landoconfig.yml that sets the time."""
+    """Of a deadline event, the key of landoconfig.yml that sets the time; else empty."""
     return f"after timeouts.{DEADLINES[move.event]}" if move.event in DEADLINES else ""
 
 

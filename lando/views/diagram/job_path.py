@@ -16,7 +16,7 @@ MAX_TITLE = 240
 
 
 class JobPath:
-    """Where a job has been, and when. Without a history it is false, and was nowhere.
+    """Where a job has been, and when. Empty and falsy without a history.
 
     Args:
         path: the job's history, oldest first.

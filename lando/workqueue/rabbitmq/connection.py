@@ -1,7 +1,7 @@
-"""One connection to the broker, with one channel. Whoever waits for something serves the connection.
+"""One connection to the broker, with one channel. Every wait also processes I/O and heartbeats.
 
 pika's BlockingConnection is not used: it waits for a publisher confirm without a time limit, and a quorum
-queue that has lost its majority sends none. Here every wait is limited, and heartbeats are answered in each.
+queue that has lost its majority sends none. Here every wait is limited.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Connection:
         self.blocked: str | None = None
         """Why the broker accepts no messages at present (connection.blocked), as it says itself."""
         self.woken = False
-        """Whether ``wakeup`` was called; reset by whoever waits for it."""
+        """Whether ``wakeup`` was called; reset by the caller that waits for it."""
         parameters = broker.parameters()
         self._broker = broker
         self._wakeup = wakeup
@@ -161,7 +161,7 @@ class Connection:
         return running.result
 
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Serve the connection until ``condition`` holds; False if it does not after ``timeout`` seconds.
+        """Process I/O until ``condition`` holds. Returns False if it does not within ``timeout`` seconds.
 
         Raises:
             LandoError: the connection is lost, or was refused.
@@ -230,7 +230,7 @@ class RunningProcedure(Generic[T]):
         """Set once it has ended."""
 
     def advance(self) -> bool:
-        """Resume the procedure; whether it has ended."""
+        """Resume the procedure. Returns whether it has ended."""
         if not self._ended:
             try:
                 next(self._procedure)

@@ -89,7 +89,7 @@ class DeadLetterMover:
                 return
             del self._pending[: len(batch)]
             self._ack([pending.delivery for pending in batch])
-        self._publisher.close()  # it would answer no heartbeats until the next call
+        self._publisher.close()  # until the next call, nothing would answer its heartbeats
 
     def _batch(self) -> list[_Pending]:
         """The first ones, of at most BATCH bytes, and at least one."""

@@ -28,7 +28,7 @@ class QueueInfo:
 
 
 def inspect_queue(broker: Broker, queue: str) -> QueueInfo | None:
-    """Ask the broker about a queue; None if it does not exist. Needs no permission.
+    """Ask the broker about a queue. Returns None if it does not exist. Needs no permission.
 
     Raises:
         QueueUnavailable: the broker cannot be reached.

@@ -107,7 +107,7 @@ class Session:
         self._buffer.append(Delivery(tag, raw, self._origin(method.exchange), sender))
 
     def _origin(self, exchange: str) -> Origin | None:
-        """Told by the exchange; other exchanges are open to accounts with more permissions than ours."""
+        """The sender's role, from the exchange; None for other exchanges, which need more permissions."""
         if exchange == self._names.commands:
             return "client"
         return "worker" if exchange == self._names.reports else None
