@@ -20,7 +20,7 @@ SILENCE = 60
 """Seconds without a byte after which a try has failed."""
 CHUNK = 1 << 20
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, ssl.SSLCertVerificationError, InvalidURL)
-"""What a further try does not mend. (An HTTP status tells by itself.)"""
+"""Errors that a further try does not help. (An HTTP status is judged by itself.)"""
 
 
 class Failed(Exception):

@@ -113,6 +113,7 @@ def is_gone(nova: Any, server_id: str) -> bool:
 
 
 def test_the_life_of_a_server(fake: OpenStackFake, nova: Any) -> None:
+    fake.knobs.spawn_delay = 1.0  # a build that takes longer than two calls, on a busy machine, too
     marks = {"lando-job": "j1", "lando-mark": "m1"}
     made = create(nova, userdata="#!/bin/sh\necho hello\n", meta=marks, tags=["lando:m1"])
     assert nova.servers.get(made.id).status == "BUILD"
