@@ -6,7 +6,7 @@
 #
 # tests (each runs make dev first)
 #   make lint            ruff, mypy, and levels
-#   make levels          that each package imports from the levels below it only (Python 3.11 or newer)
+#   make levels          checks that each package imports only from the levels below it (Python 3.11 or newer)
 #   make check           lint, unit tests, a small exploration of the state machine: a minute
 #   make test            all tests but those on a real OpenStack: some minutes; the 20 slowest are printed
 #   make test-openstack  tests on a real OpenStack, which it installs in .lab and runs (Debian 12, root);
@@ -16,15 +16,15 @@
 # more about the code
 #   make coverage        branch coverage of the tests that make test runs, daemons and workers included
 #   make explore         explores the state machine deeper than make test does: some minutes
-#   make bench           how much later a workflow starts than with cwltool alone; messages per second
+#   make bench           start delay compared with cwltool alone; messages per second
 #
 # what is generated
 #   make diagrams        diagrams/, from the state machine
 #   make lock            requirements.lock, from pyproject.toml; UPGRADE=1 takes the newest versions
 #   make worker-image    build/worker-image: the image of the VMs, for OpenStack (root, Debian or Ubuntu)
 #
-# PYTHON=python3.12 is what a new .venv is made with; WORKERS=4 tests run at the same time; ONLY='quota or sweep'
-# chooses, as pytest -k does, among the tests of coverage and test-openstack.
+# PYTHON=python3.12 is the Python that a new .venv is made with. WORKERS=4 is how many tests run at the same time.
+# ONLY='quota or sweep' is passed to pytest -k, for coverage and test-openstack.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help

@@ -12,7 +12,10 @@ from lando.messages import Message
 @click.argument("jobs", nargs=-1, required=True, type=JobId(), metavar="JOB...")
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:
-    """Cancel jobs: stop what is running, and delete its VM. Finished jobs are unaffected."""
+    """Cancel jobs: stop what is running, and delete its VM.
+
+    A job that has already finished stays as it is; the exit code is 0.
+    """
     app = load_app(ctx)
     views = app.views()
     ids = [views.resolve(prefix) for prefix in jobs]

@@ -62,7 +62,7 @@ def terminate_worker(ctx: click.Context, name: str) -> None:
 @lando_client.command("shutdown_server")
 @click.pass_context
 def shutdown_server(ctx: click.Context) -> None:
-    """Stop the daemon; running jobs continue under the next one."""
+    """Stop the daemon; running workflows keep running; the next daemon collects their results."""
     app = _load_app(ctx)
     note_if_no_daemon(app, "there is nothing to stop, and the next daemon ignores this command")
     send(app, Message("shutdown_server"))

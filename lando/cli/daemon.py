@@ -22,8 +22,9 @@ log = logging.getLogger("lando")
 def command(ctx: click.Context, quiet: bool) -> None:
     """Take jobs from the queue and run each on its own VM, until stopped.
 
-    Ctrl-C, SIGTERM and `lando-client CONFIG shutdown_server` stop the daemon within seconds; running jobs
-    continue under the next daemon. Only one daemon serves a state directory: a second one exits with code 2.
+    Ctrl-C, SIGTERM and `lando-client CONFIG shutdown_server` stop the daemon within seconds; running
+    workflows keep running; the next daemon collects their results. Only one daemon serves a state directory:
+    a second one exits with code 2.
     """
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
     app = load_app(ctx)
@@ -35,7 +36,7 @@ def command(ctx: click.Context, quiet: bool) -> None:
         service.run(_announce_ready)
     finally:
         service.close()
-    log.info("stopped; running jobs continue under the next daemon")
+    log.info("stopped; running workflows keep running; the next daemon collects their results")
 
 
 def _announce_ready() -> None:

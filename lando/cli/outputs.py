@@ -12,6 +12,7 @@ import click
 from lando.cli.common import JobId, load_views, note, print_json
 from lando.cli.text import count
 from lando.errors import LandoError
+from lando.views.jobs import JobStatus
 
 
 @click.command("outputs")
@@ -24,7 +25,7 @@ def command(ctx: click.Context, job: str, as_json: bool) -> None:
     job_id = views.resolve(job)
     status = views.job(job_id)
     if status is None or status.job.outputs is None:
-        raise LandoError(f"job {job_id} has no outputs: it is {status.state_text if status else 'gone'}")
+        raise LandoError(f"job {job_id} has no outputs: {_state(status)}")
     if as_json:
         print_json(status.job.outputs)
     else:
@@ -57,6 +58,12 @@ def local_path(file: Mapping[str, Any]) -> Path | None:
         return Path(unquote(urlsplit(location).path))
     path = file.get("path")
     return Path(path) if isinstance(path, str) else None
+
+
+def _state(status: JobStatus | None) -> str:
+    if status is None:
+        return "it is gone"
+    return f"it {'has' if status.job.state == 'failed' else 'is'} {status.state_text}"
 
 
 def _is_here(file: Mapping[str, Any]) -> bool:

@@ -282,7 +282,9 @@ def _timeouts(top: Section, defaults: Timeouts) -> Timeouts:
     )
     if timeouts.silence < 2 * timeouts.heartbeat:
         key = "silence" if given["silence"] else "heartbeat"
-        section.complain(key, "silence must be at least twice heartbeat, or live workers are believed lost")
+        section.complain(
+            key, "silence must be at least twice heartbeat, otherwise working VMs would be declared lost"
+        )
     if timeouts.retry_longest < timeouts.retry_first:
         key = "retry_longest" if given["retry_longest"] else "retry_first"
         section.complain(key, "retry_longest must not be less than retry_first")

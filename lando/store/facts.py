@@ -7,7 +7,7 @@ from typing import Any
 from lando.engine.ledger import Hold
 
 DEPLOYMENT_FACT = "deployment"
-"""The mark of our servers, where the configuration has none."""
+"""The deployment's name, where the configuration has none."""
 DAEMON_FACT = "daemon"
 """The daemon that started last: its pid, its host, and when it started."""
 QUEUE_FACT = "queue"

@@ -51,7 +51,7 @@ class Store:
             yield Queries(connection)
 
     def deployment(self, configured: str | None) -> str:
-        """The mark of our servers: the configured one, else a random one, generated with the database."""
+        """The deployment's name: the configured one, else a random one, generated with the database."""
         if configured is not None:
             return configured
         with self.transaction() as transaction:
