@@ -364,5 +364,5 @@ def test_the_overview_names_every_job_file() -> None:
     overview = (EXAMPLES / "README.md").read_text()
 
     for path in EXAMPLES.glob("*.yml"):
-        assert f"`lando-fsm run examples/{path.name}`" in overview or path.name == "fastqc-job.yml"
+        assert f"lando-fsm run examples/{path.name}`" in overview or path.name == "fastqc-job.yml"
         assert f"[`{path.name}`]({path.name})" in overview

@@ -205,7 +205,7 @@ def test_jobs_continue_after_the_broker_was_down(tmp_path: Path, private_broker:
         assert (runs(ran), runs(started)) == (1, 2)
         assert "disconnected" not in site.command("status").stderr
         assert re.search(r"connected to the work queue after \d", site.daemon_log())
-        causes = re.findall(r"disconnected from the work queue since [\d-]+ [\d:]+: (.*)", site.daemon_log())
+        causes = re.findall(r"disconnected from the work queue since \S+: (.*)", site.daemon_log())
         assert causes and len(causes) == len(set(causes)), causes
         site.nothing_is_left()
     finally:

@@ -157,8 +157,13 @@ class Broker:
         self._wait_until_gone()
 
     def pause(self) -> None:
-        """Hold it where it is: connections stay, nothing answers."""
+        """Hold it where it is: connections stay, nothing answers. Returns when every thread has stopped."""
         self._signal_node(signal.SIGSTOP)
+        node = Path("/proc") / (self.root / SERVER_PID).read_text().strip() / "task"
+        deadline = time.monotonic() + PATIENCE
+        while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in node.glob("*/stat")):
+            assert time.monotonic() < deadline, "the broker does not stop"
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """Let it go on."""
