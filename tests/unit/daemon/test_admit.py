@@ -1,0 +1,95 @@
+"""Admission in the loop: none without a queue or a quota; what the next job waits for is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from lando.cloud.interface import Quota, Share, Size
+from lando.cloud.snapshot import CloudSnapshot
+from lando.daemon.admit import Admitter
+from lando.engine.admission import Admission
+from lando.engine.quota import QuotaView
+from lando.messages import Message
+from lando.store.facts import OBSTACLE_FACT
+from lando.store.store import Store
+from tests.support.engine_rules import NOW, new_engine
+
+QUOTA = Quota(Share(0, 2), Share(0, None), Share(0, None))
+
+
+class Loop:
+    """The admitter, driven as the loop drives it, over three jobs and a quota of two servers."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.view = QuotaView(has_quota=True, valid_for=60.0)
+        engine = new_engine()
+        self.admitter = Admitter(Admission(engine, 9), self.view)
+        with store.transaction() as transaction:
+            for job in "abc":
+                engine.take(transaction, Message("start_worker", {}, job), NOW)
+
+    def read_quota(self) -> None:
+        self.view.update(CloudSnapshot((), quota=QUOTA, sizes={None: Size(1, 1, 512)}), [])
+
+    def admit(self, free_creates: int = 6, connected: bool = True) -> list[str]:
+        """The jobs that have started so far."""
+        with self.store.transaction() as transaction:
+            self.admitter.admit(transaction, NOW, free_creates, connected)
+        with self.store.transaction() as transaction:
+            return [job.id for job in transaction.jobs_in(("booting",))]
+
+    @property
+    def obstacle(self) -> object:
+        with self.store.reading() as queries:
+            return queries.fact(OBSTACLE_FACT)
+
+    def write(self, value: object) -> None:
+        with self.store.transaction() as transaction:
+            transaction.set_fact(OBSTACLE_FACT, value)
+
+
+@pytest.fixture
+def loop(store: Store) -> Loop:
+    return Loop(store)
+
+
+def test_no_job_starts_before_the_quota_was_read(loop: Loop) -> None:
+    assert loop.admit() == []
+    assert loop.obstacle == "the project's quota is being read"
+
+
+def test_jobs_start_as_far_as_the_quota_goes_and_the_next_one_has_a_reason(loop: Loop) -> None:
+    loop.read_quota()
+    assert loop.admit() == ["a", "b"]
+    assert loop.obstacle == "waits for the project's quota: 2 of 2 VMs are in use"
+
+
+def test_no_more_jobs_start_than_creates_can_be_sent(loop: Loop) -> None:
+    loop.read_quota()
+    assert loop.admit(free_creates=1) == ["a"]
+
+
+def test_no_job_starts_while_the_queue_is_disconnected(loop: Loop) -> None:
+    loop.read_quota()
+    assert loop.admit(connected=False) == []
+    assert loop.admit(connected=True) == ["a", "b"]
+
+
+def test_a_cloud_that_does_not_answer_is_no_reason_where_no_job_waits(store: Store) -> None:
+    view = QuotaView(has_quota=True, valid_for=60.0)
+    admitter = Admitter(Admission(new_engine(), 9), view)
+    with store.transaction() as transaction:
+        admitter.admit(transaction, NOW, 6, True)
+    with store.reading() as queries:
+        assert queries.fact(OBSTACLE_FACT) is None
+
+
+def test_the_reason_is_written_when_it_changes_and_after_a_rollback(loop: Loop) -> None:
+    loop.admit()
+    loop.write("as it was")
+    loop.admit()
+    assert loop.obstacle == "as it was", "nothing has changed"
+    loop.admitter.write_again()
+    loop.admit()
+    assert loop.obstacle == "the project's quota is being read"

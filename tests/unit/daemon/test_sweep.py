@@ -1,0 +1,135 @@
+"""Leaked resources are deleted, once at a time each, and counted when a snapshot no longer has them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from benchmarks.emptycloud import EmptyCloud
+from lando.cloud.interface import FloatingIp, Server, Unreachable
+from lando.cloud.snapshot import CloudSnapshot
+from lando.daemon.sweep import Sweep
+from lando.engine.leaks import Sweeper
+from lando.engine.ownership import CloudResource
+from lando.store.store import Store
+
+SERVER = Server("server-1", "lando-a-1", "ACTIVE", "mark-1", "ours")
+FLOATING_IP = FloatingIp("ip-1", "192.0.2.1", "mark-2", "ours")
+EVERYTHING = CloudSnapshot((SERVER,), floating_ips=(FLOATING_IP,))
+NOTHING = CloudSnapshot((), floating_ips=())
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting."""
+
+
+class Leaky(EmptyCloud):
+    """Takes deletions, or fails them; a test may hold them up."""
+
+    def __init__(self) -> None:
+        self.floating_ips = self  # type: ignore[assignment]
+        self.allocates = True
+        self.requested: list[str] = []
+        self.error: Exception | None = None
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def delete(self, id_: str) -> bool:
+        self.requested.append(id_)
+        assert self.answers.wait(PATIENCE)
+        if self.error is not None:
+            raise self.error
+        return True
+
+
+class Swept:
+    """A sweep, its cloud and its store, driven as the loop does."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.cloud = Leaky()
+        self._woken = threading.Semaphore(0)
+        self.sweep = Sweep(self.cloud, Sweeper("ours", grace=60.0), self._woken.release)  # type: ignore[arg-type]
+
+    def find(self, snapshot: CloudSnapshot, now: float) -> list[CloudResource]:
+        with self.store.transaction() as transaction:
+            return self.sweep.find(transaction, snapshot, [], now)
+
+    def delete(self, *leaked: CloudResource) -> None:
+        """Request deletions, and take their results."""
+        self.sweep.delete(leaked)
+        for _ in leaked:
+            assert self._woken.acquire(timeout=PATIENCE)
+        self.sweep.collect()
+
+    def collect(self) -> None:
+        assert self._woken.acquire(timeout=PATIENCE)
+        self.sweep.collect()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        with self.store.reading() as queries:
+            return dict(queries.swept())
+
+
+@pytest.fixture
+def swept(store: Store) -> Swept:
+    return Swept(store)
+
+
+def test_what_is_leaked_is_deleted_after_the_grace_period(swept: Swept) -> None:
+    assert swept.find(EVERYTHING, 0.0) == []
+    leaked = swept.find(EVERYTHING, 60.0)
+    assert leaked == [SERVER, FLOATING_IP]
+    swept.delete(*leaked)
+    assert sorted(swept.cloud.requested) == ["ip-1", "server-1"]
+
+
+def test_what_was_deleted_is_counted_once_when_it_is_gone(swept: Swept) -> None:
+    swept.delete(SERVER, FLOATING_IP)
+    swept.find(EVERYTHING, 0.0)
+    assert swept.counts == {"servers": 0, "floating_ips": 0}, "it still exists"
+    swept.find(CloudSnapshot(()), 1.0)
+    assert swept.counts == {"servers": 1, "floating_ips": 0}, "no floating IP was asked for"
+    for now in (2.0, 3.0):
+        swept.find(NOTHING, now)
+        assert swept.counts == {"servers": 1, "floating_ips": 1}
+
+
+def test_what_goes_without_our_deletion_is_not_counted(swept: Swept) -> None:
+    swept.find(EVERYTHING, 0.0)
+    swept.find(NOTHING, 60.0)
+    assert swept.counts == {"servers": 0, "floating_ips": 0}
+
+
+def test_a_deletion_in_progress_is_not_requested_again(swept: Swept) -> None:
+    swept.cloud.answers.clear()
+    swept.sweep.delete([SERVER])
+    swept.sweep.delete([SERVER])
+    swept.cloud.answers.set()
+    swept.collect()
+    assert swept.cloud.requested == ["server-1"]
+    swept.delete(SERVER)
+    assert swept.cloud.requested == ["server-1", "server-1"], "its result was collected"
+
+
+def test_a_deletion_that_failed_is_logged_and_not_counted_until_one_succeeds(
+    swept: Swept, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "lando")
+    swept.cloud.error = Unreachable("no route")
+    swept.delete(SERVER)
+    assert "could not be deleted yet: no route" in caplog.text
+    swept.find(NOTHING, 0.0)
+    assert swept.counts["servers"] == 0
+    swept.cloud.error = None
+    swept.delete(SERVER)
+    swept.find(NOTHING, 1.0)
+    assert swept.counts["servers"] == 1
+
+
+def test_a_driver_that_raises_what_it_may_not_does_not_end_the_thread(swept: Swept) -> None:
+    swept.cloud.error = ZeroDivisionError()
+    for _ in range(3):
+        swept.delete(SERVER)
+    assert len(swept.cloud.requested) == 3
