@@ -30,7 +30,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSite]:
 
 
 def test_a_job_from_submit_to_outputs(site: LocalSite) -> None:
-    site.start_daemon()
+    site.fresh = True
+    site.start_daemon(make_state=False)
     job_file = workflow(site.root, "echo a line of log >&2; echo result")
     submitted = site.command("submit", job_file, "--wait")
     assert submitted.returncode == 0
@@ -221,7 +222,7 @@ def test_a_cancel_that_overtakes_its_start(served: LocalSite, gate: Gate) -> Non
     publisher = EmbeddedPublisher(served.state / "lando.db", "client", "me")
     publisher.publish(Message("cancel_job", job=job).encode())
     publisher.close()
-    served.submit(workflow(served.root, gate.script, "overtaken"), "--id", job)
+    served.submit(workflow(served.root, gate.script, "overtaken"), job)
     assert served.wait(job, "failed", "done")["outcome"] == "canceled"
     assert gate.arrivals == 0
 

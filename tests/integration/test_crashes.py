@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from lando.cloud.local.driver import CREATE_STEPS
-from tests.support.local_site import CONFIG, LocalSite, wait_for, workflow
+from tests.support.forked_commands import Started
+from tests.support.local_site import QUICK, LocalSite, wait_for, workflow
 
 STEPS = (
     "before-take-commit",
@@ -28,19 +28,12 @@ STEPS = (
 """Every ``reach()`` of the daemon's life; ``test_every_step_is_listed`` keeps this complete."""
 
 
-def counting_job(root: Path) -> tuple[Path, Path]:
-    """A job that appends a line to a file, once a run, and takes a moment."""
+def counting_job(root: Path, seconds: str = "0.3") -> tuple[Path, Path]:
+    """A job that appends a line to a file, once a run, and takes some seconds."""
     tally = root / "tally"
-    job = workflow(root, f'echo "$PWD" >> {tally}\nsleep 0.3\n')
+    job = workflow(root, f'echo "$PWD" >> {tally}\nsleep {seconds}\n')
     job.write_text(job.read_text() + "attempts: 1\n")  # the daemon's death is no failure of the job
     return job, tally
-
-
-RUNNER = """
-worker:
-  cwl_base_command: [bash, -c, 'bash script.sh >&2 && echo "{{}}"']
-"""
-"""A site's own CWL runner that costs no second of start-up for each of many runs."""
 
 
 def test_every_step_is_listed() -> None:
@@ -57,7 +50,7 @@ def test_every_step_is_listed() -> None:
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("occurrence", [1, 3])
 def test_killed_at_a_step(tmp_path: Path, step: str, occurrence: int) -> None:
-    site = LocalSite(tmp_path, max_workers=3, config=CONFIG + RUNNER)
+    site = LocalSite(tmp_path, max_workers=3, config=QUICK)
     try:
         job, tally = counting_job(tmp_path)
         jobs = [site.submit(job) for _ in range(3)]
@@ -82,21 +75,22 @@ RARE = {("before-take-commit", 3), ("before-ack", 3), ("after-ack", 3)}
 
 
 def all_ended(site: LocalSite, jobs: list[str]) -> bool:
-    return all(found["state"] in ("done", "failed") for found in site.look())
+    seen = site.states()
+    return all(seen.get(job) in ("done", "failed") for job in jobs)
 
 
 def nothing_is_left(site: LocalSite) -> None:
-    wait_for(lambda: not site.vm_processes(), "every process of every VM to be gone")
-    wait_for(lambda: not site.vms(), "every VM's directory to be gone")
-    assert site.command("dead-letters").stdout == ""
+    site.nothing_is_left()
+    assert site.app().dead_letters().all() == []
 
 
 def test_killed_at_random_moments_with_20_jobs_in_flight(tmp_path: Path) -> None:
-    site = LocalSite(tmp_path, max_workers=20)
+    site = LocalSite(tmp_path, max_workers=20, config=QUICK)
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     try:
-        job, tally = counting_job(tmp_path)
+        # They end at different moments, the last after the last kill.
+        job, tally = counting_job(tmp_path, seconds="$((RANDOM % 20))")
         jobs = [site.submit(job) for _ in range(20)]
         for _ in range(6):
             dying = site.start_daemon()
@@ -111,7 +105,7 @@ def test_killed_at_random_moments_with_20_jobs_in_flight(tmp_path: Path) -> None
         site.close()
 
 
-def kill_after(daemon: subprocess.Popen[str], seconds: float) -> None:
+def kill_after(daemon: Started, seconds: float) -> None:
     time.sleep(seconds)  # the moment itself is what is tested
     daemon.kill()
     daemon.wait()

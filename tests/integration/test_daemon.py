@@ -204,6 +204,7 @@ def test_a_silent_worker_is_given_up(tmp_path: Path, gate: Gate) -> None:
         site.start_daemon()
         job = site.submit(workflow(tmp_path, gate.script))
         gate.wait_for_arrivals()
+        site.wait(job, "running")  # its worker's first report was received
         stop_worker(site)
         gate.wait_for_arrivals(2)
         gate.let_through(2)
@@ -325,7 +326,8 @@ def test_no_secret_is_shown_or_passed(quick: LocalSite, repository: int) -> None
         "cd: wf\nrun_cwl: tool.cwl\n"
         "input:\n  password: input-s3cret\n  nested: {api_key: deep-s3cret}\n  word: not-secret\n"
     )
-    quick.start_daemon()
+    quick.fresh = True  # as a person starts them: processes show their arguments
+    quick.start_daemon(make_state=False)  # the modes of its files are part of what is tested
     job = quick.submit(job_file)
     wait_for((quick.root / "arrived").exists, "the workflow to run")
     everyone = "".join(filter(None, map(argv, Path("/proc").iterdir())))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from lando.cli import submit
 from lando.cli.main import main as lando_fsm_main
 from lando.workqueue.rabbitmq import broker as of_broker
 from lando.workqueue.rabbitmq import classify, inspection, publisher
+from tests.support.forked_commands import Started
 from tests.support.local_site import CONFIG, LocalSite, wait_for, workflow
 from tests.support.rabbitmq_server import HOST, Broker, Certificates, VirtualHost, free_ports
 
@@ -59,7 +59,7 @@ class Installation:
 
     # what the commands print
 
-    def told(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+    def told(self, process: Started) -> tuple[int, str]:
         """The exit code, and the only line on standard error; INFO lines of a daemon do not count."""
         out, err = process.communicate(timeout=30)
         return process.returncode, self.only_line(out, err)
@@ -96,7 +96,7 @@ class Installation:
         assert code == 2
         return line
 
-    def client_command(self, *arguments: str) -> subprocess.Popen[str]:
+    def client_command(self, *arguments: str) -> Started:
         return self.site.start(self.client, *arguments, program="lando-client")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked_commands import Started
 from tests.support.local_site import Gate, LocalSite, wait_for, workflow
 
 
@@ -76,7 +77,7 @@ def test_interrupted_at_its_beginning(quick: LocalSite, gate: Gate, what_is_ther
     nothing_remains(quick)
 
 
-def canceled(site: LocalSite, running: subprocess.Popen[str]) -> None:
+def canceled(site: LocalSite, running: Started) -> None:
     """The run said so, and waited until nothing was left."""
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, ""), err

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pty
 import re
 import select
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from lando.app.app import App
+from lando.cli.common import send
+from lando.cli.submit import start_message
 from lando.config.site_config import load
+from lando.store.store import Store
+from lando.views.jobs import Views
+from tests.support.forked_commands import Started, start_command, start_server
 
 BIN = Path(sys.executable).parent
 PATIENCE = 90.0
@@ -62,10 +70,24 @@ def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE
         time.sleep(0.05)
 
 
+@functools.cache
+def migrated_database() -> bytes:
+    """The file of a database without jobs. To migrate one takes half a second of processor time."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "lando.db"
+        Store(f"sqlite:///{path}").close()
+        return path.read_bytes()
+
+
 class LocalSite:
-    """Commands run as a person would run them, in a directory of their own."""
+    """Commands run as a person would run them, in a directory of their own.
+
+    What only prepares or waits is done in this process: starting a command costs up to half a second of
+    processor time.
+    """
 
     def __init__(self, root: Path, max_workers: int = 4, config: str = CONFIG) -> None:
+        start_server()  # now, so that no command takes longer for it
         self.root = root
         self.state = root / "state"
         self.config = root / "landoconfig.yml"
@@ -79,10 +101,21 @@ class LocalSite:
         }
         self.inside: list[str] = []
         """What commands and daemons are started through: ``nsenter``, say."""
-        self.daemons: list[subprocess.Popen[str]] = []
-        self.started: list[subprocess.Popen[str]] = []
+        self.fresh = False
+        """Whether each is a new interpreter; see ``tests.support.forked_commands``."""
+        self.daemons: list[Started] = []
+        self.started: list[Started] = []
         self.terminals: list[Terminal] = []
         self.logs = 0
+        self._views: Views | None = None
+
+    def make_state(self) -> None:
+        """Make the state directory as a daemon leaves it that has had no job, unless there is one."""
+        if not self.state.exists():
+            self.state.mkdir(mode=0o700, parents=True)
+            database = self.state / "lando.db"
+            database.touch(mode=0o600)
+            database.write_bytes(migrated_database())
 
     # commands
 
@@ -90,22 +123,26 @@ class LocalSite:
         self, *arguments: str | Path, check: bool = True, program: str = "lando-fsm", **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        result = subprocess.run(
-            [*self.inside, BIN / program, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env={**self.environment, **environment},
-            cwd=self.root,
-            timeout=PATIENCE,
-            check=False,
-        )
+        process = self._start(arguments, program, environment)
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+        result = subprocess.CompletedProcess(process.args, process.wait(), out, err)
         assert not check or result.returncode == 0, (arguments, result.stdout, result.stderr)
         assert "Traceback" not in result.stderr, result.stderr
         return result
 
-    def submit(self, job: Path, *arguments: str) -> str:
-        """Submit a job; its id."""
-        return self.command("submit", job, *arguments).stdout.strip()
+    def submit(self, job: Path, job_id: str | None = None) -> str:
+        """What ``submit`` does, without the cost of a process; the job's id."""
+        if self.inside:
+            return self.command("submit", job, *([] if job_id is None else ["--id", job_id])).stdout.strip()
+        self.make_state()
+        app = self.app()
+        message = start_message(app, job, job_id)
+        send(app, message)
+        assert message.job is not None
+        return message.job
 
     def status(self, *jobs: str) -> list[dict[str, Any]]:
         """What ``status --json`` says."""
@@ -114,54 +151,77 @@ class LocalSite:
 
     def look(self, *jobs: str) -> list[dict[str, Any]]:
         """The same as ``status``, without the cost of a process: for waiting."""
+        return [shown.as_json() for shown in self.views().jobs(ids=jobs)]
+
+    def app(self) -> App:
+        """The parts of this installation, as commands put them together."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LANDO_STATE_DIR", str(self.state))
-            views = App(load(self.config)).views()
-        return [shown.as_json() for shown in views.jobs(ids=jobs)]
+            return App(load(self.config))
+
+    def views(self) -> Views:
+        """What commands show of jobs; made once, since its database is opened once."""
+        if self._views is None:
+            self._views = self.app().views()
+        return self._views
 
     def job(self, job: str) -> dict[str, Any]:
-        """What ``status --json`` says of one job."""
-        return self.look(job)[0]
+        """What ``status --json`` says of one job, once it is shown."""
+        found: list[dict[str, Any]] = wait_for(lambda: self.look(job), f"job {job} to be shown")
+        return found[0]
 
     def path(self, job: str) -> list[str]:
         """The states that a job went through."""
-        return [change["to"] for change in json.loads(self.command("history", "--json", job).stdout)]
+        return [change.target for change in self.views().history(job)]
 
     def wait(self, job: str, *states: str) -> dict[str, Any]:
         """Wait until the job is in one of these states."""
-        found: dict[str, Any] = wait_for(
-            lambda: (seen := self.job(job))["state"] in states and seen, f"job {job} in {states}"
-        )
-        return found
+        self._wait_for_states([job], states, PATIENCE)
+        return self.job(job)
 
     def wait_all_ended(self, jobs: Iterable[str], patience: float = PATIENCE) -> list[dict[str, Any]]:
         """Wait until all have ended."""
-        wanted = set(jobs)
+        wanted = list(jobs)
+        self._wait_for_states(wanted, ("done", "failed"), patience)
+        return self.look(*wanted)
 
-        def ended() -> list[dict[str, Any]]:
-            seen = self.look(*wanted)
-            return (
-                seen
-                if len(seen) == len(wanted) and all(job["state"] in ("done", "failed") for job in seen)
-                else []
-            )
+    def states(self) -> dict[str, str]:
+        """The states of the jobs that a daemon has taken, by id; cheap enough to be asked again and again."""
+        database = self.state / "lando.db"
+        if not database.exists():
+            return {}
+        with contextlib.closing(sqlite3.connect(database, timeout=PATIENCE)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone():
+                return {}  # nobody has migrated it yet
+            return dict(connection.execute("SELECT id, state FROM jobs"))
 
-        found: list[dict[str, Any]] = wait_for(ended, f"{len(wanted)} jobs to end", patience)
-        return found
+    def _wait_for_states(self, jobs: list[str], states: tuple[str, ...], patience: float) -> None:
+        def are_there() -> bool:
+            seen = self.states()
+            return all(seen.get(job) in states for job in jobs)
 
-    def start(self, *arguments: str | Path, program: str = "lando-fsm") -> subprocess.Popen[str]:
+        wait_for(are_there, f"{len(jobs)} jobs ({', '.join(jobs[:3])}) in {states}", patience)
+
+    def start(self, *arguments: str | Path, program: str = "lando-fsm") -> Started:
         """Start a command that is waited for, or ended, later."""
-        process = subprocess.Popen(
-            [*self.inside, BIN / program, *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment,
-            cwd=self.root,
-        )
+        process = self._start(arguments, program)
         self.started.append(process)
         return process
+
+    def _start(
+        self,
+        arguments: Sequence[str | Path],
+        program: str = "lando-fsm",
+        environment: Mapping[str, str] | None = None,
+        stderr: IO[str] | None = None,
+    ) -> Started:
+        return start_command(
+            [*self.inside, str(BIN / program), *map(str, arguments)],
+            {**self.environment, **(environment or {})},
+            self.root,
+            stderr,
+            self.fresh,
+        )
 
     def terminal(self, *arguments: str | Path, **environment: str) -> Terminal:
         """Start a command on a terminal of its own, in colour."""
@@ -176,18 +236,19 @@ class LocalSite:
 
     # daemons
 
-    def start_daemon(self, ready: bool = True, **environment: str) -> subprocess.Popen[str]:
-        """Start a daemon; wait until it says that it is ready."""
+    def start_daemon(self, ready: bool = True, make_state: bool = True, **environment: str) -> Started:
+        """Start a daemon.
+
+        Args:
+            ready: wait until it says that it is ready.
+            make_state: save it the time to migrate a new database.
+            environment: more environment variables.
+        """
+        if make_state and not self.inside:
+            self.make_state()
         self.logs += 1
         with (self.root / f"daemon-{self.logs}.log").open("w") as log:
-            daemon = subprocess.Popen(
-                [*self.inside, BIN / "lando-fsm", "daemon"],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**self.environment, **environment},
-                cwd=self.root,
-            )
+            daemon = self._start(["daemon"], environment=environment, stderr=log)
         self.daemons.append(daemon)
         if ready:
             assert daemon.stdout is not None
@@ -244,8 +305,8 @@ class LocalSite:
 
     def nothing_is_left(self) -> None:
         """Wait until no VM is left: no process and no directory."""
-        wait_for(lambda: not self.vm_processes(), "every process of every VM to be gone")
         wait_for(lambda: not self.vms(), "every VM's directory to be gone")
+        wait_for(lambda: not self.vm_processes(), "every process of every VM to be gone")
 
 
 class Terminal:

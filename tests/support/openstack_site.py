@@ -11,17 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from lando.app.app import App
 from lando.cloud.interface import FloatingIp, Server, ServerRequest
 from lando.config import job_file
-from lando.config.site_config import load
 from lando.engine.admission import server_name
 from lando.engine.ledger import StateChange
 from lando.messages import Message
-from lando.views.jobs import JobStatus, Views
+from lando.views.jobs import JobStatus
 from tests.support.local_site import Gate, wait_for, workflow
 from tests.support.openstack_project import Facility, connect_to
 from tests.support.openstack_proxy import CloudProxy
@@ -174,16 +171,11 @@ class OpenStackSite(BrokerSite):
 
     def shown(self, jobs: Sequence[str]) -> list[JobStatus]:
         """What ``status`` knows of these jobs."""
-        return self._views().jobs(ids=jobs)
+        return self.views().jobs(ids=jobs)
 
     def history(self, job: str) -> list[StateChange]:
         """What ``history`` shows."""
-        return self._views().history(job)
-
-    def _views(self) -> Views:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("LANDO_STATE_DIR", str(self.state))
-            return App(load(self.config)).views()
+        return self.views().history(job)
 
     def wait_until(self, condition: Callable[[], Any], what: str) -> Any:
         """Wait for as long as this cloud may take; asks seldom."""
@@ -198,7 +190,7 @@ class OpenStackSite(BrokerSite):
 
     def wait_all_done(self, jobs: Sequence[str]) -> list[JobStatus]:
         """Wait until all have ended; all are done, each with one result that was counted once."""
-        views = self._views()
+        views = self.views()
 
         def ended() -> list[JobStatus]:
             seen = views.jobs(ids=jobs)

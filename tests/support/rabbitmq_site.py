@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from lando.config import job_file
 from lando.messages import Message
-from tests.support.local_site import QUICK, LocalSite, wait_for
+from tests.support.forked_commands import Started, start_command
+from tests.support.local_site import BIN, QUICK, LocalSite, wait_for
 from tests.support.rabbitmq_server import Account, VirtualHost
 
 NOWHERE = "/dev/null/nowhere"
@@ -100,11 +100,6 @@ class BrokerSite(LocalSite):
 
     # jobs
 
-    def job(self, job: str) -> dict[str, Any]:
-        """What ``status --json`` says of one job, once the daemon has taken it from the queue."""
-        found: list[dict[str, Any]] = wait_for(lambda: self.look(job), f"job {job} to be taken")
-        return found[0]
-
     def proof(self, job_id: str) -> dict[str, Any]:
         """What the worker of a running job proves itself with: job, attempt and token."""
         for file in (self.state / "vms").rglob("worker.json"):
@@ -142,16 +137,10 @@ class Client:
             "LANDO_STATE_DIR": NOWHERE,
         }
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path) -> Started:
         """Start ``lando-client workerconfig.yml ARGUMENTS``."""
-        return subprocess.Popen(
-            ["lando-client", self.config.name, *map(str, arguments)],
-            cwd=self.root,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        return start_command(
+            [str(BIN / "lando-client"), self.config.name, *map(str, arguments)], self.environment, self.root
         )
 
     def command(self, *arguments: str | Path) -> str:
