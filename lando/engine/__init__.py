@@ -1,1 +1,17 @@
-"""The rules between the state machine and the world. Read ``engine.py`` first."""
+"""The rules between the state machine and the world. Each runs in a transaction that its caller commits.
+
+In reading order:
+
+engine.py       messages, and how an event is fired
+ledger.py       the transaction, as the rules see it; the store implements it
+admission.py    which queued jobs get a server now
+outbox.py       what an effect asks of the cloud, and what its result means
+operations.py   operations and their results
+deadlines.py    boot timeout, run timeout, the silence of a worker
+observation.py  events that follow from a snapshot of the cloud
+ownership.py    which job a server or a floating IP belongs to
+leaks.py        what belongs to no job
+quota.py        what the project's quota leaves
+boot_times.py   the boot timeout, learned from the last boots
+pace.py         how the engine waits
+"""

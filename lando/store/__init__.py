@@ -1,1 +1,13 @@
-"""All that is persisted: jobs, their history, the outbox of effects, processed messages, logs."""
+"""All persistent state: jobs, their history, the outbox of effects, processed messages, logs, facts.
+
+In reading order:
+
+store.py        the database, opened; transactions that write, and snapshots to read
+database.py     connections, and the schema brought up to date
+tables.py       the tables
+transaction.py  the engine's ledger in SQL
+pending.py      rows that a transaction writes together
+queries.py      what the commands read
+facts.py        small values about the whole deployment
+migrations/     the schema's versions
+"""
