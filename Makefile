@@ -68,10 +68,10 @@ levels: dev
 	fi
 
 check: lint
-	$(BIN)/pytest -n $(WORKERS) -m 'not large' tests/model tests/unit
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not large' tests/model tests/unit
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --durations 20
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 20
 
 LAB := $(BIN)/python -m tests.openstack.lab
 
@@ -87,7 +87,7 @@ test-vm: dev $(IMAGE)
 
 coverage: dev
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m pytest -n $(WORKERS) $(if $(ONLY),-k '$(ONLY)'); status=$$?; \
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(if $(ONLY),-k '$(ONLY)'); status=$$?; \
 		$(BIN)/coverage combine -q && $(BIN)/coverage report && exit $$status
 
 explore: dev
