@@ -1,15 +1,16 @@
 """The daemon: one loop over the work queue, the store and the cloud. In reading order:
 
-daemon.py    the loop: what one iteration does, and in which order
-receive.py   messages: taken in batches, each with its effect in one transaction, acked after the commit
-dispatch.py  effects that are due: begun, carried out by a pool, concluded
-effects.py   the operations that an effect asks of the cloud
-watch.py     snapshots of the cloud, and what follows from them
-sweep.py     leaked resources: deleted, and counted
-admit.py     admission of queued jobs, and what the next one waits for
-health.py    whether the work queue and the cloud answer
-clock.py     steps of the wall clock, and pauses of the daemon
-pool.py      threads that call the cloud and return results
-log.py       lines about jobs and bugs
-systemd.py   readiness, as systemd is told of it
+daemon.py         the loop: what one iteration does, and in which order
+receive.py        messages: taken in batches, each with its effect in one transaction, acked after the commit
+dispatch.py       effects that are due: begun, carried out by a pool, concluded
+effects.py        the operations that an effect asks of the cloud
+watch.py          snapshots of the cloud, and what follows from them
+sweep.py          leaked resources: deleted, and counted
+admit.py          admission of queued jobs, and what the next one waits for
+health.py         whether the work queue and the cloud answer
+recorded_fact.py  what ``status`` reads, written when it has changed
+clock.py          steps of the wall clock, and pauses of the daemon
+pool.py           threads that call the cloud and return results
+log.py            lines about jobs and bugs
+systemd.py        readiness, as systemd is told of it
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lando.daemon.log import guarded
+from lando.daemon.recorded_fact import RecordedFact
 from lando.engine.admission import Admission, AdmissionResult
 from lando.engine.quota import QuotaView
 from lando.store.facts import OBSTACLE_FACT
@@ -20,8 +21,7 @@ class Admitter:
     def __init__(self, admission: Admission, quota: QuotaView) -> None:
         self._admission = admission
         self._quota = quota
-        self._written: str | None = None
-        self._write_again = True
+        self._fact = RecordedFact(OBSTACLE_FACT)
 
     def admit(self, transaction: Transaction, now: float, free_creates: int, connected: bool) -> None:
         """Admit as many as can start now.
@@ -36,13 +36,11 @@ class Admitter:
         if connected:
             with guarded(transaction, "admission"):
                 result = self._admit(transaction, now, free_creates)
-        if self._write_again or result.obstacle != self._written:
-            self._written, self._write_again = result.obstacle, False
-            transaction.set_fact(OBSTACLE_FACT, result.obstacle)
+        self._fact.write(transaction, result.obstacle)
 
     def write_again(self) -> None:
         """What was written last may have been rolled back."""
-        self._write_again = True
+        self._fact.write_again()
 
     def _admit(self, transaction: Transaction, now: float, free_creates: int) -> AdmissionResult:
         obstacle = self._quota.obstacle

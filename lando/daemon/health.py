@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 from lando.daemon.log import log
+from lando.daemon.recorded_fact import RecordedFact
 from lando.store.facts import CLOUD_FACT, QUEUE_FACT
 from lando.store.transaction import Transaction
 from lando.times import rfc3339
@@ -20,7 +21,7 @@ class QueueHealth:
     def __init__(self) -> None:
         self.disconnected_since: float | None = None
         self._reason = ""
-        self._changed = True
+        self._fact = RecordedFact(QUEUE_FACT)
 
     def disconnected(self, reason: str) -> None:
         """The queue cannot be used."""
@@ -28,7 +29,6 @@ class QueueHealth:
             self.disconnected_since = time.time()
         if reason != self._reason:
             self._reason = reason
-            self._changed = True
             since = rfc3339(self.disconnected_since)
             log.error("disconnected from the work queue since %s: %s; retrying", since, reason)
 
@@ -39,18 +39,15 @@ class QueueHealth:
         log.info("connected to the work queue after %.1f s", time.time() - self.disconnected_since)
         self.disconnected_since = None
         self._reason = ""
-        self._changed = True
 
     def write(self, transaction: Transaction) -> None:
         """Record it, if it has changed."""
-        if self._changed:
-            fact = {"disconnected_since": self.disconnected_since, "words": self._reason}
-            transaction.set_fact(QUEUE_FACT, fact)
-            self._changed = False
+        value = {"disconnected_since": self.disconnected_since, "words": self._reason}
+        self._fact.write(transaction, value)
 
     def write_again(self) -> None:
         """What was written last may have been rolled back."""
-        self._changed = True
+        self._fact.write_again()
 
 
 class CloudHealth:
@@ -60,7 +57,7 @@ class CloudHealth:
         self.silent_since: float | None = None
         self._reason = ""
         self._log_again_at = 0.0
-        self._changed = True
+        self._fact = RecordedFact(CLOUD_FACT)
 
     def note(self, reason: str) -> None:
         """The cloud was asked.
@@ -79,15 +76,11 @@ class CloudHealth:
             log.error("the cloud does not answer: %s; retrying", reason)
         self.silent_since = (self.silent_since or now) if reason else None
         self._reason = reason
-        self._changed = True
 
     def write(self, transaction: Transaction) -> None:
         """Record it, if it has changed."""
-        if self._changed:
-            self._changed = False
-            fact = {"unreachable_since": self.silent_since, "words": self._reason}
-            transaction.set_fact(CLOUD_FACT, fact)
+        self._fact.write(transaction, {"unreachable_since": self.silent_since, "words": self._reason})
 
     def write_again(self) -> None:
         """What was written last may have been rolled back."""
-        self._changed = True
+        self._fact.write_again()
