@@ -36,7 +36,7 @@ from lando.states.machine import MACHINE, Fired, JobMachine, fire
 from lando.states.records import replace
 from lando.states.table import Policy
 
-COPIED = ("attempts", "priority", "boot_timeout", "run_timeout", "flavor")
+COPIED = ("attempts", "priority", "boot_timeout", "run_timeout", "flavor", "wishes")
 """What a job's record copies from its job file."""
 
 Disposition = Literal["taken", "duplicate", "ignored", "refused", "shutdown", "unknown"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -46,6 +47,13 @@ class JobSpec:
     """Passed to the CWL runner before the document."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def wishes(self) -> str:
+        """What the job asks of the cloud beside the site's defaults, as JSON; empty if nothing."""
+        asked = {name: getattr(self, name) for name in ("flavor", "image", "volume_size")}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return json.dumps(given) if given else ""
+
     def as_body(self) -> dict[str, Any]:
         """The JSON form: the body of a start_worker message, and what the store keeps."""
         body = {name: value for name, value in self.__dict__.items() if value is not None}
@@ -81,6 +89,8 @@ class Job:
     run_timeout: float | None = None
     flavor: str | None = None
     """What the job file asks for; None: the site's default."""
+    wishes: str = ""
+    """See ``JobSpec.wishes``: jobs with the same wishes are refused by the cloud together."""
     runnable: bool = True
     """False for a start_worker that cannot be run; such a job can only fail."""
 
@@ -115,6 +125,8 @@ class Job:
     """Highest sequence number heard from this attempt's worker."""
     heard_at: float | None = None
     """When the worker was last heard."""
+    worker_version: str | None = None
+    """Of lando-fsm on the attempt's server, as its worker reports it."""
     phase: str | None = None
     step: int | None = None
     steps: int | None = None

@@ -29,6 +29,7 @@ def start_attempt(job: Job, event: Admitted, policy: Policy) -> Job:
         verdict=None,
         seq=0,
         heard_at=None,
+        worker_version=None,
         phase=None,
         step=None,
         steps=None,

@@ -33,6 +33,7 @@ JOBS = Table(
     Column("boot_timeout", Float(53)),
     Column("run_timeout", Float(53)),
     Column("flavor", Text),
+    Column("wishes", Text, nullable=False),  # JSON
     Column("runnable", Boolean, nullable=False),
     Column("outcome", String(16)),
     Column("verdict", String(16)),
@@ -49,6 +50,7 @@ JOBS = Table(
     Column("floating_ip", Text),
     Column("seq", Integer, nullable=False),
     Column("heard_at", Float(53)),
+    Column("worker_version", Text),
     Column("phase", Text),
     Column("step", Integer),
     Column("steps", Integer),
@@ -123,6 +125,16 @@ LOGS = Table(
     Column("seq", Integer, nullable=False),
     Column("text", Text, nullable=False),
     UniqueConstraint("job_id", "attempt", "seq"),
+)
+
+LOG_TOTALS = Table(
+    "log_totals",
+    METADATA,
+    Column("job_id", String(36), ForeignKey("jobs.id"), primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("characters", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),  # of the sequence numbers
+    Column("seqs", Text, nullable=False),  # the ranges of those that are stored, JSON
 )
 
 CONSOLES = Table(

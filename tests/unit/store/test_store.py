@@ -374,7 +374,7 @@ def test_migrations_and_tables_say_the_same(store: Store, path: Path) -> None:
 
 def test_an_older_schema_is_migrated_and_keeps_its_jobs(new_path: Path) -> None:
     upgraded_to(new_path, "0001")
-    new = ("flavor", "misses", "floating_ip")
+    new = ("flavor", "misses", "floating_ip", "wishes", "worker_version")
     fields = {name: value for name, value in dataclasses.asdict(Job(A)).items() if name not in new}
     values = {**fields, "requests": "[]", "name": "old", "body": '{"flavor": "large"}'}
     with closing(sqlite3.connect(new_path)) as connection, connection:
@@ -382,11 +382,15 @@ def test_an_older_schema_is_migrated_and_keeps_its_jobs(new_path: Path) -> None:
             f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
             list(values.values()),
         )
+        pieces = [(A, 1, 9, "of an earlier attempt"), (A, 2, 1, "one"), (A, 2, 2, "two"), (A, 2, 4, "four")]
+        connection.executemany("INSERT INTO logs (job_id, attempt, seq, text) VALUES (?, ?, ?, ?)", pieces)
     with closing(Store(f"sqlite:///{new_path}")) as store:
-        assert load(store, A) == Job(A, flavor="large")
+        assert load(store, A) == Job(A, flavor="large", wishes='{"flavor": "large"}')
         with store.transaction() as transaction:
             transaction.save_console(A, 1, "a table that 0001 has not")
     with closing(sqlite3.connect(new_path)) as connection:
+        totals = connection.execute("SELECT job_id, rows, characters, attempt, seqs FROM log_totals")
+        assert totals.fetchall() == [(A, 4, 31, 2, "[[1, 2], [4, 4]]")]
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
 
 
