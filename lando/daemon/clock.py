@@ -1,47 +1,75 @@
-"""Steps of the wall clock, and pauses of the daemon: after either, stored times must be corrected."""
+"""The daemon's clock: the wall clock, but steady. Steps of the wall clock, sleep of the machine and pauses of
+the daemon are noticed; the rule for stored times is ``lando.engine.clock_changes``."""
 
 from __future__ import annotations
 
 import time
 
 from lando.daemon.log import log
+from lando.engine import clock_changes
+from lando.engine.engine import Engine
 from lando.store.store import Store
+from lando.store.transaction import Transaction
 
 LONGEST_ITERATION = 30.0
 """Seconds; a daemon that was away for longer was suspended, and could hear no worker."""
 STEP = 5.0
-"""Seconds; a smaller step of the clock does not matter."""
+"""Seconds; the daemon's clock may differ from the wall clock by as much."""
+RECORD_EVERY = 5.0
+"""Seconds; a daemon that is killed has lived at most so much longer than is known."""
+SLEEPLESS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that is never set, and goes on while the machine sleeps, where the system has one."""
 
 
 class Clock:
-    """Compares the wall clock with the monotonic one.
+    """Goes on as the monotonic clock does. Only ``check`` follows the wall clock, in the transaction that
+    adjusts what is stored; so no time is ever stored by a clock that was set and not noticed yet.
 
     Args:
-        store: where due times are shifted when the clock was set.
+        store: where stored times are adjusted when the clock was set.
+        engine: has the back-offs.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
-        self._last = time.time()
+        self._engine = engine
         self._offset = time.time() - time.monotonic()
+        self._last_check = time.clock_gettime(SLEEPLESS)
+        self._next_record = 0.0
 
-    def check(self) -> float:
-        """Shift all due times if the clock was set, or the machine slept.
+    def now(self) -> float:
+        """Epoch seconds: what every stored time is taken from."""
+        return time.monotonic() + self._offset
+
+    def resume(self, transaction: Transaction) -> None:
+        """The daemon starts: what the last one stored is adjusted to this clock."""
+        clock_changes.resume(transaction, self.now(), self._engine.policy, self._engine.pace)
+
+    def record(self, transaction: Transaction) -> None:
+        """Record from time to time that the daemon lives, while there are jobs for which that counts."""
+        if time.monotonic() >= self._next_record:
+            self._next_record = time.monotonic() + RECORD_EVERY
+            if transaction.live():
+                transaction.set_seen_at(self.now())
+
+    def check(self) -> tuple[float, float]:
+        """Follow the wall clock, if it was set or the machine slept, and adjust stored times.
 
         Returns:
-            Seconds for which the daemon was suspended; 0.0 if it was not.
+            Seconds by which ``now`` has jumped, and seconds for which the daemon was suspended; 0.0 if not.
 
         Raises:
-            StoreUnavailable: the times could not be shifted; they will be at the next call.
+            StoreUnavailable: the times could not be adjusted; they will be at the next call.
         """
-        now = time.time()
-        offset = now - time.monotonic()
-        step = offset - self._offset
+        step = time.time() - self.now()
         if abs(step) > STEP:
-            log.warning("the clock was set, or the machine slept (%+.0f s); all due times are shifted", step)
+            log.warning("the clock was set, or the machine slept (%+.0f s); stored times are adjusted", step)
+            engine = self._engine
             with self._store.transaction() as transaction:
-                transaction.shift_times(step)
-            self._offset = offset
-        pause = abs(now - self._last)
-        self._last = now
-        return pause if pause > LONGEST_ITERATION else 0.0
+                clock_changes.adjust(transaction, step, self.now() + step, engine.policy, engine.pace)
+            self._offset += step
+        else:
+            step = 0.0
+        now = time.clock_gettime(SLEEPLESS)
+        pause, self._last_check = now - self._last_check, now
+        return step, pause if pause > LONGEST_ITERATION else 0.0

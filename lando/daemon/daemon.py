@@ -15,6 +15,7 @@ from collections.abc import Callable
 from lando import backoff
 from lando.cloud.interface import Cloud
 from lando.daemon.admit import Admitter
+from lando.daemon.clock import Clock
 from lando.daemon.dispatch import Dispatcher
 from lando.daemon.effects import Effects
 from lando.daemon.health import QueueHealth
@@ -78,7 +79,8 @@ class Daemon:
         self._queue = queue
         self._engine = engine
         self._queue_health = QueueHealth()
-        self._receiver = Receiver(store, queue, engine, self._queue_health)
+        self._clock = Clock(store, engine)
+        self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock)
         self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake)
         self._sweep = Sweep(cloud, sweeper, queue.wake)
         self._watcher = Watcher(cloud, engine, outbox, self._sweep, observe, grace, queue.wake)
@@ -140,18 +142,19 @@ class Daemon:
         return snapshots > 0 or self._is_tick() or self._receiver.listening_since is None
 
     def _work(self, snapshots: int, may_judge: bool) -> None:
-        now = time.time()
+        now = self._clock.now()
         self._sweep.collect()
         with self._store.transaction() as transaction:
             self._queue_health.write(transaction)
             self._watcher.health.write(transaction)
-            self._dispatcher.conclude(transaction)
+            self._clock.record(transaction)
+            self._dispatcher.conclude(transaction, now)
             leaked = self._watcher.judge(transaction, snapshots, now)
             if may_judge and self._is_tick():
                 self._check_deadlines(transaction, now)
             connected = self._queue_health.disconnected_since is None
             self._admitter.admit(transaction, now, self._dispatcher.free_creates, connected)
-            begun = self._dispatcher.begin(transaction, time.time())
+            begun = self._dispatcher.begin(transaction, self._clock.now())
             request = self._watcher.request(transaction)
             self._receiver.forget(transaction, now)
             reach("before-work-commit")
@@ -190,8 +193,9 @@ class Daemon:
 
     def _begin(self) -> None:
         with self._store.transaction() as transaction:
-            daemon = {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()}
+            daemon = {"pid": os.getpid(), "host": socket.gethostname(), "started_at": self._clock.now()}
             transaction.set_fact(DAEMON_FACT, daemon)
+            self._clock.resume(transaction)
             hold = transaction.hold()
             if hold is not None and hold.kind == "site":
                 transaction.set_hold(None)  # landoconfig.yml may have been corrected
@@ -202,7 +206,7 @@ class Daemon:
             while self._dispatcher.in_progress and time.monotonic() < deadline:
                 time.sleep(0.05)
                 with self._store.transaction() as transaction:
-                    self._dispatcher.conclude(transaction)
+                    self._dispatcher.conclude(transaction, self._clock.now())
                 log_changes(transaction.changes)
         in_progress = self._dispatcher.in_progress
         if in_progress:

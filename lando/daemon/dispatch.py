@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +74,7 @@ class Dispatcher:
         """How many creates can be sent now."""
         return CREATES - sum(kind == "create_server" for kind in self._in_progress.values())
 
-    def conclude(self, transaction: Transaction) -> None:
+    def conclude(self, transaction: Transaction, now: float) -> None:
         """Give the results of finished operations their effect."""
         self._finished.extend(self._pool.collect())
         while self._finished:
@@ -83,13 +82,13 @@ class Dispatcher:
             try:
                 with transaction.part():
                     self._outbox.conclude(
-                        transaction, finished.effect, finished.operation, finished.result, time.time()
+                        transaction, finished.effect, finished.operation, finished.result, now
                     )
             except StoreUnavailable:
                 self._finished.appendleft(finished)
                 raise
             except Exception as error:
-                self._rule_failed(transaction, finished.effect, error)
+                self._rule_failed(transaction, finished.effect, error, now)
             self._in_progress.pop(finished.effect.id, None)
         reach("before-conclude-commit")
 
@@ -113,7 +112,7 @@ class Dispatcher:
             except StoreUnavailable:
                 raise
             except Exception as error:
-                self._rule_failed(transaction, effect, error)
+                self._rule_failed(transaction, effect, error, now)
                 continue
             if operation is None:
                 next_due = 0.0  # the job's next effect may be due
@@ -127,11 +126,11 @@ class Dispatcher:
             self._in_progress[effect.id] = effect.kind
             self._pool.submit(partial(_carry_out, self._effects, effect, operation))
 
-    def _rule_failed(self, transaction: Transaction, effect: Effect, error: Exception) -> None:
+    def _rule_failed(self, transaction: Transaction, effect: Effect, error: Exception, now: float) -> None:
         log.exception("%s of job %s failed; this is a bug in lando-fsm", effect.kind, effect.job_id)
         wait = self._pace.back_off(effect.tries)
         reason = f"{type(error).__name__}: {error}"
-        transaction.postpone_effect(effect, time.time() + wait, effect.tries + 1, reason)
+        transaction.postpone_effect(effect, now + wait, effect.tries + 1, reason)
 
 
 def _carry_out(effects: Effects, effect: Effect, operation: Operation) -> _Finished:

@@ -42,14 +42,17 @@ class Receiver:
         queue: where they come from.
         engine: the rules.
         health: told whether the queue can be used.
+        clock: the daemon's.
     """
 
-    def __init__(self, store: Store, queue: WorkQueue, engine: Engine, health: QueueHealth) -> None:
+    def __init__(
+        self, store: Store, queue: WorkQueue, engine: Engine, health: QueueHealth, clock: Clock
+    ) -> None:
         self._store = store
         self._queue = queue
         self._engine = engine
         self._health = health
-        self._clock = Clock(store)
+        self._clock = clock
         self._may_be_up_to_date = False
         self._has_read_backlog = False
         self._next_forgetting = 0.0
@@ -95,12 +98,15 @@ class Receiver:
             return False
         self._has_read_backlog = True
         if self.listening_since is None:
-            self.listening_since = time.time()
+            self.listening_since = self._clock.now()
         return True
 
     def check_clock(self) -> None:
-        """After a pause of the daemon silence counts from now: nothing was heard meanwhile."""
-        pause = self._clock.check()
+        """After a pause of the daemon silence counts from now: nothing was heard meanwhile. A step of the
+        clock changes nothing about the time for which it has listened."""
+        step, pause = self._clock.check()
+        if self.listening_since is not None:
+            self.listening_since += step
         if pause and self.listening_since is not None:
             log.warning("the daemon was paused for %.0f s; the silence of workers counts from now", pause)
             self.listening_since = None
@@ -156,7 +162,7 @@ class Receiver:
         with self._store.transaction() as transaction:
             self._engine.prefetch(transaction, [message for _, message in messages])
             taken = [
-                self._engine.take(transaction, message, time.time(), delivery.sender)
+                self._engine.take(transaction, message, self._clock.now(), delivery.sender)
                 for delivery, message in messages
             ]
             reach("before-take-commit")

@@ -8,6 +8,7 @@ admission.py    which queued jobs get a server now
 outbox.py       what an effect asks of the cloud, and what its result means
 operations.py   operations and their results
 deadlines.py    boot timeout, run timeout, the silence of a worker
+clock_changes.py  stored times when the clock is set, or no daemon ran
 observation.py  events that follow from a snapshot of the cloud
 ownership.py    which job a server or a floating IP belongs to
 leaks.py        what belongs to no job

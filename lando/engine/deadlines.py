@@ -1,6 +1,7 @@
 """Deadlines of jobs that are booting or running.
 
-Silence counts only while the daemon listened: it starts again in full after every reconnect.
+Silence counts only while the daemon listened: it starts again in full after every reconnect. The times that
+are compared are lived times (``clock_changes``): no step of the clock, and no time without a daemon, counts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from lando.states import actions, create_requests
 from lando.states.events import BootTimeout, Event, RunTimeout, WorkerLost
 from lando.states.job import Job
 from lando.states.table import Policy
+
+SLACK = 1.0
+"""Seconds after a run timeout. The worker enforces it itself: its report, which has the end of the log, comes
+first."""
 
 
 def overdue(
@@ -32,7 +37,8 @@ def overdue(
         if job.state == "booting":
             event = _boot_timeout(job, now, listening_since, policy)
         elif job.state == "running":
-            event = _run_timeout(job, now, listening_since, pace) or _silence(job, now, listening_since, pace)
+            event = _run_timeout(job, now, listening_since, policy, pace)
+            event = event or _silence(job, now, listening_since, pace)
         if event is not None:
             found.append((job, event))
     return found
@@ -43,18 +49,19 @@ def _boot_timeout(job: Job, now: float, listening_since: float, policy: Policy) 
     if request is not None and request.status == "ordered":
         return None  # the create was not sent yet
     timeout = actions.boot_timeout(job, policy)
-    deadline = max(job.deadline_at or job.entered_at + timeout, listening_since + timeout)
+    deadline = max(job.deadline_at or 0.0, listening_since + timeout)
     return BootTimeout(now) if now >= deadline else None
 
 
-def _run_timeout(job: Job, now: float, listening_since: float, pace: Pace) -> Event | None:
+def _run_timeout(job: Job, now: float, listening_since: float, policy: Policy, pace: Pace) -> Event | None:
     if job.deadline_at is None:
         return None
+    began = job.deadline_at - (actions.run_timeout(job, policy) or 0.0)
     # The result of a workflow that ended while the daemon was not connected may not have arrived yet.
-    allowance = 0.0 if listening_since <= job.entered_at else 2 * pace.heartbeat
-    return RunTimeout(now) if now >= max(job.deadline_at, listening_since + allowance) else None
+    allowance = 0.0 if listening_since <= began else 2 * pace.heartbeat
+    return RunTimeout(now) if now >= max(job.deadline_at + SLACK, listening_since + allowance) else None
 
 
 def _silence(job: Job, now: float, listening_since: float, pace: Pace) -> Event | None:
-    silence = now - max(job.heard_at or job.entered_at, listening_since)
+    silence = now - max(job.heard_at or 0.0, listening_since)
     return WorkerLost(now, silence) if silence >= pace.silence else None

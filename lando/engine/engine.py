@@ -19,7 +19,7 @@ from lando.engine.ledger import Ledger, StateChange, make_due
 from lando.engine.pace import Pace
 from lando.errors import UsageError
 from lando.messages import Message
-from lando.states import create_requests
+from lando.states import actions, create_requests
 from lando.states.events import (
     BootTimeout,
     Cancel,
@@ -91,6 +91,8 @@ class Engine:
             )
         for effect in fired.effects:
             ledger.add_effect(job.id, effect.kind, effect.servers, event.at)
+        if after.state == "booting" and job.state != after.state:
+            ledger.set_seen_at(event.at)  # the first live job: the daemon records its life from here on
         if job.state == "booting" and after.state != job.state and self._learns_boot:
             self._learn_boot_time(ledger, job, event)
         if after.state == "terminating" and after.floating_ip is not None:
@@ -101,6 +103,8 @@ class Engine:
     def _learn_boot_time(self, ledger: Ledger, job: Job, event: Event) -> None:
         if isinstance(event, (Report, BootTimeout)):
             seconds = None if isinstance(event, BootTimeout) else event.at - job.entered_at
+            if seconds is not None and not 0 <= seconds <= actions.boot_timeout(job, self.policy):
+                return  # the clock was set, or no daemon ran
             recent = boot_times.remembered(ledger.boots(), seconds)
             ledger.set_boots(recent)
             self.policy = replace(self.policy, boot_timeout=boot_times.timeout(recent))

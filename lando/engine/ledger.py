@@ -151,6 +151,18 @@ class Ledger(Protocol):
         """Replace what ``hold`` returns."""
         ...
 
+    def seen_at(self) -> float | None:
+        """When the daemon last recorded that it lives, by its clock; see ``lando.engine.clock_changes``."""
+        ...
+
+    def set_seen_at(self, now: float) -> None:
+        """Replace what ``seen_at`` returns."""
+        ...
+
+    def limit_due_times(self, effects: float, jobs: float) -> None:
+        """No effect is due later than ``effects``, and no queued job waits for its back-off past ``jobs``."""
+        ...
+
 
 def make_due(ledger: Ledger, effects: Iterable[Effect], now: float) -> None:
     """Carry these effects out now instead of later."""

@@ -26,6 +26,16 @@ class Pace:
     heartbeat: float = 30.0
     """Between two reports of a worker."""
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds: no effect is postponed for longer, unless the cloud names a time."""
+        return max(self.longest, self.poll, self.settle)
+
+    @property
+    def longest_hold(self) -> float:
+        """Seconds: no hold lasts longer, unless the cloud names a time."""
+        return max(self.longest, self.site_longest)
+
     def back_off(self, tries: int) -> float:
         """Seconds to wait before an effect that has failed is tried again.
 

@@ -35,6 +35,11 @@ class Policy:
     floating_ip: bool = False
     """Whether servers get a floating IP."""
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds: no job is queued for longer before it may be admitted, unless the cloud names a time."""
+        return max(self.retry_longest, self.hold_longest)
+
 
 Guard = Callable[[Job, Any], bool]
 Action = Callable[[Job, Any, Policy], Job]

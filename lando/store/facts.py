@@ -20,6 +20,8 @@ SWEPT_FACT = "swept"
 """How many leaked resources were deleted, by kind."""
 HOLD_FACT = "hold"
 """Why admission is held, as ``hold_value`` has it."""
+SEEN_FACT = "seen_at"
+"""When the daemon last recorded that it lives."""
 BOOTS_FACT = "boots"
 """How many seconds the last boots took."""
 

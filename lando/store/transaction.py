@@ -16,10 +16,9 @@ from lando.engine.ownership import ResourceKind
 from lando.messages import Origin
 from lando.repository import clone_name
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
-from lando.states.records import replace
 from lando.states.table import EffectKind
 from lando.store.database import errors
-from lando.store.facts import BOOTS_FACT, HOLD_FACT, SWEPT_FACT, hold_value, to_hold
+from lando.store.facts import BOOTS_FACT, HOLD_FACT, SEEN_FACT, SWEPT_FACT, hold_value, to_hold
 from lando.store.pending import JOB_FIELDS, Pending
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, LOGS, PROCESSED
 
@@ -235,15 +234,12 @@ class Transaction:
             query = query.where(EFFECTS.c.job_id == job_id)
         return [_effect(row) for row in self._connection.execute(query.order_by(EFFECTS.c.id))]
 
-    def shift_times(self, seconds: float) -> None:
-        """Shift all due times: the clock was set, or the machine slept."""
-        for column in (EFFECTS.c.due_at, JOBS.c.not_before, JOBS.c.deadline_at):
-            table = column.table
-            assert isinstance(table, sa.Table)
-            self._connection.execute(sa.update(table).values({column.name: column + seconds}))
-        hold = self.hold()
-        if hold is not None:
-            self.set_hold(replace(hold, until=hold.until + seconds))
+    def limit_due_times(self, effects: float, jobs: float) -> None:
+        """See ``Ledger.limit_due_times``."""
+        self._connection.execute(sa.update(EFFECTS).where(EFFECTS.c.due_at > effects).values(due_at=effects))
+        self._connection.execute(
+            sa.update(JOBS).where(JOBS.c.state == "queued", JOBS.c.not_before > jobs).values(not_before=jobs)
+        )
 
     # messages
 
@@ -356,6 +352,15 @@ class Transaction:
     def set_hold(self, hold: Hold | None) -> None:
         """See ``Ledger.set_hold``."""
         self.set_fact(HOLD_FACT, hold_value(hold))
+
+    def seen_at(self) -> float | None:
+        """See ``Ledger.seen_at``."""
+        value: float | None = self.fact(SEEN_FACT)
+        return value
+
+    def set_seen_at(self, now: float) -> None:
+        """See ``Ledger.set_seen_at``."""
+        self.set_fact(SEEN_FACT, now)
 
     def boots(self) -> list[float]:
         """See ``Ledger.boots``."""

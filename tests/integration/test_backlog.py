@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from lando.app.service import Service
 from lando.cloud.interface import Server, ServerRequest
 from lando.config import site_config as config
 from lando.daemon.receive import BATCH
-from lando.engine.ledger import Hold
 from lando.messages import Message
 from lando.states.job import Job, JobSpec
 from lando.store.store import Store
@@ -134,22 +132,3 @@ def test_no_worker_can_use_up_the_id_of_a_clients_message(tmp_path: Path) -> Non
         wait_for(lambda: job_of(site, job_id), "the job", patience=20)
     finally:
         serving.stop()
-
-
-def test_when_the_clock_is_set_what_is_due_moves_with_it(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path}/lando.db")
-    now = time.time()
-    job = Job(str(uuid.uuid4()), state="running", deadline_at=now + 60, not_before=now)
-    with store.transaction() as transaction:
-        transaction.insert_job(job, {}, None)
-        transaction.add_effect(job.id, "delete_server", (), now + 10)
-        transaction.set_hold(Hold("quota", now + 5, "used up"))
-        transaction.shift_times(-3600.0)
-        moved = transaction.job(job.id)
-        assert moved is not None
-        assert moved.deadline_at is not None
-        assert abs(moved.deadline_at - (now - 3540)) < 0.01
-        assert abs(transaction.next_effects()[0].due_at - (now - 3590)) < 0.01
-        hold = transaction.hold()
-        assert hold is not None and abs(hold.until - (now - 3595)) < 0.01
-    store.close()

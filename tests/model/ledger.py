@@ -22,6 +22,10 @@ class Books:
     jobs: tuple[Job, ...] = ()
     effects: tuple[Effect, ...] = ()
     early_cancels: frozenset[str] = frozenset()
+    hold: Hold | None = None
+    """Only where time passes; elsewhere every hold is over at once."""
+    seen_at: float | None = None
+    """Only where time passes."""
 
 
 class MemoryLedger:
@@ -34,7 +38,8 @@ class MemoryLedger:
         self._last_effect = max(self._effects, default=0)
         self._early_cancels = set(books.early_cancels)
         self._processed = set(processed)
-        self._hold: Hold | None = None
+        self._hold = books.hold
+        self._seen_at = books.seen_at
         self._boots: list[float] = []
         self.changes: list[StateChange] = []
         self.logs: dict[tuple[str, int, int], str] = {}
@@ -43,7 +48,11 @@ class MemoryLedger:
     def books(self) -> Books:
         """What is persisted now."""
         return Books(
-            tuple(self._jobs.values()), tuple(self._effects.values()), frozenset(self._early_cancels)
+            tuple(self._jobs.values()),
+            tuple(self._effects.values()),
+            frozenset(self._early_cancels),
+            self._hold,
+            self._seen_at,
         )
 
     def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
@@ -136,3 +145,17 @@ class MemoryLedger:
 
     def set_hold(self, hold: Hold | None) -> None:
         self._hold = hold
+
+    def seen_at(self) -> float | None:
+        return self._seen_at
+
+    def set_seen_at(self, now: float) -> None:
+        self._seen_at = now
+
+    def limit_due_times(self, effects: float, jobs: float) -> None:
+        for effect in self._effects.values():
+            if effect.due_at > effects:
+                self._effects[effect.id] = replace(effect, due_at=effects)
+        for job in self.jobs_in(("queued",)):
+            if job.not_before > jobs:
+                self._jobs[job.id] = replace(job, not_before=jobs)

@@ -1,37 +1,52 @@
-"""The clock of the daemon: when the wall clock is set, due times move with it; a suspension is noticed."""
+"""The daemon's clock: steady between checks. A check follows the wall clock, and adjusts what is stored."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from lando.daemon import clock
 from lando.daemon.clock import Clock
-from lando.states.job import Job
+from lando.daemon.health import QueueHealth
+from lando.daemon.receive import Receiver
+from lando.states.job import CreateRequest, Job
 from lando.store.database import StoreUnavailable
 from lando.store.store import Store
 from lando.store.transaction import Transaction
+from tests.support.engine_rules import PACE, new_engine
 
-DUE = 50_000.0
+START = 10_000.0
+HEARD, DEADLINE, ABSENT = START - 100.0, START + 5_000.0, START - 10.0
 
 
 class Machine:
-    """The two clocks of a machine."""
+    """The clocks of a machine."""
+
+    CLOCK_MONOTONIC, CLOCK_BOOTTIME = time.CLOCK_MONOTONIC, 7
 
     def __init__(self) -> None:
-        self.wall, self.boot = 10_000.0, 500.0
+        self.wall, self.awake, self.since_boot = START, 500.0, 500.0
 
     def time(self) -> float:
         return self.wall
 
     def monotonic(self) -> float:
-        return self.boot
+        return self.awake
+
+    def clock_gettime(self, clock_id: int) -> float:
+        return self.since_boot
 
     def passes(self, seconds: float) -> None:
         self.wall += seconds
-        self.boot += seconds
+        self.awake += seconds
+        self.since_boot += seconds
+
+    def sleeps(self, seconds: float) -> None:
+        self.wall += seconds
+        self.since_boot += seconds
 
 
 @pytest.fixture
@@ -42,12 +57,29 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @pytest.fixture
-def due(store: Store) -> Store:
-    """A store with one effect that is due at ``DUE``."""
+def running(store: Store) -> Store:
+    """A store with a job that runs, and an effect that is due in five seconds."""
+    request = CreateRequest("mark", "token", "sent", absent_since=ABSENT)
+    job = Job("a", state="running", deadline_at=DEADLINE, heard_at=HEARD, requests=(request,))
     with store.transaction() as transaction:
-        transaction.insert_job(Job("a"), {}, None)
-        transaction.add_effect("a", "create_server", (), DUE)
+        transaction.insert_job(job, {}, None)
+        transaction.add_effect("a", "delete_twins", (), START + 5.0)
+        transaction.set_seen_at(START)
     return store
+
+
+def a_clock(store: Store) -> Clock:
+    return Clock(store, new_engine())
+
+
+def shifts(store: Store) -> list[float]:
+    """By how much each lived time differs from what was stored first, and the record of the daemon's life."""
+    with store.transaction() as transaction:
+        job, seen_at = transaction.job("a"), transaction.seen_at()
+    assert job is not None and job.deadline_at is not None and job.heard_at is not None
+    absent_since = job.requests[0].absent_since
+    assert absent_since is not None and seen_at is not None
+    return [job.deadline_at - DEADLINE, job.heard_at - HEARD, absent_since - ABSENT, seen_at - START]
 
 
 def due_at(store: Store) -> float:
@@ -56,68 +88,153 @@ def due_at(store: Store) -> float:
     return effect.due_at
 
 
-def test_nothing_is_shifted_while_both_clocks_go_on_alike(due: Store, machine: Machine) -> None:
-    checked = Clock(due)
+def test_nothing_changes_while_all_clocks_go_on_alike(running: Store, machine: Machine) -> None:
+    checked = a_clock(running)
     for _ in range(5):
         machine.passes(20.0)
-        assert checked.check() == 0.0
-    assert due_at(due) == DUE
+        assert checked.check() == (0.0, 0.0)
+    assert shifts(running) == [0.0] * 4
+    assert checked.now() == machine.wall
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 6.0, -6.0])
-def test_when_the_clock_is_set_due_times_are_shifted_once_by_as_much(
-    due: Store, machine: Machine, step: float
+def test_when_the_clock_is_set_lived_times_are_shifted_once_by_as_much(
+    running: Store, machine: Machine, step: float
 ) -> None:
-    checked = Clock(due)
-    machine.passes(1.0)
+    checked = a_clock(running)
     machine.wall += step
-    checked.check()
-    assert due_at(due) == DUE + step
+    assert checked.check() == (step, 0.0)
+    assert checked.now() == machine.wall
+    assert shifts(running) == [step] * 4
     machine.passes(1.0)
+    assert checked.check() == (0.0, 0.0)
+    assert shifts(running) == [step] * 4
+
+
+def test_no_due_time_is_shifted_but_none_is_later_than_the_longest_back_off(
+    running: Store, machine: Machine
+) -> None:
+    checked = a_clock(running)
+    machine.wall += 3600.0
     checked.check()
-    assert due_at(due) == DUE + step
+    assert due_at(running) == START + 5.0, "it is due at once"
+    machine.wall -= 2 * 3600.0
+    checked.check()
+    assert due_at(running) == machine.wall + PACE.longest
 
 
-def test_a_small_step_shifts_nothing(due: Store, machine: Machine) -> None:
-    checked = Clock(due)
+def test_until_a_step_was_stored_no_time_is_taken_from_the_new_clock(
+    running: Store, machine: Machine
+) -> None:
+    checked = a_clock(running)
+    machine.wall += 3600.0
+    machine.passes(1.0)
+    assert checked.now() == START + 1.0, "a report is stored as if the clock had not been set"
+    checked.check()
+    assert checked.now() == START + 3601.0
+
+
+def test_a_small_step_changes_nothing_at_all(running: Store, machine: Machine) -> None:
+    checked = a_clock(running)
     machine.wall += clock.STEP - 0.1
-    checked.check()
-    assert due_at(due) == DUE
+    assert checked.check() == (0.0, 0.0)
+    assert checked.now() == START
+    assert shifts(running) == [0.0] * 4
 
 
-def test_small_steps_that_add_up_are_shifted_together(due: Store, machine: Machine) -> None:
-    checked = Clock(due)
+def test_small_steps_that_add_up_are_followed_together(running: Store, machine: Machine) -> None:
+    checked = a_clock(running)
     for _ in range(3):
         machine.wall += 2.0
         checked.check()
-    assert due_at(due) == DUE + 6.0
+    assert checked.now() == machine.wall
+    assert shifts(running) == [6.0] * 4
 
 
-def test_a_pause_longer_than_an_iteration_is_reported_once(due: Store, machine: Machine) -> None:
-    checked = Clock(due)
+def test_a_pause_longer_than_an_iteration_is_reported_once(running: Store, machine: Machine) -> None:
+    checked = a_clock(running)
     machine.passes(clock.LONGEST_ITERATION)
-    assert checked.check() == 0.0
+    assert checked.check() == (0.0, 0.0)
     machine.passes(45.0)
-    assert checked.check() == 45.0
-    assert checked.check() == 0.0
-    assert due_at(due) == DUE, "both clocks went on alike: no due time is shifted"
+    assert checked.check() == (0.0, 45.0)
+    assert checked.check() == (0.0, 0.0)
+    assert shifts(running) == [0.0] * 4, "all clocks went on alike"
 
 
-def test_times_that_could_not_be_shifted_are_shifted_at_the_next_check(
-    due: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_that_slept_is_a_pause_and_lived_times_are_shifted(
+    running: Store, machine: Machine
 ) -> None:
-    checked = Clock(due)
+    checked = a_clock(running)
+    machine.sleeps(3600.0)
+    assert checked.check() == (3600.0, 3600.0)
+    assert shifts(running) == [3600.0] * 4
+
+
+def test_times_that_could_not_be_adjusted_are_adjusted_at_the_next_check(
+    running: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = a_clock(running)
     machine.wall += 100.0
     with monkeypatch.context() as patch:
-        patch.setattr(due, "transaction", unavailable)
+        patch.setattr(running, "transaction", unavailable)
         with pytest.raises(StoreUnavailable):
             checked.check()
-    assert due_at(due) == DUE
+    assert checked.now() == START
     checked.check()
-    assert due_at(due) == DUE + 100.0
+    assert shifts(running) == [100.0] * 4
 
 
 @contextlib.contextmanager
 def unavailable() -> Iterator[Transaction]:
     raise StoreUnavailable("the disk is full")
     yield
+
+
+@pytest.mark.parametrize("gap", [86_400.0, -86_400.0])
+def test_the_time_between_two_lives_shifts_lived_times(running: Store, machine: Machine, gap: float) -> None:
+    machine.wall += gap
+    with running.transaction() as transaction:
+        a_clock(running).resume(transaction)
+    assert shifts(running) == [gap] * 4
+    assert due_at(running) <= machine.wall + PACE.longest
+
+
+def test_a_life_is_recorded_now_and_then_while_it_counts_for_a_job(running: Store, machine: Machine) -> None:
+    recorded = a_clock(running)
+    seen = []
+    for _ in range(12):
+        with running.transaction() as transaction:
+            recorded.record(transaction)
+            seen.append(transaction.seen_at())
+        machine.passes(1.0)
+    assert seen == [START] * 5 + [START + 5.0] * 5 + [START + 10.0] * 2
+
+
+def test_an_idle_daemon_records_nothing(store: Store, machine: Machine) -> None:
+    with store.transaction() as transaction:
+        a_clock(store).record(transaction)
+        assert transaction.seen_at() is None
+
+
+def a_receiver(store: Store) -> Receiver:
+    engine = new_engine()
+    return Receiver(store, None, engine, QueueHealth(), Clock(store, engine))  # type: ignore[arg-type]
+
+
+def test_a_step_changes_nothing_about_how_long_the_daemon_has_listened(
+    store: Store, machine: Machine
+) -> None:
+    receiver = a_receiver(store)
+    receiver.listening_since = START
+    machine.passes(20.0)
+    machine.wall -= 3600.0
+    receiver.check_clock()
+    assert receiver.listening_since == START - 3600.0
+
+
+def test_after_a_pause_the_daemon_listens_anew(store: Store, machine: Machine) -> None:
+    receiver = a_receiver(store)
+    receiver.listening_since = START
+    machine.sleeps(3600.0)
+    receiver.check_clock()
+    assert receiver.listening_since is None

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from lando.daemon import dispatch
 from lando.daemon.dispatch import CREATES, POOL, Begun, Dispatcher
 from lando.engine.ledger import Effect
 from lando.engine.operations import (
@@ -81,7 +80,7 @@ class Cloud:
 
 
 class Loop:
-    """The dispatcher, driven as the loop drives it; ``now`` is the wall clock."""
+    """The dispatcher, driven as the loop drives it; ``now`` is its clock."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -95,13 +94,10 @@ class Loop:
             transaction.insert_job(Job(job), {}, None)
             transaction.add_effect(job, kind, (), self.now + due_in)
 
-    def time(self) -> float:
-        return self.now
-
     def iterate(self) -> Begun:
         """Conclude what is finished, begin what is due, and carry it out."""
         with self.store.transaction() as transaction:
-            self.dispatcher.conclude(transaction)
+            self.dispatcher.conclude(transaction, self.now)
             begun = self.dispatcher.begin(transaction, self.now)
         self.dispatcher.carry_out(begun)
         return begun
@@ -120,9 +116,8 @@ class Loop:
 
 
 @pytest.fixture
-def loop(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+def loop(store: Store) -> Iterator[Loop]:
     here = Loop(store)
-    monkeypatch.setattr(dispatch, "time", here)
     yield here
     here.cloud.answers.set()
 

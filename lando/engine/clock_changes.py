@@ -1,0 +1,74 @@
+"""What becomes of stored times when the daemon's clock is set, the machine sleeps, or no daemon ran.
+
+There are two kinds of stored times, both of the daemon's clock:
+
+due times    when something is tried next: of effects, of queued jobs, of a hold. They are never shifted; none
+             is later than now plus the longest back-off of its kind. A clock that was wrong delays nothing
+             for longer than that.
+lived times  what a verdict counts from: deadlines, when a worker was last heard, since when a lost create's
+             server is absent. Only time that the daemon lived through counts: each discontinuity shifts them
+             by its length. What has passed, and what is left, stay the same.
+
+A clock that is set discloses its step. Between two lives nothing does, so a daemon that has live jobs records
+the time now and then: ``seen_at``.
+"""
+
+from __future__ import annotations
+
+from lando.engine.ledger import Ledger
+from lando.engine.pace import Pace
+from lando.states.job import LIVE_STATES, Job
+from lando.states.records import replace
+from lando.states.table import Policy
+
+
+def resume(ledger: Ledger, now: float, policy: Policy, pace: Pace) -> None:
+    """A daemon has started: the time since the last one, however long by whichever clock, does not count.
+
+    Args:
+        ledger: the caller's transaction.
+        now: the daemon's clock.
+        policy: the back-offs of jobs.
+        pace: the back-offs of effects and holds.
+    """
+    jobs = ledger.jobs_in(LIVE_STATES)
+    seen_at = ledger.seen_at()
+    if seen_at is None:  # an older version wrote these times
+        seen_at = max((job.updated_at for job in jobs), default=now)
+    adjust(ledger, now - seen_at, now, policy, pace)
+
+
+def adjust(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) -> None:
+    """The daemon's clock has jumped: it was set, or the machine slept.
+
+    Args:
+        ledger: the caller's transaction.
+        step: seconds by which the clock is ahead of what it would show without the jump; may be negative.
+        now: the daemon's clock, after the jump.
+        policy: the back-offs of jobs.
+        pace: the back-offs of effects and holds.
+    """
+    for job in ledger.jobs_in(LIVE_STATES):
+        shifted = _shifted(job, step, now)
+        if shifted != job:
+            ledger.save_job(shifted)
+    ledger.limit_due_times(effects=now + pace.longest_wait, jobs=now + policy.longest_wait)
+    hold = ledger.hold()
+    if hold is not None:
+        ledger.set_hold(replace(hold, until=min(hold.until, now + pace.longest_hold)))
+    ledger.set_seen_at(now)
+
+
+def _shifted(job: Job, step: float, now: float) -> Job:
+    """The job with its lived times shifted. None that is in the past by nature is in the future."""
+    return replace(
+        job,
+        deadline_at=None if job.deadline_at is None else job.deadline_at + step,
+        heard_at=None if job.heard_at is None else min(job.heard_at + step, now),
+        requests=tuple(
+            request
+            if request.absent_since is None
+            else replace(request, absent_since=min(request.absent_since + step, now))
+            for request in job.requests
+        ),
+    )
