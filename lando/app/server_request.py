@@ -110,6 +110,7 @@ class ServerRequests:
             worker=replace(worker, user=None) if local else worker,
             queue=self._worker_queue(),
             heartbeat=self._config.timeouts.heartbeat,
+            run_timeout=self._config.timeouts.run,
             outputs=str(outputs.absolute()) if local else None,
         )
 

@@ -96,6 +96,8 @@ class WorkerSettings:
     "host": …}`` with everything that ``lando_worker.publishers`` needs."""
     heartbeat: float = Timeouts.heartbeat
     """Seconds between two reports."""
+    run_timeout: float | None = None
+    """Seconds that a workflow may run, unless its job says otherwise; None: without a limit."""
     outputs: str | None = None
     """Directory for final outputs; None: inside the VM."""
 
@@ -137,6 +139,7 @@ def render(
         "token": token,
         "queue": dict(settings.queue),
         "heartbeat": settings.heartbeat,
+        "run_timeout": settings.run_timeout if spec.run_timeout is None else spec.run_timeout,
         "user": worker.user,
         "git": {"ref": spec.git_ref, "user": user, "password": password},
         "cwl_base_command": worker.cwl_base_command,

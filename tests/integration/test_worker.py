@@ -94,7 +94,9 @@ class Vm:
 
     def script(self, **spec):
         settings = {"user": None, **self.settings}
-        reporting = {key: settings.pop(key) for key in ("heartbeat", "outputs") if key in settings}
+        reporting = {
+            key: settings.pop(key) for key in ("heartbeat", "run_timeout", "outputs") if key in settings
+        }
         queue = {"kind": "embedded", "database": str(self.database)}
         if self.runner.exists():
             settings["cwl_base_command"] = (str(self.runner),)
@@ -300,6 +302,15 @@ def test_the_sites_own_runner_fails(vm, repo):
     _, _, final = vm.run(git_clone=str(repo))
     assert (final["outcome"], final["exit_code"]) == ("workflow_failed", 9)
     assert final["reason"].endswith("exited with status 9: the cluster is on fire")
+
+
+@pytest.mark.parametrize("site", [None, 0.5, 3600.0])
+def test_a_workflow_that_runs_too_long_is_ended_by_the_worker(vm, repo, site):
+    vm.settings["run_timeout"] = site
+    vm.site_runner("echo working; sleep 60")
+    code, _, final = vm.run(git_clone=str(repo), run_timeout=None if site == 0.5 else 0.5)
+    assert (code, final["outcome"], final["exit_code"]) == (0, "workflow_failed", None)
+    assert final["reason"] == "the workflow ran longer than 0.5 s (run_timeout)"
 
 
 def test_a_missing_runner_is_a_system_failure(vm, repo):

@@ -56,7 +56,7 @@ def run_job(git: str, cd: str, run_cwl: str, params: Path, settings: Settings, s
     reporter, log = _make_reporter(settings, vm, params)
     reporter.start("cloning")
     try:
-        result = watch(child, reporter, log)
+        result = watch(child, reporter, log, settings.run_timeout)
     except Exception as error:
         traceback.print_exc()
         result = Result("system_failed", f"the worker failed: {type(error).__name__}: {error}")

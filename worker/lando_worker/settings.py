@@ -26,6 +26,8 @@ class Settings:
     """How to publish: the kind of queue, and what ``publishers`` needs for it."""
     heartbeat: float
     """Seconds between two reports when nothing changes."""
+    run_timeout: float | None = None
+    """Seconds after which the workflow is ended; None for no limit."""
     user: str | None = None
     """The account that workflows run as; None for the worker's own."""
     git_ref: str | None = None
@@ -54,12 +56,14 @@ def load(path: Path) -> Settings:
         raw = json.loads(path.read_text(encoding="utf-8"))
         git = raw.get("git") or {}
         base_command = raw.get("cwl_base_command")
+        run_timeout = raw.get("run_timeout")
         return Settings(
             job=raw["job"],
             attempt=raw["attempt"],
             token=raw["token"],
             queue=raw["queue"],
             heartbeat=float(raw["heartbeat"]),
+            run_timeout=None if run_timeout is None else float(run_timeout),
             user=raw.get("user"),
             git_ref=git.get("ref"),
             git_user=git.get("user"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import selectors
 import signal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 CHUNK = 1024 * 1024
 DRAIN_TIME = 0.2
 """Seconds for which output is read after the child has exited: another process may keep the pipe open."""
+LONGEST_WAIT = 3600.0
+"""Seconds that are waited at once: epoll_wait takes no more than 24 days."""
 EXIT_SIGTERM = 128 + signal.SIGTERM
 
 
@@ -33,6 +36,8 @@ class Child:
     pid: int
     events: int
     output: int
+    started_at: float
+    """Seconds of the monotonic clock, which no step of the wall clock changes."""
 
 
 def start_child(work: Callable[[EventSender], Result]) -> Child:
@@ -48,7 +53,7 @@ def start_child(work: Callable[[EventSender], Result]) -> Child:
         _run_child(work, events_in, output_in)
     os.close(events_in)
     os.close(output_in)
-    return Child(pid, events, output)
+    return Child(pid, events, output, time.monotonic())
 
 
 def _run_child(work: Callable[[EventSender], Result], events: int, output: int) -> NoReturn:
@@ -74,31 +79,57 @@ def terminate_with(child: Child) -> None:
     """
 
     def terminate(number: int, frame: object) -> NoReturn:
-        for send in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                send(child.pid, signal.SIGTERM)
+        _signal(child, signal.SIGTERM)
         os._exit(EXIT_SIGTERM)
 
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, terminate)
 
 
-def watch(child: Child, reporter: Reporter, log: LogBuffer) -> Result:
-    """Pass on the child's events and output until it has exited. Returns how it ended."""
-    result = _pass_on(child, reporter, log)
+def watch(child: Child, reporter: Reporter, log: LogBuffer, run_timeout: float | None = None) -> Result:
+    """Pass on the child's events and output until it has exited. Returns how it ended.
+
+    Args:
+        child: as ``start_child`` returned it.
+        reporter: told of its events.
+        log: fed with its output.
+        run_timeout: seconds after its start at which its process group is killed; None: never.
+    """
+    deadline = child.started_at + (math.inf if run_timeout is None else run_timeout)
+    try:
+        result = _pass_on(child, reporter, log, deadline)
+    except _RunTimeout:
+        # It is not waited for: a process that hangs in the kernel ends with the VM, which is deleted next.
+        _signal(child, signal.SIGKILL)
+        _drain(child.output, log)
+        return Result("workflow_failed", f"the workflow ran longer than {run_timeout:g} s (run_timeout)")
     _, status = os.waitpid(child.pid, 0)
     _drain(child.output, log)
     return result or _result_of_exit(os.waitstatus_to_exitcode(status))
 
 
-def _pass_on(child: Child, reporter: Reporter, log: LogBuffer) -> Result | None:
-    """Until the events' pipe is closed, by the child's exit. Returns the result, if the child sent one."""
+class _RunTimeout(Exception):
+    """The deadline has passed, and no result has come."""
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    for send in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            send(child.pid, number)
+
+
+def _pass_on(child: Child, reporter: Reporter, log: LogBuffer, deadline: float) -> Result | None:
+    """Until the events' pipe is closed, by the child's exit. Returns the result, if the child sent one.
+
+    Raises:
+        _RunTimeout: the deadline has passed; a result that was sent before counts.
+    """
     receiver, result = EventReceiver(), None
     with selectors.DefaultSelector() as selector:
         selector.register(child.events, selectors.EVENT_READ)
         selector.register(child.output, selectors.EVENT_READ)
         while child.events in selector.get_map():
-            for key, _ in selector.select():
+            for key, _ in selector.select(LONGEST_WAIT if result else _time_left(deadline)):
                 chunk = os.read(key.fd, CHUNK)
                 if not chunk:
                     selector.unregister(key.fd)
@@ -111,7 +142,13 @@ def _pass_on(child: Child, reporter: Reporter, log: LogBuffer) -> Result | None:
                             reporter.update(event["state"])
                         else:
                             result = Result(**event["result"])
+            if result is None and _time_left(deadline) == 0.0:
+                raise _RunTimeout
     return result
+
+
+def _time_left(deadline: float) -> float:
+    return min(LONGEST_WAIT, max(0.0, deadline - time.monotonic()))
 
 
 def _drain(output: int, log: LogBuffer) -> None:
