@@ -7,6 +7,10 @@ class LandoError(Exception):
     exit_code = 1
 
 
+class DatabaseLocked(LandoError):
+    """Another process holds the database's lock for longer than was waited; a later try can succeed."""
+
+
 class UsageError(LandoError):
     """Wrong usage, configuration or job file: nothing was done, and a retry cannot help (exit code 2)."""
 

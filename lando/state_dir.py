@@ -22,6 +22,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 BUSY_TIMEOUT = 60.0
 """Seconds that SQLite waits for a lock of another process."""
+DAEMON_BUSY_TIMEOUT = 2.0
+"""The same in the daemon, which tries again by itself: meanwhile it could not do anything else, nor end."""
 
 
 def prepare(state_dir: Path, database: Path | None) -> None:
@@ -164,20 +166,29 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
 
 
-def use_write_ahead_log(connection: sqlite3.Connection) -> None:
+def is_locked(error: BaseException | None) -> bool:
+    """Whether SQLite's error means that another process holds a lock."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def use_write_ahead_log(connection: sqlite3.Connection, patience: float = BUSY_TIMEOUT) -> None:
     """Turn the write-ahead log on, and wait while another process does the same to a new file.
 
     SQLite's own busy timeout does not apply here: it would have to wait for a lock while it holds one.
 
+    Args:
+        connection: to the file.
+        patience: seconds to wait.
+
     Raises:
-        sqlite3.Error: the file cannot be written, is no database, or stays locked for BUSY_TIMEOUT.
+        sqlite3.Error: the file cannot be written, is no database, or stays locked for ``patience``.
     """
-    deadline = time.monotonic() + BUSY_TIMEOUT
+    deadline = time.monotonic() + patience
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
+            if not is_locked(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)

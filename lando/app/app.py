@@ -99,7 +99,7 @@ class App:
     def queue(self) -> WorkQueue:
         """Where the daemon receives messages."""
         if self.embedded_queue is not None:
-            return EmbeddedQueue(self.embedded_queue)
+            return EmbeddedQueue(self.embedded_queue, state_dir.DAEMON_BUSY_TIMEOUT)
         from lando.workqueue.rabbitmq.consumer import RabbitMQQueue  # noqa: PLC0415 - loads pika
 
         assert self.config.work_queue is not None

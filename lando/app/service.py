@@ -6,22 +6,27 @@ import contextlib
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from lando.app.app import App
 from lando.app.timing import timing
 from lando.cloud.interface import ServerRequest
 from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
+from lando.daemon.retry import announce_retry
 from lando.engine import boot_times
 from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
 from lando.engine.operations import SendCreate
-from lando.errors import UsageError
-from lando.state_dir import DaemonLock
+from lando.errors import DatabaseLocked, UsageError
+from lando.state_dir import DAEMON_BUSY_TIMEOUT, DaemonLock
 from lando.store.store import Store
 
 log = logging.getLogger("lando")
+
+T = TypeVar("T")
 
 UNLIMITED = 1_000_000
 """VMs at once, where the configuration sets no limit: the quota is the limit."""
@@ -51,10 +56,10 @@ class Service:
             # Two state directories may share a database, and two databases a state directory.
             for path in sorted({app.daemon_lock, app.config.state_dir / "daemon.lock"}):
                 made.callback(DaemonLock(path).release)
-            self._store = Store(app.config.database_url)
+            self._store = _when_unlocked(lambda: Store(app.config.database_url, DAEMON_BUSY_TIMEOUT))
             made.callback(self._store.close)
-            self._bind_vms()
-            self.daemon = self._make_daemon()
+            _when_unlocked(self._bind_vms)
+            self.daemon = _when_unlocked(self._make_daemon)
             self._resources = made.pop_all()
 
     def _bind_vms(self) -> None:
@@ -104,12 +109,14 @@ class Service:
             body = queries.jobs(ids=[operation.job.id])[0].body
         return self._app.server_requests.request(operation, body, deployment)
 
-    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self, ready: Callable[[], None] = lambda: None, on_stop: Callable[[], None] = lambda: None
+    ) -> None:
         """Serve until stopped; see ``Daemon.run``."""
         if self._app.config.cloud == "openstack":
             # In a thread, so that a cloud that does not answer does not delay the daemon.
             threading.Thread(target=self._try_cloud, name="checks", daemon=True).start()
-        self.daemon.run(ready)
+        self.daemon.run(ready, on_stop)
 
     def _try_cloud(self) -> None:
         """Log which settings do not fit the cloud, before a job fails because of them."""
@@ -125,6 +132,17 @@ class Service:
     def close(self) -> None:
         """Close the database and release the locks; the next daemon may start."""
         self._resources.close()
+
+
+def _when_unlocked(make: Callable[[], T]) -> T:
+    """Try again for as long as another process holds the database's lock: to migrate it, say."""
+    failures = 0
+    while True:
+        try:
+            return make()
+        except DatabaseLocked as error:
+            failures += 1
+            time.sleep(announce_retry(str(error), failures))
 
 
 def new_secret() -> str:

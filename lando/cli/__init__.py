@@ -6,6 +6,7 @@ common.py         the app of a command, job arguments, sending a message, printi
 check_boot.py     check --boot
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running
+ending.py         ends the process of a daemon within seconds, whatever is stuck
 follow.py         shows one job until it has finished
 formatting.py     how jobs look: tables and live views
 text.py           text for terminals: aligned columns, counts, lines without control characters

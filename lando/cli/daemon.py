@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import signal
 
 import click
 
-from lando.app.service import Service
-from lando.cli.common import load_app
-from lando.daemon.systemd import notify_ready
+from lando.cli.ending import Ending
 from lando.times import rfc3339
 
 log = logging.getLogger("lando")
@@ -26,20 +24,26 @@ def command(ctx: click.Context, quiet: bool) -> None:
     workflows keep running; the next daemon collects their results. Only one daemon serves a state directory:
     a second one exits with code 2.
     """
-    log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    with contextlib.closing(Ending()) as ending:  # before anything that takes time: imports, too
+        log_to_stderr(logging.WARNING if quiet else logging.INFO)
+        _serve(ctx, ending)
+        log.info("stopped; running workflows keep running; the next daemon collects their results")
+
+
+def _serve(ctx: click.Context, ending: Ending) -> None:
+    from lando.app.service import Service  # noqa: PLC0415 - signals are handled while these are loaded
+    from lando.cli.common import load_app  # noqa: PLC0415
+
     app = load_app(ctx)
     log.info("configuration: %s; state: %s", app.config.source, app.config.state_dir)
-    service = Service(app)
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, lambda *_: service.daemon.stop())
-    try:
-        service.run(_announce_ready)
-    finally:
-        service.close()
-    log.info("stopped; running workflows keep running; the next daemon collects their results")
+    with contextlib.closing(Service(app)) as service:
+        ending.stop_with(service.daemon.stop)
+        service.run(_announce_ready, ending.begin)
 
 
 def _announce_ready() -> None:
+    from lando.daemon.systemd import notify_ready  # noqa: PLC0415
+
     notify_ready()
     print(f"lando-fsm daemon is ready (pid {os.getpid()})", flush=True)
 

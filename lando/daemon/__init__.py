@@ -12,5 +12,6 @@ recorded_fact.py  what ``status`` reads, written when it has changed
 clock.py          steps of the wall clock, and pauses of the daemon
 pool.py           threads that call the cloud and return results
 log.py            lines about jobs and bugs
+retry.py          how long is waited after a failure, and what is said of it
 systemd.py        readiness, as systemd is told of it
 """

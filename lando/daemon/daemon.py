@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Callable
 
-from lando import backoff
 from lando.cloud.interface import Cloud
 from lando.daemon.admit import Admitter
 from lando.daemon.clock import Clock
@@ -21,6 +20,7 @@ from lando.daemon.effects import Effects
 from lando.daemon.health import QueueHealth
 from lando.daemon.log import guarded, log, log_changes
 from lando.daemon.receive import Receiver
+from lando.daemon.retry import announce_retry
 from lando.daemon.sweep import Sweep
 from lando.daemon.watch import Watcher
 from lando.engine.admission import Admission
@@ -42,8 +42,8 @@ BACKLOG_WAIT = 0.05
 """Seconds to wait for messages while it is not known whether the queue was read to its end."""
 LAST_OPERATIONS = 3.0
 """Seconds for which a daemon that stops waits for the operations in progress."""
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds to wait after an iteration that failed."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the work queue has to be closed."""
 
 
 class Daemon:
@@ -80,29 +80,36 @@ class Daemon:
         self._engine = engine
         self._queue_health = QueueHealth()
         self._clock = Clock(store, engine)
-        self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock)
+        self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock, self.stop)
         self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake)
         self._sweep = Sweep(cloud, sweeper, queue.wake)
         self._watcher = Watcher(cloud, engine, outbox, self._sweep, observe, grace, queue.wake)
         self._admitter = Admitter(Admission(engine, max_workers), self._watcher.quota)
         self._next_tick = 0.0
         self._wait = 0.0
+        self._has_begun = False
         self._stopping = False
+        self._on_stop: Callable[[], None] = lambda: None
 
-    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self, ready: Callable[[], None] = lambda: None, on_stop: Callable[[], None] = lambda: None
+    ) -> None:
         """Work until ``stop`` is called or a shutdown_server arrives; then conclude what is in progress.
 
         Args:
             ready: called once, when the queue was read up to date for the first time.
+            on_stop: called as soon as the end is asked for, by whichever thread asks.
 
         Raises:
             UsageError: a setting is wrong, as the first connection shows.
         """
-        self._begin()
+        self._on_stop = on_stop
         failures = 0
         is_ready = False
-        while not (self._stopping or self._receiver.shutdown_requested):
+        while not self._stopping:
             try:
+                if not self._has_begun:
+                    self._begin()
                 self._iterate()
                 failures = 0
             except StoreUnavailable as error:
@@ -121,9 +128,10 @@ class Daemon:
         self._end()
 
     def stop(self) -> None:
-        """Stop soon. May be called from a signal handler or another thread."""
+        """Stop soon. May be called from another thread."""
         self._stopping = True
         self._queue.wake()
+        self._on_stop()
 
     def _iterate(self) -> None:
         """Take messages, then do everything else; each in a transaction of its own.
@@ -133,6 +141,8 @@ class Daemon:
         """
         snapshots = self._watcher.collect()  # first: what is received from here on is newer than they are
         self._receiver.receive(self._wait)
+        if self._stopping:
+            return  # begin nothing, and do not ask the queue; ``_end`` concludes what is finished
         may_judge = self._has_to_judge(snapshots) and self._receiver.is_up_to_date()
         self._receiver.check_clock()
         self._work(snapshots if may_judge else 0, may_judge)
@@ -181,8 +191,7 @@ class Daemon:
 
     def _pause(self, reason: str, failures: int) -> None:
         """Wait after an iteration that failed; messages that were not acked are received again."""
-        wait = backoff.jittered(failures, FIRST_PAUSE, LONGEST_PAUSE)
-        log.error("%s; retrying in %.1f s, nothing is lost", reason, wait)
+        wait = announce_retry(reason, failures)
         self._receiver.rewind()
         self._queue_health.write_again()
         self._watcher.health.write_again()
@@ -199,6 +208,7 @@ class Daemon:
             hold = transaction.hold()
             if hold is not None and hold.kind == "site":
                 transaction.set_hold(None)  # landoconfig.yml may have been corrected
+        self._has_begun = True
 
     def _end(self) -> None:
         deadline = time.monotonic() + LAST_OPERATIONS
@@ -211,4 +221,4 @@ class Daemon:
         in_progress = self._dispatcher.in_progress
         if in_progress:
             log.info("%d operations are still in progress; the next daemon resumes them", in_progress)
-        self._queue.close()
+        self._queue.close(CLOSE_TIMEOUT)

@@ -7,7 +7,7 @@ If a batch fails, each of its messages is tried alone; one that fails alone is d
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lando.daemon.clock import Clock
 from lando.daemon.health import QueueHealth
@@ -43,20 +43,27 @@ class Receiver:
         engine: the rules.
         health: told whether the queue can be used.
         clock: the daemon's.
+        stop: called when a shutdown_server has arrived.
     """
 
     def __init__(
-        self, store: Store, queue: WorkQueue, engine: Engine, health: QueueHealth, clock: Clock
+        self,
+        store: Store,
+        queue: WorkQueue,
+        engine: Engine,
+        health: QueueHealth,
+        clock: Clock,
+        stop: Callable[[], None],
     ) -> None:
         self._store = store
         self._queue = queue
         self._engine = engine
         self._health = health
         self._clock = clock
+        self._stop = stop
         self._may_be_up_to_date = False
         self._has_read_backlog = False
         self._next_forgetting = 0.0
-        self.shutdown_requested = False
         self.listening_since: float | None = None
         """Since when, without interruption, every message was heard in time: silence counts from then on."""
 
@@ -195,7 +202,7 @@ class Receiver:
                 log.info("shutdown_server ignored: it was sent before this daemon started")
             else:
                 log.info("shutdown_server received; stopping")
-                self.shutdown_requested = True
+                self._stop()
         elif taken.disposition not in ("taken", "unknown"):
             about = f"{message.type} {taken.job_id or ''}".strip()
             detail = f": {taken.detail}" if taken.detail else ""

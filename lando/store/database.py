@@ -16,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from lando.errors import LandoError, UsageError
-from lando.state_dir import BUSY_TIMEOUT, use_write_ahead_log
+from lando.errors import DatabaseLocked, LandoError, UsageError
+from lando.state_dir import BUSY_TIMEOUT, is_locked, use_write_ahead_log
 
 HEAD = "0004"
 """The schema version that this program reads and writes."""
@@ -29,11 +29,16 @@ class StoreUnavailable(LandoError):
     """The database cannot be read or written at the moment; nothing was changed."""
 
 
-def connect(url: str) -> Engine:
+class StoreLocked(StoreUnavailable, DatabaseLocked):
+    """Another process holds its lock."""
+
+
+def connect(url: str, patience: float = BUSY_TIMEOUT) -> Engine:
     """An engine on an up-to-date schema; makes a missing SQLite file (0600), migrates an older schema.
 
     Args:
         url: SQLAlchemy's form, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+        patience: seconds that SQLite waits for a lock of another process.
 
     Raises:
         UsageError: the schema is newer than this program.
@@ -44,10 +49,14 @@ def connect(url: str) -> Engine:
     with errors(path):
         if path is not None:
             _make_private(path)
-        engine = sa.create_engine(parsed, connect_args=_connect_args(path), hide_parameters=True)
+        engine = sa.create_engine(parsed, connect_args=_connect_args(path, patience), hide_parameters=True)
         if path is not None:
-            _tune_sqlite(engine)
-        _migrate(engine, parsed.render_as_string(hide_password=True))
+            _tune_sqlite(engine, patience)
+        try:
+            _migrate(engine, parsed.render_as_string(hide_password=True))
+        except BaseException:
+            engine.dispose()
+            raise
     return engine
 
 
@@ -66,8 +75,8 @@ def schema_version(url: str) -> str | None:
         engine.dispose()
 
 
-def _connect_args(path: Path | None) -> dict[str, Any]:
-    return {} if path is None else {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
+def _connect_args(path: Path | None, patience: float) -> dict[str, Any]:
+    return {} if path is None else {"timeout": patience, "check_same_thread": False}
 
 
 def _make_private(path: Path) -> None:
@@ -76,11 +85,11 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _tune_sqlite(engine: Engine) -> None:
+def _tune_sqlite(engine: Engine, patience: float) -> None:
     @sa.event.listens_for(engine, "connect")
     def _(connection: Any, record: Any) -> None:
         connection.isolation_level = None
-        use_write_ahead_log(connection)
+        use_write_ahead_log(connection, patience)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
@@ -141,7 +150,8 @@ def errors(path: Path | None = None) -> Iterator[None]:
     except sa.exc.ArgumentError as error:
         raise UsageError(f"database.url: {error}") from error
     except sa.exc.OperationalError as error:
-        raise StoreUnavailable(f"{where}{error.orig}{_advice(str(error.orig))}") from error
+        kind = StoreLocked if is_locked(error.orig) else StoreUnavailable
+        raise kind(f"{where}{error.orig}{_advice(str(error.orig))}") from error
     except sa.exc.DatabaseError as error:
         if type(error) is not sa.exc.DatabaseError:
             raise  # the value or the statement is wrong, not the database

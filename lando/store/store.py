@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from lando.state_dir import BUSY_TIMEOUT
 from lando.store.database import connect, errors
 from lando.store.facts import DEPLOYMENT_FACT
 from lando.store.queries import Queries
@@ -20,17 +21,18 @@ class Store:
 
     Args:
         url: SQLAlchemy's form, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+        patience: seconds that SQLite waits for a lock of another process.
 
     Raises:
         UsageError: the schema is newer than this program.
         StoreUnavailable: the database cannot be opened.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = BUSY_TIMEOUT) -> None:
         with errors():
             parsed = sa.make_url(url)
         self._path = Path(parsed.database) if parsed.drivername == "sqlite" and parsed.database else None
-        self._engine = connect(url)
+        self._engine = connect(url, patience)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:

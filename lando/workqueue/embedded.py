@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lando.errors import UsageError
+from lando.errors import DatabaseLocked, UsageError
 from lando.messages import Origin
-from lando.state_dir import BUSY_TIMEOUT, use_write_ahead_log
-from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueUnavailable
+from lando.state_dir import BUSY_TIMEOUT, is_locked, use_write_ahead_log
+from lando.workqueue.interface import CLOSE_TIMEOUT, FIRST_BYTES, DeadLetter, Delivery, QueueUnavailable
 from lando.workqueue.wakeup import Wakeup, wake_process
 
 SCHEMA = """
@@ -36,12 +36,17 @@ SAFETY_POLL = 5.0
 """Seconds between two polls of the table while nothing wakes the reader."""
 
 
-def connect(database: Path, create: bool = True) -> sqlite3.Connection:
+class QueueLocked(QueueUnavailable, DatabaseLocked):
+    """Another process holds the lock of the queue's file."""
+
+
+def connect(database: Path, create: bool = True, patience: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     """Open the queue's tables in ``database``, durable and safe for several processes.
 
     Args:
         database: the state directory's SQLite file.
         create: create the file (0600) and the tables if they are missing.
+        patience: seconds that SQLite waits for a lock of another process.
 
     Raises:
         QueueUnavailable: the file cannot be opened or written.
@@ -53,12 +58,12 @@ def connect(database: Path, create: bool = True) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{database.absolute().as_uri()}?mode={mode}",
             uri=True,
-            timeout=BUSY_TIMEOUT,
+            timeout=patience,
             isolation_level=None,
             check_same_thread=False,
         )
         undo.callback(connection.close)
-        use_write_ahead_log(connection)
+        use_write_ahead_log(connection, patience)
         connection.execute("PRAGMA synchronous=FULL")
         if create and not _has_tables(connection):
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
@@ -73,7 +78,8 @@ def _as_queue_errors(database: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise QueueUnavailable(f"{database}: {error}") from error
+        kind = QueueLocked if is_locked(error) else QueueUnavailable
+        raise kind(f"{database}: {error}") from error
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
@@ -152,11 +158,12 @@ class EmbeddedQueue:
 
     Args:
         database: the state directory's SQLite file.
+        patience: seconds that SQLite waits for a lock of another process.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, patience: float = BUSY_TIMEOUT) -> None:
         self._database = database
-        self._connection = connect(database)
+        self._connection = connect(database, patience=patience)
         self._received = 0
         self._wakeup = Wakeup(wakeup_fifo(database))
 
@@ -218,7 +225,7 @@ class EmbeddedQueue:
         """See ``WorkQueue.wake``."""
         self._wakeup.wake()
 
-    def close(self) -> None:
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """See ``WorkQueue.close``."""
         self._connection.close()
         self._wakeup.close()

@@ -34,6 +34,8 @@ class Delivery:
     """The account that published it, verified by the queue; None if unknown."""
 
 
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a queue has to be closed, unless its caller says otherwise."""
 FIRST_BYTES = 60
 """Bytes of a dead letter that are listed."""
 
@@ -140,6 +142,10 @@ class WorkQueue(Protocol):
         """End a waiting ``receive`` now."""
         ...
 
-    def close(self) -> None:
-        """Close the connection; unacked messages stay in the queue."""
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Close the connection; unacked messages stay in the queue.
+
+        Args:
+            timeout: seconds that this may take.
+        """
         ...

@@ -17,7 +17,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 
 from lando.errors import LandoError
-from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.interface import CLOSE_TIMEOUT, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.classify import blocked_message, classify, no_answer
 from lando.workqueue.wakeup import Wakeup
@@ -42,9 +42,6 @@ pika.data.decode_table = _decode_any_table
 T = TypeVar("T")
 Procedure = Generator[None, None, T]
 """Sends AMQP methods to the broker, one after the other, and yields while it waits for an answer."""
-
-CLOSE_TIMEOUT = 2.0
-"""Seconds that the broker has to answer connection.close."""
 
 
 class Connection:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from lando import backoff
 from lando.errors import LandoError, UsageError
-from lando.workqueue.interface import Delivery, QueueUnavailable
+from lando.workqueue.interface import CLOSE_TIMEOUT, Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq.alarm_probe import AlarmProbe
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.classify import QueueTaken, no_answer
@@ -124,13 +124,13 @@ class RabbitMQQueue:
         waited = time.monotonic() - self._taken_since
         return not self._was_connected and waited > TAKEN_PATIENCE * self._broker.heartbeat
 
-    def _end_session(self) -> None:
+    def _end_session(self, timeout: float = CLOSE_TIMEOUT) -> None:
         session, self._session = self._session, None
         self._dead_letters.clear()
         self._probe.stop()
         if session is not None:
             self._failures = 0 if session.age > STEADY else self._failures
-            session.close()
+            session.close(timeout)
         self._failures += 1
         self._next_try = time.monotonic() + backoff.jittered(self._failures, FIRST_WAIT, LONGEST_WAIT)
 
@@ -165,8 +165,10 @@ class RabbitMQQueue:
         """See ``WorkQueue.wake``."""
         self._wakeup.wake()
 
-    def close(self) -> None:
-        """See ``WorkQueue.close``."""
-        self._end_session()
-        self._dead_letters.close()
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """See ``WorkQueue.close``: a broker that does not answer is waited for by one connection, then by
+        none."""
+        deadline = time.monotonic() + timeout
+        self._end_session(timeout / 2)
+        self._dead_letters.close(max(0.0, deadline - time.monotonic()))
         self._wakeup.close()

@@ -104,6 +104,6 @@ class DeadLetterMover:
         """Forget the pending messages: their connection is lost, so they are delivered again."""
         self._pending.clear()
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._publisher.close()
+    def close(self, timeout: float) -> None:
+        """Close the connection, within ``timeout`` seconds."""
+        self._publisher.close(timeout)

@@ -10,7 +10,7 @@ from typing import Any
 import pika
 
 from lando.errors import LandoError
-from lando.workqueue.interface import QueueAbsent, QueueUnavailable
+from lando.workqueue.interface import CLOSE_TIMEOUT, QueueAbsent, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
 from lando.workqueue.rabbitmq.classify import blocked_message
 from lando.workqueue.rabbitmq.connection import Connection
@@ -165,9 +165,13 @@ class RabbitMQPublisher:
             return blocked_message(self._broker, connection.blocked)
         return f"the broker at {self._broker} did not confirm within {patience:.3g} s"
 
-    def close(self) -> None:
-        """See ``Publisher.close``."""
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """See ``Publisher.close``.
+
+        Args:
+            timeout: seconds that this may take.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(LandoError):
-                connection.close()
+                connection.close(timeout)

@@ -190,6 +190,6 @@ class Session:
                 self._connection.channel.basic_ack(tag - self._first_tag)
         self._connection.serve()
 
-    def close(self) -> None:
-        """Close the connection; the broker puts back what was not acked."""
-        self._connection.close()
+    def close(self, timeout: float) -> None:
+        """Close the connection, within ``timeout`` seconds; the broker puts back what was not acked."""
+        self._connection.close(timeout)
