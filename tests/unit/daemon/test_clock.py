@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from lando.states.job import CreateRequest, Job
 from lando.store.database import StoreUnavailable
 from lando.store.store import Store
 from lando.store.transaction import Transaction
+from lando.workqueue.interface import WorkQueue
 from tests.support.engine_rules import PACE, new_engine
 
 START = 10_000.0
@@ -218,7 +220,8 @@ def test_an_idle_daemon_records_nothing(store: Store, machine: Machine) -> None:
 
 def a_receiver(store: Store) -> Receiver:
     engine = new_engine()
-    return Receiver(store, None, engine, QueueHealth(), Clock(store, engine))  # type: ignore[arg-type]
+    queue = cast(WorkQueue, None)
+    return Receiver(store, queue, engine, QueueHealth(), Clock(store, engine), stop=lambda: None)
 
 
 def test_a_step_changes_nothing_about_how_long_the_daemon_has_listened(
