@@ -15,7 +15,9 @@ from lando.cloud.interface import ServerRequest
 from lando.config import job_file
 from lando.config.site_config import Config
 from lando.engine.operations import SendCreate
+from lando.errors import UsageError
 from lando.states.job import JobSpec
+from lando.versions import needed
 
 STAND_IN_ID = "00000000-0000-0000-0000-000000000000"
 STAND_IN_COMMAND = "/lando/lando_worker.sh"
@@ -101,6 +103,18 @@ class ServerRequests:
             image=spec.image,
             volume_size=spec.volume_size,
         )
+
+    def needs(self, body: Mapping[str, Any]) -> frozenset[str]:
+        """The settings that a worker must know to run a job; none if the job cannot be run any more.
+
+        Args:
+            body: the job's start_worker body.
+        """
+        try:
+            spec = job_file.from_body(body)
+        except UsageError:  # the configuration has changed since ``accept``
+            return frozenset()
+        return needed(user_data.worker_configuration(spec, self._stand_in_settings()))
 
     def _worker_settings(self, job_id: str, command: str) -> WorkerSettings:
         local = self._config.cloud == "local"

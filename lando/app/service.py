@@ -87,6 +87,7 @@ class Service:
             accept=self._app.server_requests.accept,
             new_secret=new_secret,
             learns_boot=learns_boot,
+            needs=self._app.server_requests.needs,
         )
         return Daemon(
             self._store,

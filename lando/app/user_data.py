@@ -34,6 +34,7 @@ from lando.config.site_config import Timeouts, WorkerConfig
 from lando.errors import LandoError, UsageError
 from lando.redaction import strip_url
 from lando.states.job import JobSpec
+from lando.versions import OPTIONAL
 from lando.yaml_json import yaml_safe_json
 
 TRAPS = r"""
@@ -128,24 +129,10 @@ def render(
     Raises:
         UsageError: the script would be larger than a cloud takes.
     """
-    url, user, password = strip_url(spec.git_clone)
+    url, _, _ = strip_url(spec.git_clone)
     worker = settings.worker
     assert worker.command is not None
-    # The worker reads this into a record of its own, lando_worker.settings, and not into WorkerSettings: the
-    # image may have another version of lando-fsm.
-    config = {
-        "job": job_id,
-        "attempt": attempt,
-        "token": token,
-        "queue": dict(settings.queue),
-        "heartbeat": settings.heartbeat,
-        "run_timeout": settings.run_timeout if spec.run_timeout is None else spec.run_timeout,
-        "user": worker.user,
-        "git": {"ref": spec.git_ref, "user": user, "password": password},
-        "cwl_base_command": worker.cwl_base_command,
-        "cwl_args": spec.cwl_args,
-        "outputs": settings.outputs,
-    }
+    config = {"job": job_id, "attempt": attempt, "token": token, **worker_configuration(spec, settings)}
     values = {
         "worker": worker.command,
         "source": worker.bootstrap_source or "" if worker.bootstrap else "",
@@ -162,6 +149,27 @@ def render(
     script = (head + _body(worker)).encode("ascii")
     _check_size(script, spec)
     return script
+
+
+def worker_configuration(spec: JobSpec, settings: WorkerSettings) -> dict[str, Any]:
+    """What the worker configuration file says beside the create request.
+
+    The worker reads it into a record of its own, ``lando_worker.settings``, and not into WorkerSettings: the
+    image may have another version of lando-fsm. A worker refuses a job with a setting that it does not know,
+    unless it stands under ``optional``: see ``lando.versions``.
+    """
+    _, user, password = strip_url(spec.git_clone)
+    return {
+        "queue": dict(settings.queue),
+        "heartbeat": settings.heartbeat,
+        "user": settings.worker.user,
+        "git": {"ref": spec.git_ref, "user": user, "password": password},
+        "cwl_base_command": settings.worker.cwl_base_command,
+        "cwl_args": spec.cwl_args,
+        "outputs": settings.outputs,
+        # The daemon ends what runs too long, too.
+        OPTIONAL: {"run_timeout": settings.run_timeout if spec.run_timeout is None else spec.run_timeout},
+    }
 
 
 def _body(worker: WorkerConfig) -> str:

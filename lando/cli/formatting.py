@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from lando import versions
 from lando.cli.text import aligned, last_lines, one_line
 from lando.states.job import Job
 from lando.times import duration, rfc3339
@@ -146,6 +147,7 @@ def _detail(status: JobStatus, last_output: tuple[str, str]) -> list[tuple[str, 
         ("next deadline", _deadline(job.deadline_at)),
         ("attempt", f"{job.attempt or 'none yet'}; system failures: {job.failures} of {job.attempts}"),
         ("VM", vm or None),
+        ("worker", _worker(job.worker_version)),
         ("phase", job.phase if not status.ended else None),
         ("step", f"{status.step_text} {job.step_name or ''}" if job.step is not None else None),
         ("commit", job.git_commit),
@@ -154,6 +156,12 @@ def _detail(status: JobStatus, last_output: tuple[str, str]) -> list[tuple[str, 
         (last_output[0], "\n".join(last_lines(last_output[1]))),
     ]
     return [(label, text) for label, text in lines if text]
+
+
+def _worker(version: str | None) -> str | None:
+    if version is None:
+        return None
+    return "; ".join(filter(None, (f"lando-fsm {version}", versions.hint(version))))
 
 
 def _deadline(at: float | None) -> str | None:

@@ -2,6 +2,7 @@
 
 daemon.py         the loop: what one iteration does, and in which order
 receive.py        messages: taken in batches, each with its effect in one transaction, acked after the commit
+versions.py       warns of workers that are older than the daemon
 dispatch.py       effects that are due: begun, carried out by a pool, concluded
 effects.py        the operations that an effect asks of the cloud
 watch.py          snapshots of the cloud, and what follows from them

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from lando.daemon.clock import Clock
 from lando.daemon.health import QueueHealth
 from lando.daemon.log import log, log_changes
+from lando.daemon.versions import WorkerVersions
 from lando.engine.engine import Engine, Taken
 from lando.failpoints import reach
 from lando.messages import Malformed, Message, Origin, decode
@@ -61,6 +62,7 @@ class Receiver:
         self._health = health
         self._clock = clock
         self._stop = stop
+        self._worker_versions = WorkerVersions()
         self._may_be_up_to_date = False
         self._has_read_backlog = False
         self._next_forgetting = 0.0
@@ -178,6 +180,8 @@ class Receiver:
         results = list(zip(messages, taken, strict=True))
         for (delivery, message), what in results:
             self._log_taken(delivery, message, what)
+            if message.origin == "worker" and what.disposition == "taken":
+                self._worker_versions.note(message)
         reach("before-ack")
         self._queue.ack([delivery for (delivery, _), what in results if what.disposition != "unknown"])
         reach("after-ack")

@@ -4,6 +4,7 @@ In reading order:
 
 engine.py       messages, and how an event is fired
 ledger.py       the transaction, as the rules see it; the store implements it
+workers.py      workers of other versions, and those that are refused
 admission.py    which queued jobs get a server now
 outbox.py       what an effect asks of the cloud, and what its result means
 operations.py   operations and their results

@@ -10,11 +10,11 @@ Every rule runs inside one transaction that its caller commits, and touches noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lando.engine import boot_times
+from lando.engine import boot_times, workers
 from lando.engine.ledger import Ledger, StateChange, make_due
 from lando.engine.pace import Pace
 from lando.errors import UsageError
@@ -61,6 +61,7 @@ class Engine:
         new_secret: a fresh random string, for marks and tokens.
         machine: the table to run; another one only in tests that break it on purpose.
         learns_boot: the boot timeout is learned from the last boots.
+        needs: the settings that the worker of a job must know, from its start_worker body.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Engine:
         new_secret: Callable[[], str],
         machine: JobMachine = MACHINE,
         learns_boot: bool = False,
+        needs: Callable[[Mapping[str, Any]], Collection[str]] = lambda body: (),
     ) -> None:
         self.policy = policy
         self.pace = pace
@@ -78,6 +80,7 @@ class Engine:
         self._accept = accept
         self._machine = machine
         self._learns_boot = learns_boot
+        self._needs = needs
 
     def fire(self, ledger: Ledger, job: Job, event: Event) -> Fired:
         """Answer an event: new record, history and effects, all in the caller's transaction."""
@@ -185,11 +188,19 @@ class Engine:
         return Taken("taken", job_id=job.id)
 
     def _report(self, ledger: Ledger, job: Job, message: Message, now: float) -> Taken:
-        event = report_event(message, now)
+        event = self._judged(ledger, job, report_event(message, now), message.body)
         text = message.body.get("log")
         if text and create_requests.is_valid_report(job, event):
             ledger.append_log(job.id, event.attempt, event.seq, text)
         return _taken(self.fire(ledger, job, event))
+
+    def _judged(self, ledger: Ledger, job: Job, event: Report, body: Mapping[str, Any]) -> Report:
+        """The report; in its place the end of the attempt, if its worker cannot do what the job needs."""
+        if not isinstance(event, WorkerStarted) or job.worker_version is not None:
+            return event
+        if not create_requests.is_valid_report(job, event):
+            return event
+        return workers.refuse(event, body, self._needs(ledger.body(job.id))) or event
 
 
 def _key(message: Message) -> str:
@@ -206,6 +217,7 @@ def report_event(message: Message, now: float) -> Report:
         "attempt": message.attempt,
         "token": message.token,
         "seq": message.seq,
+        "version": workers.version_of(message.type, body),
         **{key: body.get(key) for key in ("phase", "step", "steps", "step_name", "git_commit")},
     }
     if message.type == "worker_started":
@@ -219,6 +231,7 @@ def report_event(message: Message, now: float) -> Report:
         outputs=body.get("outputs"),
         log_tail=body.get("log_tail") or "",
         reason=body.get("reason") or "",
+        final=body.get("final") is True,
     )
 
 

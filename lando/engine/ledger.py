@@ -67,6 +67,10 @@ class Ledger(Protocol):
         """The job's record."""
         ...
 
+    def body(self, job_id: str) -> Mapping[str, Any]:
+        """The body of the job's start_worker."""
+        ...
+
     def job_of_server(self, name: str) -> Job | None:
         """The live job whose server has this name."""
         ...

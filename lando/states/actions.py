@@ -18,7 +18,7 @@ from lando.states.events import (
     WorkerLost,
     WorkflowFinished,
 )
-from lando.states.job import Job, Outcome
+from lando.states.job import Job, Verdict
 from lando.states.records import replace
 from lando.states.table import EffectKind, Policy
 
@@ -32,6 +32,8 @@ def take_report(job: Job, event: Report, policy: Policy) -> Job:
     request = create_requests.reporting_request(job, event)
     assert request is not None
     job = replace(create_requests.adopt(job, request.mark), heard_at=event.at)
+    if event.version is not None:
+        job = replace(job, worker_version=event.version)
     if event.seq <= job.seq:
         return job
     return replace(
@@ -74,10 +76,11 @@ def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
         outputs=event.outputs,
         log_tail=event.log_tail,
     )
-    return conclude(job, event.outcome, reason)
+    is_final = event.final and event.outcome == "system_failed"
+    return conclude(job, "unsuitable" if is_final else event.outcome, reason)
 
 
-def conclude(job: Job, verdict: Outcome, reason: str) -> Job:
+def conclude(job: Job, verdict: Verdict, reason: str) -> Job:
     """The attempt has ended: a create that was not sent is withdrawn, a server that exists will be
     deleted."""
     job = create_requests.withdraw_unsent(job)

@@ -172,6 +172,8 @@ class Report(Event):
     steps: int | None = None
     step_name: str | None = None
     git_commit: str | None = None
+    version: str | None = None
+    """Of lando-fsm in the VM; None if the report does not say it."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ class WorkflowFinished(Report):
     outputs: Mapping[str, Any] | None = None
     log_tail: str = ""
     reason: str = ""
+    final: bool = False
+    """Of a system failure: another VM of the same image would fail in the same way."""
 
 
 EVENTS: tuple[type[Event], ...] = (

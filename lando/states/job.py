@@ -10,6 +10,9 @@ from typing import Any, Literal
 State = Literal["queued", "booting", "running", "terminating", "done", "failed"]
 Outcome = Literal["succeeded", "workflow_failed", "system_failed", "canceled"]
 
+Verdict = Literal[Outcome, "unsuitable"]
+"""How an attempt ended; ``unsuitable`` is a system failure that no other VM of the same image would avoid."""
+
 LIVE_STATES: tuple[State, ...] = ("booting", "running", "terminating")
 ENDED_STATES: tuple[State, ...] = ("done", "failed")
 
@@ -98,7 +101,7 @@ class Job:
     """The store refuses a write that is not based on the newest version (compare-and-set)."""
     outcome: Outcome | None = None
     """How the job ended; None until it has."""
-    verdict: Outcome | None = None
+    verdict: Verdict | None = None
     """How the attempt ended; set while its server is being deleted."""
     reason: str = ""
     """Why the job is in its state, for people."""

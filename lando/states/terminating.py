@@ -57,13 +57,13 @@ def had_no_capacity(job: Job, event: object) -> bool:
 
 def end(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Nothing of the attempt is left in the cloud; its tokens are void."""
-    failed = 1 if job.verdict == "system_failed" else 0
+    failed = 1 if job.verdict in ("system_failed", "unsuitable") else 0
     reason = job.reason
-    if failed and job.attempts > 1:
+    if job.verdict == "system_failed" and job.attempts > 1:
         reason = f"{job.reason}; that was failure {job.failures + 1} of {job.attempts} allowed"
     return replace(
         job,
-        outcome=job.verdict,
+        outcome="system_failed" if job.verdict == "unsuitable" else job.verdict,
         verdict=None,
         failures=job.failures + failed,
         requests=(),

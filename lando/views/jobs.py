@@ -78,6 +78,7 @@ class JobStatus:
             "deadline_at": rfc3339(job.deadline_at),
             "not_before": rfc3339(job.not_before if job.state == "queued" and job.not_before else None),
             "git_commit": job.git_commit,
+            "worker_version": job.worker_version,
             "exit_code": job.exit_code,
             "labels": self.labels,
         }

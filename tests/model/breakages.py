@@ -13,20 +13,21 @@ from lando.engine.operations import AnswerLost, DeleteServers, Operation, Operat
 from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
 from lando.states import actions, create_requests, terminating
-from lando.states.events import CreateAbsent, CreateRefused, Event
+from lando.states.events import CreateAbsent, CreateRefused, Event, Report
 from lando.states.job import CreateRequest, Job, State
 from lando.states.machine import TABLE, build
 from lando.states.table import Policy, Row, ignored, moves
 
 from .explore import SHIPPED
 from .ledger import MemoryLedger
-from .rules import Variant
+from .rules import Variant, WatchedEngine
 from .world import Scenario
 
 FAULT = Scenario("one fault", faults=1, asks=0)
 FLOATING = Scenario("a floating IP and a fault", faults=1, asks=0, floating_ips=True)
 ASK = Scenario("a fault and an ask", faults=1, asks=1)
 ASKS = Scenario("a fault and two asks", faults=1, asks=2)
+OLD_IMAGE = Scenario("an image that is too old, and a fault", faults=1, asks=0, needs=("archive",))
 TWO_JOBS = Scenario("two jobs, one place", jobs=("A", "B"), faults=0, asks=0)
 
 
@@ -77,6 +78,20 @@ def finished_at_once(rows: list[Row]) -> list[Row]:
 def heeded_whoever_spoke(rows: list[Row]) -> list[Row]:
     (heeds,) = (row for row in rows if row.answer == "stays")
     return [replace(heeds, when=create_requests.is_open), rows[-1]]
+
+
+def again_whatever_failed(rows: list[Row]) -> list[Row]:
+    def may_run_again(job: Job, event: Any) -> bool:
+        return job.verdict in ("system_failed", "unsuitable") and job.failures + 1 < job.attempts
+
+    return [
+        replace(row, when=may_run_again) if row.when is terminating.may_run_again else row for row in rows
+    ]
+
+
+class RunsWhatItCannot(WatchedEngine):
+    def _judged(self, ledger: Ledger, job: Job, event: Report, body: Mapping[str, Any]) -> Report:
+        return event
 
 
 class ForgetsMessages(MemoryLedger):
@@ -267,6 +282,19 @@ BREAKAGES = (
         "no server is left behind",
         FAULT,
         patches={"lando.states.create_requests.adopt": adopt_remembering_absence},
+    ),
+    # workers that are too old
+    Breakage(
+        "a worker that is too old runs the job",
+        "the unsuitable run nothing",
+        OLD_IMAGE,
+        Variant(engine=RunsWhatItCannot),
+    ),
+    Breakage(
+        "another VM is booted from an image that is too old",
+        "the unsuitable run nothing",
+        OLD_IMAGE,
+        table("terminating", "server_gone", again_whatever_failed),
     ),
     # creates
     Breakage("one look concludes absence", "one server a job", FAULT, _one_look()),

@@ -61,6 +61,9 @@ class MemoryLedger:
     def job(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 
+    def body(self, job_id: str) -> Mapping[str, Any]:
+        return {}
+
     def job_of_server(self, name: str) -> Job | None:
         return next((job for job in self.jobs_in(LIVE_STATES) if job.server_name == name), None)
 

@@ -106,7 +106,9 @@ class Rules:
         policy = replace(POLICY, floating_ip=scenario.floating_ips)
         self.rows: set[tuple[str, str, str]] = set()
         """The rows of the table that were fired: state, event, why."""
-        self._engine = variant.engine(policy, PACE, self._accept, self._new_secret, variant.machine)
+        self._engine = variant.engine(
+            policy, PACE, self._accept, self._new_secret, variant.machine, needs=lambda body: scenario.needs
+        )
         self._outbox = variant.outbox(self._engine)
         self._admission = Admission(self._engine, scenario.places)
         self._secrets: list[str] = []
@@ -251,8 +253,17 @@ class Rules:
         books = Books(tuple(_canonical(job) for job in raw.jobs), tuple(effects.values()), raw.early_cancels)
         fired = self._engine.fired
         self.rows.update((job.state, event.name, answered.why) for job, event, answered in fired)
-        broken = _misfired(fired) or _undone(before, books)
+        broken = _misfired(fired) or _undone(before, books) or self._unsuitable(before, books)
         return Step(self._one_of_a_kind(books), answer, effects=effects, broken=broken)
+
+    def _unsuitable(self, before: Books, after: Books) -> Broken | None:
+        """A worker that cannot do what its job needs does not run it, and no other VM is booted for it."""
+        for job, later in zip(before.jobs, after.jobs, strict=False):
+            if self.scenario.needs and later.state == "running":
+                return Broken("the unsuitable run nothing", f"job {job.id} is running")
+            if job.verdict == "unsuitable" and later.state == "queued":
+                return Broken("the unsuitable run nothing", f"job {job.id} is queued again")
+        return None
 
     def _one_of_a_kind(self, books: Books) -> Books:
         return self._shelf.setdefault((books.jobs, books.effects, books.early_cancels), books)

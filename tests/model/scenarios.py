@@ -18,6 +18,7 @@ USUAL = (
     Scenario("two jobs, one place, a fault", jobs=("A", "B"), faults=1, asks=0, attempts=1),
     Scenario("a job that cannot be run", faults=1, asks=2, runnable=False),
     Scenario("one job with a floating IP, a fault", faults=1, asks=0, floating_ips=True),
+    Scenario("one job on an image that is too old, a fault", faults=1, asks=0, needs=("archive",)),
 )
 """Seconds."""
 

@@ -27,7 +27,7 @@ def test_every_invariant_holds_and_every_job_can_end(scenario: Scenario, record_
 
 def test_every_row_is_fired_unless_only_a_bug_could_fire_it(record_property: Record) -> None:
     fired: set[tuple[str, str, str]] = set()
-    for scenario in (USUAL[1], USUAL[2], USUAL[4], USUAL[5]):
+    for scenario in (USUAL[1], USUAL[2], USUAL[4], USUAL[5], USUAL[6]):
         found = explore(scenario)
         assert_holds(found, record_property)
         fired |= found.rows

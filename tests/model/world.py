@@ -191,6 +191,8 @@ class Scenario:
     runnable: bool = True
     floating_ips: bool = False
     """Servers get one."""
+    needs: tuple[str, ...] = ()
+    """Settings that jobs need, and that no worker here knows."""
 
     def first(self, books: Books) -> World:
         """The jobs are submitted: their messages are durably queued, and nothing else is anywhere."""

@@ -11,9 +11,10 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lando.versions import VERSION, refusal
 from lando_worker.event_pipe import EventSender
 from lando_worker.result import Result
-from lando_worker.settings import Settings, SettingsError, load
+from lando_worker.settings import ABILITIES, Settings, SettingsError, load
 from lando_worker.supervisor import start_child, terminate_with, watch
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def main(arguments: list[str]) -> int:
 def run_job(git: str, cd: str, run_cwl: str, params: Path, settings: Settings, server: str) -> int:
     """Run a job in the current directory, the VM's own. Returns 0 once every report is delivered."""
     vm = Path.cwd()
+    if settings.unknown:
+        refused = Result("system_failed", refusal(VERSION, settings.unknown), final=True)
+        return _report_end(refused, vm, params, settings)
 
     def work(events: EventSender) -> Result:
         from lando_worker.workflow import Assignment, run  # noqa: PLC0415
@@ -54,7 +58,7 @@ def run_job(git: str, cd: str, run_cwl: str, params: Path, settings: Settings, s
     terminate_with(child)
     _print(f"{server}: job {settings.job}, attempt {settings.attempt}")
     reporter, log = _make_reporter(settings, vm, params)
-    reporter.start("cloning")
+    reporter.start("cloning", {"version": VERSION, "abilities": list(ABILITIES)})
     try:
         result = watch(child, reporter, log, settings.run_timeout)
     except Exception as error:
@@ -67,9 +71,13 @@ def run_job(git: str, cd: str, run_cwl: str, params: Path, settings: Settings, s
 
 def report_failure(reason: str, vm: Path, settings: Settings) -> int:
     """Report that a job could not be run, unless its end is reported already. Returns 0 once delivered."""
-    reporter, log = _make_reporter(settings, vm, vm / "parameters.yml")
+    return _report_end(Result("system_failed", reason), vm, vm / "parameters.yml", settings)
+
+
+def _report_end(result: Result, vm: Path, params: Path, settings: Settings) -> int:
+    reporter, log = _make_reporter(settings, vm, params)
     reporter.start()
-    _finish(reporter, log, settings, Result("system_failed", reason))
+    _finish(reporter, log, settings, result)
     return 0
 
 
@@ -116,6 +124,8 @@ def _finish(reporter: Reporter, log: LogBuffer, settings: Settings, result: Resu
         "outputs": result.outputs,
         "log_tail": tail,
         "reason": reason,
+        "version": VERSION,
+        "final": result.final,
     }
     reporter.finish(body)
 

@@ -59,15 +59,16 @@ class Reporter:
         self._change_reported_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
-    def start(self, phase: str | None = None) -> None:
+    def start(self, phase: str | None = None, about: Mapping[str, Any] | None = None) -> None:
         """Start to report; delivers what an earlier process left in the spool, too.
 
         Args:
             phase: of the work; reported as the worker's start. None if the worker does not run the job.
+            about: what else the worker's start says.
         """
         if phase and not self._spool.closed:
             self._state["phase"] = phase
-            self._add("worker_started", {"phase": phase})
+            self._add("worker_started", {"phase": phase, **(about or {})})
         self._thread.start()
 
     def update(self, changes: Mapping[str, Any]) -> None:

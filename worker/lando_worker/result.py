@@ -20,6 +20,8 @@ class Result:
     outputs: Mapping[str, Any] | None = None
     quote_log: bool = False
     """Whether to append the log's last line to the reason, since only the log says why."""
+    final: bool = False
+    """Whether another VM of the same image would fail in the same way."""
 
 
 class WorkflowFailure(Exception):

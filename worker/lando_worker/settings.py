@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lando.redaction import login_secrets
+from lando.versions import OPTIONAL, needed
 
 
 class SettingsError(Exception):
@@ -26,6 +27,8 @@ class Settings:
     """How to publish: the kind of queue, and what ``publishers`` needs for it."""
     heartbeat: float
     """Seconds between two reports when nothing changes."""
+    unknown: tuple[str, ...]
+    """Settings that are set, and that this version does not know: the job must not be run without them."""
     run_timeout: float | None = None
     """Seconds after which the workflow is ended; None for no limit."""
     user: str | None = None
@@ -46,6 +49,10 @@ class Settings:
         return [secret for secret in (self.token, *git, self.queue.get("password")) if secret]
 
 
+ABILITIES = tuple(field.name for field in fields(Settings) if field.default is not MISSING)
+"""The optional settings that this version knows, as workers report them."""
+
+
 def load(path: Path) -> Settings:
     """Read the worker configuration file.
 
@@ -54,6 +61,8 @@ def load(path: Path) -> Settings:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        unknown = needed(raw).difference(ABILITIES)
+        raw = {**(raw.get(OPTIONAL) or {}), **raw}
         git = raw.get("git") or {}
         base_command = raw.get("cwl_base_command")
         run_timeout = raw.get("run_timeout")
@@ -63,6 +72,7 @@ def load(path: Path) -> Settings:
             token=raw["token"],
             queue=raw["queue"],
             heartbeat=float(raw["heartbeat"]),
+            unknown=tuple(sorted(unknown)),
             run_timeout=None if run_timeout is None else float(run_timeout),
             user=raw.get("user"),
             git_ref=git.get("ref"),

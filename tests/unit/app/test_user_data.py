@@ -6,12 +6,14 @@ import subprocess
 import pytest
 from ruamel.yaml import YAML
 
-from lando.app.user_data import WorkerSettings, installed_command, render
+from lando.app.user_data import WorkerSettings, installed_command, render, worker_configuration
 from lando.cloud.interface import MAX_USER_DATA
 from lando.config.site_config import WorkerConfig
 from lando.errors import UsageError
 from lando.states.job import JobSpec
+from lando.versions import UNREPORTED_ABILITIES, needed
 from lando.yaml_json import yaml_safe_json
+from lando_worker.settings import ABILITIES
 
 SETTINGS = WorkerSettings(
     WorkerConfig("/lando/lando_worker.sh", user=None), {"kind": "embedded", "database": "/x/lando.db"}
@@ -87,3 +89,15 @@ def test_parameters_mean_the_same_in_json_and_yaml(value):
 def test_installed_command_is_there():
     assert re.search(r"lando_worker/lando_worker\.sh$", installed_command())
     subprocess.run(["bash", "-n", installed_command()], check=True)
+
+
+def test_a_worker_of_this_version_knows_all_that_this_daemon_writes():
+    spec = JobSpec(
+        "https://u:p@h/x.git", ".", {}, "w.cwl", git_ref="v1", run_timeout=60.0, cwl_args=("--debug",)
+    )
+    worker = WorkerConfig("/w", user="lando", cwl_base_command=("toil",))
+    needs = needed(worker_configuration(spec, WorkerSettings(worker, {"kind": "embedded"}, outputs="/o")))
+    assert needs <= set(ABILITIES)
+    # A new setting that an older image may ignore stands under ``optional``; one that it may not is added
+    # here on purpose: jobs that have it are refused by images of before versions were reported.
+    assert needs == UNREPORTED_ABILITIES
