@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from lando.app.service import Service
 from tests.support.fake_openstack.faults import Fault
 from tests.support.forked_commands import Started, start_command
 from tests.support.local_site import BIN, PATIENCE, Gate, LocalSite, wait_for, workflow
@@ -158,6 +160,22 @@ def test_a_database_that_is_locked_at_the_start_is_waited_for(quick: LocalSite) 
         assert daemon.poll() is None
     assert quick.wait(job, "done", "failed")["state"] == "done"
     quick.nothing_is_left()
+
+
+def test_a_database_that_is_locked_once_it_is_open_is_waited_for(
+    quick: LocalSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between the opening and the first iteration, as no process could be made to do at will."""
+    quick.make_state()
+    ready = threading.Event()
+    with closing(Service(quick.app())) as service:
+        daemon = threading.Thread(target=service.run, args=[ready.set])
+        with locked(quick):
+            daemon.start()
+            wait_for(lambda: "database is locked; retrying in" in caplog.text, "the first try to fail")
+        assert ready.wait(PATIENCE), caplog.text
+        service.daemon.stop()
+        daemon.join()
 
 
 def test_a_database_that_is_locked_before_it_is_migrated(quick: LocalSite, record_property: Record) -> None:
