@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 
 from lando.daemon.clock import Clock
 from lando.daemon.health import QueueHealth
+from lando.daemon.ignored_reports import IgnoredReports
 from lando.daemon.log import log, log_changes
+from lando.daemon.log_rates import LogRates
 from lando.daemon.versions import WorkerVersions
-from lando.engine.engine import Engine, Taken
+from lando.engine.engine import Engine
+from lando.engine.taken import Taken
 from lando.failpoints import reach
 from lando.messages import Malformed, Message, Origin, decode
 from lando.store.database import StoreUnavailable
@@ -28,7 +31,7 @@ UNAVAILABLE_WAIT = 0.1
 LOGGED_AT_ONCE = 10
 """At most this many dead letters of one iteration are logged one by one."""
 REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("worker", 86400.0))
-"""Seconds for which processed messages are remembered; workers' have a token and a sequence number, too."""
+"""Seconds for which processed messages are remembered; workers' were by lando-fsm 0.1 only."""
 FORGET_EVERY = 60.0
 """Seconds."""
 FORGET_AT_ONCE = 5000
@@ -63,6 +66,8 @@ class Receiver:
         self._clock = clock
         self._stop = stop
         self._worker_versions = WorkerVersions()
+        self._log_rates = LogRates()
+        self._ignored = IgnoredReports()
         self._may_be_up_to_date = False
         self._has_read_backlog = False
         self._next_forgetting = 0.0
@@ -89,6 +94,7 @@ class Receiver:
             self._may_be_up_to_date = obstacle is None and len(deliveries) < BATCH
         except QueueUnavailable as error:
             self._unavailable(error)
+        self._ignored.write()
 
     def is_up_to_date(self) -> bool:
         """Whether every message that was confirmed before this call has been taken.
@@ -168,16 +174,25 @@ class Receiver:
         return messages
 
     def _take_together(self, messages: Sequence[tuple[Delivery, Message]]) -> None:
+        """Commands in their order, then reports in theirs, as if they had arrived so: who sends a command
+        knows of a report only once it was committed."""
+        commands = [each for each in messages if each[1].origin == "client"]
+        reports = [each for each in messages if each[1].origin == "worker"]
+        self._log_rates.begin()
         with self._store.transaction() as transaction:
             self._engine.prefetch(transaction, [message for _, message in messages])
             taken = [
                 self._engine.take(transaction, message, self._clock.now(), delivery.sender)
-                for delivery, message in messages
+                for delivery, message in commands
             ]
+            taken += self._engine.take_reports(
+                transaction, [message for _, message in reports], self._clock.now(), self._log_rates
+            )
             reach("before-take-commit")
+        self._log_rates.commit()
         # Before the ack, which may fail: when the messages come again, they are duplicates.
         log_changes(transaction.changes)
-        results = list(zip(messages, taken, strict=True))
+        results = list(zip((*commands, *reports), taken, strict=True))
         for (delivery, message), what in results:
             self._log_taken(delivery, message, what)
             if message.origin == "worker" and what.disposition == "taken":
@@ -207,6 +222,8 @@ class Receiver:
             else:
                 log.info("shutdown_server received; stopping")
                 self._stop()
+        elif taken.disposition == "ignored" and message.origin == "worker":
+            self._ignored.add(taken.job_id or "", taken.detail, describe_sender(delivery))
         elif taken.disposition not in ("taken", "unknown"):
             about = f"{message.type} {taken.job_id or ''}".strip()
             detail = f": {taken.detail}" if taken.detail else ""

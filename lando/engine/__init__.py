@@ -3,6 +3,8 @@
 In reading order:
 
 engine.py       messages, and how an event is fired
+reports.py      messages of workers: tokens first, then those of a job together
+taken.py        the result of a message
 ledger.py       the transaction, as the rules see it; the store implements it
 workers.py      workers of other versions, and those that are refused
 admission.py    which queued jobs get a server now

@@ -5,21 +5,23 @@ Every rule runs inside one transaction that its caller commits, and touches noth
 
     message -> take -> fire -> new record + history + effects, one commit -> ack
 
-``admission`` has the rules for queued jobs, ``deadlines`` those for time, ``outbox`` those for effects.
+``reports`` has the rules for messages of workers, ``admission`` those for queued jobs, ``deadlines`` those
+for time, ``outbox`` those for effects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from lando.engine import boot_times, workers
+from lando.engine import boot_times, reports, workers
 from lando.engine.ledger import Ledger, StateChange, make_due
 from lando.engine.pace import Pace
+from lando.engine.reports import LogBound
+from lando.engine.taken import Taken, taken
 from lando.errors import UsageError
 from lando.messages import Message
-from lando.states import actions, create_requests
+from lando.states import actions
 from lando.states.events import (
     BootTimeout,
     Cancel,
@@ -27,9 +29,7 @@ from lando.states.events import (
     Rejected,
     Report,
     Retry,
-    WorkerProgress,
     WorkerStarted,
-    WorkflowFinished,
 )
 from lando.states.job import Job, JobSpec
 from lando.states.machine import MACHINE, Fired, JobMachine, fire
@@ -38,17 +38,6 @@ from lando.states.table import Policy
 
 COPIED = ("attempts", "priority", "boot_timeout", "run_timeout", "flavor", "wishes")
 """What a job's record copies from its job file."""
-
-Disposition = Literal["taken", "duplicate", "ignored", "refused", "shutdown", "unknown"]
-
-
-@dataclass(frozen=True)
-class Taken:
-    """The result of a message; ``detail`` says why."""
-
-    disposition: Disposition
-    detail: str = ""
-    job_id: str | None = None
 
 
 class Engine:
@@ -115,7 +104,8 @@ class Engine:
     def prefetch(self, ledger: Ledger, messages: Sequence[Message]) -> None:
         """Tell the ledger of a batch of messages that is about to be taken."""
         jobs = {message.job for message in messages if message.job is not None}
-        ledger.prefetch([_key(message) for message in messages], sorted(jobs))
+        commands = [_key(message) for message in messages if message.origin == "client"]
+        ledger.prefetch(commands, sorted(jobs))
 
     def take(self, ledger: Ledger, message: Message, now: float, sender: str | None = None) -> Taken:
         """Give a message its effect, once.
@@ -125,14 +115,29 @@ class Engine:
             now: the daemon's clock; the sender's ``sent_at`` decides nothing.
             sender: the account that sent it, as the queue verified.
         """
+        if message.origin == "worker":
+            return self.take_reports(ledger, [message], now)[0]
         key = _key(message)
         if ledger.is_processed(key):
             return Taken("duplicate", job_id=message.job)
-        taken = self._answer(ledger, message, now, sender)
-        # A report that was ignored is not recorded: it may come again, and workers must not fill the table.
-        if message.origin == "client" or taken.disposition == "taken":
-            ledger.mark_processed(key, now)
-        return taken
+        result = self._answer(ledger, message, now, sender)
+        ledger.mark_processed(key, now)
+        return result
+
+    def take_reports(
+        self, ledger: Ledger, messages: Sequence[Message], now: float, bound: LogBound | None = None
+    ) -> list[Taken]:
+        """Give messages of workers their effect, those of each job together: see ``lando.engine.reports``.
+
+        Args:
+            messages: valid messages of workers, in the order of their arrival.
+            now: the daemon's clock.
+            bound: how much log is stored; all of it if None.
+
+        Returns:
+            The result of each.
+        """
+        return reports.take(ledger, messages, now, self.fire, self._judged, bound or reports.Unbounded())
 
     def _answer(self, ledger: Ledger, message: Message, now: float, sender: str | None) -> Taken:
         if message.type == "start_worker":
@@ -143,7 +148,7 @@ class Engine:
             job = ledger.job_of_server(message.body["vm_name"])
             if job is None:
                 return Taken("ignored", f"no job has a server named {message.body['vm_name']!r}")
-            return _taken(self.fire(ledger, job, Cancel(now)))
+            return taken(self.fire(ledger, job, Cancel(now)))
         return self._answer_for_job(ledger, message, now)
 
     def _answer_for_job(self, ledger: Ledger, message: Message, now: float) -> Taken:
@@ -156,16 +161,11 @@ class Engine:
                 "the cancel arrived before its job; it takes effect when the job arrives",
                 message.job,
             )
-        if job is None and message.origin == "worker":
-            detail = f"no job {message.job} in this database; does another daemon serve the queue, too?"
-            return Taken("unknown", detail, message.job)
         if job is None:
             return Taken("ignored", f"no such job: {message.job}", message.job)
         if message.type == "cancel_job":
-            return _taken(self.fire(ledger, job, Cancel(now)))
-        if message.type == "retry_job":
-            return _taken(self.fire(ledger, job, Retry(now)))
-        return self._report(ledger, job, message, now)
+            return taken(self.fire(ledger, job, Cancel(now)))
+        return taken(self.fire(ledger, job, Retry(now)))
 
     def _start(self, ledger: Ledger, message: Message, now: float, sender: str | None) -> Taken:
         assert message.job is not None
@@ -187,18 +187,9 @@ class Engine:
             self.fire(ledger, job, Cancel(now))
         return Taken("taken", job_id=job.id)
 
-    def _report(self, ledger: Ledger, job: Job, message: Message, now: float) -> Taken:
-        event = self._judged(ledger, job, report_event(message, now), message.body)
-        text = message.body.get("log")
-        if text and create_requests.is_valid_report(job, event):
-            ledger.append_log(job.id, event.attempt, event.seq, text)
-        return _taken(self.fire(ledger, job, event))
-
     def _judged(self, ledger: Ledger, job: Job, event: Report, body: Mapping[str, Any]) -> Report:
         """The report; in its place the end of the attempt, if its worker cannot do what the job needs."""
         if not isinstance(event, WorkerStarted) or job.worker_version is not None:
-            return event
-        if not create_requests.is_valid_report(job, event):
             return event
         return workers.refuse(event, body, self._needs(ledger.body(job.id))) or event
 
@@ -206,38 +197,3 @@ class Engine:
 def _key(message: Message) -> str:
     """With the origin, so that a worker cannot use the id of a client's message."""
     return f"{message.origin}:{message.id}"
-
-
-def report_event(message: Message, now: float) -> Report:
-    """The event that a worker's message is."""
-    assert message.attempt is not None and message.token is not None and message.seq is not None
-    body = message.body
-    common: dict[str, Any] = {
-        "at": now,
-        "attempt": message.attempt,
-        "token": message.token,
-        "seq": message.seq,
-        "version": workers.version_of(message.type, body),
-        **{key: body.get(key) for key in ("phase", "step", "steps", "step_name", "git_commit")},
-    }
-    if message.type == "worker_started":
-        return WorkerStarted(**common)
-    if message.type == "worker_progress":
-        return WorkerProgress(**common)
-    return WorkflowFinished(
-        **common,
-        outcome=body["outcome"],
-        exit_code=body.get("exit_code"),
-        outputs=body.get("outputs"),
-        log_tail=body.get("log_tail") or "",
-        reason=body.get("reason") or "",
-        final=body.get("final") is True,
-    )
-
-
-def _taken(fired: Fired) -> Taken:
-    if fired.answer == "ignored":
-        return Taken("ignored", fired.why, fired.job.id)
-    if fired.answer == "refused":
-        return Taken("refused", fired.why, fired.job.id)
-    return Taken("taken", job_id=fired.job.id)

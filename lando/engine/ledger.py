@@ -115,8 +115,14 @@ class Ledger(Protocol):
         """A cancel for this job came before it."""
         ...
 
-    def append_log(self, job_id: str, attempt: int, seq: int, text: str) -> None:
-        """A piece of the workflow's log; again for the same (job, attempt, seq) changes nothing."""
+    def unseen_log(self, job_id: str, attempt: int, seqs: Sequence[int]) -> list[int]:
+        """Those of a worker's sequence numbers whose piece of the log was not appended yet. Attempts of a job
+        only rise, and the numbers of earlier ones are forgotten."""
+        ...
+
+    def append_log(self, job_id: str, attempt: int, seqs: Sequence[int], text: str) -> None:
+        """One more piece of the workflow's log, from the reports with these numbers, all unseen, in order; ""
+        if nothing of them is kept. How much is kept of a job's log is bounded, the newest is."""
         ...
 
     def save_console(self, job_id: str, attempt: int, text: str) -> None:

@@ -7,6 +7,7 @@ database.py     connections, and the schema brought up to date
 tables.py       the tables
 transaction.py  the engine's ledger in SQL
 pending.py      rows that a transaction writes together
+logs.py         the logs of workflows, within their bounds
 queries.py      what the commands read
 facts.py        small values about the whole deployment
 migrations/     the schema's versions

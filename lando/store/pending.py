@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from lando.engine.ledger import StateChange
 from lando.states.job import Job
 from lando.states.records import replace
+from lando.store.logs import PendingLogs
 from lando.store.tables import EFFECTS, HISTORY, JOBS, PROCESSED
 
 JOB_FIELDS = tuple(field.name for field in fields(Job))
@@ -51,6 +52,7 @@ class Pending:
         self._history: list[dict[str, Any]] = []
         self._effects: list[dict[str, Any]] = []
         self._processed: dict[str, float] = {}
+        self.logs = PendingLogs()
 
     def job(self, job_id: str) -> Job | None:
         """The record, if it will be written."""
@@ -107,6 +109,7 @@ class Pending:
             raise StaleRecord(f"job {' or '.join(row['key_id'] for row in changed)}")
         _insert(connection, HISTORY, self._history)
         _insert(connection, EFFECTS, self._effects)
+        self.logs.write(connection)
         _insert(connection, PROCESSED, [{"id": key, "at": at} for key, at in self._processed.items()])
 
 

@@ -20,13 +20,9 @@ from lando.states.table import EffectKind
 from lando.store.database import errors
 from lando.store.facts import BOOTS_FACT, HOLD_FACT, SEEN_FACT, SWEPT_FACT, hold_value, to_hold
 from lando.store.pending import JOB_FIELDS, Pending
-from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, LOGS, PROCESSED
+from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, PROCESSED
 
 JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
-MAX_LOG = 1024 * 1024
-"""Characters of workflow log kept for a job: the newest."""
-TRIM_EVERY = 64
-"""A job's log is trimmed to MAX_LOG after this many small rows, and after each large one."""
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -286,28 +282,13 @@ class Transaction:
 
     # logs
 
-    def append_log(self, job_id: str, attempt: int, seq: int, text: str) -> None:
-        """See ``Ledger.append_log``."""
-        same = sa.select(LOGS.c.id).where(
-            LOGS.c.job_id == job_id, LOGS.c.attempt == attempt, LOGS.c.seq == seq
-        )
-        if self._connection.execute(same).first() is None:
-            inserted = self._connection.execute(
-                sa.insert(LOGS).values(job_id=job_id, attempt=attempt, seq=seq, text=text[-MAX_LOG:])
-            )
-            (row_id,) = inserted.inserted_primary_key or (0,)
-            if row_id % TRIM_EVERY == 0 or len(text) >= MAX_LOG // TRIM_EVERY:
-                self._drop_oldest_logs(job_id)
+    def unseen_log(self, job_id: str, attempt: int, seqs: Sequence[int]) -> list[int]:
+        """See ``Ledger.unseen_log``."""
+        return self._pending.logs.unseen(self._open, job_id, attempt, seqs)
 
-    def _drop_oldest_logs(self, job_id: str) -> None:
-        query = sa.select(LOGS.c.id, sa.func.length(LOGS.c.text)).where(LOGS.c.job_id == job_id)
-        kept = 0
-        for row_id, length in self._connection.execute(
-            query.order_by(LOGS.c.attempt.desc(), LOGS.c.seq.desc())
-        ).all():
-            kept += length
-            if kept > MAX_LOG:
-                self._connection.execute(sa.delete(LOGS).where(LOGS.c.id == row_id))
+    def append_log(self, job_id: str, attempt: int, seqs: Sequence[int], text: str) -> None:
+        """See ``Ledger.append_log``."""
+        self._pending.logs.append(self._open, job_id, attempt, seqs, text)
 
     def save_console(self, job_id: str, attempt: int, text: str) -> None:
         """See ``Ledger.save_console``."""

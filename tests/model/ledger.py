@@ -114,8 +114,12 @@ class MemoryLedger:
     def was_canceled(self, job_id: str) -> bool:
         return job_id in self._early_cancels
 
-    def append_log(self, job_id: str, attempt: int, seq: int, text: str) -> None:
-        self.logs.setdefault((job_id, attempt, seq), text)
+    def unseen_log(self, job_id: str, attempt: int, seqs: Sequence[int]) -> list[int]:
+        return [seq for seq in seqs if (job_id, attempt, seq) not in self.logs]
+
+    def append_log(self, job_id: str, attempt: int, seqs: Sequence[int], text: str) -> None:
+        self.logs.update({(job_id, attempt, seq): "" for seq in seqs})
+        self.logs[job_id, attempt, seqs[0]] = text
 
     def save_console(self, job_id: str, attempt: int, text: str) -> None:
         self.consoles[job_id, attempt] = text

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 from lando.engine.admission import Admission
 from lando.engine.deadlines import overdue
-from lando.engine.engine import Engine, Taken
+from lando.engine.engine import Engine
 from lando.engine.ledger import Effect, Hold, Ledger
 from lando.engine.operations import Created, Operation, OperationResult
 from lando.engine.outbox import Outbox
 from lando.engine.pace import Pace
 from lando.engine.quota import QuotaHeadroom
+from lando.engine.taken import Taken
 from lando.errors import UsageError
 from lando.messages import Message
 from lando.states.events import Event

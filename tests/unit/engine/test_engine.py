@@ -9,9 +9,10 @@ from lando.engine.admission import server_name
 from lando.engine.operations import Gone
 from lando.messages import Message
 from lando.states.events import BootTimeout, CreateSent
+from lando.store.logs import MAX_LOG
 from lando.store.pending import StaleRecord
 from lando.store.store import Store
-from lando.store.transaction import MAX_LOG, Transaction
+from lando.store.transaction import Transaction
 from tests.support.engine_rules import NOW, Open, Rules, new_engine
 
 # submissions

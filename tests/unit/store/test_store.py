@@ -1,4 +1,4 @@
-"""The store: compare-and-set, transactions, migrations, the outbox's order, bounded logs."""
+"""The store: compare-and-set, transactions, migrations, the outbox's order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from lando.store.database import HEAD, StoreUnavailable
 from lando.store.pending import StaleRecord
 from lando.store.store import Store
 from lando.store.tables import METADATA
-from lando.store.transaction import MAX_LOG
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
 BODY = {"git_clone": "https://example.org/wf.git", "cd": ".", "input": {"a": "ü"}, "run_cwl": "tool.cwl"}
@@ -261,48 +260,7 @@ def test_the_deployment_is_born_with_the_database(store: Store, path: Path) -> N
         assert again.deployment("configured") == "configured"
 
 
-# logs
-
-
-def test_a_piece_of_log_counts_once_and_order_is_by_number(store: Store) -> None:
-    insert(store, Job(A))
-    with store.transaction() as transaction:
-        for attempt, seq, text in ((1, 2, "b"), (1, 1, "a"), (1, 2, "twice"), (2, 1, "c")):
-            transaction.append_log(A, attempt, seq, text)
-    with store.reading() as queries:
-        assert queries.log(A) == [(1, 1, "a"), (1, 2, "b"), (2, 1, "c")]
-        assert queries.log(A, after=(1, 1)) == [(1, 2, "b"), (2, 1, "c")]
-
-
-def test_of_a_long_log_the_newest_is_kept(store: Store) -> None:
-    insert(store, Job(A))
-    piece = MAX_LOG // 4
-    with store.transaction() as transaction:
-        for seq in range(1, 8):
-            transaction.append_log(A, 1, seq, str(seq) * piece)
-    with store.reading() as queries:
-        kept = queries.log(A)
-    assert [seq for _, seq, _ in kept] == [4, 5, 6, 7]
-    assert sum(len(text) for _, _, text in kept) <= MAX_LOG
-
-
-def test_one_enormous_piece_of_log_is_cut_to_its_end(store: Store) -> None:
-    insert(store, Job(A))
-    with store.transaction() as transaction:
-        transaction.append_log(A, 1, 1, "x" * MAX_LOG + "the end")
-    with store.reading() as queries:
-        ((_, _, text),) = queries.log(A)
-    assert len(text) == MAX_LOG
-    assert text.endswith("the end")
-
-
-def test_no_numbering_of_small_pieces_evades_the_bound(store: Store) -> None:
-    insert(store, Job(A))
-    with store.transaction() as transaction:
-        for number in range(300):
-            transaction.append_log(A, 1, 64 * number + 1, "x" * 16_383)
-    with store.reading() as queries:
-        assert sum(len(text) for _, _, text in queries.log(A)) <= 2 * MAX_LOG
+# forgetting
 
 
 def test_old_messages_are_forgotten_a_few_at_a_time(store: Store) -> None:
