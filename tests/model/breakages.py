@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from lando.engine.ledger import Effect, Ledger
 from lando.engine.operations import AnswerLost, DeleteServers, Operation, OperationResult, SendCreate, Trouble
 from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
+from lando.engine.taken import Taken
+from lando.messages import Message
 from lando.states import actions, create_requests, terminating
 from lando.states.events import CreateAbsent, CreateRefused, Event, Report
 from lando.states.job import CreateRequest, Job, State
@@ -40,7 +42,7 @@ class Breakage:
     scenario: Scenario = FAULT
     variant: Variant = SHIPPED
     patches: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    """Functions of lando.states to replace, by their names."""
+    """Functions of lando to replace, by their names."""
 
 
 def table(state: State, event: str, change: Callable[[list[Row]], Iterable[Row]]) -> Variant:
@@ -107,6 +109,14 @@ class ForgetsCancels(MemoryLedger):
 class CountsNobody(MemoryLedger):
     def live(self) -> dict[str | None, int]:
         return {}
+
+
+class TakesOneReportOfABatch(WatchedEngine):
+    """Coalesces too much: what follows the first report of a job is taken for the same."""
+
+    def take_reports(self, ledger: Ledger, messages: Sequence[Message], *more: Any) -> list[Taken]:
+        results = super().take_reports(ledger, messages[:1], *more)
+        return results * len(messages)
 
 
 class InOrderOfIds(MemoryLedger):
@@ -227,6 +237,17 @@ BREAKAGES = (
         "void tokens count",
         "void tokens change nothing",
         patches={"lando.states.create_requests.reporting_request": reporting_whatever_status},
+    ),
+    Breakage(
+        "of reports that arrive together one counts",
+        "a batch is as one by one",
+        FAULT,
+        Variant(engine=TakesOneReportOfABatch),
+    ),
+    Breakage(
+        "reports are put together before their tokens are checked",
+        "a batch is as one by one",
+        patches={"lando.engine.reports._ReportsOfJob._is_valid": lambda self, event: True},
     ),
     Breakage(
         "the cancel of a pending retry is ignored",

@@ -14,7 +14,12 @@ from .world import Floating, Letter, Machine, Scenario, World
 
 def broken_in(world: World, rules: Rules) -> Broken | None:
     """The first invariant that does not hold in this world."""
-    return next(_all(world, rules.scenario), None) or rules.void_letters(world.books)
+    reports = frozenset(letter for letter in world.queue if letter.mark is not None)
+    return (
+        next(_all(world, rules.scenario), None)
+        or rules.void_letters(world.books)
+        or rules.batches(world.books, reports)
+    )
 
 
 def _all(world: World, scenario: Scenario) -> Iterator[Broken]:

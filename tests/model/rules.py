@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any, NamedTuple, TypeVar
 
 from lando.cloud.interface import FloatingIp, Server, ServerStatus
@@ -28,7 +29,7 @@ from lando.states.machine import MACHINE, Fired, JobMachine
 from lando.states.table import Policy
 
 from .ledger import Books, MemoryLedger
-from .world import NOW, Floating, Letter, Machine, Scenario, Seen, message, token
+from .world import NOW, Floating, Letter, Machine, Scenario, Seen, in_order, message, token
 
 OURS = "ours"
 STRANGER = "mark-0"
@@ -126,6 +127,32 @@ class Rules:
             return self._step(books, ledger, taken)._replace(processed=known)
 
         return self._once(("take", books, letter, processed), run)
+
+    def take_together(self, books: Books, letters: tuple[Letter, ...]) -> Step:
+        """Give the reports of one batch their effect."""
+
+        def run() -> Step:
+            ledger = self._ledger(books)
+            taken = self._engine.take_reports(ledger, [message(letter) for letter in letters], NOW)
+            return self._step(books, ledger, taken)._replace(processed=False)
+
+        return self._once(("take together", books, letters), run)
+
+    def batches(self, books: Books, reports: frozenset[Letter]) -> Broken | None:
+        """Two reports in one batch must do what they do one by one, and forged ones in between nothing."""
+
+        def run() -> Broken | None:
+            forged = {letter._replace(mark=STRANGER) for letter in reports}
+            for pair in permutations(in_order(reports | forged), 2):
+                alone = books
+                for letter in pair:
+                    alone = self.take(alone, letter, processed=False).books
+                step = self.take_together(books, pair)
+                if step.broken is not None or step.books is not alone:
+                    return step.broken or Broken("a batch is as one by one", f"{pair[0]}, then {pair[1]}")
+            return None
+
+        return self._once(("batches", books, reports), run)
 
     def void_letters(self, books: Books) -> Broken | None:
         """Every report with a void token must change nothing, whenever it comes.
