@@ -2,21 +2,25 @@
 
 A message is one UTF-8 object ``{id, type, version, sent_at, job, attempt, token, body}``, with ``seq`` if a
 worker sends it. Whether it came from a client or a worker is known from the queue, never from the message.
+
+The limits of its fields are in ``lando.message_limits``. Only the rules of the job file check the body of a
+``start_worker``: a message that breaks them becomes a job that has failed, which says why.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from lando import message_limits
+from lando.message_limits import COMMAND_BYTES, REPORT_BYTES
+
 VERSION = 1
-MAX_BYTES = 4 * 1024 * 1024
 YEAR_10000 = 253402300800
 """Epoch seconds; Python's dates end there."""
 
@@ -28,6 +32,13 @@ ABOUT_A_JOB = ("start_worker", "cancel_job", "retry_job")
 
 ENVELOPE = frozenset(("id", "type", "version", "sent_at", "job", "attempt", "token", "seq", "body"))
 REPORTED_OUTCOMES = ("succeeded", "workflow_failed", "system_failed")
+
+OF_COMMANDS = ("vm_name",)
+"""What the bodies of commands other than ``start_worker`` may have; the rest is left out."""
+OF_REPORTS = ("phase", "step", "steps", "step_name", "git_commit", "log", "version", "abilities")
+"""The same of a worker's messages: a newer worker may add more."""
+OF_RESULTS = ("outcome", "exit_code", "outputs", "log_tail", "reason")
+"""The same of ``workflow_finished`` only."""
 
 
 class Malformed(Exception):
@@ -80,14 +91,15 @@ def decode(raw: bytes, origin: Origin | None = None) -> Message:
     Raises:
         Malformed: the text names the wrong key.
     """
-    if len(raw) > MAX_BYTES:
-        raise Malformed(f"{len(raw)} bytes; a message has at most {MAX_BYTES}")
+    is_command = origin == "client"
+    _check_size(raw, COMMAND_BYTES if is_command else REPORT_BYTES)
+    _check_values(raw, message_limits.COMMAND_VALUES if is_command else message_limits.REPORT_VALUES)
     envelope = _object(raw)
     version = envelope.get("version")
     if version != VERSION or isinstance(version, bool):
         raise Malformed(f"version {_short(version)}; this daemon understands version {VERSION}")
     kind = envelope.get("type")
-    if kind not in CLIENT_TYPES + WORKER_TYPES:
+    if not isinstance(kind, str) or kind not in CLIENT_TYPES + WORKER_TYPES:
         raise Malformed(f"unknown type {_short(kind)}")
     message = Message(
         type=kind,
@@ -101,28 +113,60 @@ def decode(raw: bytes, origin: Origin | None = None) -> Message:
     )
     unknown = envelope.keys() - ENVELOPE
     if unknown:
-        raise Malformed(f"unknown key {_short(sorted(unknown)[0])}")
+        raise Malformed(f"unknown key {_short(min(unknown))}")
     if origin is not None and origin != message.origin:
         raise Malformed(f"a {origin} may not send {kind}")
     if message.origin == "worker":
         _check_worker(message)
-    else:
-        _check_client(message)
-    return message
+        return replace(message, body=_report(message, len(raw)))
+    _check_size(raw, COMMAND_BYTES)
+    _check_client(message)
+    return message if kind == "start_worker" else replace(message, body=_known(message.body, OF_COMMANDS))
+
+
+def _check_size(raw: bytes, most: int) -> None:
+    if len(raw) > most:
+        raise Malformed(f"{len(raw)} bytes; a message has at most {most}")
+
+
+def _check_values(raw: bytes, most: int) -> None:
+    """Refuse what has far too many values for its type, before it takes a lot of memory."""
+    if _separators(raw) < most:
+        return
+    # They may be in texts. Of a value there are two texts at most: its key and itself.
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 4 * most or _separators(_STRING.sub(b"", unescaped)) >= most:
+        raise Malformed(f"a message has at most {most:,} values")
+
+
+def _separators(raw: bytes) -> int:
+    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
 
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         envelope = _DECODER.decode(raw.decode("utf-8"))
-        if b"\\u" in raw and _ESCAPED_SURROGATE.search(raw):
-            json.dumps(envelope, ensure_ascii=False).encode()  # fails for a lone surrogate, which is not text
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
     if not isinstance(envelope, dict):
         raise Malformed(f"expected a JSON object, found {type(envelope).__name__}")
-    if b"\\u0000" in raw and _NUL.search(raw):
-        raise Malformed("contains a NUL character")
+    _check_escapes(raw)
     return envelope
+
+
+def _check_escapes(raw: bytes) -> None:
+    """Refuse NUL, which not every database stores, and half of a surrogate pair, which is not text."""
+    if b"\\u" not in raw:
+        return
+    escapes = raw.replace(b"\\\\", b"")  # without escaped backslashes every other one begins an escape
+    if b"\\u0000" in escapes:
+        raise Malformed("contains a NUL character")
+    if _SURROGATE.search(_SURROGATE_PAIR.sub(b"", escapes)):
+        raise Malformed("not JSON: contains half of a surrogate pair")
+
+
+def _known(body: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: body[key] for key in keys if key in body}
 
 
 def _check_client(message: Message) -> None:
@@ -133,36 +177,84 @@ def _check_client(message: Message) -> None:
         _uuid(message.job, "job")
     elif message.job is not None:
         raise Malformed(f"job: {message.type} has none")
-    if message.type == "terminate_worker" and not isinstance(message.body.get("vm_name"), str):
-        raise Malformed("body.vm_name: expected a string")
+    if message.type == "start_worker":
+        if message_limits.excess(message.body, message_limits.JOB_VALUES) == message_limits.OUT_OF_RANGE:
+            raise Malformed(f"body: {message_limits.OUT_OF_RANGE}")
+    elif message.type == "terminate_worker":
+        if not isinstance(message.body.get("vm_name"), str):
+            raise Malformed("body.vm_name: expected a string")
+        _check_text(message.body, "vm_name")
 
 
 def _check_worker(message: Message) -> None:
     _uuid(message.job, "job")
     if not _is_int(message.attempt, 1):
         raise Malformed("attempt: expected an integer from 1")
-    if not isinstance(message.token, str) or not message.token or not message.token.isascii():
-        raise Malformed("token: expected an ASCII string")
+    token = message.token
+    if not isinstance(token, str) or not 1 <= len(token) <= message_limits.TOKEN or not token.isascii():
+        raise Malformed(f"token: expected an ASCII string of 1 to {message_limits.TOKEN} characters")
     if not _is_int(message.seq, 1):
         raise Malformed("seq: expected an integer from 1")
-    _check_report(message.type, message.body)
 
 
-def _check_report(kind: str, body: Mapping[str, Any]) -> None:
-    for key in ("phase", "step_name", "git_commit", "log", "log_tail", "reason"):
-        if not isinstance(body.get(key), (str, type(None))):
+def _report(message: Message, size: int) -> dict[str, Any]:
+    """The body of a worker's message within its limits; ``size``: bytes of the whole message.
+
+    Raises:
+        Malformed: a field has the wrong type, or is too long and not for people.
+    """
+    is_result = message.type == "workflow_finished"
+    body = _known(message.body, OF_REPORTS + OF_RESULTS if is_result else OF_REPORTS)
+    for key in body.keys() & message_limits.FOR_PEOPLE.keys():
+        if not isinstance(body[key], (str, type(None))):
             raise Malformed(f"body.{key}: expected a string")
+    for key in ("git_commit", "version"):
+        _check_text(body, key)
     for key in ("step", "steps"):
         if body.get(key) is not None and not _is_int(body[key], 0):
             raise Malformed(f"body.{key}: expected an integer from 0")
-    if kind != "workflow_finished":
+    _check_abilities(body.get("abilities"))
+    return message_limits.shortened(_result(body, size) if is_result else body)
+
+
+def _check_text(body: Mapping[str, Any], key: str) -> None:
+    value, most = body.get(key), message_limits.EXACT[key]
+    if not isinstance(value, (str, type(None))):
+        raise Malformed(f"body.{key}: expected a string")
+    if value is not None and len(value) > most:
+        raise Malformed(f"body.{key}: {len(value)} characters; it has at most {most}")
+
+
+def _check_abilities(value: object) -> None:
+    if value is None:
         return
+    most, length = message_limits.ABILITIES, message_limits.ABILITY
+    if not isinstance(value, list) or len(value) > most:
+        raise Malformed(f"body.abilities: expected a list of at most {most} strings")
+    if not all(isinstance(ability, str) and len(ability) <= length for ability in value):
+        raise Malformed(f"body.abilities: expected strings of at most {length} characters")
+
+
+def _result(body: dict[str, Any], size: int) -> dict[str, Any]:
+    """The body of a ``workflow_finished``; an output object that is too large is left out, since the workflow
+    has ended all the same."""
     if body.get("outcome") not in REPORTED_OUTCOMES:
         raise Malformed(f"body.outcome: expected one of {', '.join(REPORTED_OUTCOMES)}")
     if body.get("exit_code") is not None and not _is_int(body["exit_code"], -(2**31)):
         raise Malformed("body.exit_code: expected an integer")
-    if not isinstance(body.get("outputs"), (dict, type(None))):
+    outputs = body.get("outputs")
+    if not isinstance(outputs, (dict, type(None))):
         raise Malformed("body.outputs: expected an object")
+    if outputs is None:
+        return body
+    wrong = message_limits.excess(outputs, message_limits.OUTPUTS_VALUES)
+    if size > message_limits.OUTPUTS_BYTES + message_limits.BESIDE_OUTPUTS_BYTES:
+        wrong = f"is larger than {message_limits.OUTPUTS_BYTES:,} bytes"
+    if wrong is None:
+        return body
+    said = f"the output object {wrong}, and was left out"
+    reason = message_limits.shorten(body.get("reason") or "", message_limits.REASON - len(said) - 2)
+    return {**body, "outputs": None, "reason": f"{reason}; {said}" if reason else said}
 
 
 def _is_int(value: object, least: int) -> bool:
@@ -171,8 +263,8 @@ def _is_int(value: object, least: int) -> bool:
 
 def _identifier(envelope: Mapping[str, Any], key: str) -> str:
     value = envelope.get(key)
-    if not isinstance(value, str) or not 1 <= len(value) <= 100:
-        raise Malformed(f"{key}: expected a string of 1 to 100 characters")
+    if not isinstance(value, str) or not 1 <= len(value) <= message_limits.ID:
+        raise Malformed(f"{key}: expected a string of 1 to {message_limits.ID} characters")
     return value
 
 
@@ -198,24 +290,21 @@ def _uuid(value: object, key: str) -> None:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    """The value for an error, cut before it is written: it may be a whole message."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_STRING = re.compile(rb'"[^"]*"?')
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{_short(digits)} is out of range")
-    return number
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -49,6 +49,7 @@ class ServerRequests:
         Raises:
             UsageError: with what is too large.
         """
+        user_data.check_input(spec)
         if user_data.is_surely_small(spec, self._settings_size):
             return
         user_data.render(

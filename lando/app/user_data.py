@@ -182,6 +182,17 @@ def settings_size(settings: WorkerSettings) -> int:
     return len(_body(settings.worker)) + len(json.dumps(asdict(settings)))
 
 
+def check_input(spec: JobSpec) -> None:
+    """Refuse an input object for which no start-up script has room; found without the cost of rendering it.
+
+    Raises:
+        UsageError: it is too large.
+    """
+    size = len(json.dumps(spec.input))
+    if size > MAX_USER_DATA:
+        raise _too_large(size, f"at least {4 * size // 3:,}")
+
+
 def is_surely_small(spec: JobSpec, settings_size: int) -> bool:
     """Whether the script is small enough for certain; found without the cost of rendering it.
 
@@ -208,11 +219,13 @@ def _quoted(value: str) -> str:
 
 def _check_size(script: bytes, spec: JobSpec) -> None:
     size = 4 * -(-len(script) // 3)
-    if size <= MAX_USER_DATA:
-        return
-    input_size = len(yaml_safe_json(spec.input).encode())
-    raise UsageError(
-        f"input: {input_size:,} bytes of JSON make a start-up script of {size:,} base64 characters, and a"
+    if size > MAX_USER_DATA:
+        raise _too_large(len(yaml_safe_json(spec.input).encode()), f"{size:,}")
+
+
+def _too_large(input_size: int, size: str) -> UsageError:
+    return UsageError(
+        f"input: {input_size:,} bytes of JSON make a start-up script of {size} base64 characters, and a"
         f" cloud takes at most {MAX_USER_DATA:,}; put large values into a file of the repository, or where it"
         " can be downloaded, and name that file in input"
     )

@@ -24,14 +24,15 @@ def command(ctx: click.Context, job: str, as_json: bool) -> None:
     views = load_views(ctx)
     job_id = views.resolve(job)
     status = views.job(job_id)
-    if status is None or status.job.outputs is None:
+    outputs = None if status is None else status.job.output_object
+    if outputs is None:
         raise LandoError(f"job {job_id} has no outputs: {_state(status)}")
     if as_json:
-        print_json(status.job.outputs)
+        print_json(outputs)
     else:
-        for name, value in status.job.outputs.items():
+        for name, value in outputs.items():
             print(f"{name}: {_text(value)}")
-    missing = [file for file in files(status.job.outputs) if not _is_here(file)]
+    missing = [file for file in files(outputs) if not _is_here(file)]
     if missing:
         what = count(len(missing), "output file")
         note(f"{what} not on this machine (files left on a VM are deleted with it):")

@@ -57,7 +57,7 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
     for ending in ENDING_SIGNALS:
         signal.signal(ending, signal.SIG_IGN)  # the job has finished: one more must not change the exit code
     if status.job.state == "done":
-        outputs = status.job.outputs or {}
+        outputs = status.job.output_object or {}
         print_json(
             outputs
             if outdir is None

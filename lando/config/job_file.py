@@ -13,16 +13,21 @@ from typing import Any
 
 from lando.config import yaml_document
 from lando.config.section import Section, kind, or_default
-from lando.config.yaml_document import Document
-from lando.messages import MAX_BYTES
+from lando.config.yaml_document import MAX_DEPTH, Document
+from lando.errors import UsageError
+from lando.message_limits import COMMAND_BYTES, JOB_VALUES, NAME, excess
 from lando.repository import clone_name
 from lando.states.job import DEFAULT_ATTEMPTS, JobSpec
 
 KEYS = tuple(field.name for field in fields(JobSpec))
 SCHEMES = ("https", "http", "ssh", "git", "file")
 MAX_ATTEMPTS = 1000
-MAX_NAME = 200
-"""Characters."""
+ADDRESS, PATH, WORD = 4000, 2000, 255
+"""Characters of ``git_clone``; of ``cd`` and ``run_cwl``; of ``git_ref``, ``flavor`` and ``image``."""
+ARGUMENTS, ARGUMENTS_LENGTH = 500, 20_000
+"""How many ``cwl_args`` there may be, and the characters of all of them."""
+LABELS, LABEL_KEY, LABEL = 100, 200, 1000
+"""How many labels there may be, and the characters of a key and a value."""
 ENVELOPE_BYTES = 4096
 """Bytes of a message that are not the job's."""
 
@@ -47,9 +52,15 @@ def read(path: Path) -> JobSpec:
 def from_body(body: Mapping[str, Any]) -> JobSpec:
     """Check the body of a start_worker message, which is ``JobSpec.as_body()``, by the job file's rules.
 
+    Whatever is in it, this takes a few milliseconds: the daemon does nothing else meanwhile.
+
     Raises:
-        UsageError: as for ``read``; a relative ``git_clone`` path is a mistake here.
+        UsageError: as for ``read``; a relative ``git_clone`` path and ``input`` as text are mistakes here.
     """
+    wrong = excess(body, JOB_VALUES)
+    if wrong is not None:
+        key = next((key for key in KEYS if excess(body.get(key), JOB_VALUES, MAX_DEPTH - 1)), None)
+        raise UsageError(f"start_worker message: {f'{key}: ' if key else ''}{wrong}")
     return _spec(yaml_document.given(body, "start_worker message"), None)
 
 
@@ -77,24 +88,24 @@ def _spec(document: Document, base: Path | None) -> JobSpec:
         cd=cd,
         input=_input(job),
         run_cwl=run_cwl,
-        name=_name(job),
+        name=job.text("name", NAME),
         git_ref=_git_ref(job),
-        flavor=job.text("flavor"),
-        image=job.text("image"),
+        flavor=job.text("flavor", WORD),
+        image=job.text("image", WORD),
         volume_size=job.integer("volume_size", 1),
         attempts=or_default(job.integer("attempts", 1, MAX_ATTEMPTS), DEFAULT_ATTEMPTS),
         boot_timeout=job.duration("boot_timeout"),
         run_timeout=job.duration("run_timeout"),
         priority=or_default(job.integer("priority", -(2**31)), 0),
-        cwl_args=job.texts("cwl_args"),
-        labels=job.lines("labels"),
+        cwl_args=job.texts("cwl_args", ARGUMENTS, ARGUMENTS_LENGTH),
+        labels=job.lines("labels", LABELS, LABEL_KEY, LABEL),
     )
     document.check()
     return spec
 
 
 def _git_clone(job: Section, base: Path | None) -> str:
-    address = job.required_text("git_clone", "the address or path of the repository")
+    address = job.required_text("git_clone", "the address or path of the repository", ADDRESS)
     if not address:
         return ""
     wrong = _wrong_with_address(address)
@@ -157,8 +168,8 @@ def _absolute(path: str, base: Path | None) -> tuple[str, str | None]:
 
 def _places(job: Section, git_clone: str) -> tuple[str, str]:
     """Read ``cd`` and ``run_cwl``, neither of which may lead out of the clone."""
-    cd = job.required_text("cd", "the directory of the repository to work in; . is its root")
-    run_cwl = job.required_text("run_cwl", "the CWL document to run, relative to cd")
+    cd = job.required_text("cd", "the directory of the repository to work in; . is its root", PATH)
+    run_cwl = job.required_text("run_cwl", "the CWL document to run, relative to cd", PATH)
     cd_is_right = bool(cd) and _complain_unless_inside(job, "cd", cd, posixpath.normpath(cd))
     if run_cwl:
         document = run_cwl_path(run_cwl)
@@ -186,7 +197,7 @@ def _complain_unless_inside(job: Section, key: str, path: str, reached: str) -> 
 def _input(job: Section) -> Mapping[str, Any]:
     hint = "the workflow's parameters as keys and values (a mapping); {} if there are none"
     value = job.require("input", hint)
-    if isinstance(value, str):
+    if isinstance(value, str) and job.document.is_file:
         mistakes = len(job.document.problems)
         value = job.document.embedded(("input",), value)
         if len(job.document.problems) > mistakes:
@@ -195,20 +206,14 @@ def _input(job: Section) -> Mapping[str, Any]:
         return {}
     if isinstance(value, dict):
         return value
-    job.complain("input", f"expected {hint}, found {kind(value)}")
+    expected = hint if job.document.is_file else "an object"
+    job.complain("input", f"expected {expected}, found {kind(value)}")
     return {}
-
-
-def _name(job: Section) -> str | None:
-    name = job.text("name")
-    if name and len(name) > MAX_NAME:
-        job.complain("name", f"must be at most {MAX_NAME} characters")
-    return name
 
 
 def _git_ref(job: Section) -> str | None:
     """Read a name by git-check-ref-format(1), or a commit; not an expression such as ``HEAD~1``."""
-    ref = job.text("git_ref")
+    ref = job.text("git_ref", WORD)
     if ref and ref.startswith("-"):
         job.complain("git_ref", "may not begin with -, which git would take for an option")
     elif ref and re.search(r"[\s~^:?*\[\\]|\.\.|@\{|^\+", ref):
@@ -218,8 +223,12 @@ def _git_ref(job: Section) -> str | None:
 
 def _check_size(document: Document, spec: JobSpec) -> None:
     """Refuse a job file whose message would be too large; a larger message never reaches ``from_body``."""
+    wrong = excess(spec.as_body(), JOB_VALUES)
+    if wrong:
+        document.complain(("input",), wrong)
+        document.check()
     size = len(json.dumps(spec.as_body(), ensure_ascii=False).encode())
-    if size > MAX_BYTES - ENVELOPE_BYTES:
-        most = MAX_BYTES - ENVELOPE_BYTES
+    if size > COMMAND_BYTES - ENVELOPE_BYTES:
+        most = COMMAND_BYTES - ENVELOPE_BYTES
         document.complain(("input",), f"makes a message of {size} bytes; the most is {most}")
         document.check()

@@ -17,6 +17,11 @@ T = TypeVar("T")
 MAX_DURATION = 3650 * 86400.0
 """Seconds."""
 
+UNKNOWN_SHOWN = 10
+"""So many unknown keys are named; of more, their number is given."""
+LONGEST_MISSPELT = 60
+"""Characters of a key for which the nearest known one is looked for: that takes the square of them."""
+
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s?)?")
 
 
@@ -70,14 +75,20 @@ class Section:
         return {}
 
     def _complain_of_unknown_keys(self) -> None:
-        for key in self._values:
-            if key in self._known:
-                continue
-            meant = nearest(key, self._known)
+        unknown = [key for key in self._values if key not in self._known]
+        for key in unknown[:UNKNOWN_SHOWN]:
+            meant = self._meant(key)
             if meant:
                 self._misspelt.add(meant)  # so that it is not reported as missing, too
             hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(self._known)}"
             self.complain(key, f"unknown key; {hint}")
+        if len(unknown) > UNKNOWN_SHOWN:
+            more = len(unknown) - UNKNOWN_SHOWN
+            self.document.complain(self.path, f"{more:,} more unknown keys")
+
+    def _meant(self, key: str) -> str | None:
+        is_word = self.document.is_file and len(key) <= LONGEST_MISSPELT
+        return nearest(key, self._known) if is_word else None
 
     def complain(self, key: str, what: str) -> None:
         """Note a mistake in the value of ``key``."""
@@ -101,19 +112,21 @@ class Section:
             self.complain(key, f"missing; {what}")
         return value
 
-    def text(self, key: str) -> str | None:
-        """One line of text, not empty."""
+    def text(self, key: str, most: int | None = None) -> str | None:
+        """One line of text, not empty, of at most so many characters."""
         value = self.get(key)
-        return None if value is None else self._line((*self.path, key), value)
+        return None if value is None else self._line((*self.path, key), value, most)
 
-    def required_text(self, key: str, what: str) -> str:
+    def required_text(self, key: str, what: str, most: int | None = None) -> str:
         """One line of text of a required key; ``what`` says what to write."""
         self.require(key, what)
-        return self.text(key) or ""
+        return self.text(key, most) or ""
 
-    def _line(self, path: KeyPath, value: object) -> str | None:
+    def _line(self, path: KeyPath, value: object, most: int | None) -> str | None:
         if not isinstance(value, str):
             self.document.complain(path, _expected_text(value))
+        elif most is not None and len(value) > most:
+            self.document.complain(path, f"must be at most {most:,} characters")
         elif not value.strip():
             self.document.complain(path, "is empty; give it a value or remove the key")
         elif not value.isprintable() and any(
@@ -159,28 +172,52 @@ class Section:
             return seconds
         return None
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts, unchanged."""
+    def texts(self, key: str, most: int | None = None, length: int | None = None) -> tuple[str, ...]:
+        """A list of texts, unchanged: at most so many, of so many characters together."""
         value = self.get(key)
         if value is None:
             return ()
         if not isinstance(value, list):
             self.complain(key, f"expected a list of texts, found {kind(value)}")
             return ()
+        if most is not None and len(value) > most:
+            self.complain(key, f"must be at most {most:,} texts")
+            return ()
         for index, item in enumerate(value):
             if not isinstance(item, str):
                 self.document.complain((*self.path, key, index), _expected_text(item))
+        if length is not None and sum(len(item) for item in value if isinstance(item, str)) > length:
+            self.complain(key, f"must be at most {length:,} characters in all")
         return tuple(value)
 
-    def lines(self, key: str) -> dict[str, str]:
-        """A mapping whose values are one line of text each."""
+    def lines(
+        self, key: str, most: int | None = None, key_most: int | None = None, line_most: int | None = None
+    ) -> dict[str, str]:
+        """A mapping whose values are one line of text each.
+
+        Args:
+            key: the mapping's.
+            most: how many there may be.
+            key_most: characters of a key.
+            line_most: characters of a value.
+        """
         value = self.get(key)
         if value is None:
             return {}
         if not isinstance(value, dict):
             self.complain(key, f"expected keys and values (a mapping), found {kind(value)}")
             return {}
-        return {name: self._line((*self.path, key, name), item) or "" for name, item in value.items()}
+        if most is not None and len(value) > most:
+            self.complain(key, f"must be at most {most:,} keys")
+            return {}
+        for name in value:
+            if key_most is not None and len(name) > key_most:
+                self.document.complain(
+                    (*self.path, key, name), f"a key must be at most {key_most:,} characters"
+                )
+        return {
+            name: self._line((*self.path, key, name), item, line_most) or "" for name, item in value.items()
+        }
 
     def section(self, key: str, known: Sequence[str]) -> Section | None:
         """The section under ``key``; None if it is missing or empty."""

@@ -17,10 +17,13 @@ from typing import Any, cast
 import yaml
 
 from lando.errors import UsageError
+from lando.message_limits import DEPTH
 
 MAX_SIZE = 4 * 1024 * 1024
 """Bytes of a file; characters of what its aliases expand to."""
-MAX_DEPTH = 100
+MAX_DEPTH = DEPTH
+MAX_PREFIXED = 1000
+"""Digits of a number that begins with 0b, 0o or 0x."""
 
 KeyPath = tuple[str | int, ...]
 """The place of a value in a document: ("work_queue", "port")."""
@@ -65,6 +68,8 @@ class Document:
 
     source: str
     value: Any
+    is_file: bool = True
+    """False for a value that was not read from YAML: the daemon's, which helps nobody to spell."""
     lines: dict[KeyPath, int] = field(default_factory=dict)
     blocks: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
@@ -143,7 +148,7 @@ def parse(text: str, source: str, first_line: int = 1, within: KeyPath = ()) -> 
     Raises:
         UsageError: it is not YAML, refers to itself, or its aliases expand beyond MAX_SIZE.
     """
-    document = Document(source, None, {within: first_line})
+    document = Document(source, None, lines={within: first_line})
     text = _join_surrogates(text) if text.lstrip().startswith("{") else text
     _refuse_control_characters(text, document, within)
     try:
@@ -165,7 +170,7 @@ def parse(text: str, source: str, first_line: int = 1, within: KeyPath = ()) -> 
 
 def given(value: object, source: str) -> Document:
     """A document that is not from a file: the same checks, without lines."""
-    document = Document(source, None)
+    document = Document(source, None, is_file=False)
     document.value = value if _is_plain(value, MAX_DEPTH) else _plain(document, (), value)
     return document
 
@@ -284,20 +289,21 @@ class _Builder:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + self.first_line
             if _is_merge(key_node):
-                merged = {**self._merge(value_node, path), **merged}
+                for key, value in self._merge(value_node, path).items():
+                    merged.setdefault(key, value)
                 continue
-            key = self._key(key_node, path, line)
-            if key is None:
+            own_key = self._key(key_node, path, line)
+            if own_key is None:
                 continue
-            at = (*path, key)
-            if key in own:
+            at = (*path, own_key)
+            if own_key in own:
                 first = self.document.lines[at]
                 self._complain_at(line, at, f"given twice, first on line {first}; keep one")
                 continue
             self.document.lines[at] = line
             if getattr(value_node, "style", None) == "|":
                 self.document.blocks[at] = value_node.start_mark.line + self.first_line + 1
-            own[key] = self.build(value_node, at)
+            own[own_key] = self.build(value_node, at)
         return {**merged, **own}
 
     def _key(self, node: yaml.Node, path: KeyPath, line: int) -> str | None:
@@ -320,7 +326,8 @@ class _Builder:
             if not isinstance(value, dict):
                 self.document.complain(path, "<< takes a mapping, or a list of them")
                 return {}
-            merged = {**value, **merged}
+            for key, item in value.items():
+                merged.setdefault(key, item)
         return merged
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
@@ -353,6 +360,8 @@ def _is_merge(node: yaml.Node) -> bool:
 def _integer(text: str) -> int:
     digits = text.replace("_", "")
     prefixed = digits.lstrip("+-")[:2] in ("0b", "0o", "0x")
+    if prefixed and len(digits) > MAX_PREFIXED:
+        raise ValueError  # as for decimal digits: Python could not write the number as JSON
     return int(digits, 0 if prefixed else 10)
 
 

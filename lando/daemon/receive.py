@@ -166,9 +166,13 @@ class Receiver:
         messages, malformed = [], []
         for delivery in deliveries:
             try:
-                messages.append((delivery, decode(delivery.raw, delivery.origin)))
+                message = decode(delivery.raw, delivery.origin)
+                messages.append((delivery, self._engine.examine(message)))
             except Malformed as error:
                 malformed.append((delivery, str(error)))
+            except Exception as error:
+                log.exception("a message could not be examined; this is a bug in lando-fsm")
+                malformed.append((delivery, f"{type(error).__name__}: {error}"))
         if malformed:
             self._dead_letter(malformed)
         return messages

@@ -3,6 +3,7 @@
 In reading order:
 
 engine.py       messages, and how an event is fired
+submission.py   a start_worker message that was checked before its transaction
 reports.py      messages of workers: tokens first, then those of a job together
 taken.py        the result of a message
 ledger.py       the transaction, as the rules see it; the store implements it

@@ -18,8 +18,10 @@ from lando.engine import boot_times, reports, workers
 from lando.engine.ledger import Ledger, StateChange, make_due
 from lando.engine.pace import Pace
 from lando.engine.reports import LogBound
+from lando.engine.submission import Submission, submission
 from lando.engine.taken import Taken, taken
 from lando.errors import UsageError
+from lando.message_limits import REASON, shorten
 from lando.messages import Message
 from lando.states import actions
 from lando.states.events import (
@@ -76,7 +78,7 @@ class Engine:
         fired = fire(job, event, self.policy, self._machine)
         if fired.answer in ("ignored", "refused"):
             return fired
-        after = ledger.save_job(fired.job)
+        after = ledger.save_job(_bounded(fired.job))
         if after.state != job.state:
             ledger.append_change(
                 StateChange(job.id, event.at, event.name, job.state, after.state, after.reason, after.attempt)
@@ -101,6 +103,19 @@ class Engine:
             ledger.set_boots(recent)
             self.policy = replace(self.policy, boot_timeout=boot_times.timeout(recent))
 
+    def examine(self, message: Message) -> Message:
+        """Check a start_worker message, outside any transaction; other messages stay as they are.
+
+        Returns:
+            A ``Submission``, for ``take``.
+        """
+        if message.type != "start_worker" or isinstance(message, Submission):
+            return message
+        try:
+            return submission(message, self._accept(message.body))
+        except UsageError as error:
+            return submission(message, None, shorten(str(error), REASON))
+
     def prefetch(self, ledger: Ledger, messages: Sequence[Message]) -> None:
         """Tell the ledger of a batch of messages that is about to be taken."""
         jobs = {message.job for message in messages if message.job is not None}
@@ -111,7 +126,7 @@ class Engine:
         """Give a message its effect, once.
 
         Args:
-            message: a valid message.
+            message: a valid message; one that ``examine`` returned is not checked again.
             now: the daemon's clock; the sender's ``sent_at`` decides nothing.
             sender: the account that sent it, as the queue verified.
         """
@@ -171,16 +186,14 @@ class Engine:
         assert message.job is not None
         if ledger.job(message.job) is not None:
             return Taken("duplicate", "the job exists already", message.job)
-        problem, copied = None, {}
-        try:
-            spec = self._accept(message.body)
-            copied = {name: getattr(spec, name) for name in COPIED}
-        except UsageError as error:
-            problem = str(error)
+        checked = self.examine(message)
+        assert isinstance(checked, Submission)
+        spec, problem = checked.spec, checked.problem
+        copied = {} if spec is None else {name: getattr(spec, name) for name in COPIED}
         job = Job(message.job, reason="submitted", submitted_at=now, entered_at=now, updated_at=now, **copied)
-        ledger.insert_job(job, message.body, sender)
+        ledger.insert_job(job, checked.body, sender)
         ledger.append_change(StateChange(job.id, now, "start_worker", None, "queued", job.reason, 0))
-        if problem is not None:
+        if spec is None:
             self.fire(ledger, job, Rejected(now, problem))
             return Taken("refused", problem, job.id)
         if ledger.was_canceled(job.id):
@@ -192,6 +205,11 @@ class Engine:
         if not isinstance(event, WorkerStarted) or job.worker_version is not None:
             return event
         return workers.refuse(event, body, self._needs(ledger.body(job.id))) or event
+
+
+def _bounded(job: Job) -> Job:
+    """The record with a reason of bounded length: the cloud's words and the worker's are part of reasons."""
+    return job if len(job.reason) <= REASON else replace(job, reason=shorten(job.reason, REASON))
 
 
 def _key(message: Message) -> str:

@@ -26,7 +26,8 @@ from lando.states.job import Job
 from lando.states.machine import Fired
 from lando.states.records import replace
 
-SAYS = tuple(field.name for field in fields(Report) if field.name not in ("at", "attempt", "token", "seq"))
+PROOF = ("at", "attempt", "token", "seq")
+SAYS = tuple(field.name for field in fields(Report) if field.name not in (*PROOF, "version"))
 """What a report says about its work, if it is not None or empty."""
 
 Fire = Callable[[Ledger, Job, Report], Fired]
@@ -185,12 +186,13 @@ def _together(events: Sequence[Report], heard: int) -> Report:
     for event in events:
         if event.seq > heard:
             newer.setdefault(event.seq, event)
-    if len(events) == 1 or not newer:
-        return events[0]
+    version = next((event.version for event in reversed(events) if event.version is not None), None)
+    if not newer:
+        return replace(events[0], version=version)
     says: dict[str, Any] = dict.fromkeys(SAYS)
     for _, event in sorted(newer.items()):
         says.update({name: value for name in SAYS if (value := getattr(event, name)) not in (None, "")})
-    return replace(events[0], seq=max(newer), **says)
+    return replace(events[0], seq=max(newer), version=version, **says)
 
 
 def report_event(message: Message, now: float) -> Report:

@@ -3,6 +3,8 @@ else."""
 
 from __future__ import annotations
 
+import json
+
 from lando import backoff
 from lando.states import create_requests
 from lando.states.events import (
@@ -73,7 +75,7 @@ def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
     job = replace(
         take_report(job, event, policy),
         exit_code=event.exit_code,
-        outputs=event.outputs,
+        outputs=None if event.outputs is None else json.dumps(event.outputs, ensure_ascii=False),
         log_tail=event.log_tail,
     )
     is_final = event.final and event.outcome == "system_failed"

@@ -136,9 +136,15 @@ class Job:
     step_name: str | None = None
     git_commit: str | None = None
     exit_code: int | None = None
-    outputs: Mapping[str, Any] | None = None
+    outputs: str | None = None
+    """JSON, of up to 3 MiB: nobody parses it until a person asks for it."""
     log_tail: str = ""
 
     submitted_at: float = 0.0
     entered_at: float = 0.0
     updated_at: float = 0.0
+
+    @property
+    def output_object(self) -> dict[str, Any] | None:
+        """The CWL output object, parsed."""
+        return None if self.outputs is None else dict(json.loads(self.outputs))

@@ -38,7 +38,6 @@ def job_values(job: Job) -> dict[str, Any]:
     """The columns of a record."""
     values = {name: getattr(job, name) for name in JOB_FIELDS}
     values["requests"] = json.dumps([asdict(request) for request in job.requests]) if job.requests else "[]"
-    values["outputs"] = None if job.outputs is None else json.dumps(job.outputs)
     return values
 
 

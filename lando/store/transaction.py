@@ -29,7 +29,6 @@ def to_job(row: Row[Any]) -> Job:
     """The record of a row that has ``JOB_COLUMNS``."""
     values = dict(row._mapping)
     values["requests"] = tuple(CreateRequest(**request) for request in json.loads(values["requests"]))
-    values["outputs"] = None if values["outputs"] is None else json.loads(values["outputs"])
     return Job(**{name: values[name] for name in JOB_FIELDS})
 
 

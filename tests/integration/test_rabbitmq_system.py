@@ -19,7 +19,8 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from lando.daemon.ignored_reports import EVERY
-from lando.messages import MAX_BYTES, Message
+from lando.message_limits import COMMAND_BYTES
+from lando.messages import Message
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.broker import Broker as Address
 from lando.workqueue.rabbitmq.classify import ACCESS_REFUSED, PRECONDITION_FAILED
@@ -214,7 +215,7 @@ def envelope(**more: Any) -> bytes:
 RUBBISH: dict[str, tuple[bytes, str]] = {
     "random bytes": (random.Random(1).randbytes(1000), "not JSON"),
     "a pickle": (pickle.dumps({"worker_name": "x", "job": 3}), "not JSON"),
-    "10 MB of zeros": (bytes(10 * 1024 * 1024), f"a message has at most {MAX_BYTES}"),
+    "10 MB of zeros": (bytes(10 * 1024 * 1024), f"a message has at most {COMMAND_BYTES}"),
     "wrong version": (envelope(version=2), "version 2; this daemon understands version 1"),
     "unknown type": (envelope(type="make_coffee"), "unknown type 'make_coffee'"),
     "wrong shape": (b'{"jobs": [1, 2, {"a": null}]}', "version None"),

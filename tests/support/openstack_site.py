@@ -200,7 +200,7 @@ class OpenStackSite(BrokerSite):
         failed = [(each.job.id, each.reason) for each in found if each.job.state != "done"]
         assert not failed, f"{failed}\n{self.daemon_log()}"
         assert {each.job.id for each in found} == set(jobs)
-        assert [each.job.outputs for each in found] == [{}] * len(jobs)
+        assert [each.job.output_object for each in found] == [{}] * len(jobs)
         for job in jobs:
             results = [change for change in self.history(job) if change.target == "done"]
             assert len(results) == 1, results

@@ -53,7 +53,14 @@ def refusal(raw: bytes, origin: messages.Origin | None = None) -> str:
 def test_an_encoded_message_is_decoded_unchanged(kind: str) -> None:
     worker = kind in messages.WORKER_TYPES
     about_a_job = worker or kind in messages.ABOUT_A_JOB
-    body = {"vm_name": "vm 🧬", "outcome": "succeeded"}
+    bodies: dict[str, dict[str, Any]] = {
+        "start_worker": {"cd": ".", "no such key": "🧬"},
+        "terminate_worker": {"vm_name": "vm 🧬"},
+        "worker_started": {"phase": "cloning", "version": "0.2.0", "abilities": ["run_timeout"]},
+        "worker_progress": {"step": 1, "steps": 2, "step_name": "🧬", "git_commit": "a" * 40, "log": "x"},
+        "workflow_finished": {"outcome": "succeeded", "outputs": {"a": [1]}, "log_tail": "", "reason": ""},
+    }
+    body = bodies.get(kind, {})
     sent = Message(
         type=kind,
         body=body,
@@ -87,7 +94,7 @@ def test_ids_are_never_the_same() -> None:
         (encoded(START, body={"x": float("inf")}), "Infinity is not JSON"),
         (encoded(START, body={"x": "a\0b"}), "contains a NUL character"),
         (encoded(START, body={"a\0b": "x"}), "contains a NUL character"),
-        (b" " * (messages.MAX_BYTES + 1), "a message has at most"),
+        (b" " * (messages.REPORT_BYTES + 1), "a message has at most"),
     ],
 )
 def test_bytes_that_are_not_a_message(raw: bytes, words: str) -> None:

@@ -311,12 +311,24 @@ def test_input_survives_unchanged(tmp_path: Path) -> None:
     assert job_file.read(write_job_file(tmp_path, text)).input == HOSTILE
 
 
-def test_half_of_a_surrogate_pair_is_no_character() -> None:
-    assert "is not YAML" in refused(input=r'{"a": "\\ud83e\uddec"}')
+def input_as_text(directory: Path, text: str) -> dict[str, Any]:
+    """The input object of a job file whose ``input`` is this text."""
+    path = write_job_file(directory, json.dumps({**BODY, "input": text}))
+    return dict(job_file.read(path).input)
 
 
-def test_input_as_text_is_the_same_as_a_mapping() -> None:
-    assert job_file.from_body({**BODY, "input": json.dumps(HOSTILE)}).input == HOSTILE
+def test_half_of_a_surrogate_pair_is_no_character(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not YAML"):
+        input_as_text(tmp_path, r'{"a": "\\ud83e\uddec"}')
+
+
+def test_input_as_text_is_the_same_as_a_mapping(tmp_path: Path) -> None:
+    assert input_as_text(tmp_path, json.dumps(HOSTILE)) == HOSTILE
+
+
+def test_input_as_text_is_for_the_job_file_only() -> None:
+    assert refused(input="a: 1") == "start_worker message: input: expected an object, found text"
+    assert refused(input=[1]) == "start_worker message: input: expected an object, found a list"
 
 
 @given(
@@ -340,11 +352,11 @@ def test_input_is_carried_as_it_is_or_refused(values: dict[str, Any]) -> None:
         *["1:30", "2020-01-01", "2020-01-01T10:00:00Z"],
     ],
 )
-def test_scalars_mean_what_they_mean_to_cwl_runners(scalar: str) -> None:
+def test_scalars_mean_what_they_mean_to_cwl_runners(scalar: str, tmp_path: Path) -> None:
     salad = pytest.importorskip("schema_salad.utils")
     text = f"a: [{scalar}, x]"
     expected = salad.yaml_no_ts().load(text)["a"]
-    assert job_file.from_body({**BODY, "input": text}).input == {"a": expected}
+    assert input_as_text(tmp_path, text) == {"a": expected}
 
 
 @pytest.mark.parametrize(

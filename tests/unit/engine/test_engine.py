@@ -146,7 +146,7 @@ def test_the_history_of_a_job_that_succeeds_has_every_state_in_order(store: Stor
         ("running", "terminating"),
         ("terminating", "done"),
     ]
-    assert (rules.job("a").outputs, rules.job("a").exit_code) == ({"count": 1}, 0)
+    assert (rules.job("a").output_object, rules.job("a").exit_code) == ({"count": 1}, 0)
     assert rules.effects() == []
 
 

@@ -239,7 +239,7 @@ def test_the_machine_imports_plain_records_only() -> None:
 
 def test_admission_begins_a_fresh_attempt() -> None:
     tired = job_in(
-        "queued", attempt=4, seq=9, exit_code=1, outputs={"a": 1}, log_tail="x", step=2, git_commit="c"
+        "queued", attempt=4, seq=9, exit_code=1, outputs='{"a": 1}', log_tail="x", step=2, git_commit="c"
     )
     job = fired(tired, Admitted(NOW, "mark-2", "token-2", "lando-a-5")).job
     assert job.attempt == 5
@@ -383,7 +383,7 @@ def test_leaving_booting_withdraws_a_create_that_was_not_sent() -> None:
 def test_a_late_result_replaces_a_system_failure_and_nothing_else() -> None:
     result = WorkflowFinished(NOW, 1, "token-1", 3, outputs={"count": 7}, exit_code=0)
     late = fired(job_in("terminating"), result).job
-    assert (late.verdict, late.outputs, late.exit_code) == ("succeeded", {"count": 7}, 0)
+    assert (late.verdict, late.output_object, late.exit_code) == ("succeeded", {"count": 7}, 0)
     for verdict in ("succeeded", "workflow_failed", "canceled"):
         assert fired(job_in("terminating", verdict=verdict), result).answer == "ignored"
     again = WorkflowFinished(NOW, 1, "token-1", 3, outcome="system_failed")

@@ -67,7 +67,7 @@ def test_a_record_comes_back_as_it_was(store: Store) -> None:
         runnable=False,
         verdict="system_failed",
         requests=(CreateRequest("mark", "token", "sent", 1.5), CreateRequest("mark2", "token2")),
-        outputs={"out": {"class": "File", "location": "file:///ü"}, "none": None},
+        outputs='{"out": {"class": "File", "location": "file:///ü"}, "none": null}',
         log_tail="line\nline\n",
         exit_code=-9,
         submitted_at=1.25,
