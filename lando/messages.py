@@ -37,7 +37,7 @@ OF_COMMANDS = ("vm_name",)
 """What the bodies of commands other than ``start_worker`` may have; the rest is left out."""
 OF_REPORTS = ("phase", "step", "steps", "step_name", "git_commit", "log", "version", "abilities")
 """The same of a worker's messages: a newer worker may add more."""
-OF_RESULTS = ("outcome", "exit_code", "outputs", "log_tail", "reason")
+OF_RESULTS = ("outcome", "exit_code", "outputs", "log_tail", "reason", "final")
 """The same of ``workflow_finished`` only."""
 
 
@@ -242,6 +242,8 @@ def _result(body: dict[str, Any], size: int) -> dict[str, Any]:
         raise Malformed(f"body.outcome: expected one of {', '.join(REPORTED_OUTCOMES)}")
     if body.get("exit_code") is not None and not _is_int(body["exit_code"], -(2**31)):
         raise Malformed("body.exit_code: expected an integer")
+    if not isinstance(body.get("final"), (bool, type(None))):
+        raise Malformed("body.final: expected true or false")
     outputs = body.get("outputs")
     if not isinstance(outputs, (dict, type(None))):
         raise Malformed("body.outputs: expected an object")

@@ -108,7 +108,12 @@ def test_an_end_is_never_taken_together_with_anything(rules: Rules) -> None:
     results = take(rules, batch)
     assert [taken.disposition for taken in results] == ["taken"] * 3 + ["ignored", "taken", "ignored"]
     job = rules.job("a")
-    assert (job.state, job.verdict, job.outputs, job.step) == ("terminating", "succeeded", {"n": 1}, None)
+    assert (job.state, job.verdict, job.output_object, job.step) == (
+        "terminating",
+        "succeeded",
+        {"n": 1},
+        None,
+    )
 
 
 # tokens
@@ -178,7 +183,7 @@ def test_a_twin_that_was_deleted_does_not_silence_the_one_that_is_kept(store: St
         assert rules.job("a").heard_at == rules.now
     take(rules, [report(rules, 4, "workflow_finished", outcome="succeeded", outputs={"n": 2})])
     job = rules.job("a")
-    assert (job.state, job.verdict, job.outputs) == ("terminating", "succeeded", {"n": 2})
+    assert (job.state, job.verdict, job.output_object) == ("terminating", "succeeded", {"n": 2})
 
 
 # as if each were taken alone
