@@ -205,9 +205,8 @@ class Daemon:
             daemon = {"pid": os.getpid(), "host": socket.gethostname(), "started_at": self._clock.now()}
             transaction.set_fact(DAEMON_FACT, daemon)
             self._clock.resume(transaction)
-            hold = transaction.hold()
-            if hold is not None and hold.kind == "site":
-                transaction.set_hold(None)  # landoconfig.yml may have been corrected
+            # landoconfig.yml may have been corrected.
+            transaction.set_holds(transaction.holds().without("site"))
         self._has_begun = True
 
     def _end(self) -> None:

@@ -9,6 +9,8 @@ taken.py        the result of a message
 ledger.py       the transaction, as the rules see it; the store implements it
 workers.py      workers of other versions, and those that are refused
 admission.py    which queued jobs get a server now
+holds.py        what refused creates mean for the next ones
+reservation.py  the quota is kept free for a job that needs more of it than is left, in turns
 outbox.py       what an effect asks of the cloud, and what its result means
 operations.py   operations and their results
 deadlines.py    boot timeout, run timeout, the silence of a worker

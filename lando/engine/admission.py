@@ -1,20 +1,22 @@
-"""Admission: which queued jobs get a server now, and when none does because the cloud refuses creates."""
+"""Admission: which queued jobs get a server now, and what refused creates mean for the next ones."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from lando import backoff
 from lando.engine.engine import Engine
-from lando.engine.ledger import Hold, Ledger
+from lando.engine.holds import ACCOUNT, UNCLEAR, Holds, Refusal, flavor_of
+from lando.engine.ledger import Ledger
 from lando.engine.operations import CreateRejected
 from lando.engine.quota import QuotaHeadroom
+from lando.engine.reservation import Reservation
+from lando.states.booting import why_refused
 from lando.states.events import Admitted
 from lando.states.job import Job
 from lando.states.records import replace
 
-HOLDING = ("quota", "rate_limit", "site", "unreachable")
-"""Refusals that the next job would meet, too: no job is admitted for a while."""
+WAITS_FOR_QUOTA = "waits for the project's quota"
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Admission:
     ) -> AdmissionResult:
         """Admit jobs while there are places and quota.
 
-        A job that waits for quota blocks the jobs behind it. After a refusal that other jobs would meet, too,
-        one job at a time is admitted until the cloud accepts a create.
+        A job that waits for quota blocks the jobs behind it, or lets them pass, in turns. After a refusal
+        that other jobs may meet, too, one job at a time is admitted until it is known whom that concerns.
 
         Args:
             ledger: the caller's transaction.
@@ -51,22 +53,81 @@ class Admission:
             at_once: how many creates can be sent now; no job is admitted whose create would have to wait.
             headroom: what the project's quota leaves; None where the cloud has none.
         """
-        hold = ledger.hold()
-        if hold is not None and (hold.until > now or _is_trying(ledger, hold)):
-            return AdmissionResult()
-        most = at_once if hold is None else min(1, at_once)
+        holds = ledger.holds().at(now)
         live = ledger.live()
+        if holds.everybody is not None and holds.everybody.until > now:
+            return AdmissionResult()
+        if holds.everybody is None and not holds.unclear:
+            return self._admit_in_order(ledger, now, at_once, live, holds.closed(now), headroom)
+        if at_once < 1 or sum(live.values()) >= self._places or _is_trying(ledger, holds.probe):
+            return AdmissionResult()
+        return self._admit_probe(ledger, holds, now, live, headroom)
+
+    def _admit_in_order(
+        self,
+        ledger: Ledger,
+        now: float,
+        at_once: int,
+        live: dict[str | None, int],
+        closed: Collection[str],
+        headroom: QuotaHeadroom | None,
+    ) -> AdmissionResult:
         admitted: list[Job] = []
-        while len(admitted) < most and sum(live.values()) < self._places:
-            job = ledger.next_queued(now)
+        obstacle: str | None = None
+        before = reservation = None if headroom is None else ledger.reservation()
+        small: set[str | None] = set()
+        """The flavors for which the quota leaves too little."""
+        while len(admitted) < at_once and sum(live.values()) < self._places:
+            job = ledger.next_queued(now, closed, small)
+            shortage = None if job is None or headroom is None else headroom.shortage(live, job.flavor)
+            if obstacle is None and shortage is None:
+                reservation = None
             if job is None:
                 break
+            if shortage is None:
+                admitted.append(self._admit(ledger, job, now))
+                live[job.flavor] = live.get(job.flavor, 0) + 1
+                continue
+            assert headroom is not None
+            if obstacle is None:
+                obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"
+                reservation = self._turn(reservation, job, now, headroom)
+                if reservation.kept:
+                    break
+            small.add(job.flavor)
+        if reservation != before:
+            ledger.set_reservation(reservation)
+        return AdmissionResult(tuple(admitted), obstacle)
+
+    def _turn(self, before: Reservation | None, job: Job, now: float, headroom: QuotaHeadroom) -> Reservation:
+        """Whether the quota is kept free for this job now, which is the first, or the others may pass."""
+        first = self._engine.pace.reservation
+        if before is None or before.job_id != job.id:
+            return Reservation(job.id, now, first)
+        return before.at(now, first, draining_helps=headroom.shortage({}, job.flavor) is None)
+
+    def _admit_probe(
+        self,
+        ledger: Ledger,
+        holds: Holds,
+        now: float,
+        live: dict[str | None, int],
+        headroom: QuotaHeadroom | None,
+    ) -> AdmissionResult:
+        """Admit one job, whose create shows whether others would be refused, too."""
+        small: set[str | None] = set()
+        obstacle = None
+        while True:
+            job, holds = _next_probe(ledger, holds, now, small)
+            if job is None:
+                return AdmissionResult(obstacle=obstacle)
             shortage = None if headroom is None else headroom.shortage(live, job.flavor)
-            if shortage is not None:
-                return AdmissionResult(tuple(admitted), f"waits for the project's quota: {shortage}")
-            admitted.append(self._admit(ledger, job, now))
-            live[job.flavor] = live.get(job.flavor, 0) + 1
-        return AdmissionResult(tuple(admitted))
+            if shortage is None:
+                break
+            obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"
+            small.add(job.flavor)
+        ledger.set_holds(replace(holds, probe=job.id))
+        return AdmissionResult((self._admit(ledger, job, now),))
 
     def _admit(self, ledger: Ledger, job: Job, now: float) -> Job:
         event = Admitted(
@@ -84,43 +145,107 @@ def server_name(job_id: str, attempt: int) -> str:
     return f"lando-{job_id[:13]}-{attempt}"
 
 
-def _is_trying(ledger: Ledger, hold: Hold) -> bool:
-    """Whether a job that was admitted after the hold still waits for the answer to its create."""
-    booting = ledger.jobs_in(("booting",))
-    return any(job.server_id is None and job.entered_at >= hold.until for job in booting)
+def _is_trying(ledger: Ledger, probe: str | None) -> bool:
+    """Whether the job that finds out still waits for the answer to its create."""
+    job = None if probe is None else ledger.job(probe)
+    return job is not None and job.state == "booting" and job.server_id is None
 
 
-def hold(ledger: Ledger, engine: Engine, refusal: CreateRejected, reason: str, now: float) -> None:
-    """Admit no job for as long as the cloud says, or for a time that doubles with each refusal in a row.
+def _next_probe(
+    ledger: Ledger, holds: Holds, now: float, small: Collection[str | None]
+) -> tuple[Job | None, Holds]:
+    """The job that finds out whether others would be refused, too, and the holds with its turn recorded."""
+    if holds.everybody is not None:
+        return _next_turn(ledger, holds, holds.everybody.times, now, small)
+    # Of wishes that worked before if possible: these tell most.
+    closed = holds.closed(now)
+    job = _next_proven(ledger, holds, closed | holds.unclear, now, small)
+    job = job or ledger.next_queued(now, closed | holds.unclear, small)
+    return job or ledger.next_queued(now, closed, small), holds
+
+
+def _next_turn(
+    ledger: Ledger, holds: Holds, times: int, now: float, small: Collection[str | None]
+) -> tuple[Job | None, Holds]:
+    """Every second try is for wishes that worked before; else flavors and wishes take turns, so that no job
+    tries for ever while another would be accepted, however many wishes are refused."""
+    closed = holds.closed(now)
+    if times % 2 and (job := _next_proven(ledger, holds, closed, now, small)):
+        return job, holds
+    for skip in (closed | holds.own, closed):
+        if times % 4 == 2:
+            others = {*small, flavor_of(holds.flavor_turn)}
+            job = _after(ledger, holds.flavor_turn, now, skip, others)
+            if job is not None:
+                return job, replace(holds, flavor_turn=job.wishes)
+        job = _after(ledger, holds.turn, now, skip, small)
+        if job is not None:
+            return job, replace(holds, turn=job.wishes)
+    return None, holds
+
+
+def _next_proven(
+    ledger: Ledger, holds: Holds, skip: frozenset[str], now: float, small: Collection[str | None]
+) -> Job | None:
+    worked = {*holds.proven} - skip - holds.own
+    return ledger.next_queued(now, (), small, worked) if worked else None
+
+
+def _after(
+    ledger: Ledger, last: str, now: float, skip: Collection[str], small: Collection[str | None]
+) -> Job | None:
+    """The first job of the wishes that follow the last ones; after all of them, of the first again."""
+    wishes = ledger.next_wishes(now, skip, small, last)
+    if wishes is None:
+        wishes = ledger.next_wishes(now, skip, small, None)
+    return None if wishes is None else ledger.next_queued(now, skip, small, [wishes])
+
+
+def refuse(ledger: Ledger, engine: Engine, job: Job, refusal: CreateRejected, now: float) -> CreateRejected:
+    """The cloud refused a job's create: hold back those that would be refused, too.
 
     Args:
         ledger: the caller's transaction.
         engine: has the back-off's numbers.
+        job: whose create it was.
         refusal: what the cloud said.
-        reason: why no job is admitted, for people.
         now: the daemon's clock.
+
+    Returns:
+        The refusal as it concerns the job: of kind ``job`` where the cloud refuses what only such jobs ask
+        for, and waiting cannot help.
     """
-    before = ledger.hold()
-    times = 1
-    if before is not None and before.kind == refusal.kind:
-        # Creates that were in progress together are refused together: that counts as one refusal.
-        times = before.times + 1 if before.until <= now else before.times
-    longest = engine.pace.site_longest if refusal.kind == "site" else engine.pace.longest
-    wait = refusal.retry_after
-    if wait is None:
-        wait = backoff.delay(times, engine.policy.hold, longest)
-    until = max(now + wait, 0.0 if before is None else before.until)
-    ledger.set_hold(Hold(refusal.kind, until, reason, times))
+    before = ledger.holds()
+    holds = before.at(now).answered(job.id)
+    fails = refusal.kind == "site" and bool(job.wishes) and holds.is_own(job.wishes, "site", now)
+    if refusal.kind in (*ACCOUNT, *UNCLEAR):
+        pace, policy = engine.pace, engine.policy
+        longest = pace.site_longest if refusal.kind == "site" else pace.longest
+        why = why_refused(refusal.kind, job.wishes, refusal.reason)
+        held = Refusal(refusal.kind, why, policy.hold, longest, policy.hold_longest, refusal.retry_after)
+        holds = holds.after_refusal(job.wishes, held, now)
+    _set_holds(ledger, before, holds)
+    return replace(refusal, kind="job") if fails else refusal
 
 
-def end_hold(ledger: Ledger) -> None:
-    """A create was not refused: jobs are admitted as usual."""
-    if ledger.hold() is not None:
-        ledger.set_hold(None)
+def accept(ledger: Ledger, job: Job, now: float) -> None:
+    """The cloud accepted a job's create."""
+    before = ledger.holds()
+    _set_holds(ledger, before, before.at(now).answered(job.id).after_acceptance(job.wishes, now))
+
+
+def miss_answer(ledger: Ledger, job: Job) -> None:
+    """A job's create was not answered: whatever became of it, it was not refused."""
+    before = ledger.holds()
+    _set_holds(ledger, before, before.answered(job.id).after_no_answer(job.wishes))
 
 
 def quota_was_freed(ledger: Ledger, now: float) -> None:
-    """A server of ours is gone: if the quota was used up, one job may try at once."""
-    before = ledger.hold()
-    if before is not None and before.kind == "quota":
-        ledger.set_hold(replace(before, until=min(before.until, now)))
+    """A server of ours is gone: if the quota was used up, a job may try at once."""
+    before = ledger.holds()
+    _set_holds(ledger, before, before.due("quota", now))
+
+
+def _set_holds(ledger: Ledger, before: Holds, after: Holds) -> None:
+    if after != before:
+        ledger.set_holds(after)

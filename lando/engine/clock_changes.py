@@ -6,8 +6,8 @@ due times    when something is tried next: of effects, of queued jobs, of a hold
              is later than now plus the longest back-off of its kind. A clock that was wrong delays nothing
              for longer than that.
 lived times  what a verdict counts from: deadlines, when a worker was last heard, since when a lost create's
-             server is absent. Only time that the daemon lived through counts: each discontinuity shifts them
-             by its length. What has passed, and what is left, stay the same.
+             server is absent; and the turns of a reservation. Only time that the daemon lived through counts:
+             each discontinuity shifts them by its length. What has passed, and what is left, stay the same.
 
 A clock that is set discloses its step. Between two lives nothing does, so a daemon that has live jobs records
 the time now and then: ``seen_at``.
@@ -53,9 +53,13 @@ def adjust(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) 
         if shifted != job:
             ledger.save_job(shifted)
     ledger.limit_due_times(effects=now + pace.longest_wait, jobs=now + policy.longest_wait)
-    hold = ledger.hold()
-    if hold is not None:
-        ledger.set_hold(replace(hold, until=min(hold.until, now + pace.longest_hold)))
+    holds = ledger.holds()
+    limited = holds.limited(now + max(pace.longest_hold, policy.hold_longest))
+    if limited != holds:
+        ledger.set_holds(limited)
+    reservation = ledger.reservation()
+    if reservation is not None:
+        ledger.set_reservation(reservation.shifted(step))
     ledger.set_seen_at(now)
 
 

@@ -5,11 +5,12 @@ The store implements it in SQL, and the exploration in the tests in memory: both
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lando.states.events import RefusalKind
+from lando.engine.holds import Holds
+from lando.engine.reservation import Reservation
 from lando.states.job import Job, State
 from lando.states.table import EffectKind
 
@@ -42,18 +43,6 @@ class StateChange:
     target: State
     reason: str
     attempt: int
-
-
-@dataclass(frozen=True)
-class Hold:
-    """The cloud refused a create for a reason that other jobs would meet, too: no job is admitted until
-    ``until``, then one at a time, until the cloud accepts a create."""
-
-    kind: RefusalKind
-    until: float
-    reason: str
-    times: int = 1
-    """Refusals in a row."""
 
 
 class Ledger(Protocol):
@@ -137,8 +126,34 @@ class Ledger(Protocol):
         """The effects of these kinds, of all jobs or of one, due or not."""
         ...
 
-    def next_queued(self, now: float) -> Job | None:
-        """The first in the admission order whose back-off has ended."""
+    def next_queued(
+        self,
+        now: float,
+        skip: Collection[str] = (),
+        small: Collection[str | None] = (),
+        among: Collection[str] | None = None,
+    ) -> Job | None:
+        """The first in the admission order whose back-off has ended.
+
+        Args:
+            now: the daemon's clock.
+            skip: not with these wishes.
+            small: not of these flavors, for which the quota leaves too little.
+            among: only with these wishes.
+        """
+        ...
+
+    def next_wishes(
+        self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None
+    ) -> str | None:
+        """The first wishes, in the order of their text, of the jobs that ``next_queued`` chooses from.
+
+        Args:
+            now: the daemon's clock.
+            skip: not these wishes.
+            small: not of jobs of these flavors.
+            after: only wishes that follow these; None: all.
+        """
         ...
 
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
@@ -153,12 +168,20 @@ class Ledger(Protocol):
         """Replace what ``boots`` returns."""
         ...
 
-    def hold(self) -> Hold | None:
-        """Why no job, or one at a time, is admitted; None: jobs are admitted as usual."""
+    def holds(self) -> Holds:
+        """Whom refused creates keep from being admitted."""
         ...
 
-    def set_hold(self, hold: Hold | None) -> None:
-        """Replace what ``hold`` returns."""
+    def set_holds(self, holds: Holds) -> None:
+        """Replace what ``holds`` returns."""
+        ...
+
+    def reservation(self) -> Reservation | None:
+        """For which job the quota is kept free; None: for none."""
+        ...
+
+    def set_reservation(self, reservation: Reservation | None) -> None:
+        """Replace what ``reservation`` returns."""
         ...
 
     def seen_at(self) -> float | None:

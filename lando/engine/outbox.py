@@ -141,12 +141,14 @@ class Outbox:
     def _conclude_create(
         self, ledger: Ledger, job: Job, effect: Effect, mark: str, result: OperationResult, now: float
     ) -> None:
+        if isinstance(result, CreateRejected):
+            result = admission.refuse(ledger, self._engine, job, result, now)
+        elif isinstance(result, AnswerLost):
+            admission.miss_answer(ledger, job)
+        elif isinstance(result, Created) or (isinstance(result, Listed) and result.servers):
+            admission.accept(ledger, job, now)
         event = self._create_event(mark, result, now)
         after = job if event is None else self._engine.fire(ledger, job, event).job
-        if isinstance(result, CreateRejected) and result.kind in admission.HOLDING:
-            admission.hold(ledger, self._engine, result, after.reason, now)
-        elif isinstance(result, (Created, AnswerLost)):
-            admission.end_hold(ledger)  # whatever became of the create, it was not refused
         request = create_requests.open_request(after)
         if request is None:
             ledger.remove_effect(effect)

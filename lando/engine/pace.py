@@ -25,6 +25,8 @@ class Pace:
     """A worker that was silent for this long is lost."""
     heartbeat: float = 30.0
     """Between two reports of a worker."""
+    reservation: float = 1800.0
+    """For so long the quota is kept free at first for a job that needs more of it than is left."""
 
     @property
     def longest_wait(self) -> float:

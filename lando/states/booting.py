@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lando.states import actions, create_requests
-from lando.states.events import CreateAbsent, CreateRefused, CreateSent
+from lando.states.events import CreateAbsent, CreateRefused, CreateSent, RefusalKind
 from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
 from lando.states.table import Policy, StateText, ignored, moves, refused, stays
@@ -55,6 +55,19 @@ WAITS = {
 }
 
 
+def why_refused(kind: RefusalKind, wishes: str, words: str) -> str:
+    """Why a job, or all jobs, wait after a refusal, as a sentence.
+
+    Args:
+        kind: of the refusal.
+        wishes: of the job that was refused.
+        words: the cloud's.
+    """
+    if kind == "site" and wishes:
+        return f"the cloud refuses what the job asks for, or what landoconfig.yml names: {words}"
+    return f"{WAITS[kind]}: {words}"
+
+
 def no_capacity(job: Job, event: CreateRefused) -> bool:
     """The cloud has no capacity for this job's server; it may have for another's."""
     return create_requests.is_open(job, event) and event.kind == "capacity"
@@ -71,7 +84,7 @@ def back_off(job: Job, event: CreateRefused, policy: Policy) -> Job:
 def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
     """The job is not at fault: it keeps its place, and no failure is counted."""
     job = actions.nothing_exists(job, event, policy)
-    reason = f"{WAITS[event.kind]}: {event.reason}"
+    reason = why_refused(event.kind, job.wishes, event.reason)
     return replace(job, deadline_at=None, server_name=None, reason=reason)
 
 
@@ -129,7 +142,7 @@ ROWS = (
         "queued",
         action=back_to_the_queue,
         when=create_requests.is_open,
-        why="no server exists; all jobs wait, it keeps its place, and no failure is counted",
+        why="no server exists; it keeps its place, and no failure is counted",
     ),
     refused("create_refused", why="its request was resolved before"),
     stays(

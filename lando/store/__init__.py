@@ -2,13 +2,14 @@
 
 In reading order:
 
-store.py        the database, opened; transactions that write, and snapshots to read
-database.py     connections, and the schema brought up to date
-tables.py       the tables
-transaction.py  the engine's ledger in SQL
-pending.py      rows that a transaction writes together
-logs.py         the logs of workflows, within their bounds
-queries.py      what the commands read
-facts.py        small values about the whole deployment
-migrations/     the schema's versions
+store.py            the database, opened; transactions that write, and snapshots to read
+database.py         connections, and the schema brought up to date
+tables.py           the tables
+transaction.py      the engine's ledger in SQL
+admission_order.py  which queued job is the first, in SQL
+pending.py          rows that a transaction writes together
+logs.py             the logs of workflows, within their bounds
+queries.py          what the commands read
+facts.py            small values about the whole deployment
+migrations/         the schema's versions
 """

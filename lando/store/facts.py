@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lando.engine.ledger import Hold
+from lando.engine.holds import Hold, Holds
+from lando.engine.reservation import Reservation
 
 DEPLOYMENT_FACT = "deployment"
 """The deployment's name, where the configuration has none."""
@@ -19,22 +20,71 @@ OBSTACLE_FACT = "room"
 SWEPT_FACT = "swept"
 """How many leaked resources were deleted, by kind."""
 HOLD_FACT = "hold"
-"""Why admission is held, as ``hold_value`` has it."""
+"""Whom refused creates keep from being admitted, as ``holds_value`` has it."""
+RESERVATION_FACT = "reservation"
+"""For which job the quota is kept free, as ``reservation_value`` has it."""
 SEEN_FACT = "seen_at"
 """When the daemon last recorded that it lives."""
 BOOTS_FACT = "boots"
 """How many seconds the last boots took."""
 
 
-def to_hold(value: Any) -> Hold | None:
-    """The hold that a fact holds."""
+def to_holds(value: Any) -> Holds:
+    """The holds that a fact has; version 0.1 knew one, for everybody."""
+    if value is None:
+        return Holds()
+    if "kind" in value:
+        return Holds(everybody=_to_hold(value))
+    return Holds(
+        everybody=None if value["everybody"] is None else _to_hold(value["everybody"]),
+        refused=tuple((wishes, _to_hold(hold)) for wishes, hold in value["refused"]),
+        accepted=tuple(value["accepted"]),
+        turn=value["turn"],
+        flavor_turn=value["flavor_turn"],
+        probe=value["probe"],
+    )
+
+
+def holds_value(holds: Holds) -> dict[str, Any]:
+    """Holds as a fact."""
+    return {
+        "everybody": None if holds.everybody is None else _hold_value(holds.everybody),
+        "refused": [[wishes, _hold_value(hold)] for wishes, hold in holds.refused],
+        "accepted": list(holds.accepted),
+        "turn": holds.turn,
+        "flavor_turn": holds.flavor_turn,
+        "probe": holds.probe,
+    }
+
+
+def _to_hold(value: Any) -> Hold:
+    return Hold(value["kind"], value["until"], value["words"], value["times"], value.get("own", False))
+
+
+def _hold_value(hold: Hold) -> dict[str, Any]:
+    return {
+        "kind": hold.kind,
+        "until": hold.until,
+        "words": hold.reason,
+        "times": hold.times,
+        "own": hold.own,
+    }
+
+
+def to_reservation(value: Any) -> Reservation | None:
+    """The reservation that a fact has."""
     if value is None:
         return None
-    return Hold(value["kind"], value["until"], reason=value["words"], times=value["times"])
+    return Reservation(value["job"], value["since"], value["seconds"], value["kept"])
 
 
-def hold_value(hold: Hold | None) -> dict[str, Any] | None:
-    """A hold as a fact."""
-    if hold is None:
+def reservation_value(reservation: Reservation | None) -> dict[str, Any] | None:
+    """A reservation as a fact."""
+    if reservation is None:
         return None
-    return {"kind": hold.kind, "until": hold.until, "words": hold.reason, "times": hold.times}
+    return {
+        "job": reservation.job_id,
+        "since": reservation.since,
+        "seconds": reservation.seconds,
+        "kept": reservation.kept,
+    }

@@ -21,6 +21,7 @@ from lando.store.logs import PendingLogs
 from lando.store.tables import EFFECTS, HISTORY, JOBS, PROCESSED
 
 JOB_FIELDS = tuple(field.name for field in fields(Job))
+JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
 
 _UPDATE = (
     sa.update(JOBS)

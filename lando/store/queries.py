@@ -10,12 +10,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from lando.engine.ledger import Hold, StateChange
+from lando.engine.holds import Holds
+from lando.engine.ledger import StateChange
 from lando.engine.ownership import ResourceKind
+from lando.engine.reservation import Reservation
 from lando.states.job import LIVE_STATES, Job
-from lando.store.facts import BOOTS_FACT, HOLD_FACT, SWEPT_FACT, to_hold
+from lando.store.facts import BOOTS_FACT, HOLD_FACT, RESERVATION_FACT, SWEPT_FACT, to_holds, to_reservation
+from lando.store.pending import JOB_COLUMNS
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
-from lando.store.transaction import JOB_COLUMNS, to_job
+from lando.store.transaction import to_job
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,10 @@ class Queries:
         """How many seconds the last boots took, the oldest first."""
         return [float(seconds) for seconds in self.fact(BOOTS_FACT) or ()]
 
-    def hold(self) -> Hold | None:
-        """See ``Ledger.hold``."""
-        return to_hold(self.fact(HOLD_FACT))
+    def holds(self) -> Holds:
+        """See ``Ledger.holds``."""
+        return to_holds(self.fact(HOLD_FACT))
+
+    def reservation(self) -> Reservation | None:
+        """See ``Ledger.reservation``."""
+        return to_reservation(self.fact(RESERVATION_FACT))

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from lando.engine.ledger import Effect, Hold, StateChange, rank
+from lando.engine.holds import Holds
+from lando.engine.ledger import Effect, StateChange, rank
 from lando.engine.ownership import ResourceKind
+from lando.engine.reservation import Reservation
 from lando.messages import Origin
 from lando.repository import clone_name
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.table import EffectKind
+from lando.store import admission_order
 from lando.store.database import errors
-from lando.store.facts import BOOTS_FACT, HOLD_FACT, SEEN_FACT, SWEPT_FACT, hold_value, to_hold
-from lando.store.pending import JOB_FIELDS, Pending
+from lando.store.facts import (
+    BOOTS_FACT,
+    HOLD_FACT,
+    RESERVATION_FACT,
+    SEEN_FACT,
+    SWEPT_FACT,
+    holds_value,
+    reservation_value,
+    to_holds,
+    to_reservation,
+)
+from lando.store.pending import JOB_COLUMNS, JOB_FIELDS, Pending
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, PROCESSED
-
-JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -63,12 +74,6 @@ _FLAVORS = (
     sa.select(JOBS.c.state, JOBS.c.flavor)
     .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
     .distinct()
-)
-_NEXT_QUEUED = (
-    sa.select(*JOB_COLUMNS)
-    .where(JOBS.c.state == "queued", JOBS.c.not_before <= sa.bindparam("now"))
-    .order_by(JOBS.c.priority.desc(), JOBS.c.number)
-    .limit(1)
 )
 _EARLY = sa.select(EARLY_CANCELS.c.job_id).where(
     EARLY_CANCELS.c.job_id.in_(sa.bindparam("ids", expanding=True))
@@ -177,9 +182,30 @@ class Transaction:
         rows = self._connection.execute(_FLAVORS, {"states": ("queued", *LIVE_STATES)}).all()
         return any(row.state == "queued" for row in rows), tuple({row.flavor for row in rows})
 
-    def next_queued(self, now: float) -> Job | None:
+    def next_queued(
+        self,
+        now: float,
+        skip: Collection[str] = (),
+        small: Collection[str | None] = (),
+        among: Collection[str] | None = None,
+    ) -> Job | None:
         """See ``Ledger.next_queued``."""
-        return self._one_job(_NEXT_QUEUED, {"now": now})
+        if not skip and not small and among is None:
+            return self._one_job(admission_order.FIRST, {"now": now})
+        values = admission_order.values(now, skip, small)
+        if among is None:
+            return self._one_job(admission_order.FIRST_BUT, values)
+        return self._one_job(admission_order.FIRST_OF, {**values, "among": [*among]})
+
+    def next_wishes(
+        self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None
+    ) -> str | None:
+        """See ``Ledger.next_wishes``."""
+        query, values = admission_order.WISHES, admission_order.values(now, skip, small)
+        if after is not None:
+            query, values = admission_order.WISHES_AFTER, {**values, "after": after}
+        found: str | None = self._connection.execute(query, values).scalar()
+        return found
 
     def _one_job(self, query: sa.Select[Any], values: Mapping[str, Any]) -> Job | None:
         row = self._connection.execute(query, values).first()
@@ -325,13 +351,21 @@ class Transaction:
         counts = {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
         self.set_fact(SWEPT_FACT, {**counts, kind: counts[kind] + 1})
 
-    def hold(self) -> Hold | None:
-        """See ``Ledger.hold``."""
-        return to_hold(self.fact(HOLD_FACT))
+    def holds(self) -> Holds:
+        """See ``Ledger.holds``."""
+        return to_holds(self.fact(HOLD_FACT))
 
-    def set_hold(self, hold: Hold | None) -> None:
-        """See ``Ledger.set_hold``."""
-        self.set_fact(HOLD_FACT, hold_value(hold))
+    def set_holds(self, holds: Holds) -> None:
+        """See ``Ledger.set_holds``."""
+        self.set_fact(HOLD_FACT, holds_value(holds))
+
+    def reservation(self) -> Reservation | None:
+        """See ``Ledger.reservation``."""
+        return to_reservation(self.fact(RESERVATION_FACT))
+
+    def set_reservation(self, reservation: Reservation | None) -> None:
+        """See ``Ledger.set_reservation``."""
+        self.set_fact(RESERVATION_FACT, reservation_value(reservation))
 
     def seen_at(self) -> float | None:
         """See ``Ledger.seen_at``."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from lando.engine.ledger import Hold
+from lando.engine.admission import WAITS_FOR_QUOTA
+from lando.engine.holds import Hold, Holds
+from lando.engine.reservation import Reservation
 from lando.states.job import ENDED_STATES, Job
 from lando.store.facts import OBSTACLE_FACT
 from lando.store.queries import JobView, Queries
+from lando.times import rfc3339
 from lando.views.daemon_status import DaemonStatus
 
 LEAKING_TRIES = 5
@@ -27,9 +30,10 @@ class AdmissionOrder:
     live: int
     """Jobs that may own a VM."""
     max_workers: int | None
-    hold: Hold | None
+    holds: Holds
     obstacle: str | None
     """Why the daemon cannot admit the next job: the cloud's quota, or a cloud that does not answer."""
+    reservation: Reservation | None = None
 
     @classmethod
     def read(cls, queries: Queries, max_workers: int | None) -> AdmissionOrder:
@@ -38,8 +42,9 @@ class AdmissionOrder:
             queries.queue_positions(),
             queries.count_live(),
             max_workers,
-            queries.hold(),
+            queries.holds().at(time.time()),
             queries.fact(OBSTACLE_FACT),
+            queries.reservation(),
         )
 
 
@@ -100,22 +105,45 @@ def _of_queued(job: Job, order: AdmissionOrder) -> str:
     position, wait = order.positions.get(job.id, 0), job.not_before - time.time()
     if wait > 0:
         return f"{job.reason}; starts in {wait:.0f} s at the earliest; position {position}"
-    return f"{_of_first(order)}; position {position}"
+    return f"{_of_waiting(job, order, time.time())}; position {position}"
 
 
-def _of_first(order: AdmissionOrder) -> str:
-    """Why the first job in the order does not start."""
-    hold, held = order.hold, 0.0 if order.hold is None else order.hold.until - time.time()
-    if hold is not None and held > 0:
-        sooner = ", or as soon as one of our VMs is gone" if hold.kind == "quota" else ""
-        return f"{NO_JOB_STARTS}: {hold.reason}; retried in {max(1.0, held):.0f} s{sooner}"
+def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:
+    """Why a job does not start that has no back-off."""
+    everybody, alike = order.holds.everybody, order.holds.of(job.wishes)
+    if everybody is not None and everybody.until > now:
+        return f"{NO_JOB_STARTS}: {_retried(everybody, now)}"
+    if alike is not None and everybody is None and alike.until > now:
+        others = "other jobs are accepted" if alike.own else "whether other jobs are accepted is being tried"
+        return f"no job that asks for the same is started: {_retried(alike, now)}; {others}"
     if order.max_workers is not None and order.live >= order.max_workers:
         return f"waits for a free VM slot ({order.live} of {order.max_workers} in use)"
     if order.obstacle is not None:
-        return order.obstacle
-    if hold is not None:
-        return f"{NO_JOB_STARTS}: {hold.reason}; being retried with one job"
+        return _of_quota(job, order.obstacle, order.reservation)
+    if everybody is not None:
+        return f"{NO_JOB_STARTS}: {everybody.reason}; being retried with one job"
+    if order.holds.unclear:
+        return "waits for its turn; one job at a time is started, since the cloud refused another one"
     return "waits for its turn"
+
+
+def _retried(hold: Hold, now: float) -> str:
+    sooner = ", or as soon as one of our VMs is gone" if hold.kind == "quota" else ""
+    return f"{hold.reason}; retried in {max(1.0, hold.until - now):.0f} s{sooner}"
+
+
+def _of_quota(job: Job, obstacle: str, reservation: Reservation | None) -> str:
+    if reservation is None or not obstacle.startswith(WAITS_FOR_QUOTA):
+        return obstacle
+    until = rfc3339(reservation.until)
+    if job.id == reservation.job_id and reservation.kept:
+        return f"{obstacle}; the project's quota is kept free for it until {until}"
+    if job.id == reservation.job_id:
+        return f"{obstacle}; jobs behind it may start until {until}"
+    first = reservation.job_id[:8]
+    if reservation.kept:
+        return f"waits behind job {first}, for which the project's quota is kept free until {until}"
+    return f"waits for its turn, or for the project's quota, of which job {first} needs more than is left"
 
 
 def _of_running(job: Job) -> str:

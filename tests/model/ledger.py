@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lando.engine.ledger import Effect, Hold, StateChange, rank
+from lando.engine.holds import Holds
+from lando.engine.ledger import Effect, StateChange, rank
+from lando.engine.reservation import Reservation
 from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
+
+NO_HOLDS = Holds()
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +26,7 @@ class Books:
     jobs: tuple[Job, ...] = ()
     effects: tuple[Effect, ...] = ()
     early_cancels: frozenset[str] = frozenset()
-    hold: Hold | None = None
-    """Only where time passes; elsewhere every hold is over at once."""
+    holds: Holds = NO_HOLDS
     seen_at: float | None = None
     """Only where time passes."""
 
@@ -38,7 +41,8 @@ class MemoryLedger:
         self._last_effect = max(self._effects, default=0)
         self._early_cancels = set(books.early_cancels)
         self._processed = set(processed)
-        self._hold = books.hold
+        self._holds = books.holds
+        self._reservation: Reservation | None = None
         self._seen_at = books.seen_at
         self._boots: list[float] = []
         self.changes: list[StateChange] = []
@@ -51,7 +55,7 @@ class MemoryLedger:
             tuple(self._jobs.values()),
             tuple(self._effects.values()),
             frozenset(self._early_cancels),
-            self._hold,
+            self._holds,
             self._seen_at,
         )
 
@@ -127,9 +131,27 @@ class MemoryLedger:
     def live(self) -> dict[str | None, int]:
         return dict(Counter(job.flavor for job in self.jobs_in(LIVE_STATES)))
 
-    def next_queued(self, now: float) -> Job | None:
-        ready = [job for job in self.jobs_in(("queued",)) if job.not_before <= now]
+    def next_queued(
+        self,
+        now: float,
+        skip: Collection[str] = (),
+        small: Collection[str | None] = (),
+        among: Collection[str] | None = None,
+    ) -> Job | None:
+        ready = [job for job in self._ready(now, skip, small) if among is None or job.wishes in among]
         return max(ready, key=lambda job: job.priority, default=None)  # the first of equals
+
+    def next_wishes(
+        self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None
+    ) -> str | None:
+        wishes = {job.wishes for job in self._ready(now, skip, small)}
+        return min((each for each in wishes if after is None or each > after), default=None)
+
+    def _ready(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Iterable[Job]:
+        for job in self._jobs.values():
+            is_ready = job.state == "queued" and job.not_before <= now
+            if is_ready and job.wishes not in skip and job.flavor not in small:
+                yield job
 
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
         return [job for job in self._jobs.values() if job.state in states]
@@ -147,11 +169,17 @@ class MemoryLedger:
     def set_boots(self, seconds: Sequence[float]) -> None:
         self._boots = list(seconds)
 
-    def hold(self) -> Hold | None:
-        return self._hold
+    def holds(self) -> Holds:
+        return self._holds
 
-    def set_hold(self, hold: Hold | None) -> None:
-        self._hold = hold
+    def set_holds(self, holds: Holds) -> None:
+        self._holds = holds
+
+    def reservation(self) -> Reservation | None:
+        return self._reservation
+
+    def set_reservation(self, reservation: Reservation | None) -> None:
+        self._reservation = reservation
 
     def seen_at(self) -> float | None:
         return self._seen_at

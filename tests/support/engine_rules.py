@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from lando.engine.admission import Admission
 from lando.engine.deadlines import overdue
 from lando.engine.engine import Engine
-from lando.engine.ledger import Effect, Hold, Ledger
+from lando.engine.holds import Hold, Holds
+from lando.engine.ledger import Effect, Ledger
 from lando.engine.operations import Created, Operation, OperationResult
 from lando.engine.outbox import Outbox
 from lando.engine.pace import Pace
@@ -89,9 +90,14 @@ class Rules:
             self.admission = Admission(self.engine, places).admit(ledger, self.now, 100, room)
         return [job.id for job in self.admission.jobs]
 
-    def hold(self) -> Hold | None:
+    def holds(self) -> Holds:
         with self.ledgers() as ledger:
-            return ledger.hold()
+            return ledger.holds().at(self.now)
+
+    def hold(self) -> Hold | None:
+        """What keeps jobs without wishes from being admitted."""
+        holds = self.holds()
+        return holds.everybody or holds.of("")
 
     def effects(self) -> list[Effect]:
         with self.ledgers() as ledger:

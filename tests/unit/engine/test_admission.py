@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from lando.cloud.interface import Quota, Share, Size
+from lando.engine import admission
+from lando.engine.holds import MEMORY, MOST, MOST_ACCEPTED
 from lando.engine.operations import AnswerLost, Console, Created, CreateRejected, Gone
 from lando.engine.quota import QuotaHeadroom
 from lando.states.events import BootFailed, ServerActive
+from lando.states.job import Job
 from tests.support.engine_rules import NOW, PACE, POLICY, Rules
 
 # places and order
@@ -151,6 +154,179 @@ def test_a_job_whose_server_finds_no_host_waits_longer_each_time_and_has_not_fai
     assert rules.job("a").misses == 0
 
 
+# whom a refusal concerns
+
+GPU = '{"flavor": "gpu"}'
+
+
+def refuse_next(rules: Rules, kind: Any, reason: str = "so they say") -> None:
+    rules.conclude(CreateRejected(kind, reason))
+
+
+def test_jobs_with_other_wishes_find_out_one_at_a_time(rules: Rules) -> None:
+    rules.submit("a", flavor="gpu")
+    rules.submit("b", flavor="gpu")
+    rules.submit("c")
+    rules.submit("d")
+    assert rules.admit() == ["a"]
+    refuse_next(rules, "site")
+    assert rules.admit(places=9) == ["c"]
+    assert rules.admit(places=9) == [], "until its create was answered"
+    rules.conclude(Created("server-1"))
+    assert rules.admit(places=9) == ["d"], "b asks for the same as a"
+    hold = rules.holds().of(GPU)
+    assert hold is not None and hold.own and hold.until == NOW + POLICY.hold
+
+
+def test_what_the_site_refuses_these_wishes_alone_fails_the_job_at_the_next_refusal(rules: Rules) -> None:
+    rules.submit("a", flavor="gpu")
+    rules.submit("b", flavor="gpu")
+    rules.submit("c")
+    rules.admit()
+    refuse_next(rules, "site", "Policy doesn't allow it")
+    assert rules.admit() == ["c"]
+    rules.conclude(Created("server-1"))
+    rules.now += POLICY.hold
+    assert rules.admit(places=3) == ["a", "b"]
+    refuse_next(rules, "site", "Policy doesn't allow it")
+    assert (rules.job("a").state, rules.job("a").outcome) == ("failed", "workflow_failed")
+    assert rules.job("a").reason == "the cloud refuses what the job asks for: Policy doesn't allow it"
+    refuse_next(rules, "site", "Policy doesn't allow it")
+    assert rules.job("b").state == "queued", "it was sent together with the one of a"
+
+
+@pytest.mark.parametrize(("kind", "body"), [("quota", {"flavor": "gpu"}), ("site", {}), ("quota", {})])
+def test_what_may_pass_or_is_a_default_backs_off_alone_and_fails_no_job(
+    rules: Rules, kind: Any, body: dict[str, Any]
+) -> None:
+    rules.submit("a", **body)
+    rules.submit("b", volume_size=40)
+    rules.admit()
+    refuse_next(rules, kind)
+    assert rules.admit() == ["b"]
+    rules.conclude(Created("server-1"))
+    waits = []
+    for _ in range(7):
+        hold = rules.holds().refused[0][1]
+        waits.append(hold.until - rules.now)
+        rules.now = hold.until
+        assert rules.admit(places=2) == ["a"]
+        refuse_next(rules, kind)
+        assert rules.job("a").state == "queued"
+    assert waits == [min(POLICY.hold_longest, POLICY.hold * 2**n) for n in range(7)]
+    assert rules.holds().everybody is None
+
+
+def test_two_kinds_of_wishes_that_are_refused_hold_everybody_and_take_turns(rules: Rules) -> None:
+    for number, body in enumerate(({"flavor": "gpu"}, {"flavor": "large"}, {"volume_size": 40}, {})):
+        rules.submit(f"job-{number}", **body)
+    tried = []
+    for _ in range(12):
+        tried += rules.admit()
+        refuse_next(rules, "site")
+        holds = rules.holds()
+        rules.now = NOW if holds.everybody is None else holds.everybody.until
+    assert tried[:2] == ["job-0", "job-3"], "the defaults tell most"
+    assert set(tried[2:]) == {f"job-{number}" for number in range(4)}
+    assert all(rules.job(f"job-{number}").state == "queued" for number in range(4))
+    assert rules.admit() != []
+    rules.conclude(Created("server-1"))
+    assert rules.holds().everybody is None
+    assert len(rules.admit(places=9)) == 3, "they are tried at once: it may have been the site's alone"
+
+
+def test_a_refusal_of_these_wishes_says_nothing_while_everybody_is_refused(rules: Rules) -> None:
+    """So a site that is broken after it refused a job's flavor fails no job."""
+    rules.submit("a", flavor="gpu")
+    rules.submit("b")
+    rules.admit()
+    refuse_next(rules, "site")
+    rules.admit()
+    rules.conclude(Created("server-1"))
+    rules.submit("c", volume_size=40, priority=1)
+    rules.submit("d", priority=1)
+    for job in ("c", "d"):
+        assert rules.admit(places=2) == [job]
+        refuse_next(rules, "site")
+    for _ in range(20):
+        everybody = rules.holds().everybody
+        assert everybody is not None
+        rules.now = everybody.until
+        rules.admit(places=2)
+        refuse_next(rules, "site")
+    assert {rules.job(job).state for job in "acd"} == {"queued"}
+
+
+def test_an_answer_that_is_lost_blames_nobody(rules: Rules) -> None:
+    rules.submit("a", flavor="gpu")
+    rules.submit("b")
+    rules.submit("c")
+    rules.admit()
+    refuse_next(rules, "site")
+    assert rules.admit(places=9) == ["b"]
+    rules.conclude(AnswerLost("timed out"))
+    hold = rules.holds().of(GPU)
+    assert hold is not None and not hold.own
+    assert rules.admit(places=9) == ["c"], "the next one finds out"
+
+
+def test_another_kind_of_refusal_is_another_question(rules: Rules) -> None:
+    rules.submit("a", flavor="gpu")
+    rules.submit("b")
+    rules.admit()
+    refuse_next(rules, "quota")
+    rules.admit()
+    rules.conclude(Created("server-1"))
+    rules.now += POLICY.hold
+    assert rules.admit(places=2) == ["a"]
+    refuse_next(rules, "site")
+    assert rules.job("a").state == "queued"
+    hold = rules.holds().of(GPU)
+    assert hold is not None and (hold.own, hold.times) == (False, 1)
+
+
+def test_what_was_refused_long_ago_fails_no_job(rules: Rules) -> None:
+    rules.submit("a", flavor="gpu")
+    rules.submit("b")
+    rules.admit()
+    refuse_next(rules, "site")
+    rules.admit()
+    rules.conclude(Created("server-1"))
+    rules.now += POLICY.hold + MEMORY
+    assert rules.admit(places=2) == ["a"]
+    refuse_next(rules, "site")
+    assert rules.job("a").state == "queued"
+
+
+@pytest.mark.parametrize("kind", ["site", "rate_limit"])
+def test_a_hold_of_a_clock_that_was_ahead_is_over(rules: Rules, kind: Any) -> None:
+    rules.submit("a")
+    rules.now = NOW + 366 * 86400
+    rules.admit()
+    refuse_next(rules, kind)
+    rules.now = NOW
+    assert rules.admit() == ["a"]
+
+
+def test_no_hold_is_longer_than_an_hour(rules: Rules) -> None:
+    rules.submit("a")
+    rules.admit()
+    rules.conclude(CreateRejected("rate_limit", "", retry_after=1e9))
+    hold = rules.hold()
+    assert hold is not None and hold.until == NOW + 3600.0
+
+
+def test_holds_are_bounded_in_number(rules: Rules) -> None:
+    with rules.ledgers() as ledger:
+        for number in range(10 * MOST):
+            job = Job(f"job-{number}", wishes=f'{{"volume_size": {number + 1}}}')
+            admission.accept(ledger, job, NOW)
+            admission.refuse(ledger, rules.engine, job, CreateRejected("site", "no"), NOW)
+        holds = ledger.holds()
+    assert (len(holds.refused), len(holds.accepted)) == (MOST, MOST_ACCEPTED)
+    assert holds.of(f'{{"volume_size": {10 * MOST}}}') is not None, "the last ones are kept"
+
+
 # room in the quota
 
 
@@ -202,3 +378,84 @@ def test_no_job_overtakes_one_that_waits_for_room(rules: Rules) -> None:
 def test_a_flavor_larger_than_the_whole_quota_is_admitted_for_the_cloud_to_refuse(rules: Rules) -> None:
     rules.submit("a", flavor="huge")
     assert rules.admit(places=9, room=room(cores=4, huge=Size(1, 8, 512))) == ["a"]
+
+
+# the reservation
+
+LARGE = room(cores=4, large=Size(1, 4, 512))
+
+
+def wait_for_room(rules: Rules) -> None:
+    """One small job runs, a large one waits, and another small one is behind it."""
+    rules.run("a")
+    rules.submit("b", flavor="large")
+    rules.submit("c")
+
+
+def reservation(rules: Rules) -> tuple[bool, float]:
+    """Whether the quota is kept free, and for how many seconds more."""
+    with rules.ledgers() as ledger:
+        found = ledger.reservation()
+    assert found is not None and found.job_id == "b"
+    return found.kept, found.until - rules.now
+
+
+def test_the_quota_is_kept_free_for_the_first_job_in_turns_that_grow(rules: Rules) -> None:
+    wait_for_room(rules)
+    seen = []
+    for _ in range(6):
+        rules.admit(places=9, room=room(cores=4, large=Size(1, 4, 512), small=Size(1, 4, 512)))
+        kept, seconds = reservation(rules)
+        seen.append((kept, seconds / 1800.0))
+        if kept:
+            assert rules.admission.jobs == ()
+        elif rules.admission.jobs:
+            assert [job.id for job in rules.admission.jobs] == ["c"]
+        assert "waits for the project's quota" in (rules.admission.obstacle or "")
+        rules.now += seconds
+    assert seen == [(True, 1), (False, 1), (True, 2), (False, 2), (True, 4), (False, 4)]
+
+
+def test_turns_do_not_grow_while_others_of_the_project_use_the_quota(rules: Rules) -> None:
+    wait_for_room(rules)
+    seen = []
+    for _ in range(5):
+        rules.admit(places=9, room=room(cores=4, others=1, large=Size(1, 4, 512)))
+        kept, seconds = reservation(rules)
+        seen.append((kept, seconds / 1800.0))
+        rules.now += seconds
+    assert seen == [(True, 1), (False, 1), (True, 1), (False, 1), (True, 1)]
+
+
+def test_in_the_turn_of_the_others_each_starts_that_fits_whatever_else_is_large(rules: Rules) -> None:
+    wait_for_room(rules)
+    for number in range(3):
+        rules.submit(f"large-{number}", flavor="large", volume_size=number + 1, priority=-1)
+    rules.submit("d", priority=-2)
+    assert rules.admit(places=9, room=LARGE) == []
+    rules.now += 1800.0
+    assert rules.admit(places=9, room=LARGE) == ["c", "d"]
+
+
+def test_the_reservation_ends_when_its_job_starts_or_is_canceled(rules: Rules) -> None:
+    wait_for_room(rules)
+    assert rules.admit(places=9, room=LARGE) == []
+    rules.report("workflow_finished", "a", 2, outcome="succeeded")
+    rules.conclude(Gone())
+    assert rules.admit(places=9, room=LARGE) == ["b"]
+    with rules.ledgers() as ledger:
+        found = ledger.reservation()
+    assert found is not None and found.job_id == "c", "now that one is first, and waits"
+    rules.take("cancel_job", "c")
+    assert rules.admit(places=9, room=LARGE) == []
+    with rules.ledgers() as ledger:
+        assert ledger.reservation() is None
+
+
+def test_a_turn_that_begins_in_the_future_begins_now(rules: Rules) -> None:
+    wait_for_room(rules)
+    rules.now = NOW + 366 * 86400
+    rules.admit(places=9, room=LARGE)
+    rules.now = NOW
+    rules.admit(places=9, room=LARGE)
+    assert reservation(rules) == (True, 1800.0)

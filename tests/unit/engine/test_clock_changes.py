@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from lando.engine import clock_changes
-from lando.engine.ledger import Hold
+from lando.engine.holds import Hold, Holds
 from lando.engine.operations import AnswerLost, Console, Gone, Listed, Trouble
+from lando.engine.reservation import Reservation
 from lando.states.events import BootTimeout, RefusalKind, RunTimeout, WorkerLost
 from tests.support.engine_rules import NOW, PACE, POLICY, Rules
 
@@ -72,12 +73,28 @@ def test_no_queued_job_waits_for_longer_than_the_longest_back_off(
 def test_no_hold_lasts_longer_than_the_longest_back_off(
     rules: Rules, change: Change, step: float, kind: RefusalKind
 ) -> None:
+    refused = Hold(kind, NOW + 40.0, "refused", 3)
     with rules.ledgers() as ledger:
-        ledger.set_hold(Hold(kind, NOW + 40.0, "refused", 3))
+        ledger.set_holds(Holds(refused, (("other", refused),)))
     change(rules, step)
-    hold = rules.hold()
-    assert hold is not None and hold.until <= rules.now + PACE.longest_hold
-    assert (hold.kind, hold.reason, hold.times) == (kind, "refused", 3)
+    with rules.ledgers() as ledger:
+        holds = ledger.holds()
+    for hold in (holds.everybody, holds.of("other")):
+        assert hold is not None
+        assert hold.until <= rules.now + max(PACE.longest_hold, POLICY.hold_longest)
+        assert (hold.kind, hold.reason, hold.times) == (kind, "refused", 3)
+
+
+@CHANGES
+def test_a_turn_of_a_reservation_counts_lived_time(rules: Rules, change: Change) -> None:
+    rules.boot()
+    record(rules)
+    with rules.ledgers() as ledger:
+        ledger.set_reservation(Reservation("b", rules.now, 60.0))
+    change(rules, -86400.0)
+    with rules.ledgers() as ledger:
+        reservation = ledger.reservation()
+    assert reservation is not None and reservation.until == rules.now + 60.0
 
 
 @CHANGES

@@ -17,11 +17,16 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from sqlalchemy.dialects import sqlite
 
-from lando.engine.ledger import Hold, StateChange
+from lando.engine.holds import Hold, Holds
+from lando.engine.ledger import StateChange
+from lando.engine.reservation import Reservation
 from lando.errors import UsageError
 from lando.states.job import CreateRequest, Job, State
+from lando.store import admission_order
 from lando.store.database import HEAD, StoreUnavailable
+from lando.store.facts import HOLD_FACT
 from lando.store.pending import StaleRecord
 from lando.store.store import Store
 from lando.store.tables import METADATA
@@ -223,14 +228,67 @@ def test_messages_are_remembered_for_a_while(store: Store) -> None:
         assert [transaction.was_canceled(id_) for id_ in (A, B, C)] == [False, True, False]
 
 
-def test_a_hold_is_kept_until_it_is_taken_back(store: Store) -> None:
-    hold = Hold("quota", 10.0, "5 of 5 servers", 2)
-    for said in (hold, None):
+def test_holds_are_kept_until_they_are_replaced(store: Store) -> None:
+    used_up = Hold("quota", 10.0, "5 of 5 servers", 2)
+    refused = (('{"flavor": "gpu"}', Hold("site", 11.0, "not allowed", 3, own=True)), ("", used_up))
+    for said in (
+        Holds(used_up, refused, ("", '{"volume_size": 40}'), '{"flavor": "gpu"}', A),
+        Holds(refused=refused),
+        Holds(),
+    ):
         with store.transaction() as transaction:
-            transaction.set_hold(said)
-            assert transaction.hold() == said
+            transaction.set_holds(said)
+            assert transaction.holds() == said
         with store.reading() as queries:
-            assert queries.hold() == said
+            assert queries.holds() == said
+
+
+def test_the_one_hold_of_version_0_1_is_everybodys(store: Store) -> None:
+    with store.transaction() as transaction:
+        assert transaction.holds() == Holds()
+        transaction.set_fact(HOLD_FACT, {"kind": "quota", "until": 10.0, "words": "used up", "times": 2})
+        assert transaction.holds() == Holds(everybody=Hold("quota", 10.0, "used up", 2))
+        transaction.set_fact(HOLD_FACT, None)
+        assert transaction.holds() == Holds()
+
+
+def test_a_reservation_is_kept_until_it_is_replaced(store: Store) -> None:
+    for said in (Reservation(A, 5.0, 1800.0, kept=False), None):
+        with store.transaction() as transaction:
+            transaction.set_reservation(said)
+            assert transaction.reservation() == said
+        with store.reading() as queries:
+            assert queries.reservation() == said
+
+
+def test_the_admission_order_is_read_from_its_index_without_sorting(store: Store, path: Path) -> None:
+    insert(store, Job(A, wishes="w", flavor="large"), Job(B, priority=1, wishes="w"), Job(C, priority=1))
+    with store.transaction() as transaction:
+        found = [
+            transaction.next_queued(0.0),
+            transaction.next_queued(0.0, ["w"]),
+            transaction.next_queued(0.0, (), [None]),
+            transaction.next_queued(0.0, ["x"], ["y"], ["w"]),
+        ]
+        assert [job and job.id for job in found] == [B, C, A, B]
+        assert transaction.next_wishes(0.0, (), (), "") == "w"
+        assert transaction.next_wishes(0.0, (), (), None) == ""
+        assert transaction.next_wishes(0.0, (), (), "w") is None
+    queries = (
+        (admission_order.FIRST, {"now": 0.0}),
+        (admission_order.FIRST_BUT, admission_order.values(0.0, ["a"], [None])),
+        (admission_order.FIRST_OF, {**admission_order.values(0.0, ["a"], []), "among": ["b", "c"]}),
+        (admission_order.WISHES, admission_order.values(0.0, ["a"], [None])),
+    )
+    with closing(sqlite3.connect(path)) as connection:
+        for query, values in queries:
+            written = query.params(values).compile(
+                dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
+            )
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {written}")]
+            searches = [step for step in plan if step.split()[1] in ("jobs", "each")]
+            assert searches and all("INDEX jobs_in_order (state=?" in step for step in searches), plan
+            assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
 def test_flavors_are_those_of_who_waits_or_owns_a_server(store: Store) -> None:

@@ -18,6 +18,9 @@ def upgrade() -> None:
     """Add columns and table; jobs and logs that are there are counted once."""
     op.add_column("jobs", sa.Column("wishes", sa.Text(), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("worker_version", sa.Text(), nullable=True))
+    op.drop_index("jobs_in_order", "jobs")
+    in_order = ["state", "priority", "number", "not_before", "wishes", "flavor"]
+    op.create_index("jobs_in_order", "jobs", in_order)
     op.create_table(
         "log_totals",
         sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id"), primary_key=True),

@@ -1,0 +1,232 @@
+"""Holds: what refused creates mean for the next ones. Plain records and pure rules.
+
+The cloud refuses a create for one of these reasons:
+
+- ``rate_limit``, ``unreachable``: the account's. No job is admitted for a while.
+- ``quota``, ``site``: it is unclear whether every job would be refused, or only those with the same wishes
+  (``JobSpec.wishes``). Jobs with those wishes wait, and one job with other wishes finds out. If its create is
+  accepted, the refusal is those wishes' **own**: they back off alone. If it is refused, too, the refusal is
+  the site's: no job is admitted for a while, then one at a time, with wishes that take turns.
+- ``capacity``, ``job``: that job's alone; there is no hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lando import backoff
+from lando.states.events import RefusalKind
+from lando.states.records import replace
+
+ACCOUNT: tuple[RefusalKind, ...] = ("rate_limit", "unreachable")
+UNCLEAR: tuple[RefusalKind, ...] = ("quota", "site")
+LONGEST = 3600.0
+"""Seconds: no hold ends later than this from now. One that does was written by a clock that was ahead."""
+MEMORY = 3600.0
+"""Seconds after its end for which a hold is remembered, so that the next refusal counts as another one."""
+MOST = 64
+"""Wishes whose holds are kept: those refused last."""
+MOST_ACCEPTED = 8
+"""Wishes that are remembered as accepted: the last."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Creates were refused, the last for ``reason``: there is no other until ``until`` (epoch seconds)."""
+
+    kind: RefusalKind
+    until: float
+    reason: str
+    times: int = 1
+    """Refusals in a row."""
+    own: bool = False
+    """Other wishes were accepted since the first of these refusals."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A refused create, and how long that holds the next ones; all in seconds."""
+
+    kind: RefusalKind
+    reason: str
+    """For people."""
+    first: float
+    """How long the first refusal holds; doubled by each further one in a row."""
+    longest: float
+    """Where the doubling stops."""
+    longest_own: float
+    """Where it stops for wishes that are refused alone."""
+    retry_after: float | None = None
+    """How long it holds where the cloud names a time."""
+
+    def hold(self, before: Hold | None, now: float) -> Hold:
+        """The hold after this refusal. Creates that were in progress together are refused together, and count
+        as one.
+
+        Args:
+            before: the hold until now; None: there was none.
+            now: the daemon's clock.
+        """
+        times, own, at_least = 1, False, 0.0
+        if before is not None:
+            times = before.times + 1 if before.until <= now else max(1, before.times)
+            own, at_least = before.own, before.until
+        wait = self.retry_after
+        if wait is None:
+            wait = backoff.delay(times, self.first, self.longest_own if own else self.longest)
+        return Hold(self.kind, max(at_least, now + min(LONGEST, wait)), self.reason, times, own)
+
+
+@dataclass(frozen=True)
+class Holds:
+    """All holds, and what decides which job finds out whether one is over."""
+
+    everybody: Hold | None = None
+    """The account's or the site's: no job is admitted until it ends, then one at a time."""
+    refused: tuple[tuple[str, Hold], ...] = ()
+    """By wishes, those refused last at the end."""
+    accepted: tuple[str, ...] = ()
+    """Wishes that were accepted lately: if these are refused, it is the site's."""
+    turn: str = ""
+    """The wishes whose turn was last while everybody is held."""
+    flavor_turn: str = ""
+    """The wishes that were tried last because they have another flavor."""
+    probe: str | None = None
+    """The id of the job that finds out, until its create is answered."""
+
+    def of(self, wishes: str) -> Hold | None:
+        """The hold of these wishes."""
+        return next((hold for each, hold in self.refused if each == wishes), None)
+
+    def closed(self, now: float) -> frozenset[str]:
+        """The wishes that are not to be tried yet. While everybody is held, the turns decide about wishes
+        whose refusals may be the site's."""
+        return frozenset(
+            wishes
+            for wishes, hold in self.refused
+            if hold.until > now and (hold.own or self.everybody is None)
+        )
+
+    @property
+    def own(self) -> frozenset[str]:
+        """The wishes that are refused alone."""
+        return frozenset(wishes for wishes, hold in self.refused if hold.own)
+
+    @property
+    def unclear(self) -> frozenset[str]:
+        """The wishes that were refused, and no others accepted since."""
+        return frozenset(wishes for wishes, hold in self.refused if not hold.own)
+
+    @property
+    def proven(self) -> tuple[str, ...]:
+        """Wishes that worked before, and the site's defaults."""
+        return (*self.accepted, "")
+
+    def at(self, now: float) -> Holds:
+        """What counts now: without what ended long ago, and with no end later than can be."""
+        everybody = None if self.everybody is None else _at(self.everybody, now)
+        refused = tuple(
+            (wishes, _at(hold, now)) for wishes, hold in self.refused if hold.until + MEMORY > now
+        )
+        return replace(self, everybody=everybody, refused=refused)
+
+    def limited(self, latest: float) -> Holds:
+        """The same with no hold that ends later than this (epoch seconds)."""
+        everybody = self.everybody
+        if everybody is not None:
+            everybody = replace(everybody, until=min(everybody.until, latest))
+        return replace(
+            self, everybody=everybody, refused=_with_until(self.refused, lambda hold: min(hold.until, latest))
+        )
+
+    def without(self, kind: RefusalKind) -> Holds:
+        """The same without the holds of this kind: what caused them may have been corrected."""
+        everybody = None if self.everybody is not None and self.everybody.kind == kind else self.everybody
+        return replace(
+            self, everybody=everybody, refused=tuple(each for each in self.refused if each[1].kind != kind)
+        )
+
+    def due(self, kind: RefusalKind, now: float) -> Holds:
+        """The same, with the holds of this kind ending now."""
+        everybody = self.everybody
+        if everybody is not None and everybody.kind == kind:
+            everybody = replace(everybody, until=min(everybody.until, now))
+        refused = _with_until(
+            self.refused, lambda hold: min(hold.until, now) if hold.kind == kind else hold.until
+        )
+        return replace(self, everybody=everybody, refused=refused)
+
+    def answered(self, job_id: str) -> Holds:
+        """The same once this job's create was answered."""
+        return replace(self, probe=None) if self.probe == job_id else self
+
+    def after_acceptance(self, wishes: str, now: float) -> Holds:
+        """A create with these wishes was accepted: what others are refused is their own.
+
+        Those that were refused while everybody was held may try at once.
+        """
+        others = tuple((each, replace(hold, own=True)) for each, hold in self.refused if each != wishes)
+        if self.everybody is not None:
+            others = _with_until(others, lambda hold: min(hold.until, now))
+        known = self.accepted if wishes in self.accepted else (wishes, *self.accepted)
+        return replace(self, everybody=None, refused=others, accepted=known[:MOST_ACCEPTED])
+
+    def after_no_answer(self, wishes: str) -> Holds:
+        """A create with these wishes was sent, and nobody knows whether it was accepted: it was not refused,
+        and says nothing about others."""
+        return replace(
+            self, everybody=None, refused=tuple(each for each in self.refused if each[0] != wishes)
+        )
+
+    def after_refusal(self, wishes: str, refusal: Refusal, now: float) -> Holds:
+        """A create with these wishes was refused, for a reason of ``ACCOUNT`` or ``UNCLEAR``."""
+        if refusal.kind in ACCOUNT:
+            return replace(self, everybody=refusal.hold(self.everybody, now))
+        before = self.of(wishes)
+        if before is not None and before.kind != refusal.kind:
+            before = None  # it is refused for something else: whom that concerns is open again
+        hold = refusal.hold(before, now)
+        others = [each for each in self.refused if each[0] != wishes]
+        after = replace(self, refused=(*others, (wishes, hold))[-MOST:])
+        return replace(after, everybody=after._everybody_after(refusal, hold, now))
+
+    def _everybody_after(self, refusal: Refusal, hold: Hold, now: float) -> Hold | None:
+        before = self.everybody
+        if before is not None and before.kind in ACCOUNT and before.until <= now:
+            before = None  # the cloud answers the account again
+        if before is not None:
+            return refusal.hold(before, now)
+        if hold.own or len(self.unclear) < 2:
+            return None
+        times = max(each.times for _, each in self.refused if not each.own)
+        return refusal.hold(Hold(refusal.kind, now, "", times - 1), now)
+
+    def is_own(self, wishes: str, kind: RefusalKind, now: float) -> bool:
+        """Whether a refusal that comes now is these wishes' own: they were refused for the same reason
+        before, others were accepted since, and nothing keeps everybody waiting."""
+        before = self.of(wishes)
+        return (
+            self.everybody is None
+            and before is not None
+            and before.own
+            and before.kind == kind
+            and before.until <= now
+        )
+
+
+def flavor_of(wishes: str) -> str | None:
+    """The flavor that these wishes name; None: the site's default."""
+    flavor: str | None = json.loads(wishes).get("flavor") if wishes else None
+    return flavor
+
+
+def _at(hold: Hold, now: float) -> Hold:
+    return replace(hold, until=now) if hold.until > now + LONGEST else hold
+
+
+def _with_until(
+    refused: tuple[tuple[str, Hold], ...], until: Callable[[Hold], float]
+) -> tuple[tuple[str, Hold], ...]:
+    return tuple((wishes, replace(hold, until=until(hold))) for wishes, hold in refused)
