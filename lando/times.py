@@ -45,3 +45,16 @@ def duration(seconds: float, tenths_below: float = 10.0) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def written(seconds: float) -> str:
+    """A duration as job files and landoconfig.yml have it: ``7d``, ``1h30m``, ``0.5s``.
+
+    Args:
+        seconds: 0 or more.
+    """
+    whole = int(seconds)
+    if whole != seconds:
+        return f"{seconds:g}s"
+    parts = (whole // 86400, "d"), (whole % 86400 // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s")
+    return "".join(f"{count}{unit}" for count, unit in parts if count) or "0s"

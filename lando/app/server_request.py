@@ -41,14 +41,16 @@ class ServerRequests:
         """
         spec = job_file.from_body(body)
         self.check(spec)
-        return spec
+        return replace(spec, attempts=self._config.limits.attempts_of(spec))
 
     def check(self, spec: JobSpec) -> None:
-        """Refuse a job whose start-up script would be larger than a cloud takes.
+        """Refuse a job that is beyond the site's limits, or whose start-up script would be larger than a
+        cloud takes.
 
         Raises:
             UsageError: with what is too large.
         """
+        self._check_limits(spec)
         user_data.check_input(spec)
         if user_data.is_surely_small(spec, self._settings_size):
             return
@@ -60,6 +62,10 @@ class ServerRequests:
             server_name="lando-00000000-0000-1",
             settings=self._stand_in_settings(),
         )
+
+    def _check_limits(self, spec: JobSpec) -> None:
+        site = self._config.vm_settings
+        self._config.limits.check(spec, site.flavor, site.image)
 
     @cached_property
     def _settings_size(self) -> int:
@@ -82,6 +88,7 @@ class ServerRequests:
             LandoError: this installation cannot start any job now.
         """
         spec = job_file.from_body(body)
+        self._check_limits(spec)
         job = operation.job
         assert job.server_name is not None
         command = self._config.worker.command or user_data.installed_command()

@@ -30,5 +30,11 @@ def timing(config: Config, cloud: Cloud, boot_timeout: float) -> tuple[Policy, P
         hold=times.hold,
         floating_ip=cloud.floating_ips is not None and cloud.floating_ips.allocates,
     )
-    pace = Pace(poll=poll, settle=cloud.settle_time, silence=times.silence, heartbeat=times.heartbeat)
+    pace = Pace(
+        poll=poll,
+        settle=cloud.settle_time,
+        silence=times.silence,
+        heartbeat=times.heartbeat,
+        reservation=config.admission.reservation,
+    )
     return policy, pace

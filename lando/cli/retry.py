@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from lando.app.app import App
 from lando.cli.common import JobId, load_app, note, note_if_no_daemon, send
+from lando.errors import UsageError
 from lando.messages import Message
+
+if TYPE_CHECKING:
+    from lando.views.jobs import Views
 
 
 @click.command("retry")
@@ -28,8 +35,25 @@ def command(ctx: click.Context, jobs: tuple[str, ...]) -> int:
                 "submit it again"
             )
             exit_code = 1
+        elif problem := _problem(app, views, job_id):
+            note(
+                f"{job_id} cannot run any more as it was submitted: {problem}; correct the job file and "
+                "submit it again"
+            )
+            exit_code = 1
         else:
             send(app, Message("retry_job", job=job_id))
             note(f"{job_id} will be run again")
     note_if_no_daemon(app)
     return exit_code
+
+
+def _problem(app: App, views: Views, job_id: str) -> str | None:
+    """Why this installation would no longer take the job: its limits may have changed since."""
+    body = views.body(job_id)
+    try:
+        if body is not None:
+            app.server_requests.accept(body)
+    except UsageError as error:
+        return str(error)
+    return None

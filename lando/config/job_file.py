@@ -17,11 +17,17 @@ from lando.config.yaml_document import MAX_DEPTH, Document
 from lando.errors import UsageError
 from lando.message_limits import COMMAND_BYTES, JOB_VALUES, NAME, excess
 from lando.repository import clone_name
-from lando.states.job import DEFAULT_ATTEMPTS, JobSpec
+from lando.states.job import (
+    DEFAULT_ATTEMPTS,
+    MAX_ATTEMPTS,
+    MAX_JOB_DURATION,
+    MAX_PRIORITY,
+    MAX_VOLUME_SIZE,
+    JobSpec,
+)
 
 KEYS = tuple(field.name for field in fields(JobSpec))
 SCHEMES = ("https", "http", "ssh", "git", "file")
-MAX_ATTEMPTS = 1000
 ADDRESS, PATH, WORD = 4000, 2000, 255
 """Characters of ``git_clone``; of ``cd`` and ``run_cwl``; of ``git_ref``, ``flavor`` and ``image``."""
 ARGUMENTS, ARGUMENTS_LENGTH = 500, 20_000
@@ -92,11 +98,11 @@ def _spec(document: Document, base: Path | None) -> JobSpec:
         git_ref=_git_ref(job),
         flavor=job.text("flavor", WORD),
         image=job.text("image", WORD),
-        volume_size=job.integer("volume_size", 1),
+        volume_size=job.integer("volume_size", 1, MAX_VOLUME_SIZE),
         attempts=or_default(job.integer("attempts", 1, MAX_ATTEMPTS), DEFAULT_ATTEMPTS),
-        boot_timeout=job.duration("boot_timeout"),
-        run_timeout=job.duration("run_timeout"),
-        priority=or_default(job.integer("priority", -(2**31)), 0),
+        boot_timeout=job.duration("boot_timeout", MAX_JOB_DURATION),
+        run_timeout=job.duration("run_timeout", MAX_JOB_DURATION),
+        priority=or_default(job.integer("priority", -MAX_PRIORITY, MAX_PRIORITY), 0),
         cwl_args=job.texts("cwl_args", ARGUMENTS, ARGUMENTS_LENGTH),
         labels=job.lines("labels", LABELS, LABEL_KEY, LABEL),
     )

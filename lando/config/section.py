@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lando.config.yaml_document import Document, KeyPath
+from lando.times import written
 
 T = TypeVar("T")
 
@@ -158,16 +159,21 @@ class Section:
         self.complain(key, f"expected true or false, found {kind(value)}")
         return None
 
-    def duration(self, key: str) -> float | None:
-        """Seconds, more than zero; written as a number, or as ``90m``, ``2h``, ``1d``, ``1h30m``."""
+    def duration(self, key: str, most: float = MAX_DURATION) -> float | None:
+        """Seconds, more than zero; written as a number, or as ``90m``, ``2h``, ``1d``, ``1h30m``.
+
+        Args:
+            key: of the value.
+            most: seconds.
+        """
         value = self.get(key)
         if value is None:
             return None
         seconds = _seconds(value)
         if seconds is None:
             self.complain(key, "expected seconds, or a time such as 90m, 2h, 1d or 1h30m")
-        elif not 0 < seconds <= MAX_DURATION:
-            self.complain(key, "must be more than 0" if seconds <= 0 else "must be at most 3650d")
+        elif not 0 < seconds <= most:
+            self.complain(key, "must be more than 0" if seconds <= 0 else f"must be at most {written(most)}")
         else:
             return seconds
         return None

@@ -15,11 +15,14 @@ import platformdirs
 
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.server_settings import ServerSettings
-from lando.config import openstack, work_queue, yaml_document
+from lando.config import limits, openstack, work_queue, yaml_document
+from lando.config.limits import Limits
 from lando.config.openstack import NamedCloud
 from lando.config.section import Section, beside, or_default
 from lando.config.work_queue import WorkQueueConfig
+from lando.engine import reservation
 from lando.errors import UsageError
+from lando.times import written
 
 CONFIG_NAME = "landoconfig.yml"
 EMBEDDED_SOURCE = "embedded, no configuration file"
@@ -60,6 +63,15 @@ class Timeouts:
     """A server whose create was not answered is listed within this long; None: the cloud's default."""
 
 
+@dataclass(frozen=True)
+class AdmissionConfig:
+    """The section ``admission``."""
+
+    reservation: float = 30 * 60.0
+    """Seconds for which the quota is kept free at first for a job that needs more of it than is left."""
+
+
+NO_LIMITS = Limits()
 LOCAL_TIMEOUTS = Timeouts(boot=60.0, observe=1.0)
 
 
@@ -102,6 +114,8 @@ class Config:
     cloud_settings: Account | NamedCloud | None = None
     """None for OpenStack: the account of the OS_* environment variables."""
     timeouts: Timeouts = LOCAL_TIMEOUTS
+    admission: AdmissionConfig = AdmissionConfig()
+    limits: Limits = NO_LIMITS
     worker: WorkerConfig = WorkerConfig()
     warnings: tuple[str, ...] = ()
 
@@ -121,7 +135,7 @@ def _names(record: type[Any]) -> tuple[str, ...]:
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("work_queue", "vm_settings", "cloud_settings", "database", "cloud", "deployment"),
-        *("max_workers", "state_dir", "timeouts", "worker"),
+        *("max_workers", "state_dir", "timeouts", "admission", "limits", "worker"),
     ),
     "work_queue": work_queue.KEYS,
     "work_queue.tls": work_queue.TLS_KEYS,
@@ -129,6 +143,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "cloud_settings": openstack.CLOUD_KEYS,
     "database": ("url",),
     "timeouts": _names(Timeouts),
+    "admission": _names(AdmissionConfig),
+    "limits": _names(Limits),
     "worker": _names(WorkerConfig),
 }
 """Every key, by section; the top level is ""."""
@@ -192,6 +208,7 @@ def load(path: Path, client: bool = False) -> Config:
     state_dir = _state_dir(top, path)
     work_queue = _work_queue(top, path, client)
     database_url, database_path = _database(top, state_dir, path)
+    most = _limits(top)
     config = Config(
         source=str(path),
         state_dir=state_dir,
@@ -203,7 +220,9 @@ def load(path: Path, client: bool = False) -> Config:
         work_queue=work_queue,
         vm_settings=_vm_settings(top),
         cloud_settings=_cloud_settings(top, path),
-        timeouts=_timeouts(top, LOCAL_TIMEOUTS if cloud == "local" else Timeouts()),
+        timeouts=_timeouts(top, LOCAL_TIMEOUTS if cloud == "local" else Timeouts(), most.run_timeout),
+        admission=_admission(top),
+        limits=most,
         worker=_worker(top, cloud),
     )
     _complain_if_queue_is_out_of_reach(top, config)
@@ -272,7 +291,20 @@ def _cloud_settings(top: Section, path: Path) -> Account | NamedCloud | None:
     return None if section is None else openstack.read_cloud_settings(section, path)
 
 
-def _timeouts(top: Section, defaults: Timeouts) -> Timeouts:
+def _limits(top: Section) -> Limits:
+    section = _subsection(top, "limits")
+    return NO_LIMITS if section is None else limits.read(section)
+
+
+def _admission(top: Section) -> AdmissionConfig:
+    section = _subsection(top, "admission")
+    given = None if section is None else section.duration("reservation", reservation.LONGEST)
+    return AdmissionConfig(or_default(given, AdmissionConfig.reservation))
+
+
+def _timeouts(top: Section, defaults: Timeouts, longest_run: float | None) -> Timeouts:
+    """Read the section; the limit of run timeouts is also that of jobs that name none."""
+    defaults = replace(defaults, run=longest_run)
     section = _subsection(top, "timeouts")
     if section is None:
         return defaults
@@ -285,6 +317,8 @@ def _timeouts(top: Section, defaults: Timeouts) -> Timeouts:
         section.complain(
             key, "silence must be at least twice heartbeat, otherwise working VMs would be declared lost"
         )
+    if longest_run is not None and timeouts.run is not None and timeouts.run > longest_run:
+        section.complain("run", f"must be at most limits.run_timeout ({written(longest_run)})")
     if timeouts.retry_longest < timeouts.retry_first:
         key = "retry_longest" if given["retry_longest"] else "retry_first"
         section.complain(key, "retry_longest must not be less than retry_first")

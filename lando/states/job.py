@@ -17,6 +17,13 @@ LIVE_STATES: tuple[State, ...] = ("booting", "running", "terminating")
 ENDED_STATES: tuple[State, ...] = ("done", "failed")
 
 DEFAULT_ATTEMPTS = 3
+MAX_ATTEMPTS = 100
+MAX_PRIORITY = 1_000_000
+"""And its negative: the least."""
+MAX_VOLUME_SIZE = 65_536
+"""GB."""
+MAX_JOB_DURATION = 366 * 86400.0
+"""Seconds: of every duration in a job file."""
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,12 @@ class Views:
         found = self.jobs(ids=[job_id])
         return found[0] if found else None
 
+    def body(self, job_id: str) -> dict[str, Any] | None:
+        """The body of its start_worker message; None: the store does not know the job."""
+        with self.reading() as queries:
+            found = [] if queries is None else queries.jobs(ids=[job_id])
+        return found[0].body if found else None
+
     def resolve(self, prefix: str) -> str:
         """The id of the job that ``prefix`` names.
 

@@ -233,7 +233,7 @@ def test_every_configuration_key_is_documented(section: str) -> None:
 def test_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
     required: dict[str, Any] = {}
     documented: dict[str, Any] = {}
-    for section in ("work_queue", "cloud_settings", "vm_settings", "timeouts", "worker"):
+    for section in ("work_queue", "cloud_settings", "vm_settings", "timeouts", "admission", "worker"):
         table = configuration_rows(section)
         required[section] = {
             key: "https://x" if key == "auth_url" else "x"

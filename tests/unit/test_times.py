@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lando.times import duration, rfc3339
+from lando.times import duration, rfc3339, written
 
 
 def test_a_moment_is_rfc_3339_in_utc() -> None:
@@ -31,3 +31,18 @@ def test_durations_as_people_say_them(seconds: float, text: str) -> None:
 def test_tenths_are_shown_as_long_as_wanted() -> None:
     assert [duration(41.26), duration(41.26, tenths_below=60)] == ["41 s", "41.3 s"]
     assert duration(73.4, tenths_below=60) == "1 min 13 s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0s"),
+        (0.5, "0.5s"),
+        (90.0, "1m30s"),
+        (5400.0, "1h30m"),
+        (366 * 86400.0, "366d"),
+        (86401.0, "1d1s"),
+    ],
+)
+def test_a_duration_as_a_file_has_it(seconds: float, text: str) -> None:
+    assert written(seconds) == text
