@@ -112,6 +112,8 @@ class _ReportsOfJob:
         self._now = now
         self._fire = fire
         self._judge = judge
+        self._is_judged = False
+        """A report has told the worker's version."""
         self._results: dict[int, Taken] = {}
         self._gathered: dict[int, Report] = {}
         """Valid reports that become one event, by their places in the batch."""
@@ -125,7 +127,9 @@ class _ReportsOfJob:
             if not self._is_valid(event):
                 self._results[place] = self._without_valid_token(event)
                 continue
-            event = self._judge(self._ledger, self._job, event, message.body)
+            if not self._is_judged:  # once: its job's body is read for it
+                event = self._judge(self._ledger, self._job, event, message.body)
+                self._is_judged = event.version is not None
             valid.append((event, message.body.get("log") or ""))
             if isinstance(event, WorkflowFinished):
                 self._conclude_gathered()
@@ -181,7 +185,7 @@ class _ReportsOfJob:
 
 def _together(events: Sequence[Report], heard: int) -> Report:
     """One event for several, by their sequence numbers: what a later one says replaces what an earlier one
-    says. Those that are not newer than ``heard`` say only that the worker is alive."""
+    says. Those that are not newer than ``heard`` say only that the worker is alive, and its version."""
     newer: dict[int, Report] = {}
     for event in events:
         if event.seq > heard:

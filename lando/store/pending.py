@@ -58,6 +58,10 @@ class Pending:
         """The record, if it will be written."""
         return self._jobs.get(job_id)
 
+    def is_new(self, job_id: str) -> bool:
+        """Whether the job will be inserted."""
+        return job_id in self._new
+
     def is_processed(self, message_id: str) -> bool:
         """Whether the message will be marked as processed."""
         return message_id in self._processed

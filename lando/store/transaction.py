@@ -59,6 +59,7 @@ class Prefetched:
 
 # Built once: building a statement costs more than executing it.
 _JOB = sa.select(*JOB_COLUMNS).where(JOBS.c.id == sa.bindparam("id"))
+_BODY = sa.select(JOBS.c.body).where(JOBS.c.id == sa.bindparam("id"))
 _JOBS = sa.select(*JOB_COLUMNS).where(JOBS.c.id.in_(sa.bindparam("ids", expanding=True)))
 _JOBS_IN = (
     sa.select(*JOB_COLUMNS)
@@ -152,7 +153,8 @@ class Transaction:
 
     def body(self, job_id: str) -> dict[str, Any]:
         """The start_worker body of a job."""
-        text = self._connection.execute(sa.select(JOBS.c.body).where(JOBS.c.id == job_id)).scalar_one()
+        connection = self._connection if self._pending.is_new(job_id) else self._open
+        text = connection.execute(_BODY, {"id": job_id}).scalar_one()
         body: dict[str, Any] = json.loads(text)
         return body
 

@@ -78,6 +78,13 @@ def test_a_heartbeat_without_log_brings_the_note() -> None:
     assert left_out(rates.send("")) == [10]
 
 
+def test_the_last_text_tells_itself_what_was_left_out() -> None:
+    rates = Rates()
+    kept = rates.send("x" * (BURST + 10), is_last=True)
+    assert (left_out(kept), kept.count("x")) == ([10], BURST)
+    assert not rates.rates.is_behind("a")
+
+
 def test_jobs_and_attempts_have_bounds_of_their_own() -> None:
     rates = Rates()
     rates.send("x" * (BURST + 1))

@@ -15,9 +15,9 @@ from lando.engine.operations import AnswerLost, Console, Created, Gone, Listed, 
 from lando.engine.taken import Taken
 from lando.messages import Message
 from lando.states.events import WorkerLost
-from lando.states.job import Job
+from lando.states.job import CreateRequest, Job
 from lando.store.store import Store
-from tests.model.ledger import MemoryLedger
+from tests.model.ledger import Books, MemoryLedger
 from tests.support.engine_rules import PACE, Rules
 
 STATES = ("queued", "booting", "running", "lost", "canceled", "finished", "done", "second attempt")
@@ -48,8 +48,8 @@ class Saves(MemoryLedger):
         return super().save_job(job)
 
 
-def in_memory(ledger: MemoryLedger) -> Rules:
-    return Rules(lambda: contextlib.nullcontext(ledger))
+def in_memory(ledger: MemoryLedger, *needs: str) -> Rules:
+    return Rules(lambda: contextlib.nullcontext(ledger), needs=lambda body: needs)
 
 
 # coalescing
@@ -137,6 +137,19 @@ def test_who_has_no_token_neither_counts_nor_uses_anothers_sequence_numbers(atte
     assert ledger.logs == {("a", 1, 1): "from the worker\n"}
 
 
+def test_the_first_report_voids_the_tokens_of_all_other_requests() -> None:
+    requests = (CreateRequest("m-1", "t-1", "sent"), CreateRequest("m-2", "t-2", "sent"))
+    job = Job("a", "booting", attempt=1, requests=requests, deadline_at=99.0)
+    rules = in_memory(MemoryLedger(Books((job,))))
+    says = (("t-1", 1, {}), ("t-2", 2, {"step": 9, "log": "void"}), ("t-1", 3, {"step": 1}))
+    batch = [
+        Message("worker_progress", body, "a", attempt=1, token=token, seq=seq) for token, seq, body in says
+    ]
+    assert [taken.disposition for taken in take(rules, batch)] == ["taken", "ignored", "taken"]
+    assert [request.status for request in rules.job("a").requests] == ["adopted", "void"]
+    assert (rules.job("a").seq, rules.job("a").step) == (3, 1)
+
+
 class Counting:
     """A bound that counts what it is asked."""
 
@@ -203,7 +216,7 @@ def carry_out(rules: Rules, *results: OperationResult) -> None:
 def site_in(state: str) -> tuple[Rules, MemoryLedger]:
     """Two jobs, the first with a request that was given up: its token is void."""
     ledger = MemoryLedger()
-    rules = in_memory(ledger)
+    rules = in_memory(ledger, "run_timeout")
     rules.boot("b", "server-b")
     rules.submit("a")
     if state == "queued":
@@ -212,7 +225,7 @@ def site_in(state: str) -> tuple[Rules, MemoryLedger]:
     carry_out(rules, AnswerLost("no answer"), Listed(()), Listed(()), Created("server-a"))
     assert [request.status for request in rules.job("a").requests] == ["void", "adopted"]
     if state != "booting":
-        take(rules, [report(rules, 1, "worker_started")])
+        take(rules, [report(rules, 1, "worker_started", abilities=["run_timeout"])])
     if state in ("lost", "second attempt"):
         rules.fire("a", WorkerLost(rules.now, 600.0))
     if state == "second attempt":
@@ -234,7 +247,12 @@ def tokens_of(job: Job) -> list[str]:
 
 what_is_said = st.fixed_dictionaries(
     {"log": st.sampled_from((None, "", "x", "long\n"))},
-    optional={"step": st.integers(0, 3), "phase": st.sampled_from(("", "cloning", "running"))},
+    optional={
+        "step": st.integers(0, 3),
+        "phase": st.sampled_from(("", "cloning", "running")),
+        "version": st.sampled_from(("", "0.1.0", "0.3.0")),
+        "abilities": st.sampled_from(([], ["run_timeout"])),
+    },
 )
 said = st.tuples(
     st.sampled_from(("a", "a", "b")),

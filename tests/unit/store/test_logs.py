@@ -176,6 +176,17 @@ def test_whoever_follows_a_log_misses_nothing_when_rows_are_merged(store: Store)
     assert read == "".join(f"{seq} " for seq in range(1, first + 70))
 
 
+def test_whoever_has_read_a_part_of_a_merged_row_sees_it_again_rather_than_no_more(store: Store) -> None:
+    with store.transaction() as transaction:
+        for seq in range(1, MAX_ROWS + 2):
+            append(transaction, 1, seq, f"{seq}\n")
+    assert len(kept(store)) < MAX_ROWS
+    with store.reading() as queries:
+        lines = "".join(text for _, _, text in queries.log(A, (1, 500))).split()
+    assert lines[-1] == str(MAX_ROWS + 1)
+    assert set(map(str, range(501, MAX_ROWS + 2))) <= set(lines)
+
+
 def test_a_row_an_attempt_is_bounded_too(store: Store) -> None:
     with store.transaction() as transaction:
         for attempt in range(1, MAX_ROWS + 50):
