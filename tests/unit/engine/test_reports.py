@@ -116,6 +116,19 @@ def test_an_end_is_never_taken_together_with_anything(rules: Rules) -> None:
     )
 
 
+def test_a_worker_is_judged_by_its_first_report_as_if_each_were_taken_alone() -> None:
+    for together in (True, False):
+        rules = in_memory(MemoryLedger(), "run_timeout")
+        rules.boot()
+        batch = [
+            report(rules, 1, "worker_started", version="0.3.0", abilities=["run_timeout"]),
+            report(rules, 2, "worker_started", version="0.3.0", abilities=[]),
+        ]
+        for part in [batch] if together else [batch[:1], batch[1:]]:
+            take(rules, part)
+        assert (rules.job("a").state, rules.job("a").worker_version) == ("running", "0.3.0")
+
+
 # tokens
 
 
