@@ -49,8 +49,7 @@ class Clock:
         """Record from time to time that the daemon lives, while there are jobs for which that counts."""
         if time.monotonic() >= self._next_record:
             self._next_record = time.monotonic() + RECORD_EVERY
-            if transaction.live():
-                transaction.set_seen_at(self.now())
+            clock_changes.record(transaction, self.now())
 
     def check(self) -> tuple[float, float]:
         """Follow the wall clock, if it was set or the machine slept, and adjust stored times.

@@ -63,6 +63,15 @@ def adjust(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) 
     ledger.set_seen_at(now)
 
 
+def record(ledger: Ledger, now: float) -> None:
+    """The daemon lives, and while there are live jobs that counts. To be called every few seconds.
+
+    ``Engine.fire`` records it in the transaction that makes a job live, so that an idle daemon writes nothing.
+    """
+    if ledger.live():
+        ledger.set_seen_at(now)
+
+
 def _shifted(job: Job, step: float, now: float) -> Job:
     """The job with its lived times shifted. None that is in the past by nature is in the future."""
     return replace(

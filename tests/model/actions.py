@@ -32,12 +32,14 @@ from lando.engine.operations import (
     StillExists,
     Trouble,
 )
-from lando.states.events import RefusalKind
+from lando.states.events import Event, RefusalKind
 from lando.states.job import Job
 
-from . import invariants
+from . import invariants, timed
 from .rules import OUTCOMES, TIMERS, Broken, Rules, Step, is_valid
+from .timed import COUNTED, JUMP, NOW
 from .world import (
+    MISSED_BEFORE,
     Floating,
     Ghost,
     InFlight,
@@ -62,6 +64,8 @@ class Action(NamedTuple):
     reason: tuple[object, ...]
     world: World
     broken: Broken | None = None
+    passes: bool = False
+    """A unit of time passes."""
 
 
 class Actions:
@@ -78,7 +82,7 @@ class Actions:
     def of(self, world: World) -> Iterator[Action]:
         """Every next step."""
         for action in self._of(world):
-            world_after = self._tidy(action.world)
+            world_after = self._listening(self._tidy(action.world))
             yield action if world_after is action.world else action._replace(world=world_after)
 
     def _of(self, world: World) -> Iterator[Action]:
@@ -89,7 +93,10 @@ class Actions:
         yield from self._servers(world)
         yield from self._looks(world)
         if world.faults and (world.operations or world.snapshot or world.suspected):
-            yield Action(("the daemon dies and is started again",), _died(_fault(world)))
+            yield Action(("the daemon dies and is started again",), self._restarted(_fault(world)))
+        if self.scenario.within:
+            yield from self._clock(world)
+            yield from self._passing(world)
 
     def _tidy(self, world: World) -> World:
         """The world without differences that mean nothing: what servers of void requests do or send.
@@ -113,6 +120,12 @@ class Actions:
                 if not m.listed and m.mark not in live
             ),
         )
+
+    def _listening(self, world: World) -> World:
+        """The world, in which a daemon that has read the whole queue listens from then on."""
+        if self.scenario.within and world.listening is None and not world.queue - world.taken:
+            return world._replace(listening=0)
+        return world
 
     # messages
 
@@ -146,11 +159,11 @@ class Actions:
         if self.rules.variant.acks_first:
             yield Action(
                 ("acked, and the daemon dies before it commits:", letter),
-                _died(_fault(_acked(world, letter))),
+                self._restarted(_fault(_acked(world, letter))),
             )
         else:
             reason = ("taken, and the daemon dies between commit and ack:", letter)
-            yield Action(reason, _died(_fault(taken)), broken)
+            yield Action(reason, self._restarted(_fault(taken)), broken)
 
     def _taken(self, world: World, letter: Letter, step: Step) -> tuple[World, Broken | None]:
         """The message has its effect, and is still in the queue."""
@@ -180,7 +193,16 @@ class Actions:
                 yield Action(("admitted",), self._after(world, step), step.broken)
 
     def _timers(self, world: World) -> Iterator[Action]:
-        """A deadline passes: as a fault while somebody may still speak, and certainly once nobody can."""
+        """A deadline passes: as a fault while somebody may still speak, and certainly once nobody can.
+
+        Where time passes it decides, and the shipped rule.
+        """
+        if self.scenario.within:
+            for job, event in self._overdue(world):
+                step = self.rules.time_out(world.books, job, event)
+                broken = step.broken or invariants.verdict_is_due(world, self.rules, job, event)
+                yield Action((event.name, "of job", job.id), self._after(world, step), broken)
+            return
         for job in world.books.jobs:
             price = 1 if _may_speak(world, job) else 0
             if world.faults < price:
@@ -195,7 +217,7 @@ class Actions:
     def _effects(self, world: World) -> Iterator[Action]:
         under_way = {flight.effect.id for flight in world.operations}
         for effect in self.rules.turns(world.books):
-            if effect.id not in under_way:
+            if effect.id not in under_way and self._is_due(effect):
                 yield from self._begun(world, effect)
         for flight in world.operations:
             if flight.result is None:
@@ -219,10 +241,11 @@ class Actions:
         yield Action(("begun:", effect.kind, "of job", effect.job_id, f"({what})"), after, broken)
         if self.rules.variant.sends_first and isinstance(operation, SendCreate) and world.faults:
             sent = _fault(world)._replace(ghosts=world.ghosts | {_ghost(operation)})
-            yield Action(("sent, and the daemon dies before it commits that:", effect.kind), _died(sent))
+            reason = ("sent, and the daemon dies before it commits that:", effect.kind)
+            yield Action(reason, self._restarted(sent))
 
     def _carried_out(self, world: World, flight: InFlight) -> Iterator[Action]:
-        for result, after, note in _answers(world, flight.operation):
+        for result, after, note in _answers(world, flight.operation, not self.scenario.within):
             if isinstance(result, StillExists | Trouble):
                 yield self._concluded(after, flight, result)
                 continue
@@ -241,6 +264,63 @@ class Actions:
         rest = world._replace(operations=tuple(f for f in world.operations if f is not flight))
         reason = ("concluded:", flight.effect.kind, "of job", flight.effect.job_id, f"({told(result)})")
         return Action(reason, self._after(rest, step), step.broken)
+
+    # time
+
+    def _is_due(self, effect: Effect) -> bool:
+        return not self.scenario.within or effect.due_at <= NOW
+
+    def _overdue(self, world: World) -> list[tuple[Job, Event]]:
+        """Deadlines count only once the queue was read up to date."""
+        if world.listening is None or world.queue - world.taken:
+            return []
+        return self.rules.overdue(world.books, world.listening)
+
+    def _clock(self, world: World) -> Iterator[Action]:
+        """The daemon's clock is set, its machine sleeps, or the next daemon's clock differs."""
+        if not world.jumps:
+            return
+        paid = world._replace(jumps=world.jumps - 1)
+        for step in (JUMP, -JUMP):
+            after = self._retimed(paid, self.rules.set_clock(paid.books, step))
+            yield Action((f"the daemon's clock is set: {step:+g}",), after)
+            reason = (f"the daemon dies and is started again, with its clock at {step:+g}",)
+            yield Action(reason, self._restarted(paid, step))
+        asleep = self._retimed(paid, self.rules.set_clock(paid.books, JUMP))
+        yield Action((f"the daemon's machine sleeps for {JUMP:g}",), asleep._replace(listening=None))
+
+    def _passing(self, world: World) -> Iterator[Action]:
+        """A unit of time passes, once the daemon has done all that it can do now."""
+        reads = world.queue - world.taken
+        if reads or world.operations or world.snapshot or world.listening is None or self._overdue(world):
+            return
+        if any(self._is_due(effect) for effect in self.rules.turns(world.books)):
+            return
+        if any(True for _ in self._admission(world)):
+            return
+        broken = invariants.nothing_is_late(world, self.rules)
+        later = world._replace(
+            machines=tuple(_waited(machine) for machine in world.machines),
+            ghosts=frozenset(_waited(ghost) for ghost in world.ghosts),
+            listening=min(COUNTED, world.listening + 1),
+            lived=timed.lived_on(world.lived),
+        )
+        recorded = self._retimed(later, self.rules.pass_time(world.books, records=True))
+        yield Action(("a unit of time passes",), recorded, broken, passes=True)
+        if not self.scenario.recorded and world.books.seen_at == NOW:
+            unrecorded = self._retimed(later, self.rules.pass_time(world.books, records=False))
+            yield Action(("a unit of time passes, unrecorded so far",), unrecorded, broken, passes=True)
+
+    def _restarted(self, world: World, step: float = 0.0) -> World:
+        """The daemon has died, and another one starts, so many units later by its clock."""
+        died = _died(world)
+        if not self.scenario.within:
+            return died
+        return self._retimed(died, self.rules.restart(died.books, step))._replace(listening=None)
+
+    def _retimed(self, world: World, step: Step) -> World:
+        """The world with its times as the step left them. What was lived through stays the same."""
+        return self._after(world, step)._replace(lived=world.lived)
 
     # the cloud
 
@@ -328,18 +408,33 @@ class Actions:
                 flight._replace(effect=step.effects.get(flight.effect.id, flight.effect))
                 for flight in operations
             )
-        return world._replace(books=step.books, operations=operations, machines=_recorded(world, step))
+        lived = world.lived
+        if self.scenario.within and step.books is not world.books:
+            records = [{job.id: job for job in books.jobs} for books in (world.books, step.books)]
+            lived = tuple(
+                timed.lived_since(each, *(record.get(job_id) for record in records))
+                for each, job_id in zip(lived, self.scenario.jobs, strict=True)
+            )
+        return world._replace(
+            books=step.books, operations=operations, machines=_recorded(world, step), lived=lived
+        )
 
 
-def _answers(world: World, operation: Operation) -> Iterator[tuple[OperationResult, World, str]]:
-    """Every answer that the cloud may give, and what it does."""
+def _answers(
+    world: World, operation: Operation, at_once: bool
+) -> Iterator[tuple[OperationResult, World, str]]:
+    """Every answer that the cloud may give, and what it does.
+
+    Args:
+        at_once: two looks count also if no time passes between them.
+    """
     if isinstance(operation, SendCreate):
         yield from _create_answers(world, operation)
     elif isinstance(operation, FindServers):
         found = (
             machine.id for machine in world.machines if machine.listed and machine.mark == operation.mark
         )
-        yield Listed(tuple(found)), _missed(world, operation.mark), ""
+        yield Listed(tuple(found)), _missed(world, operation.mark, at_once), ""
     elif isinstance(operation, AttachFloatingIp):
         job = next(job.id for job in world.books.jobs if job.server_id == operation.server_id)
         attached = world._replace(floating=world.floating | {Floating(operation.mark, job)})
@@ -464,19 +559,28 @@ def _surfaced(machine: Machine) -> Machine:
     return machine._replace(listed=True, stray=machine.stray or machine.missed == 2, missed=0)
 
 
-def _missed(world: World, mark: str) -> World:
+def _missed(world: World, mark: str, at_once: bool) -> World:
     """A look has missed what exists, or will exist, of this request."""
     return world._replace(
-        machines=tuple(_counted(m) if m.mark == mark and not m.listed else m for m in world.machines),
-        ghosts=frozenset(_counted(ghost) if ghost.mark == mark else ghost for ghost in world.ghosts),
+        machines=tuple(
+            _counted(m, at_once) if m.mark == mark and not m.listed else m for m in world.machines
+        ),
+        ghosts=frozenset(_counted(ghost, at_once) if ghost.mark == mark else ghost for ghost in world.ghosts),
     )
 
 
 T = TypeVar("T", Machine, Ghost)
 
 
-def _counted(thing: T) -> T:
-    return thing._replace(missed=min(2, thing.missed + 1))
+def _counted(thing: T, at_once: bool) -> T:
+    if thing.missed == 1 and not at_once:
+        return thing
+    return thing._replace(missed=1 if thing.missed == 0 else 2)
+
+
+def _waited(thing: T) -> T:
+    """Time has passed since a look has missed it."""
+    return thing._replace(missed=MISSED_BEFORE) if thing.missed == 1 else thing
 
 
 def _heard(world: World, letter: Letter) -> tuple[Machine, ...]:

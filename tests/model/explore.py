@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from . import invariants
-from .actions import Actions
+from .actions import Action, Actions
 from .rules import Broken, Rules, Variant
 from .world import Scenario, World
 
@@ -32,7 +32,8 @@ class Exploration:
     def __str__(self) -> str:
         seen = f"{self.scenario.name}: {self.states} states, {self.transitions} transitions"
         if self.broken is None:
-            return f"{seen}; every invariant holds, and every state can end"
+            within = f" within {self.scenario.within} units of time" if self.scenario.within else ""
+            return f"{seen}; every invariant holds, and every state can end{within}"
         steps = (f"{number:3}. {line}" for number, line in enumerate(self.story, 1))
         return "\n".join((f"{seen}; broken: {self.broken.invariant}", *steps, f"     {self.broken.reason}"))
 
@@ -46,6 +47,8 @@ class _Map:
     reason: list[tuple[object, ...]] = field(default_factory=list)
     sources: array[int] = field(default_factory=lambda: array("l"))
     targets: array[int] = field(default_factory=lambda: array("l"))
+    units: array[int] = field(default_factory=lambda: array("b"))
+    """How much time each way takes; ``COSTLY`` for one that takes a fault."""
 
     def add(self, world: World, parent: int, reason: tuple[object, ...]) -> tuple[int, bool]:
         """The number of a world, and whether it is new."""
@@ -100,6 +103,7 @@ def _visit(seen: _Map, actions: Actions, first: World) -> tuple[Broken, tuple[st
                 target, new = seen.add(action.world, number, action.reason)
                 seen.sources.append(number)
                 seen.targets.append(target)
+                seen.units.append(_units(world, action))
                 broken = action.broken
                 if new and broken is None:
                     broken = invariants.broken_in(action.world, actions.rules)
@@ -111,14 +115,60 @@ def _visit(seen: _Map, actions: Actions, first: World) -> tuple[Broken, tuple[st
     return None
 
 
+COSTLY = 2
+
+
+def _units(world: World, action: Action) -> int:
+    after = action.world
+    if (after.faults, after.asks, after.jumps) != (world.faults, world.asks, world.jumps):
+        return COSTLY
+    return 1 if action.passes else 0
+
+
 def _endless(seen: _Map, scenario: Scenario) -> tuple[Broken, tuple[str, ...]] | None:
     """The first world from which no end can be reached, if there is one."""
     ends = [number for world, number in seen.numbers.items() if invariants.has_ended(world, scenario)]
+    if scenario.within:
+        return _overlong(seen, ends, scenario.within)
     can_end = _backwards(seen, ends)
     if all(can_end):
         return None
     number = can_end.index(0)
     return Broken("every job can end", "from here on no end can be reached"), seen.story(number)
+
+
+def _overlong(seen: _Map, ends: list[int], within: int) -> tuple[Broken, tuple[str, ...]] | None:
+    """The first world from which no end can be reached in time, without another fault, if there is one."""
+    distances = _distances(seen, ends)
+    number = next((each for each, units in enumerate(distances) if units < 0 or units > within), None)
+    if number is None:
+        return None
+    how = "at all" if distances[number] < 0 else f"in less than {distances[number]} units of time"
+    return Broken("every job can end in time", f"from here on no end can be reached {how}"), seen.story(
+        number
+    )
+
+
+def _distances(seen: _Map, ends: list[int]) -> array[int]:
+    """How many units each world is from one of ``ends``, without a fault; -1: it cannot reach one."""
+    ways: list[list[tuple[int, int]]] = [[] for _ in seen.parents]
+    for source, target, units in zip(seen.sources, seen.targets, seen.units, strict=True):
+        if units != COSTLY:
+            ways[target].append((source, units))
+    distances = array("l", [-1]) * len(seen.parents)
+    front, units = list(ends), 0
+    while front:
+        following = []
+        while front:
+            number = front.pop()
+            if distances[number] >= 0:
+                continue
+            distances[number] = units
+            for source, takes in ways[number]:
+                if distances[source] < 0:
+                    (following if takes else front).append(source)
+        front, units = following, units + 1
+    return distances
 
 
 def _backwards(seen: _Map, ends: list[int]) -> bytearray:

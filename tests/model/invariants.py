@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from lando.states import create_requests
+from lando.states.events import Event
 from lando.states.job import ENDED_STATES, LIVE_STATES, Job, Outcome
 
+from . import timed
 from .ledger import Books
 from .rules import Broken, Rules, is_valid
 from .world import Floating, Letter, Machine, Scenario, World
@@ -15,11 +18,15 @@ from .world import Floating, Letter, Machine, Scenario, World
 def broken_in(world: World, rules: Rules) -> Broken | None:
     """The first invariant that does not hold in this world."""
     reports = frozenset(letter for letter in world.queue if letter.mark is not None)
-    return (
+    wrong = (
         next(_all(world, rules.scenario), None)
         or rules.void_letters(world.books)
         or rules.batches(world.books, reports)
     )
+    if wrong is None and rules.scenario.within:
+        too_long = timed.waits_too_long(world.books, rules.policy)
+        wrong = next((Broken("nothing waits too long", each) for each in too_long), None)
+    return wrong
 
 
 def _all(world: World, scenario: Scenario) -> Iterator[Broken]:
@@ -102,6 +109,22 @@ def create_may_be_sent(world: World, job: Job) -> Broken | None:
     return None
 
 
+def verdict_is_due(world: World, rules: Rules, job: Job, event: Event) -> Broken | None:
+    """As much time was lived through as the verdict takes."""
+    lived = world.lived[rules.scenario.jobs.index(job.id)]
+    too_early = timed.verdict_too_early(job, event, lived, rules.policy)
+    return None if too_early is None else Broken("only lived time counts", too_early)
+
+
+def nothing_is_late(world: World, rules: Rules) -> Broken | None:
+    """Time passes, so no deadline is to be noticed first."""
+    for job, lived in zip(_in_order(world, rules.scenario), world.lived, strict=True):
+        late = None if job is None else timed.late(job, lived, world.listening or 0, rules.policy)
+        if late is not None:
+            return Broken("what is late is noticed", late)
+    return None
+
+
 def may_be_swept(world: World, thing: Machine | Floating) -> Broken | None:
     """It belongs to no live attempt and to no unresolved create."""
     return _floats(world, thing) if isinstance(thing, Floating) else _serves(world, thing)
@@ -125,10 +148,15 @@ def _serves(world: World, machine: Machine) -> Broken | None:
 
 
 def taken_once(before: Books, after: Books, letter: Letter) -> Broken | None:
-    """A message that had its effect before has none now."""
-    if before is after:
+    """A message that had its effect before has none now, but that a report that comes again is no silence."""
+    if before is after or _silent(before) == _silent(after):
         return None
     return Broken("a message has its effect once", f"{letter} had its effect before")
+
+
+def _silent(books: Books) -> tuple[object, ...]:
+    jobs = tuple(replace(job, heard_at=None) for job in books.jobs)
+    return jobs, books.effects, books.early_cancels, books.holds, books.seen_at
 
 
 def promised(books: Books, letter: Letter, promise: Outcome | None, job_id: str) -> Outcome | None:

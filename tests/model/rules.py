@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from lando.cloud.interface import FloatingIp, Server, ServerStatus
 from lando.cloud.snapshot import CloudSnapshot
+from lando.engine import clock_changes, deadlines
 from lando.engine.admission import Admission
 from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
@@ -28,8 +29,10 @@ from lando.states.job import LIVE_STATES, Job, JobSpec, Outcome
 from lando.states.machine import MACHINE, Fired, JobMachine
 from lando.states.table import Policy
 
+from . import timed
 from .ledger import Books, MemoryLedger
-from .world import NOW, Floating, Letter, Machine, Scenario, Seen, in_order, message, token
+from .timed import NOW
+from .world import Floating, Letter, Machine, Scenario, Seen, in_order, message, token
 
 OURS = "ours"
 STRANGER = "mark-0"
@@ -104,11 +107,14 @@ class Rules:
     def __init__(self, scenario: Scenario, variant: Variant) -> None:
         self.scenario = scenario
         self.variant = variant
-        policy = replace(POLICY, floating_ip=scenario.floating_ips)
+        policy, pace = (timed.POLICY, timed.PACE) if scenario.within else (POLICY, PACE)
+        self.policy = policy = replace(policy, floating_ip=scenario.floating_ips)
+        if scenario.within:
+            self.policy = policy = replace(policy, run_timeout=scenario.run_timeout)
         self.rows: set[tuple[str, str, str]] = set()
         """The rows of the table that were fired: state, event, why."""
         self._engine = variant.engine(
-            policy, PACE, self._accept, self._new_secret, variant.machine, needs=lambda body: scenario.needs
+            policy, pace, self._accept, self._new_secret, variant.machine, needs=lambda body: scenario.needs
         )
         self._outbox = variant.outbox(self._engine)
         self._admission = Admission(self._engine, scenario.places)
@@ -123,7 +129,7 @@ class Rules:
         def run() -> Step:
             ledger = self._ledger(books, letter if processed else None)
             taken = self._engine.take(ledger, message(letter), NOW)
-            known = ledger.is_processed(message(letter).id)
+            known = ledger.is_processed(_key(letter))
             return self._step(books, ledger, taken)._replace(processed=known)
 
         return self._once(("take", books, letter, processed), run)
@@ -234,6 +240,46 @@ class Rules:
 
         return self._once(("time out", books, job.id, event), run)
 
+    def overdue(self, books: Books, listening: int) -> list[tuple[Job, Event]]:
+        """The deadlines that have passed, for a daemon that has listened for so many units."""
+
+        def run() -> list[tuple[Job, Event]]:
+            jobs = self._ledger(books).jobs_in(("booting", "running"))
+            return deadlines.overdue(jobs, NOW, NOW - listening, self.policy, self._engine.pace)
+
+        return self._once(("overdue", books, listening), run)
+
+    def pass_time(self, books: Books, records: bool) -> Step:
+        """A unit of time passes while the daemon lives, which it records, or has not yet."""
+
+        def run() -> Step:
+            ledger = self._ledger(timed.earlier(books, 1.0))
+            if records:
+                clock_changes.record(ledger, NOW)
+            return self._step(books, ledger)
+
+        return self._once(("pass time", books, records), run)
+
+    def set_clock(self, books: Books, step: float) -> Step:
+        """The daemon's clock jumps by so many units."""
+
+        def run() -> Step:
+            ledger = self._ledger(timed.earlier(books, step))
+            clock_changes.adjust(ledger, step, NOW, self.policy, self._engine.pace)
+            return self._step(books, ledger)
+
+        return self._once(("set clock", books, step), run)
+
+    def restart(self, books: Books, step: float) -> Step:
+        """Another daemon starts, so many units later by its clock."""
+
+        def run() -> Step:
+            ledger = self._ledger(timed.earlier(books, step))
+            clock_changes.resume(ledger, NOW, self.policy, self._engine.pace)
+            return self._step(books, ledger)
+
+        return self._once(("restart", books, step), run)
+
     def observe(self, books: Books, seen: Seen, suspected: frozenset[str]) -> Step:
         """Apply a sighting; the answer is what the sweeper wants deleted, and what it suspects now."""
 
@@ -272,12 +318,24 @@ class Rules:
 
     def _ledger(self, books: Books, processed: Letter | None = None) -> MemoryLedger:
         self._engine.fired = []
-        return self.variant.ledger(books, frozenset(() if processed is None else (message(processed).id,)))
+        return self.variant.ledger(books, frozenset(() if processed is None else (_key(processed),)))
 
     def _step(self, before: Books, ledger: MemoryLedger, answer: object = None) -> Step:
         raw = ledger.books()
-        effects = _numbered(raw.effects)
-        books = Books(tuple(_canonical(job) for job in raw.jobs), tuple(effects.values()), raw.early_cancels)
+        if self.scenario.within:
+            effects = _numbered(raw.effects, timed.canonical_effect)
+            books = Books(
+                tuple(timed.canonical_job(job) for job in raw.jobs),
+                tuple(effects.values()),
+                raw.early_cancels,
+                timed.canonical_holds(raw.holds),
+                timed.canonical_record(raw.seen_at),
+            )
+        else:
+            effects = _numbered(raw.effects, _canonical_effect)
+            books = Books(
+                tuple(_canonical(job) for job in raw.jobs), tuple(effects.values()), raw.early_cancels
+            )
         fired = self._engine.fired
         self.rows.update((job.state, event.name, answered.why) for job, event, answered in fired)
         broken = _misfired(fired) or _undone(before, books) or self._unsuitable(before, books)
@@ -293,7 +351,8 @@ class Rules:
         return None
 
     def _one_of_a_kind(self, books: Books) -> Books:
-        return self._shelf.setdefault((books.jobs, books.effects, books.early_cancels), books)
+        content = (books.jobs, books.effects, books.early_cancels, books.holds, books.seen_at)
+        return self._shelf.setdefault(content, books)
 
     def _accept(self, body: Mapping[str, Any]) -> JobSpec:
         if not self.scenario.runnable:
@@ -302,6 +361,11 @@ class Rules:
 
     def _new_secret(self) -> str:
         return self._secrets.pop()
+
+
+def _key(letter: Letter) -> str:
+    """By what the engine remembers the message."""
+    return f"{message(letter).origin}:{message(letter).id}"
 
 
 def _secrets(marks: tuple[str, ...]) -> list[str]:
@@ -323,15 +387,15 @@ def _canonical(job: Job) -> Job:
     )
 
 
-def _numbered(effects: tuple[Effect, ...]) -> dict[int, Effect]:
-    """The rows of the outbox by their ids, renumbered in their order; tries only where they count."""
+def _canonical_effect(effect: Effect) -> Effect:
+    """The row without what no rule reads that is explored: when it is due; tries only where they count."""
+    return replace(effect, due_at=0.0, tries=effect.tries if effect.kind == "save_console_log" else 0)
+
+
+def _numbered(effects: tuple[Effect, ...], canonical: Callable[[Effect], Effect]) -> dict[int, Effect]:
+    """The rows of the outbox by their ids, renumbered in their order."""
     in_order = sorted(effects, key=lambda effect: (effect.job_id, effect.id))
-    return {
-        effect.id: replace(
-            effect, id=number, due_at=0.0, tries=effect.tries if effect.kind == "save_console_log" else 0
-        )
-        for number, effect in enumerate(in_order, 1)
-    }
+    return {effect.id: replace(canonical(effect), id=number) for number, effect in enumerate(in_order, 1)}
 
 
 def _server(machine: Machine) -> Server:

@@ -22,6 +22,41 @@ USUAL = (
 )
 """Seconds."""
 
+WITHIN = 6
+"""Units of time: two longest back-offs, the settle time of a create, and one more."""
+
+TIMED = (
+    Scenario("one job and time, a fault", faults=1, asks=0, within=WITHIN),
+    Scenario("one job and time, two changes of the clock", faults=0, asks=0, within=WITHIN, jumps=2),
+    Scenario(
+        "one job with a run timeout, a change of the clock",
+        faults=0,
+        asks=0,
+        within=WITHIN,
+        jumps=1,
+        run_timeout=1.0,
+    ),
+    Scenario(
+        "one job and time that is recorded in part, a change of the clock",
+        faults=0,
+        asks=0,
+        within=WITHIN,
+        jumps=1,
+        recorded=False,
+    ),
+)
+"""Seconds, too; time passes, and the shipped deadlines decide. Changes of the clock: it is set, the machine
+sleeps, or the next daemon's differs."""
+
+TIMED_DEEP = (
+    Scenario("one job and time, a fault and a change of the clock", faults=1, asks=0, within=WITHIN, jumps=1),
+    Scenario("one job and time, two faults", faults=2, asks=0, within=WITHIN),
+    Scenario(
+        "one job and time, an ask and two changes of the clock", faults=0, asks=1, within=WITHIN, jumps=2
+    ),
+)
+"""Minutes."""
+
 DEEP = (
     Scenario("one job, two faults and an ask", faults=2, asks=1, reports=FIRST_WORDS),
     Scenario("one job, a fault and three asks", faults=1, asks=3),

@@ -10,7 +10,8 @@ import pytest
 from lando.states.machine import TABLE
 from tests.model.breakages import BREAKAGES, Breakage
 from tests.model.explore import Exploration, explore
-from tests.model.scenarios import USUAL
+from tests.model.scenarios import DEEP, TIMED, TIMED_DEEP, USUAL
+from tests.model.timed_breakages import TIMED_BREAKAGES
 from tests.model.world import Scenario
 
 Record = Callable[[str, object], None]
@@ -20,7 +21,10 @@ def names(value: Scenario | Breakage) -> str:
     return value.name
 
 
-@pytest.mark.parametrize("scenario", [pytest.param(USUAL[0], marks=pytest.mark.large), USUAL[3]], ids=names)
+LARGE = [pytest.param(each, marks=pytest.mark.large) for each in (USUAL[0], TIMED[0], TIMED[1])]
+
+
+@pytest.mark.parametrize("scenario", [*LARGE, USUAL[3], TIMED[2], TIMED[3]], ids=names)
 def test_every_invariant_holds_and_every_job_can_end(scenario: Scenario, record_property: Record) -> None:
     assert_holds(explore(scenario), record_property)
 
@@ -51,7 +55,20 @@ def why_never_fired(state: str, event: str, answer: str, why: str) -> str | None
     return None
 
 
-@pytest.mark.parametrize("breakage", BREAKAGES, ids=names)
+ALL_BREAKAGES = (*BREAKAGES, *TIMED_BREAKAGES)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize(
+    "scenario",
+    sorted({each.scenario for each in ALL_BREAKAGES}.difference(USUAL, TIMED, DEEP, TIMED_DEEP), key=names),
+    ids=names,
+)
+def test_without_a_breakage_its_scenario_holds(scenario: Scenario, record_property: Record) -> None:
+    assert_holds(explore(scenario), record_property)
+
+
+@pytest.mark.parametrize("breakage", ALL_BREAKAGES, ids=names)
 def test_what_is_broken_on_purpose_is_caught(breakage: Breakage) -> None:
     patches = [patch(name, function) for name, function in breakage.patches.items()]
     for each in patches:

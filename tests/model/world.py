@@ -30,9 +30,7 @@ from lando.messages import Message
 from lando.states.job import Job, Outcome
 
 from .ledger import Books
-
-NOW = 1000.0
-"""It is always the same moment: back-offs and grace periods are over at once."""
+from .timed import Lived
 
 
 class Letter(NamedTuple):
@@ -99,7 +97,10 @@ class Machine(NamedTuple):
     twin: bool = False
     """The second server of one request; it carries the token of the first."""
     missed: int = 0
-    """How many looks have missed it, at most two."""
+    """How many looks have missed it, at most two; ``MISSED_BEFORE``: one, a unit of time ago or longer."""
+
+
+MISSED_BEFORE = 3
 
 
 class Ghost(NamedTuple):
@@ -174,6 +175,12 @@ class World(NamedTuple):
     """How many more there may be."""
     asks: int = 0
     """How many more things clients may ask for."""
+    jumps: int = 0
+    """How often the daemon's clock may still be set, or differ from the last daemon's."""
+    listening: int | None = None
+    """For how many units the daemon has listened, where time passes; None: it has not read the queue yet."""
+    lived: tuple[Lived, ...] = ()
+    """What each job's deadlines truly count from, where time passes."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,15 @@ class Scenario:
     """Servers get one."""
     needs: tuple[str, ...] = ()
     """Settings that jobs need, and that no worker here knows."""
+    within: int = 0
+    """Time passes, and from every world an end can be reached within so many units without another fault. 0:
+    time stands still, and deadlines pass at any moment."""
+    jumps: int = 0
+    """How often the daemon's clock may be set, or differ from the last daemon's."""
+    run_timeout: float | None = None
+    """Of the jobs, where time passes."""
+    recorded: bool = True
+    """The daemon records its life at every unit of time; else, perhaps, at every second one."""
 
     def first(self, books: Books) -> World:
         """The jobs are submitted: their messages are durably queued, and nothing else is anywhere."""
@@ -202,6 +218,8 @@ class Scenario:
             promises=(None,) * len(self.jobs),
             faults=self.faults,
             asks=self.asks,
+            jumps=self.jumps,
+            lived=(Lived(),) * len(self.jobs) if self.within else (),
         )
 
 
