@@ -66,7 +66,7 @@ def adjust(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) 
 def record(ledger: Ledger, now: float) -> None:
     """The daemon lives, and while there are live jobs that counts. To be called every few seconds.
 
-    ``Engine.fire`` records it in the transaction that makes a job live, so that an idle daemon writes nothing.
+    ``Engine.fire`` records it in the transaction that makes a job live, so an idle daemon writes nothing.
     """
     if ledger.live():
         ledger.set_seen_at(now)

@@ -1,12 +1,11 @@
 """Time, in the scenarios that have it: what passes, steps of the clock, and what must hold of both.
 
-The rules always run at ``NOW``; the books hold times relative to it. When a unit of time passes, all times of
-the books become less by one. When the daemon's clock is set, or the next daemon's differs, they become less by
-the step, and the shipped rule adjusts them. Times of the past are all alike once nothing can tell them apart,
-and times far in the future, too, so that there are finitely many worlds.
+The rules always run at ``NOW``; the books hold times relative to it. When a unit of time passes, all times
+of the books become less by one. When the daemon's clock is set, or the next daemon's differs, they become
+less by the step, and the shipped rule adjusts them. Times of the past are all alike once nothing can tell
+them apart, and times far in the future, too, so that there are finitely many worlds.
 
-The daemon is quick: no time passes while it has something to do at once, and operations are answered before any
-does.
+The daemon is quick: no time passes while it has something to do at once, or an operation is in progress.
 
 What has truly passed while a daemon lived is counted beside the books, in ``Lived``.
 """
