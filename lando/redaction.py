@@ -23,7 +23,11 @@ FILE_KEYS = frozenset(("class", "location", "path", "basename", "format", "check
 SHORT = 4
 """Characters. Shorter texts are masked only as whole words, shorter numbers not at all."""
 
-_URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@:]*:([^/?#\s]+)@", re.IGNORECASE)
+LONG = 16
+"""Characters. Longer texts are searched for one by one, the others by one pattern."""
+
+# Begins at the ://, since a search for the scheme before it takes the square of a text without one.
+_URL_PASSWORD = re.compile(r"(?<=[a-z0-9+.-])://[^/?#\s@:]*:([^/?#\s]+)@", re.IGNORECASE)
 
 
 class Secret:
@@ -84,15 +88,41 @@ def _secrets_in(value: object, secret: bool) -> Iterator[str]:
 
 def mask(text: str, secrets: Iterable[str]) -> str:
     """Replace every secret by ``***``, also where it is escaped as in JSON, a shell or an address."""
-    pattern = _pattern(tuple(secrets))
+    long, pattern = _finders(tuple(secrets))
+    for spelling in long:
+        text = text.replace(spelling, MASK)
     return pattern.sub(MASK, text) if pattern else text
 
 
 @lru_cache(maxsize=8)
-def _pattern(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
-    # Longest first, since a secret may begin with another one.
+def _finders(secrets: tuple[str, ...]) -> tuple[list[str], re.Pattern[str] | None]:
+    """The long spellings, the longest first, since a secret may be a part of another one; and a pattern of
+    the others.
+
+    An alternative of the pattern fails after a few characters. With long ones in it, a text that nearly
+    matches would take the product of both lengths.
+    """
     spellings = sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True)
-    return re.compile("|".join(_whole_word_if_short(form) for form in spellings)) if spellings else None
+    long = [form for form in spellings if len(form) > LONG]
+    words = [form for form in spellings if SHORT <= len(form) <= LONG]
+    short = [form for form in spellings if len(form) < SHORT]
+    patterns = [_tree(words)] if words else []
+    if short:
+        patterns.append(rf"(?<!\w){_tree(short)}(?!\w)")
+    return long, re.compile("|".join(patterns)) if patterns else None
+
+
+def _tree(words: Iterable[str]) -> str:
+    """A pattern of these words, the longest that is possible, which looks at each first character once."""
+    rests: dict[str, list[str]] = {}
+    for word in words:
+        rests.setdefault(word[:1], []).append(word[1:])
+    ends_here = rests.pop("", None) is not None
+    branches = [re.escape(first) + _tree(following) for first, following in rests.items()]
+    if not branches:
+        return ""
+    joined = branches[0] if len(branches) == 1 and not ends_here else f"(?:{'|'.join(branches)})"
+    return f"{joined}?" if ends_here else joined
 
 
 def _spellings(secret: str) -> set[str]:
@@ -106,11 +136,6 @@ def _spellings(secret: str) -> set[str]:
         shlex.quote(secret),
     }
     return forms - {""}
-
-
-def _whole_word_if_short(form: str) -> str:
-    escaped = re.escape(form)
-    return escaped if len(form) >= SHORT else rf"(?<!\w){escaped}(?!\w)"
 
 
 def strip_url(url: str) -> tuple[str, str | None, str | None]:

@@ -23,7 +23,12 @@ MAX_MESSAGE = 300
 MAX_RETRY_AFTER = 3600.0
 """Seconds; a Retry-After that is longer counts as this: with a wrong clock it may be years."""
 
-_TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+MAX_ERROR = 1024 * 1024
+"""Bytes; a larger response is not OpenStack's JSON."""
+MAX_PAGE = 10_000
+"""Bytes of a page in which its words are looked for."""
+
+_TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
 
 
 class NotOpenStack(exceptions.ClientException):
@@ -123,26 +128,38 @@ def _message_and_name(response: requests.Response) -> tuple[str, str | None]:
                 return _short(value["message"]), str(error_name)
             if key == "NeutronError" and isinstance(value, str):
                 return _short(value), key
-    return _short(response.text) or str(response.reason), None
+    return _short(_page(response)) or str(response.reason), None
 
 
 def _message_of_page(response: requests.Response) -> str:
     content = response.headers.get("Content-Type", "no content type").partition(";")[0]
     if response.is_redirect:
-        return f"a redirect to {_shown_url(response.headers['Location'])}"
-    title = _TITLE.search(response.text[:10_000])
-    text = title[1] if title else re.sub("<[^>]*>", " ", response.text[:10_000])
+        return f"a redirect to {_short(_shown_url(response.headers['Location']))}"
+    page = _page(response)
+    title = _TITLE.search(page)
+    text = title[1] if title else re.sub("<[^<>]*>", " ", page)
     if not text.strip():
         return str(response.reason or "no message")
     return f"{_short(text)} ({content}, not JSON)"
 
 
 def json_of(response: requests.Response) -> Any:
-    """The JSON of a response; None if it is not JSON."""
+    """The JSON of a response; None if it is not JSON, or an error of more than MAX_ERROR bytes."""
+    if not response.ok and len(response.content) > MAX_ERROR:
+        return None
     try:
         return response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _page(response: requests.Response) -> str:
+    """The begin of a page; ``response.text`` would look through all of it for the character set."""
+    page = response.content[:MAX_PAGE]
+    try:
+        return page.decode(response.encoding or "utf-8", errors="replace")
+    except LookupError:  # the response names a character set that Python does not know
+        return page.decode(errors="replace")
 
 
 def _from_exception(error: requests.RequestException) -> Failure:
@@ -201,7 +218,7 @@ def _shown_url(url: str | None) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text[: 10 * MAX_MESSAGE].split())
     return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + "…"
 
 
@@ -209,7 +226,7 @@ def _retry_after(retry_after: str | None, date: str | None) -> float | None:
     """Retry-After in seconds. It may be a date (RFC 9110, 10.2.3), by the clock of the sender's Date."""
     if not retry_after:
         return None
-    if retry_after.strip().isdigit():
+    if retry_after.isascii() and retry_after.strip().isdigit():
         return min(MAX_RETRY_AFTER, float(retry_after))
     try:
         until = parsedate_to_datetime(retry_after).timestamp()

@@ -200,7 +200,7 @@ def _only(kind: str, wanted: ConfiguredName, found: Iterable[T], known: Iterable
 
 def _hint(name: str, known: Iterable[_Named]) -> str:
     names = sorted({each.name for each in known})
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name[:100], names[:1000], n=1)
     if near:
         return f"did you mean {near[0]}?"
     if not names:

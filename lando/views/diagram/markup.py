@@ -71,4 +71,4 @@ def font(markup: str, size: int | None = None, color: str | None = None) -> str:
 
 
 def _plain(markup: str) -> str:
-    return html.unescape(re.sub(r"<[^>]*>", "", markup))
+    return html.unescape(re.sub(r"<[^<>]*>", "", markup))

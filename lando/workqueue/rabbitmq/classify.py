@@ -149,7 +149,8 @@ def _classify_reply(broker: Broker, code: int, text: str) -> LandoError:
 
 
 def _declared_differently(broker: Broker, detail: str) -> UsageError:
-    kind = re.search("x-queue-type.* current is (?:the value )?'?(quorum|classic|none)", detail)
+    _, _, current = detail.partition("x-queue-type")[2].partition(" current is ")
+    kind = re.match("(?:the value )?'?(quorum|classic|none)", current)
     if kind is not None:
         existing = "quorum" if kind.group(1) == "quorum" else "classic"
         return UsageError(
