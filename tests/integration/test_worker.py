@@ -91,6 +91,7 @@ class Vm:
         self._base = base
         self._queue = None
         self._heard = []
+        self.largest_report = 0
 
     def script(self, **spec):
         settings = {"user": None, **self.settings}
@@ -137,6 +138,7 @@ class Vm:
     def heard(self, timeout=0.0):
         self.open_queue()
         for delivery in self._queue.receive(1000, timeout):
+            self.largest_report = max(self.largest_report, len(delivery.raw))
             self._heard.append(decode(delivery.raw, delivery.origin))
         return self._heard
 
@@ -444,6 +446,41 @@ def wait_for_line(stream, words):
         chunk = os.read(stream.fileno(), 65536).decode()
         assert chunk, text
         text += chunk
+
+
+LONG = "x" * 4_300_000
+
+
+def test_a_giant_step_id_leaves_every_report_deliverable(vm, repo):
+    document = {
+        "cwlVersion": "v1.2",
+        "class": "Workflow",
+        "inputs": [],
+        "outputs": [],
+        "steps": [{"id": f"first_{LONG}_last", "run": "fail.cwl", "in": [], "out": []}],
+    }
+    (repo / "giant.cwl").write_text(json.dumps(document))
+    commit(repo)
+    code, _, body = vm.run(git_clone=str(repo), run_cwl="giant.cwl")
+    assert (code, body["outcome"]) == (0, "workflow_failed")
+    assert len(body["reason"]) <= 2600
+    names = {name for message in vm.heard() if (name := message.body.get("step_name"))}
+    assert len(names) == 1
+    (name,) = names
+    assert len(name) == 300 and name.startswith("first_xxx") and name.endswith("xxx_last")
+    assert "characters left out]" in name
+    assert vm.largest_report < 256 * 1024
+
+
+def test_a_runner_that_prints_what_no_report_can_hold(vm, repo):
+    vm.site_runner(
+        "head -c 5000000 /dev/zero | tr '\\0' y >&2; printf '\\nNUL \\0 half \\xed\\xa0\\x80 end\\n' >&2; exit 3"
+    )
+    _, _, body = vm.run(git_clone=str(repo))
+    assert (body["outcome"], body["exit_code"]) == ("workflow_failed", 3)
+    assert body["reason"].endswith(" end") and "\0" not in body["reason"]
+    assert len(body["reason"]) <= 2000
+    assert vm.largest_report < 256 * 1024
 
 
 def test_a_killed_child_is_a_system_failure(vm, repo):

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lando.message_limits import REASON, shorten
 from lando.versions import VERSION, refusal
 from lando_worker.event_pipe import EventSender
 from lando_worker.result import Result
@@ -114,7 +115,8 @@ def _secrets(settings: Settings, params: Path) -> list[str]:
 
 def _finish(reporter: Reporter, log: LogBuffer, settings: Settings, result: Result) -> None:
     tail = log.tail()
-    reason = log.masked(result.reason)
+    # Masked before it is shortened, so that no secret is cut in two.
+    reason = shorten(log.masked(result.reason), REASON)
     if result.quote_log and tail.strip():
         reason += f": {tail.strip().splitlines()[-1][:500]}"
     _print(result.outcome + (f": {reason}" if reason else ""))

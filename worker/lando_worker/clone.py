@@ -25,8 +25,6 @@ ALLOWED_PROTOCOLS = "https:http:ssh:git:file"
 TRIES = 4
 FIRST_WAIT = 1.0
 """Seconds, at most, before the third try; the fourth waits up to twice as long, the second not at all."""
-MAX_REASON = 2000
-"""Characters of git's error in a reason."""
 
 TRANSIENT = re.compile(
     r"could not resolve host|temporary failure|connection (refused|reset|timed out|closed)|timed? ?out"
@@ -280,7 +278,7 @@ def _error_lines(printed: str) -> str:
         for line in printed.splitlines()
         if re.match(r"(fatal|error|remote|ssh|.*denied)\b", line, re.IGNORECASE)
     ]
-    return " ".join(lines or printed.splitlines()[-3:])[:MAX_REASON]
+    return " ".join(lines or printed.splitlines()[-3:])
 
 
 def _environment(source: Source) -> dict[str, str]:

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lando.message_limits import shorten
 from lando_worker import outputs
 from lando_worker.container_engine import CHOICES, ContainerEngine
 from lando_worker.directories import Directories
+from lando_worker.event_pipe import LONGEST
 from lando_worker.result import Result, SystemFailure
 
 ReportStep = Callable[[int, int, str], None]
 """Called with k, n and the step's name when step k of n begins."""
 
-MAX_REASON = 2000
-"""Characters of cwltool's errors in a reason."""
 CONSEQUENCE = "Exception on step"
 """cwltool logs this for every step that contains the one that failed."""
 
@@ -146,11 +146,13 @@ class _FirstErrors(logging.Handler):
 
     @staticmethod
     def _lines(record: logging.LogRecord) -> Iterator[str]:
-        text = record.getMessage().replace(", try again with --debug for more information", "")
+        text = shorten(record.getMessage(), LONGEST).replace(
+            ", try again with --debug for more information", ""
+        )
         return (line.strip() for line in text.splitlines() if line.strip())
 
     def __str__(self) -> str:
-        return "; ".join(self._errors)[:MAX_REASON]
+        return "; ".join(self._errors)
 
 
 def _is_error(record: logging.LogRecord) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from typing import Any
 
+from lando.message_limits import shorten
 from lando_worker.result import Result
+
+LONGEST = 64 * 1024
+"""Characters of a text that are sent to the parent, which masks secrets before it shortens further: no secret
+is as long, so none is cut in two here and missed there."""
 
 
 class EventSender:
@@ -18,16 +22,20 @@ class EventSender:
 
     def state(self, **changes: str | int | None) -> None:
         """Send what has changed: phase, step, steps, step_name or git_commit."""
-        self._send({"state": changes})
+        self._send({"state": {key: _cut(value) for key, value in changes.items()}})
 
     def result(self, result: Result) -> None:
         """Send how the work ended."""
-        self._send({"result": asdict(result)})
+        self._send({"result": {**vars(result), "reason": _cut(result.reason)}})
 
     def _send(self, event: dict[str, Any]) -> None:
         data = memoryview(json.dumps(event).encode() + b"\n")
         while data:
             data = data[os.write(self._descriptor, data) :]
+
+
+def _cut(value: Any) -> Any:
+    return shorten(value, LONGEST) if isinstance(value, str) else value
 
 
 class EventReceiver:

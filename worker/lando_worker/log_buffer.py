@@ -8,7 +8,7 @@ from collections.abc import Collection
 from lando.redaction import mask
 
 PIECE = 16 * 1024
-"""Bytes of log in one report."""
+"""Bytes of log in one report; ``lando.message_limits`` allows as many characters, and more."""
 LIMIT = 1024 * 1024
 """Bytes of log that are reported of one attempt; of the rest only the tail is."""
 TAIL = 8 * 1024

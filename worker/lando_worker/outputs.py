@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lando.message_limits import OUTPUTS_BYTES, OUTPUTS_VALUES, excess
 from lando_worker.result import Result
 
-MAX_BYTES = 3 * 1024 * 1024
-"""Bytes of the output object that fit into a report."""
 KEPT_AS = "lando-outputs.json"
 """File in the outputs directory for a larger one."""
 
@@ -22,15 +21,18 @@ def succeeded(printed: str, outdir: Path) -> Result:
         outdir: the directory of the outputs.
     """
     try:
-        outputs = _clean(json.loads(printed, parse_constant=lambda name: None))
-        if not isinstance(outputs, dict):
+        given = json.loads(printed, parse_constant=lambda name: None)
+        if not isinstance(given, dict):
             raise ValueError("it is not an object")
+        wrong = excess(given, OUTPUTS_VALUES)
+        outputs = {} if wrong else _clean(given)
     except (ValueError, RecursionError) as error:
         return Result("succeeded", f"the runner printed no CWL output object: {error}", exit_code=0)
     size = len(json.dumps(outputs, ensure_ascii=False).encode())
-    if size > MAX_BYTES:
+    if wrong or size > OUTPUTS_BYTES:
         (outdir / KEPT_AS).write_text(printed, encoding="utf-8", errors="replace")
-        reason = f"the output object is too large to report ({size:,} bytes); it is in {outdir / KEPT_AS}"
+        why = wrong or f"is too large to report ({size:,} bytes)"
+        reason = f"the output object {why}; it is in {outdir / KEPT_AS}"
         return Result("succeeded", reason, exit_code=0)
     return Result("succeeded", exit_code=0, outputs=outputs)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lando import backoff
+from lando.message_limits import EXACT, shortened
 from lando.messages import Message
 from lando.workqueue.interface import Publisher, QueueUnavailable
 from lando_worker.log_buffer import LogBuffer
@@ -72,9 +73,10 @@ class Reporter:
         self._thread.start()
 
     def update(self, changes: Mapping[str, Any]) -> None:
-        """Report a change of phase, step, steps, step_name or git_commit."""
+        """Report a change of phase, step, steps, step_name or git_commit, each within its limit."""
+        fit = self._fit(changes)
         with self._news:
-            self._state.update(changes)
+            self._state.update(fit)
             self._changed = True
             self._news.notify()
 
@@ -127,8 +129,6 @@ class Reporter:
             body = dict(self._state)
             log = self._log.take()
             self._log_grew = self._log.has_pending
-        if body.get("step_name"):
-            body["step_name"] = self._log.masked(body["step_name"])
         self._add("worker_progress", {**body, "log": log})
 
     def _add_final(self, final: Mapping[str, Any]) -> None:
@@ -136,9 +136,21 @@ class Reporter:
             self._add_progress()
         self._add("workflow_finished", {**final, "git_commit": self._state.get("git_commit")})
 
+    def _fit(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What the daemon takes: a report that it refuses is lost, and then the VM seems to be silent."""
+        masked = {
+            key: self._log.masked(value) if isinstance(value, str) else value
+            for key, value in changes.items()
+        }
+        return {
+            key: None if key in EXACT and isinstance(value, str) and len(value) > EXACT[key] else value
+            for key, value in shortened(masked).items()
+        }
+
     def _add(self, kind: str, body: Mapping[str, Any]) -> None:
         self._reported_at = time.monotonic()
-        self._spool.add(lambda seq: Message(kind, body=body, seq=seq, **self._proof))
+        fit = shortened(body)
+        self._spool.add(lambda seq: Message(kind, body=fit, seq=seq, **self._proof))
 
     def _deliver(self) -> None:
         """Publish all reports of the spool, in order. Retries without limit."""

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from lando.message_limits import OUTPUTS_BYTES
 from lando_worker import outputs
 
 
@@ -12,11 +13,29 @@ def test_outputs_that_can_be_sent(tmp_path):
 
 
 def test_outputs_too_large_to_send_are_kept(tmp_path):
-    printed = json.dumps({"x": "y" * outputs.MAX_BYTES})
+    printed = json.dumps({"x": "y" * OUTPUTS_BYTES})
     result = outputs.succeeded(printed, tmp_path)
     assert (result.outcome, result.outputs) == ("succeeded", None)
     assert (tmp_path / outputs.KEPT_AS).read_text() == printed
     assert str(tmp_path / outputs.KEPT_AS) in result.reason
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        ([1] * 100_001, "the output object has more than 100,000 values; it is in "),
+        (
+            json.loads("[" * 150 + "]" * 150),
+            "the output object is nested more than 100 levels deep; it is in ",
+        ),
+    ],
+)
+def test_outputs_of_a_shape_that_the_daemon_leaves_out_are_kept(tmp_path, value, words):
+    printed = json.dumps({"x": value})
+    result = outputs.succeeded(printed, tmp_path)
+    assert (result.outcome, result.outputs) == ("succeeded", None)
+    assert result.reason == words + str(tmp_path / outputs.KEPT_AS)
+    assert (tmp_path / outputs.KEPT_AS).read_text() == printed
 
 
 @pytest.mark.parametrize("printed", ["", "x is valid CWL.", "[1]"])

@@ -132,3 +132,17 @@ def test_reports_are_delivered_though_the_disk_takes_nothing(tmp_path):
 
 def dead_message(kind, seq, **body):
     return Message(kind, body=body, job=JOB, attempt=3, token="tok", seq=seq)
+
+
+def test_what_the_daemon_would_refuse_is_not_sent(tmp_path):
+    outbox = Outbox()
+    reporter, _ = reporting(tmp_path, outbox, secrets=["hunter22"])
+    reporter.start("cloning")
+    giant = "x" * 290 + "hunter22" + "y" * 4_300_000
+    reporter.update({"git_commit": giant, "step_name": giant, "step": 1})
+    outbox.wait_for(lambda messages: len(messages) == 2)
+    reporter.finish({"outcome": "workflow_failed", "reason": giant, "log_tail": giant})
+    (first, last) = outbox.messages[1], outbox.messages[-1]
+    assert (first.body["git_commit"], first.body["step"]) == (None, 1)
+    assert len(first.body["step_name"]) == 300 and "hunter" not in first.body["step_name"]
+    assert len(last.body["reason"]) == 2000 and len(last.body["log_tail"]) == 16 * 1024
