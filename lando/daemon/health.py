@@ -7,6 +7,7 @@ import time
 
 from lando.daemon.log import log
 from lando.daemon.recorded_fact import RecordedFact
+from lando.message_limits import REASON, shorten
 from lando.store.facts import CLOUD_FACT, QUEUE_FACT
 from lando.store.transaction import Transaction
 from lando.times import rfc3339
@@ -25,6 +26,7 @@ class QueueHealth:
 
     def disconnected(self, reason: str) -> None:
         """The queue cannot be used."""
+        reason = shorten(reason, REASON)
         if self.disconnected_since is None:
             self.disconnected_since = time.time()
         if reason != self._reason:
@@ -65,6 +67,7 @@ class CloudHealth:
         Args:
             reason: why it did not answer, or not all that was asked; empty if it did.
         """
+        reason = shorten(reason, REASON)
         if reason == self._reason:
             return
         now = time.time()

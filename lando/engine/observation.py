@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from lando.cloud.interface import Server
 from lando.cloud.snapshot import CloudSnapshot
+from lando.message_limits import REASON, shorten
 from lando.states.events import BootFailed, Event, ServerActive, ServerLost
 from lando.states.job import Job
 
@@ -32,7 +33,7 @@ def events(snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[tup
 
 
 def _event(job: Job, server: Server, now: float) -> Event | None:
-    reason = (server.fault or f"the cloud reports {server.status}").rstrip(".")
+    reason = shorten(server.fault or f"the cloud reports {server.status}", REASON).rstrip(".")
     if server.status == "ERROR" and job.state == "booting":
         return BootFailed(now, server.id, reason, server.no_capacity)
     if server.status in ("ERROR", "SHUTOFF"):

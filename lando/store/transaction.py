@@ -15,6 +15,7 @@ from lando.engine.holds import Holds
 from lando.engine.ledger import Effect, StateChange, rank
 from lando.engine.ownership import ResourceKind
 from lando.engine.reservation import Reservation
+from lando.message_limits import NAME, REASON, shorten
 from lando.messages import Origin
 from lando.repository import clone_name
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
@@ -34,6 +35,9 @@ from lando.store.facts import (
 )
 from lando.store.pending import JOB_COLUMNS, JOB_FIELDS, Pending
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, PROCESSED
+
+MAX_EARLY_CANCELS = 10_000
+"""Rows that are left when a transaction adds more: the newest."""
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -105,6 +109,7 @@ class Transaction:
         self._open = connection
         self._pending = Pending()
         self._prefetched = Prefetched()
+        self._made_room_for_early_cancels = False
         self.changes: list[StateChange] = []
         """The changes of state in this transaction, for the log."""
 
@@ -161,7 +166,8 @@ class Transaction:
     def insert_job(self, job: Job, body: Mapping[str, Any], submitted_by: str | None) -> None:
         """See ``Ledger.insert_job``."""
         text = json.dumps(body, ensure_ascii=False)
-        self._pending.insert(job, {"name": display_name(body), "body": text, "submitted_by": submitted_by})
+        who = None if submitted_by is None else shorten(submitted_by, NAME)
+        self._pending.insert(job, {"name": display_name(body), "body": text, "submitted_by": who})
 
     def save_job(self, job: Job) -> Job:
         """See ``Ledger.save_job``.
@@ -243,7 +249,7 @@ class Transaction:
         self._connection.execute(
             sa.update(EFFECTS)
             .where(EFFECTS.c.id == effect.id)
-            .values(due_at=due_at, tries=tries, words=reason[:2000])
+            .values(due_at=due_at, tries=tries, words=shorten(reason, REASON))
         )
 
     def next_effects(self) -> list[Effect]:
@@ -297,8 +303,18 @@ class Transaction:
     def remember_cancel(self, job_id: str, at: float) -> None:
         """See ``Ledger.remember_cancel``."""
         if not self.was_canceled(job_id):
+            if not self._made_room_for_early_cancels:
+                self._made_room_for_early_cancels = True  # once a transaction, for all of its cancels
+                self._drop_oldest_early_cancels()
             self._connection.execute(sa.insert(EARLY_CANCELS).values(job_id=job_id, at=at))
             self._prefetched.early_cancels.add(job_id)
+
+    def _drop_oldest_early_cancels(self) -> None:
+        count = sa.select(sa.func.count()).select_from(EARLY_CANCELS)
+        too_many = self._connection.execute(count).scalar_one() - MAX_EARLY_CANCELS
+        if too_many > 0:
+            oldest = sa.select(EARLY_CANCELS.c.job_id).order_by(EARLY_CANCELS.c.at).limit(too_many)
+            self._connection.execute(sa.delete(EARLY_CANCELS).where(EARLY_CANCELS.c.job_id.in_(oldest)))
 
     def was_canceled(self, job_id: str) -> bool:
         """See ``Ledger.was_canceled``."""
@@ -390,7 +406,12 @@ class Transaction:
 def display_name(body: Mapping[str, Any]) -> str:
     """A job's name, else its document, as in ``toyworkflow/count``; the body need not be valid."""
     if isinstance(body.get("name"), str) and body["name"]:
-        return str(body["name"])
-    clone = clone_name(str(body.get("git_clone", "?")))
-    document = str(body.get("run_cwl", "?")).rsplit("/", 1)[-1].split("#")[0].removesuffix(".cwl")
-    return f"{clone}/{document}"
+        return shorten(str(body["name"]), NAME)
+    clone = clone_name(_text(body, "git_clone"))
+    document = _text(body, "run_cwl").rsplit("/", 1)[-1].split("#")[0].removesuffix(".cwl")
+    return shorten(f"{clone}/{document}", NAME)
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key, "?")
+    return value if isinstance(value, str) else "?"
