@@ -474,7 +474,8 @@ def test_a_giant_step_id_leaves_every_report_deliverable(vm, repo):
 
 def test_a_runner_that_prints_what_no_report_can_hold(vm, repo):
     vm.site_runner(
-        "head -c 5000000 /dev/zero | tr '\\0' y >&2; printf '\\nNUL \\0 half \\xed\\xa0\\x80 end\\n' >&2; exit 3"
+        "head -c 5000000 /dev/zero | tr '\\0' y >&2\n"
+        "printf '\\nNUL \\0 half \\xed\\xa0\\x80 end\\n' >&2; exit 3"
     )
     _, _, body = vm.run(git_clone=str(repo))
     assert (body["outcome"], body["exit_code"]) == ("workflow_failed", 3)
