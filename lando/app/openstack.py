@@ -21,7 +21,8 @@ def connect(config: Config) -> NovaCloud:
     """
     from lando.cloud.nova import driver  # noqa: PLC0415 - loads novaclient, half a second
 
-    return driver.connect(_account(config.cloud_settings), config.vm_settings, config.timeouts.settle)
+    times = config.timeouts
+    return driver.connect(_account(config.cloud_settings), config.vm_settings, times.settle, times.names)
 
 
 def _account(settings: Account | NamedCloud | None) -> Account:

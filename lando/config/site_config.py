@@ -61,6 +61,8 @@ class Timeouts:
     """No job is admitted for this long after the cloud refused a server; doubled by each further refusal."""
     settle: float | None = None
     """A server whose create was not answered is listed within this long; None: the cloud's default."""
+    names: float = 5 * 60.0
+    """What the names of images, flavors and networks stand for is looked up again after this long."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ driver.py           the project as a cloud: creates, lists and deletes servers
 account.py          how to log in
 server_settings.py  what servers are made of
 session.py          sends every call
+login.py            logs in, and rarely after that was refused
+paging.py           reads a list in pages to its end
+client.py           novaclient's client
 failures.py         reads a failed call
 classify.py         which CloudError a failed call is
 lookup.py           finds flavors, images and networks by name

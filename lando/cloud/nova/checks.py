@@ -13,7 +13,8 @@ from novaclient import api_versions
 
 from lando.cloud.check_result import CheckResult
 from lando.cloud.interface import CloudError, Refused
-from lando.cloud.nova.driver import MICROVERSION, NovaCloud, nova_client
+from lando.cloud.nova.client import nova_rows
+from lando.cloud.nova.driver import MICROVERSION, NovaCloud
 from lando.cloud.nova.lookup import Flavor
 from lando.errors import LandoError
 
@@ -50,8 +51,9 @@ def clock_skew(cloud: NovaCloud) -> str:
 def microversion(cloud: NovaCloud) -> str:
     """Compare the microversions that Nova supports with the one that lando needs."""
     with cloud.session.errors("microversion"):
-        current = nova_client("2.1", cloud.session).versions.get_current()  # 2.1: supported by every Nova
-        found = current.to_dict() if current is not None else {}
+        listed, address = cloud.session.compute_addresses()
+        # An absolute address: the catalog's may end with the project, below which there is no version.
+        found = cloud.session.get_json(address)["version"]
     newest, oldest = found.get("version") or "2.0", found.get("min_version") or "2.0"
     needed = api_versions.APIVersion(MICROVERSION)
     if not api_versions.APIVersion(oldest) <= needed <= api_versions.APIVersion(newest):
@@ -60,7 +62,13 @@ def microversion(cloud: NovaCloud) -> str:
             f"this cloud has {oldest} to {newest}",
             "site",
         )
-    return f"{MICROVERSION} (the cloud has {oldest} to {newest})"
+    has = f"{MICROVERSION} (the cloud has {oldest} to {newest})"
+    if not listed.startswith(address.rstrip("/")):
+        raise CheckWarning(
+            f"{has}; the address of compute in the cloud's catalog, {listed}, lacks the API's version: "
+            f"{address} is used"
+        )
+    return has
 
 
 def flavor(cloud: NovaCloud) -> str:
@@ -106,8 +114,11 @@ def key_pair(cloud: NovaCloud) -> str:
     name = cloud.settings.key_name
     if name is None:
         return "none configured: nobody can log in to VMs by SSH"
-    with cloud.session.errors("listing key pairs"):
-        names = [pair.to_dict()["keypair"]["name"] for pair in cloud.nova.keypairs.list()]
+    rows = nova_rows(
+        *(cloud.session, cloud.nova, "listing key pairs", "/os-keypairs", "keypairs"),
+        key=lambda row: str(row["keypair"]["name"]),
+    )
+    names = [row["keypair"]["name"] for row in rows]
     if name not in names:
         raise Refused(
             f"vm_settings.ssh_key_name: {cloud.account.who} has no key pair named {name}; "
@@ -126,21 +137,38 @@ def external_network(cloud: NovaCloud) -> str:
 
 
 def security_groups(cloud: NovaCloud) -> str:
-    """Look up the security groups of servers."""
+    """Look up the security groups of servers as Nova does: by its id, or by a name that only one has."""
     wanted = cloud.settings.security_groups
     if not wanted:
         return "none configured: VMs are in the project's default group"
-    with cloud.session.errors("listing security groups"):
-        rows = cloud.session.neutron("GET", "/security-groups", params={"fields": ["id", "name"]})
-        groups = {row["id"]: row["name"] for row in rows["security_groups"]}
     for name in wanted:
-        if name not in groups and name not in groups.values():
+        if _security_groups(cloud, ("id", name)):
+            continue
+        named = _security_groups(cloud, ("name", name), *cloud.session.own_project(_LISTING_GROUPS))
+        if not named:
+            groups = _security_groups(cloud, *cloud.session.own_project(_LISTING_GROUPS))
             raise Refused(
                 f"vm_settings.security_groups: the project has no security group named {name}; "
                 f"it has {_listed(groups.values())}",
                 "site",
             )
+        if len(named) > 1:
+            raise Refused(
+                f"vm_settings.security_groups: the project has {len(named)} security groups named {name} "
+                f"({', '.join(named)}); rename all but one, or write an id instead",
+                "site",
+            )
     return ", ".join(wanted)
+
+
+_LISTING_GROUPS = "listing security groups"
+
+
+def _security_groups(cloud: NovaCloud, *filters: tuple[str, str]) -> dict[str, str]:
+    """The names of those that the filters select, by id."""
+    query = (("fields", "id"), ("fields", "name"), *filters)
+    rows = cloud.session.neutron_rows(_LISTING_GROUPS, "/security-groups", "security_groups", query)
+    return {row["id"]: row["name"] for row in rows}
 
 
 def availability_zone(cloud: NovaCloud) -> str:

@@ -38,6 +38,13 @@ _SITE_SETTINGS = (
 """Patterns of Nova's messages, and the settings of ``vm_settings`` that these are about."""
 
 
+_CONFLICTS = (
+    (r"security.group", "correct vm_settings.security_groups (an id is accepted, too)"),
+    (r"network", "set vm_settings.network_name"),
+)
+"""Patterns of Nova's messages with status 409, and what to do."""
+
+
 def is_no_capacity(fault: str) -> bool:
     """Whether a server is in ERROR because the cloud had no capacity for it at that time.
 
@@ -77,8 +84,11 @@ def _check_endpoint(account: Account) -> str:
 def _login_error(failed: Failure, message: str, account: Account) -> CloudError:
     if failed.status in (413, 429):
         return RateLimited(message, failed.retry_after)
-    if failed.status in (401, 403):
-        return Refused(f"{message}; check user, password, project and domains in {account.where}", "site")
+    note = f"; {failed.note}" if failed.note else ""
+    if failed.login_refused:
+        return Refused(
+            f"{message}; check user, password, project and domains in {account.where}{note}", "site"
+        )
     if failed.wrong_endpoint or failed.status in (400, 404, 405):
         return Refused(f"{message}; check auth_url ({account.auth_url}) in {account.where}", "site")
     return Unreachable(message, failed.retry_after)
@@ -132,8 +142,11 @@ def create_error(
         return _quota_error(failed, message, request)
     if failed.error_name and failed.status in (400, 403, 404):
         return _request_error(failed, message, account, request)
-    if failed.error_name and failed.status == 409 and "network" in failed.message.lower():
-        return Refused(f"{message}; set vm_settings.network_name in landoconfig.yml", "site")
+    if failed.error_name and failed.status == 409:
+        # A name that several groups have, and no name where there are several networks.
+        for pattern, setting in _CONFLICTS:
+            if re.search(pattern, failed.message, re.IGNORECASE):
+                return Refused(f"{message}; {setting} in landoconfig.yml", "site")
     return Ambiguous(message, failed.retry_after)
 
 
@@ -143,7 +156,9 @@ def unexpected_answer(action: str, error: Exception) -> Ambiguous:
     Args:
         action: begins the message.
     """
-    return Ambiguous(f"{action}: the answer is not as expected ({error!r})")
+    if isinstance(error, KeyError):
+        return Ambiguous(f"{action}: the answer is not as expected: it has no {error.args[0]!r}")
+    return Ambiguous(f"{action}: the answer is not as expected: {error}")
 
 
 def not_sent(error: Ambiguous) -> Unreachable:

@@ -10,12 +10,10 @@ import base64
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from keystoneauth1.exceptions import ClientException, HttpError
-from novaclient.client import Client
 
 from lando.cloud.interface import (
     CONSOLE_BYTES,
@@ -32,8 +30,9 @@ from lando.cloud.interface import (
 )
 from lando.cloud.nova import classify, failures, tags
 from lando.cloud.nova.account import Account
+from lando.cloud.nova.client import nova_client, nova_rows
 from lando.cloud.nova.floating_ips import POOL_SETTING, FloatingIps
-from lando.cloud.nova.lookup import ConfiguredName, Flavor, Image, NameLookup, Network
+from lando.cloud.nova.lookup import NAMES_SECONDS, ConfiguredName, Flavor, Image, NameLookup, Network
 from lando.cloud.nova.server_settings import ServerSettings
 from lando.cloud.nova.session import Session
 from lando.cloud.nova.tags import Tags
@@ -78,6 +77,7 @@ class NovaCloud:
         account: how to log in; nothing is sent before the first call.
         settings: what servers are made of.
         settle_time: see ``Cloud.settle_time``.
+        names: seconds for which the ids of images, flavors and networks may be used without a look.
 
     Raises:
         UsageError: the account is incomplete.
@@ -86,14 +86,18 @@ class NovaCloud:
     has_quota = True
 
     def __init__(
-        self, account: Account, settings: ServerSettings, settle_time: float = SETTLE_SECONDS
+        self,
+        account: Account,
+        settings: ServerSettings,
+        settle_time: float = SETTLE_SECONDS,
+        names: float = NAMES_SECONDS,
     ) -> None:
         self.account = account
         self.settings = settings
         self.settle_time = settle_time
         self.session = Session(account)
         self.nova = nova_client(MICROVERSION, self.session)
-        self.lookup = NameLookup(self.session, self.nova)
+        self.lookup = NameLookup(self.session, self.nova, names)
         self.floating_ips = FloatingIps(self.session, self.lookup, settings.floating_ip_pool)
         self._tags: dict[str, Tags] = {}
         self._soft_deleted: set[str] = set()
@@ -251,8 +255,8 @@ class NovaCloud:
             Ambiguous: among others when the tags of a server in a cell that is down are not known.
         """
         before = set(self._tags)
+        rows = self._rows()
         with self.session.errors("listing servers"):
-            rows = self._rows()
             servers = [self._server(row) for row in rows]
             unknown = [row["id"] for row in rows if not _is_complete(row) and row["id"] not in self._tags]
         if unknown:
@@ -266,12 +270,7 @@ class NovaCloud:
         return servers
 
     def _rows(self) -> list[dict[str, Any]]:
-        _, page = self.nova.client.get("/servers/detail")
-        rows: list[dict[str, Any]] = list(page["servers"])
-        while page["servers"] and any(link["rel"] == "next" for link in page.get("servers_links", ())):
-            _, page = self.nova.client.get(f"/servers/detail?marker={rows[-1]['id']}")
-            rows += page["servers"]
-        return list({row["id"]: row for row in rows}.values())
+        return nova_rows(self.session, self.nova, "listing servers", "/servers/detail", "servers")
 
     def _server(self, row: Mapping[str, Any]) -> Server:
         if not _is_complete(row):
@@ -349,26 +348,14 @@ class NovaCloud:
             )
 
 
-def connect(account: Account, settings: ServerSettings, settle_time: float | None = None) -> NovaCloud:
+def connect(
+    account: Account,
+    settings: ServerSettings,
+    settle_time: float | None = None,
+    names: float = NAMES_SECONDS,
+) -> NovaCloud:
     """The project of an account; see ``NovaCloud``. Nothing is sent before the first call."""
-    return NovaCloud(account, settings, SETTLE_SECONDS if settle_time is None else settle_time)
-
-
-def nova_client(microversion: str, session: Session) -> Any:
-    """novaclient's client, without its completion cache, which writes names to ~/.novaclient."""
-    endpoint = session.endpoint("compute")
-    nova = Client(
-        microversion,
-        session=session.keystoneauth,
-        endpoint_type=endpoint["interface"],
-        region_name=endpoint["region_name"],
-    )
-    for manager in (
-        *(nova.servers, nova.flavors, nova.keypairs),
-        *(nova.limits, nova.versions, nova.availability_zones),
-    ):
-        manager.completion_cache = lambda *_, **__: nullcontext()
-    return nova
+    return NovaCloud(account, settings, SETTLE_SECONDS if settle_time is None else settle_time, names)
 
 
 def _boot_volume(size: int, resolved: _Resolved) -> dict[str, Any]:

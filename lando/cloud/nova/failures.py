@@ -59,8 +59,13 @@ class Failure:
     """Whether the service's certificate was refused."""
     wrong_endpoint: bool = False
     """Whether the service is not where the settings and the catalog say."""
+    login_refused: bool = False
+    """Whether Keystone refused the credentials."""
     retry_after: float | None = None
+    """Seconds, more than 0 and at most MAX_RETRY_AFTER."""
     request_id: str | None = None
+    note: str = ""
+    """What follows from it, for the end of a message."""
 
     def __str__(self) -> str:
         status = "" if self.status is None else f"HTTP {self.status}: "
@@ -76,9 +81,19 @@ def read(error: BaseException) -> Failure:
     failed = next((found for cause in causes if (found := _from_cause(cause)) is not None), None)
     if failed is None:
         failed = Failure(_short(str(error)), sent=False, wrong_endpoint=True)
-    # A login begins with the discovery of Keystone's versions.
+    # A login begins with the discovery of Keystone's versions, which needs no token.
     at_discovery = any(isinstance(cause, exceptions.DiscoveryFailure) for cause in causes)
-    return replace(failed, at_login=failed.at_login or at_discovery)
+    return replace(
+        failed,
+        at_login=failed.at_login or at_discovery,
+        wrong_endpoint=failed.wrong_endpoint or (at_discovery and failed.status in (401, 403)),
+        login_refused=failed.at_login and _is_refusal(failed),
+    )
+
+
+def _is_refusal(failed: Failure) -> bool:
+    """Whether Keystone refused the credentials. To a deleted application credential it answers 404."""
+    return failed.status in (401, 403) or (failed.status == 404 and failed.error_name is not None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -94,6 +109,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _from_cause(cause: BaseException) -> Failure | None:
+    failure = getattr(cause, "failure", None)
+    if isinstance(failure, Failure):
+        return failure  # of an earlier call, in place of which this one was not sent
     if isinstance(cause, requests.RequestException):
         return _from_exception(cause)
     response = getattr(cause, "response", None)
@@ -223,14 +241,23 @@ def _short(text: str) -> str:
 
 
 def _retry_after(retry_after: str | None, date: str | None) -> float | None:
-    """Retry-After in seconds. It may be a date (RFC 9110, 10.2.3), by the clock of the sender's Date."""
-    if not retry_after:
-        return None
-    if retry_after.isascii() and retry_after.strip().isdigit():
-        return min(MAX_RETRY_AFTER, float(retry_after))
+    """Retry-After in seconds; None if it says nothing about when to come back.
+
+    It may be a date (RFC 9110, 10.2.3), by the clock of the sender's Date. Cinder sends 0.
+    """
+    text = (retry_after or "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
+        seconds = float(text)
+    else:
+        until, now = _timestamp(text), _timestamp(date or "")
+        if until is None:
+            return None
+        seconds = until - (time.time() if now is None else now)
+    return min(MAX_RETRY_AFTER, seconds) if seconds > 0 else None
+
+
+def _timestamp(date: str) -> float | None:
     try:
-        until = parsedate_to_datetime(retry_after).timestamp()
-        now = parsedate_to_datetime(date).timestamp() if date else time.time()
-    except ValueError:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return min(MAX_RETRY_AFTER, max(0.0, until - now))

@@ -18,7 +18,7 @@ from lando.cloud.nova.session import Session
 POOL_SETTING = "vm_settings.floating_ip_pool_name"
 
 _NO_ROUTE = "ExternalGatewayForFloatingIPNotFound"
-_FIELDS = ["id", "floating_ip_address", "description", "port_id"]
+_FIELDS = tuple(("fields", name) for name in ("id", "floating_ip_address", "description", "port_id"))
 
 
 class FloatingIps:
@@ -46,8 +46,10 @@ class FloatingIps:
         found = self.allocate(mark, deployment)
         if found.server_port is not None:
             return found.address
-        with self._session.errors(f"attaching floating IP {found.address} to server {server_id}"):
-            ports = self._session.neutron("GET", "/ports", params={"device_id": server_id})["ports"]
+        action = f"attaching floating IP {found.address} to server {server_id}"
+        query = (("device_id", server_id), ("fields", "id"))
+        ports = self._session.neutron_rows(action, "/ports", "ports", query)
+        with self._session.errors(action):
             for port in ports:
                 try:
                     self._associate(found.id, port["id"])
@@ -101,8 +103,11 @@ class FloatingIps:
 
     def all(self) -> list[FloatingIp]:
         """See ``FloatingIpPool.all``."""
-        with self._session.errors("listing floating IPs"):
-            rows = self._session.neutron("GET", "/floatingips", params={"fields": _FIELDS})["floatingips"]
+        action = "listing floating IPs"
+        # Without the filter an administrator's account gets those of all projects.
+        query = (*_FIELDS, *self._session.own_project(action))
+        rows = self._session.neutron_rows(action, "/floatingips", "floatingips", query)
+        with self._session.errors(action):
             return [_floating_ip(row) for row in rows]
 
 

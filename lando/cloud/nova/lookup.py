@@ -8,13 +8,19 @@ https://docs.openstack.org/api-ref/network/v2/#list-networks
 from __future__ import annotations
 
 import difflib
+import math
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
+from keystoneauth1.exceptions import HttpError
+
 from lando.cloud.interface import Refused
+from lando.cloud.nova.client import nova_rows
 from lando.cloud.nova.session import Session
 
 
@@ -69,9 +75,12 @@ class _Named(Protocol):
 
 T = TypeVar("T", bound=_Named)
 
+NAMES_SECONDS = 5 * 60.0
+"""Default of the time for which what a name stands for is not looked up again."""
+
 
 class NameLookup:
-    """Finds things by name or id, and caches what it found. Safe to use from several threads.
+    """Finds things by name or id, and remembers for a while what it found. Safe to use from several threads.
 
     Names are not unique in OpenStack. A name that several things have is refused; an id is accepted in its
     place.
@@ -79,22 +88,28 @@ class NameLookup:
     Args:
         session: for Glance and Neutron.
         nova: novaclient's client.
+        valid: seconds after which a name is looked up again: what has it may have been renamed or replaced.
+        clock: seconds that only increase.
     """
 
-    def __init__(self, session: Session, nova: Any) -> None:
+    def __init__(
+        self,
+        session: Session,
+        nova: Any,
+        valid: float = NAMES_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._session = session
         self._nova = nova
+        self._valid = valid
+        self._clock = clock
         self._lock = threading.RLock()
-        self._flavors: dict[str, Flavor] = {}
-        self._images: dict[str, Image] = {}
-        self._networks: dict[tuple[str, bool], Network] = {}
+        self._found: dict[tuple[str, str], tuple[float, Any]] = {}
 
     def forget(self) -> None:
-        """Empty the cache: something may have been replaced by another of the same name."""
+        """Look everything up again."""
         with self._lock:
-            self._flavors.clear()
-            self._images.clear()
-            self._networks.clear()
+            self._found.clear()
 
     def flavor(self, wanted: ConfiguredName) -> Flavor:
         """A flavor.
@@ -103,68 +118,100 @@ class NameLookup:
             Refused: none, or several, have this name; likewise below.
             CloudError: the list could not be had; likewise below.
         """
-        with self._lock:  # held during the request: other threads wait for the same answer
-            if wanted.name not in self._flavors:
-                flavors = self._list_flavors()
-                self._flavors[wanted.name] = _only("flavor", wanted, flavors, flavors)
-            return self._flavors[wanted.name]
+        return self._remembered("flavor", wanted, self._find_flavor)
 
     def image(self, wanted: ConfiguredName) -> Image:
         """An image that is active."""
-        with self._lock:
-            if wanted.name not in self._images:
-                named = self._list_images(**_name_or_id(wanted.name))
-                known = named or self._list_images(limit=200)
-                self._images[wanted.name] = _only("active image", wanted, named, known)
-            return self._images[wanted.name]
+        return self._remembered("image", wanted, self._find_image)
 
     def network(self, wanted: ConfiguredName) -> Network:
         """A network."""
-        return self._network("network", wanted, external=False)
+        return self._remembered("network", wanted, partial(self._find_network, external=False))
 
     def external_network(self, wanted: ConfiguredName) -> Network:
         """A network that has floating IPs."""
-        return self._network("external network", wanted, external=True)
+        return self._remembered("external network", wanted, partial(self._find_network, external=True))
 
-    def _network(self, kind: str, wanted: ConfiguredName, external: bool) -> Network:
-        with self._lock:
-            key = (wanted.name, external)
-            if key not in self._networks:
-                of_kind = {"router:external": True} if external else {}
-                named = self._list_networks(**_name_or_id(wanted.name), **of_kind)
-                known = named or self._list_networks(**of_kind)
-                self._networks[key] = _only(kind, wanted, named, known)
-            return self._networks[key]
+    def _remembered(self, kind: str, wanted: ConfiguredName, find: Callable[[ConfiguredName], T]) -> T:
+        with self._lock:  # held during the request: other threads wait for the same answer
+            now, key = self._clock(), (kind, wanted.name)
+            at, found = self._found.get(key, (-math.inf, None))
+            if found is None or now - at >= self._valid:
+                self._found.pop(key, None)
+                found = find(wanted)
+                self._found[key] = (now, found)
+            thing: T = found
+            return thing
 
-    def _list_flavors(self) -> list[Flavor]:
+    def _find_flavor(self, wanted: ConfiguredName) -> Flavor:
+        rows = nova_rows(self._session, self._nova, "listing flavors", "/flavors/detail", "flavors")
         with self._session.errors("listing flavors"):
-            rows = [flavor.to_dict() for flavor in self._nova.flavors.list()]
-            return [
+            flavors = [
                 Flavor(row["id"], row["name"], int(row["vcpus"]), int(row["ram"]), int(row["disk"]))
                 for row in rows
             ]
+        return _only("flavor", wanted, flavors, flavors)
 
-    def _list_images(self, **filters: Any) -> list[Image]:
+    def _find_image(self, wanted: ConfiguredName) -> Image:
+        found = self._image_with_id(wanted)
+        if found is not None:
+            return found
+        named = self._list_images(("name", wanted.name))
+        return _only("active image", wanted, named, named or self._list_images())
+
+    def _image_with_id(self, wanted: ConfiguredName) -> Image | None:
+        """The image, if its id is wanted: lists lack those that are hidden, of the community, or shared.
+
+        https://docs.openstack.org/api-ref/image/v2/#list-images, visibility and os_hidden.
+        """
+        image_id = _as_id(wanted.name)
+        if image_id is None:
+            return None
+        with self._session.errors(f"asking for image {image_id}"):
+            try:
+                row = self._session.glance("GET", f"/images/{image_id}")
+            except HttpError as error:
+                if error.http_status == 404:
+                    return None  # then it may be a name
+                raise
+            image, status = _image(row), row["status"]
+        if status != "active":
+            raise Refused(
+                f"{wanted.setting}: the image {image.name} ({image.id}) is {status}, not active",
+                wanted.origin,
+            )
+        return image
+
+    def _list_images(self, *filters: tuple[str, str]) -> list[Image]:
+        query = (("status", "active"), ("limit", "1000"), *filters)
+        rows = self._session.glance_rows("listing images", "/images", "images", query)
         with self._session.errors("listing images"):
-            rows = self._session.glance("GET", "/images", params={"status": "active", **filters})["images"]
-            return [
-                Image(row["id"], row.get("name") or "", row.get("min_disk") or 0, row.get("min_ram") or 0)
-                for row in rows
-            ]
+            return [_image(row) for row in rows]
 
-    def _list_networks(self, **filters: Any) -> list[Network]:
-        parameters = {"fields": ["id", "name", "router:external"], **filters}
+    def _find_network(self, wanted: ConfiguredName, external: bool) -> Network:
+        of_kind = (("router:external", "True"),) if external else ()
+        network_id = _as_id(wanted.name)
+        named = self._list_networks(("id", network_id) if network_id else ("name", wanted.name), *of_kind)
+        known = named or self._list_networks(*of_kind)
+        return _only("external network" if external else "network", wanted, named, known)
+
+    def _list_networks(self, *filters: tuple[str, str]) -> list[Network]:
+        fields = tuple(("fields", field) for field in ("id", "name", "router:external"))
+        rows = self._session.neutron_rows("listing networks", "/networks", "networks", (*fields, *filters))
         with self._session.errors("listing networks"):
-            rows = self._session.neutron("GET", "/networks", params=parameters)["networks"]
             return [Network(row["id"], row["name"], row.get("router:external") is True) for row in rows]
 
 
-def _name_or_id(text: str) -> dict[str, str]:
-    """The query by which Glance and Neutron list what has this name or this id."""
+def _image(row: Mapping[str, Any]) -> Image:
+    return Image(row["id"], row.get("name") or "", row.get("min_disk") or 0, row.get("min_ram") or 0)
+
+
+def _as_id(text: str) -> str | None:
+    """The text as an id of Glance and Neutron; None if it is none."""
     try:
-        return {"id": str(UUID(text))}
+        return str(UUID(text))
     except ValueError:
-        return {"name": text}
+        return None
 
 
 def _only(kind: str, wanted: ConfiguredName, found: Iterable[T], known: Iterable[T]) -> T:
@@ -182,7 +229,7 @@ def _only(kind: str, wanted: ConfiguredName, found: Iterable[T], known: Iterable
     found = list(found)
     named = [each for each in found if each.name == wanted.name]
     if not named:
-        named = [each for each in found if each.id == wanted.name]
+        named = [each for each in found if each.id in (wanted.name, _as_id(wanted.name))]
     if len(named) == 1:
         return named[0]
     if named:

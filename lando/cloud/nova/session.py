@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,11 +20,12 @@ from urllib.parse import urlsplit
 
 import requests
 from keystoneauth1 import session as keystoneauth
-from keystoneauth1.exceptions import ClientException, EndpointNotFound
+from keystoneauth1.exceptions import ClientException, EndpointNotFound, Unauthorized
 
-from lando.cloud.interface import CloudError, Refused
-from lando.cloud.nova import classify, failures
+from lando.cloud.interface import Ambiguous, CloudError, Refused
+from lando.cloud.nova import classify, failures, paging
 from lando.cloud.nova.account import Account
+from lando.cloud.nova.login import Login
 
 # The errors raised here say what keystoneauth would log.
 logging.getLogger("keystoneauth").setLevel(logging.ERROR)
@@ -36,6 +37,9 @@ LOGIN_SECONDS = 20.0
 """The same for Keystone; all threads wait for the one that logs in."""
 CONNECTIONS = 32
 """Kept open to each service; further threads make connections that are closed after use."""
+
+_VERSION = re.compile(r"/v[0-9]+(?:\.[0-9]+)*(?:/[^/]+)?/?$")
+"""The end of a service's address: the version, perhaps followed by the project."""
 
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
@@ -91,7 +95,16 @@ class _Transport(keystoneauth.TCPKeepAliveAdapter):
 
 
 class _KeystoneauthSession(keystoneauth.Session):
-    """keystoneauth's session, with the same exceptions for all clients when an answer is not OpenStack's."""
+    """keystoneauth's session, with the same exceptions for all clients when an answer is not OpenStack's.
+
+    Args:
+        login: of the plugin; None: the plugin never logs in.
+        arguments: keystoneauth's.
+    """
+
+    def __init__(self, login: Login | None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._login = login
 
     def request(self, url: str, method: str, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request; see ``Session.request``.
@@ -99,11 +112,19 @@ class _KeystoneauthSession(keystoneauth.Session):
         Raises:
             ClientException: a status of 400 or more, no answer, or one that is not JSON.
         """
+        logging_in = self._login is not None and self._login.in_progress
+        if logging_in and kwargs.get("authenticated") and kwargs.get("auth") is None:
+            # Discovery repeats a request, with a token, when it was answered 401. For that token it would
+            # wait until this login is over, of which it is a part.
+            raise Unauthorized("Keystone does not tell its versions without a login")
         # novaclient sets False and raises its own exceptions, which lack the answer's headers and body.
         kwargs["raise_exc"] = True
         # The log would contain bodies: start-up scripts with the workers' tokens, and passwords of servers.
         kwargs["log"] = False
-        to_service = bool(kwargs.get("endpoint_filter"))
+        endpoint = kwargs.get("endpoint_filter")
+        to_service = bool(endpoint)
+        if endpoint and url.startswith("/") and endpoint.get("service_type") == "compute":
+            kwargs.setdefault("endpoint_override", with_compute_version(self.get_endpoint(**endpoint)))
         kwargs.setdefault("timeout", (CONNECT_SECONDS, ANSWER_SECONDS if to_service else LOGIN_SECONDS))
         response = super().request(url, method, *args, **kwargs)
         if to_service and not _is_openstack(response):
@@ -111,12 +132,20 @@ class _KeystoneauthSession(keystoneauth.Session):
         return response
 
 
+def with_compute_version(address: str | None) -> str | None:
+    """The address of Nova's API version 2.1: some catalogs have only that of the service."""
+    if address is None or _VERSION.search(address):
+        return address
+    return f"{address.rstrip('/')}/v2.1"
+
+
 def _is_openstack(response: requests.Response) -> bool:
-    return response.ok and (not response.content or failures.json_of(response) is not None)
+    # 300 is a list of versions, the answer of a service's root to every path.
+    return response.status_code < 300 and (not response.content or failures.json_of(response) is not None)
 
 
 @dataclass(frozen=True)
-class Login:
+class Token:
     """A new token."""
 
     expires: datetime
@@ -138,11 +167,16 @@ class Session:
         self.account = account
         self.calls = CallCounter()
         self._plugin = account.plugin()
+        login: Login | None = None
+        if hasattr(self._plugin, "get_auth_ref"):
+            login = Login(self._plugin.get_auth_ref)
+            setattr(self._plugin, "get_auth_ref", login)  # noqa: B010 - an attribute in place of a method
         transport = _Transport(self.calls)
         http = requests.Session()
         http.mount("http://", transport)
         http.mount("https://", transport)
         self.keystoneauth = _KeystoneauthSession(
+            login,
             auth=self._plugin,
             session=http,
             verify=str(account.cacert) if account.cacert else account.verify,
@@ -150,7 +184,7 @@ class Session:
             app_name="lando-fsm",
         )
 
-    def log_in(self) -> Login:
+    def log_in(self) -> Token:
         """Log in, even if there is a valid token; the new one is used from then on.
 
         Raises:
@@ -161,7 +195,22 @@ class Session:
             self._plugin.invalidate()
             access: Any = self._plugin.get_access(self.keystoneauth)  # type: ignore[attr-defined]
             midway = (before + time.time()) / 2
-            return Login(access.expires, access.issued.timestamp() - midway)
+            return Token(access.expires, access.issued.timestamp() - midway)
+
+    def compute_addresses(self) -> tuple[str, str]:
+        """Nova's address in the cloud's catalog, and the address of its API's version 2.1 that follows.
+
+        Raises:
+            ClientException: the catalog has none, or the login failed.
+        """
+        listed = self._address("compute")
+        return listed, re.sub(r"(/v[0-9.]+)(/[^/]+)?/?$", r"\1/", with_compute_version(listed) or "")
+
+    def get_json(self, address: str) -> Any:
+        """The JSON at an address of a service."""
+        endpoint = self.endpoint("compute")
+        response = self.keystoneauth.request(address, "GET", endpoint_filter=endpoint)
+        return failures.json_of(response)
 
     def glance(self, method: str, path: str, **kwargs: Any) -> Any:
         """Call Glance; ``path`` begins after ``/v2``. Returns the JSON, None if there is none."""
@@ -171,18 +220,68 @@ class Session:
         """Call Neutron; ``path`` begins after ``/v2.0``. Returns the JSON, None if there is none."""
         return self._call("network", "/v2.0", method, path, **kwargs)
 
+    def rows(
+        self,
+        action: str,
+        get: Callable[[paging.Query], Mapping[str, Any]],
+        collection: str,
+        query: paging.Query = (),
+        key: Callable[[Mapping[str, Any]], str] = paging.id_of,
+    ) -> list[dict[str, Any]]:
+        """All rows of a list, however many pages it has; see ``paging.all_rows``.
+
+        Args:
+            action: begins an error's message.
+
+        Raises:
+            CloudError: the list could not be had. Ambiguous among others if it does not end.
+        """
+        with self.errors(action):
+            return paging.all_rows(get, collection, query, key)
+
+    def glance_rows(
+        self, action: str, path: str, collection: str, query: paging.Query
+    ) -> list[dict[str, Any]]:
+        """All rows of a list of Glance; see ``rows``."""
+        return self.rows(action, lambda page: self.glance("GET", path, params=page), collection, query)
+
+    def neutron_rows(
+        self, action: str, path: str, collection: str, query: paging.Query
+    ) -> list[dict[str, Any]]:
+        """All rows of a list of Neutron; see ``rows``."""
+        return self.rows(action, lambda page: self.neutron("GET", path, params=page), collection, query)
+
+    def own_project(self, action: str) -> paging.Query:
+        """The filter of Neutron's lists for what belongs to the project.
+
+        Args:
+            action: begins an error's message.
+
+        Raises:
+            CloudError: the login failed.
+        """
+        with self.errors(action):
+            project = self.keystoneauth.get_project_id()
+        return (("project_id", project),) if project else ()
+
     def _call(self, service: str, version: str, method: str, path: str, **kwargs: Any) -> Any:
-        endpoint = self.endpoint(service)
-        address = self.keystoneauth.get_endpoint(**endpoint)
-        if address is None:
-            raise EndpointNotFound(f"the cloud's catalog has no {service} service for these settings")
+        address = self._address(service)
         # Some catalogs have the version in the URL, most have not.
-        base = re.sub(r"/v[0-9.]+$", "", address.rstrip("/"))
+        base = _VERSION.sub("", address.rstrip("/"))
         headers = {"Accept": "application/json"}
         response = self.keystoneauth.request(
-            f"{base}{version}{path}", method, endpoint_filter=endpoint, headers=headers, **kwargs
+            *(f"{base}{version}{path}", method),
+            endpoint_filter=self.endpoint(service),
+            headers=headers,
+            **kwargs,
         )
         return failures.json_of(response)
+
+    def _address(self, service: str) -> str:
+        address = self.keystoneauth.get_endpoint(**self.endpoint(service))
+        if address is None:
+            raise EndpointNotFound(f"the cloud's catalog has no {service} service for these settings")
+        return str(address)
 
     def endpoint(self, service: str) -> dict[str, Any]:
         """Which endpoint of a service to use: keystoneauth's ``endpoint_filter``."""
@@ -204,6 +303,8 @@ class Session:
             yield
         except CloudError:
             raise
+        except paging.EndlessList as error:
+            raise Ambiguous(f"{action}: {error}") from error
         except ClientException as error:
             raise classify.call_error(failures.read(error), action, self.account) from error
         except OSError as error:  # not of the network, whose errors are ClientExceptions

@@ -7,7 +7,8 @@
         print(fake.calls)
 
 Its answers have the headers and messages of the real services; some 350 of them were compared with the
-answers of OpenStack Zed to the same requests. Requests that a driver does not need are answered with 501 or
+answers of OpenStack Zed to the same requests; pages, visibility and lockout follow the API reference.
+Requests that a driver does not need are answered with 501 or
 404. There is one project, one user, who is a member of it, and no administrator. Left out are sorted lists,
 transient states of servers (powering-off, rebooting), the ports of routers, Placement, Cinder's API, and the
 agents that make a floating IP ACTIVE.
@@ -146,5 +147,6 @@ class OpenStackFake:
             self.cloud.fail(self.cloud.servers[server_id], fault)
 
     def _endpoints(self) -> dict[str, str]:
-        paths = {"identity": "/v3", "image": "", "compute": "/v2.1", "network": ""}
+        compute = "" if self.cloud.settings.compute_without_version else "/v2.1"
+        paths = {"identity": "/v3", "image": "", "compute": compute, "network": ""}
         return {name: self.listeners[name].url + path for name, path in paths.items()}

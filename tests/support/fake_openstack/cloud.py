@@ -47,6 +47,8 @@ class Account:
     user_id: str = field(default_factory=new_hex_id)
     project_id: str = field(default_factory=new_hex_id)
     domain_id: str = "default"
+    wrong_passwords: int = 0
+    """Since the last right one."""
 
 
 @dataclass
@@ -59,7 +61,18 @@ class Settings:
     min_microversion: str = "2.1"
     max_microversion: str = "2.93"
     page_cap: int = 1000
-    """Most servers in one answer (Nova's ``api.max_limit``)."""
+    """Most servers, flavors or key pairs in one answer (Nova's ``api.max_limit``)."""
+    network_page_cap: int | None = None
+    """The same for Neutron's lists (``pagination_max_limit``); None: there is none."""
+    image_page_cap: int = 1000
+    """The same for images (Glance's ``api_limit_max``)."""
+    drops_queries: bool = False
+    """Whether something in front of the services drops the query of every request."""
+    compute_without_version: bool = False
+    """Whether the catalog has Nova's address without ``/v2.1``."""
+    lockout_attempts: int | None = None
+    """The account is locked after so many wrong passwords in a row (Keystone's ``lockout_failure_attempts``,
+    without a ``lockout_duration``)."""
     build_seconds: float = 0.05
     """From BUILD to ACTIVE."""
     delete_seconds: float = 0.05
@@ -117,6 +130,9 @@ class Image:
     min_disk: int = 1
     min_ram: int = 256
     status: str = "active"
+    visibility: str = "public"
+    """Or ``community``; or ``shared``: by another project, and this one has not accepted it."""
+    hidden: bool = False
     id: str = field(default_factory=new_id)
     created: float = field(default_factory=time.time)
 
@@ -210,7 +226,8 @@ class Server:
     cell_is_down: bool = False
     """Its cell does not answer: lists leave it out, or show only its id."""
     ports: list[Port] = field(default_factory=list)
-    volumes: list[str] = field(default_factory=list)
+    volumes: list[tuple[str, int]] = field(default_factory=list)
+    """Id and GB."""
     console: str = ""
     """The console output, unless it runs processes."""
 
@@ -315,8 +332,9 @@ class Cloud:
             **{"server_groups": 10, "server_group_members": 10},
             **{"floatingip": 50, "port": 500, "network": 100, "subnet": 100, "router": 10},
             **{"security_group": 10, "security_group_rule": 100, "rbac_policy": 10, "subnetpool": -1},
+            **{"volumes": -1, "gigabytes": -1},
         }
-        """Nova's and Neutron's, by name; -1: unlimited."""
+        """Nova's, Neutron's and Cinder's, by name; -1: unlimited."""
         self.flavors = [
             Flavor("m1.tiny", vcpus=1, ram=512, disk=2),
             Flavor("m1.small", vcpus=1, ram=2048, disk=20),
@@ -330,6 +348,7 @@ class Cloud:
         self.router_id = new_id()
         self.key_pairs = [KeyPair("lando", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI lando")]
         self.security_groups = ["default"]
+        """Names, which several groups may have."""
         self.availability_zones = ["nova"]
         self.servers: dict[str, Server] = {}
         self.ended: dict[str, Server] = {}
@@ -419,7 +438,27 @@ class Cloud:
         volumes = [each for each in self._block_devices(server) if each.get("destination_type") == "volume"]
         if volumes and not self.settings.has_volumes:
             return NO_VOLUMES.format(server.id)
-        server.volumes = [new_id() for _ in volumes]
+        for volume in volumes:
+            over = self._why_volume_is_refused(int(volume["volume_size"]))
+            if over is not None:
+                return f"Build of instance {server.id} aborted: {over}"
+            server.volumes.append((new_id(), int(volume["volume_size"])))
+        return None
+
+    def _why_volume_is_refused(self, size: int) -> str | None:
+        """Cinder's message, as Nova passes it on."""
+        sizes = [size for server in self.servers.values() for _, size in server.volumes]
+        if 0 <= self.quotas["volumes"] <= len(sizes):
+            return (
+                f"VolumeLimitExceeded: Maximum number of volumes allowed ({self.quotas['volumes']}) exceeded "
+                "for quota 'volumes'."
+            )
+        if 0 <= self.quotas["gigabytes"] < sum(sizes) + size:
+            return (
+                "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes "
+                f"quota. Requested {size}G, quota is {self.quotas['gigabytes']}G and {sum(sizes)}G has been "
+                "consumed."
+            )
         return None
 
     @staticmethod
@@ -536,6 +575,15 @@ class Cloud:
         for name, value in states.items():
             setattr(server, name, value)
         server.updated = self.now()
+
+    # security groups
+
+    def groups(self) -> list[tuple[str, str]]:
+        """Ids and names of the security groups."""
+        return [
+            (str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {self.security_groups[:n].count(name)}")), name)
+            for n, name in enumerate(self.security_groups)
+        ]
 
     # usage
 

@@ -111,9 +111,17 @@ def _check_key_pair(cloud: Cloud, asked: dict[str, Any]) -> None:
 
 
 def _check_security_groups(cloud: Cloud, asked: dict[str, Any]) -> None:
+    groups = cloud.groups()
     for group in asked.get("security_groups", []):
-        if group["name"] not in cloud.security_groups:
-            raise Failure(400, f"Unable to find security_group with name or id '{group['name']}'")
+        wanted = group["name"]
+        named = [name for id_, name in groups if name == wanted]
+        if len(named) > 1:
+            raise Failure(
+                409,
+                f"Multiple security_group matches found for name '{wanted}', use an ID to be more specific.",
+            )
+        if not named and wanted not in (id_ for id_, _ in groups):
+            raise Failure(400, f"Unable to find security_group with name or id '{wanted}'")
 
 
 def _networks(cloud: Cloud, asked: dict[str, Any]) -> list[Network]:

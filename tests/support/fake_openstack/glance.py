@@ -61,23 +61,35 @@ class Glance(ProtectedService):
 
     def index(self, request: Request) -> Answer:
         """Images, the newest first."""
-        known = {"name", "id", "status", "limit", "sort_key", "sort_dir", "visibility"}
+        known = {"name", "id", "status", "limit", "marker", "visibility", "os_hidden", "member_status"}
         if not known >= request.query.keys():
             raise Failure(501, f"the fake has no such filter: {set(request.query) - known}")
+        filters = ("name", "id", "status")
         with self._cloud.lock:
             images = sorted(self._cloud.images, key=lambda image: image.created, reverse=True)
             shown = [
                 self._show(image)
                 for image in images
-                if all(_matches(request.one(name), getattr(image, name)) for name in ("name", "id", "status"))
+                if _is_listed(image, request)
+                and all(_matches(request.one(name), getattr(image, name)) for name in filters)
             ]
-        limit = int(request.one("limit") or 25)
-        query = urlencode(request.query, doseq=True)
-        document = {
+        marker = request.one("marker")
+        if marker is not None:
+            ids = [each["id"] for each in shown]
+            if marker not in ids:
+                raise Failure(400, f"Marker image {marker} could not be found.")
+            shown = shown[ids.index(marker) + 1 :]
+        limit = min(int(request.one("limit") or 25), self._cloud.settings.image_page_cap)
+        first = {name: values for name, values in request.query.items() if name != "marker"}
+        query = urlencode(first, doseq=True)
+        document: dict[str, Any] = {
             "images": shown[:limit],
             "first": f"/v2/images?{query}" if query else "/v2/images",
             "schema": "/v2/schemas/images",
         }
+        if 0 < limit <= len(shown):
+            following = urlencode({**first, "marker": shown[limit - 1]["id"]}, doseq=True)
+            document["next"] = f"/v2/images?{following}"
         return Answer(200, document)
 
     def show(self, request: Request, image: str) -> Answer:
@@ -94,7 +106,7 @@ class Glance(ProtectedService):
             "name": image.name,
             "disk_format": "qcow2",
             "container_format": "bare",
-            "visibility": "public",
+            "visibility": image.visibility,
             "size": 500,
             "virtual_size": 500,
             "status": image.status,
@@ -103,7 +115,7 @@ class Glance(ProtectedService):
             "min_ram": image.min_ram,
             "min_disk": image.min_disk,
             "owner": self._cloud.account.project_id,
-            "os_hidden": False,
+            "os_hidden": image.hidden,
             "os_hash_algo": "sha512",
             "os_hash_value": "0" * 128,
             "id": image.id,
@@ -114,6 +126,18 @@ class Glance(ProtectedService):
             "file": f"/v2/images/{image.id}/file",
             "schema": "/v2/schemas/image",
         }
+
+
+def _is_listed(image: Image, request: Request) -> bool:
+    """Whether the image is visible to the project, and not one that is listed only when asked for."""
+    visibility, member_status = request.one("visibility"), request.one("member_status")
+    if image.hidden != ((request.one("os_hidden") or "").lower() == "true"):
+        return False
+    if image.visibility == "shared" and member_status not in ("pending", "all"):
+        return False
+    if image.visibility == "community" and visibility not in ("community", "all"):
+        return False
+    return visibility in (None, "all", image.visibility)
 
 
 def _matches(wanted: str | None, value: str) -> bool:

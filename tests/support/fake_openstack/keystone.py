@@ -125,8 +125,13 @@ class Keystone(Service):
             user.get("name") == account.username
             and _names(user.get("domain"), account.domain_id, account.user_domain_name)
         )
-        if not known or user.get("password") != account.password:
+        attempts = self._cloud.settings.lockout_attempts
+        if attempts is not None and account.wrong_passwords >= attempts:
             raise Failure(401, UNAUTHORIZED)
+        if not known or user.get("password") != account.password:
+            account.wrong_passwords += 1
+            raise Failure(401, UNAUTHORIZED)
+        account.wrong_passwords = 0
 
     def _check_scope(self, scope: dict[str, Any] | None) -> None:
         if scope is None:  # the user's default project

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.support.fake_openstack.cloud import FloatingIp, Network, Port
 from tests.support.fake_openstack.http_service import Answer, Failure, Request, Route
@@ -23,7 +24,7 @@ LIST_PARAMETERS = {"fields", "limit", "marker", "page_reverse", "sort_key", "sor
 
 
 class Neutron(ProtectedService):
-    """The network service. Lists are neither paged nor sorted."""
+    """The network service. Lists are in order of the ids, as Neutron's are where it cuts them into pages."""
 
     name = "network"
     version = r"/v2\.0"
@@ -73,7 +74,7 @@ class Neutron(ProtectedService):
         """The networks that the project may use."""
         with self._cloud.lock:
             shown = [self._show_network(network) for network in self._cloud.networks]
-        return Answer(200, {"networks": _selected(shown, request)})
+        return self._listed("networks", shown, request)
 
     def network(self, request: Request, network: str) -> Answer:
         """One network."""
@@ -84,7 +85,7 @@ class Neutron(ProtectedService):
         """The ports of servers."""
         with self._cloud.lock:
             shown = [self._show_port(port) for port in self._cloud.ports()]
-        return Answer(200, {"ports": _selected(shown, request)})
+        return self._listed("ports", shown, request)
 
     def port(self, request: Request, port: str) -> Answer:
         """One port."""
@@ -97,7 +98,7 @@ class Neutron(ProtectedService):
             project = self._cloud.account.project_id
             shown: list[dict[str, Any]] = [
                 {
-                    "id": _security_group_id(name),
+                    "id": group_id,
                     "name": name,
                     "stateful": True,
                     "tenant_id": project,
@@ -106,9 +107,25 @@ class Neutron(ProtectedService):
                     "security_group_rules": [],
                     "tags": [],
                 }
-                for name in self._cloud.security_groups
+                for group_id, name in self._cloud.groups()
             ]
-        return Answer(200, {"security_groups": _selected(shown, request)})
+        return self._listed("security_groups", shown, request)
+
+    def _listed(self, collection: str, shown: list[dict[str, Any]], request: Request) -> Answer:
+        """A list, or a page of it: ``limit``, ``marker`` and the links that follow from them."""
+        rows = sorted(_matching(shown, request), key=lambda row: str(row["id"]))
+        limit, cap = int(request.one("limit") or 0), self._cloud.settings.network_page_cap
+        limit = limit if cap is None else min(cap, limit) or cap
+        if not limit:
+            return Answer(200, {collection: _with_fields(rows, request)})
+        marker = request.one("marker")
+        rows = [row for row in rows if marker is None or str(row["id"]) > marker]
+        document: dict[str, Any] = {collection: _with_fields(rows[:limit], request)}
+        if len(rows) >= limit:
+            query = {**request.query, "marker": [rows[limit - 1]["id"]]}
+            href = f"{request.url}?{urlencode(query, doseq=True)}"
+            document[f"{collection}_links"] = [{"rel": "next", "href": href}]
+        return Answer(200, document)
 
     def _network(self, network_id: str) -> Network:
         for network in self._cloud.networks:
@@ -164,7 +181,7 @@ class Neutron(ProtectedService):
             "fixed_ips": [{"subnet_id": port.network.subnet_id, "ip_address": port.address}],
             "project_id": project,
             "port_security_enabled": True,
-            "security_groups": [_security_group_id("default")],
+            "security_groups": [self._cloud.groups()[0][0]],
             "binding:vnic_type": "normal",
             "allowed_address_pairs": [],
             "extra_dhcp_opts": [],
@@ -181,7 +198,7 @@ class Neutron(ProtectedService):
         """The floating IPs of the project."""
         with self._cloud.lock:
             shown = [self._show_floating_ip(each) for each in self._cloud.floating_ips.values()]
-        return Answer(200, {"floatingips": _selected(shown, request)})
+        return self._listed("floatingips", shown, request)
 
     def floating_ip(self, request: Request, floating_ip: str) -> Answer:
         """One floating IP."""
@@ -321,26 +338,26 @@ class Neutron(ProtectedService):
         return Answer(200, {"quota": details})
 
 
-def _security_group_id(name: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
-
-
 def _timestamp(at: float) -> str:
     return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _selected(shown: Iterable[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
-    """Those that match all filters, with the requested fields."""
+def _matching(shown: Iterable[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
+    """Those that match all filters."""
     filters = {name: values for name, values in request.query.items() if name not in LIST_PARAMETERS}
-    fields = request.query.get("fields")
     chosen = []
     for each in shown:
         unknown = filters.keys() - each.keys()
         if unknown and "is_default" not in unknown:
             raise Failure(400, f"{sorted(unknown)} is invalid attribute for filtering")
         if all(str(each.get(name)).lower() in _lower(values) for name, values in filters.items()):
-            chosen.append({name: each[name] for name in fields if name in each} if fields else each)
+            chosen.append(each)
     return chosen
+
+
+def _with_fields(rows: list[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
+    fields = request.query.get("fields")
+    return [{name: row[name] for name in fields if name in row} for row in rows] if fields else rows
 
 
 def _lower(values: list[str]) -> list[str]:

@@ -87,6 +87,10 @@ class Nova(ProtectedService):
 
     def admit(self, request: Request, route: Route | None) -> None:
         """See ``Service.admit``."""
+        if not request.path.startswith("/v2") and request.path != "/":
+            # The root application answers every path with the versions there are.
+            choices = [{"id": each["id"], "links": each["links"]} for each in self._versions(request)]
+            raise Failure(300, "", answer=Answer(300, {"choices": choices}))
         super().admit(request, route)
         if route is None or route.open_to_all:
             return
@@ -253,6 +257,24 @@ class Nova(ProtectedService):
             document["servers_links"] = [{"rel": "next", "href": href}]
         return Answer(200, document)
 
+    def _page(
+        self, request: Request, shown: list[dict[str, Any]], collection: str, path: str, key: str = "id"
+    ) -> dict[str, Any]:
+        """A page of a list, whose marker is this key of the last row of the page before."""
+        size, marker = self._page_size(request), request.one("marker")
+        if marker is not None:
+            keys = [str(each[key]) for each in shown]
+            if marker not in keys:
+                raise Failure(400, f"marker [{marker}] not found")
+            shown = shown[keys.index(marker) + 1 :]
+        page: dict[str, Any] = {collection: shown[:size]}
+        if 0 < size <= len(shown):
+            query = {name: values[-1] for name, values in sorted(request.query.items())}
+            query["marker"] = shown[size - 1][key]
+            href = f"{_versioned(request)}/{path}?{urlencode(query)}"
+            page[f"{collection}_links"] = [{"rel": "next", "href": href}]
+        return page
+
     def _page_size(self, request: Request) -> int:
         limit = request.one("limit")
         cap = self._cloud.settings.page_cap
@@ -407,7 +429,7 @@ class Nova(ProtectedService):
         devices = server.request.get("block_device_mapping_v2", [])
         kept = [not device.get("delete_on_termination") for device in devices if _is_volume(device)]
         shown: list[dict[str, Any]] = []
-        for volume, keep in zip(server.volumes, kept, strict=False):
+        for (volume, _), keep in zip(server.volumes, kept, strict=False):
             shown.append({"id": volume, "delete_on_termination": not keep})
             if microversion < (2, 3):
                 del shown[-1]["delete_on_termination"]
@@ -507,14 +529,16 @@ class Nova(ProtectedService):
         with self._cloud.lock:
             shown = [self._show_flavor(request, each, microversion) for each in self._flavors()]
         brief = ("id", "name", "links", "description")
-        return Answer(200, {"flavors": [{k: each[k] for k in brief if k in each} for each in shown]})
+        page = self._page(request, shown, "flavors", "flavors")
+        page["flavors"] = [{k: each[k] for k in brief if k in each} for each in page["flavors"]]
+        return Answer(200, page)
 
     def flavors_in_detail(self, request: Request) -> Answer:
         """Flavors in detail."""
         microversion = self._flavors_microversion(request)
         with self._cloud.lock:
             shown = [self._show_flavor(request, each, microversion) for each in self._flavors()]
-        return Answer(200, {"flavors": shown})
+        return Answer(200, self._page(request, shown, "flavors", "flavors/detail"))
 
     def _flavors_microversion(self, request: Request) -> Microversion:
         microversion = self.microversion(request)
@@ -564,7 +588,12 @@ class Nova(ProtectedService):
         with self._cloud.lock:
             shown = [self._show_key_pair(each, microversion) for each in self._cloud.key_pairs]
         brief = ("name", "public_key", "fingerprint", "type")
-        return Answer(200, {"keypairs": [{"keypair": {k: x[k] for k in brief if k in x}} for x in shown]})
+        if microversion >= (2, 35):
+            page = self._page(request, shown, "keypairs", "os-keypairs", "name")
+        else:
+            page = {"keypairs": shown}
+        page["keypairs"] = [{"keypair": {k: x[k] for k in brief if k in x}} for x in page["keypairs"]]
+        return Answer(200, page)
 
     def key_pair(self, request: Request, name: str) -> Answer:
         """One key pair."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.support.fake_openstack.cloud import Cloud, new_id
-from tests.support.fake_openstack.faults import Calls, Faults
+from tests.support.fake_openstack.faults import Calls, Fault, Faults
 from tests.support.fake_openstack.http_service import Answer, Failure, Request, Route, Service
 from tests.support.fake_openstack.keystone import UNAUTHORIZED
 
@@ -21,6 +22,12 @@ class ProtectedService(Service):
         super().__init__(faults, calls)
         self._cloud = cloud
         self._identity_url = identity_url
+
+    def handle(self, request: Request) -> tuple[Answer, Fault | None]:
+        """See ``Service.handle``."""
+        if self._cloud.settings.drops_queries:
+            request = replace(request, query={})
+        return super().handle(request)
 
     def admit(self, request: Request, route: Route | None) -> None:
         """See ``Service.admit``."""

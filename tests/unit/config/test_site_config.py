@@ -210,7 +210,7 @@ max_workers: 7
 state_dir: state
 database: {url: 'postgresql+psycopg://lando:hunter2@db.example.org:5433/jobs?sslmode=require'}
 timeouts: {boot: 1h, run: 7d, silence: 0.5, heartbeat: 0.1, retry_first: 1, retry_longest: 2m, observe: .2,
-  grace: 3s}
+  grace: 3s, names: 1m}
 worker: {command: /opt/worker.sh, user: root, cwl_base_command: "toil-cwl-runner --logLevel 'DEBUG X'"}
 """
     )
@@ -218,7 +218,7 @@ worker: {command: /opt/worker.sh, user: root, cwl_base_command: "toil-cwl-runner
     assert read.state_dir == Path.cwd() / "state"
     assert read.database_path is None and read.database == "postgresql+psycopg://db.example.org:5433/jobs"
     assert read.database_url.startswith("postgresql+psycopg://lando:hunter2@")
-    assert read.timeouts == site_config.Timeouts(3600, 604800, 0.5, 0.1, 1, 120, 0.2, 3)
+    assert read.timeouts == site_config.Timeouts(3600, 604800, 0.5, 0.1, 1, 120, 0.2, 3, names=60)
     assert read.worker == site_config.WorkerConfig(
         "/opt/worker.sh", "root", ("toil-cwl-runner", "--logLevel", "DEBUG X")
     )

@@ -1,0 +1,87 @@
+"""Logs in, and does so rarely after Keystone has refused it: an account may be locked after a few refusals.
+
+Keystone counts refused logins, without a limit in time, until one succeeds or the account is locked. Its
+documentation locks after six (``lockout_failure_attempts``), and many sites after five:
+https://docs.openstack.org/keystone/latest/admin/configuration.html#security-compliance-and-pci-dss
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from keystoneauth1.exceptions import ClientException
+
+from lando.cloud.nova import failures
+from lando.cloud.nova.failures import Failure
+
+WAITS = (5 * 60.0, 30 * 60.0, 4 * 3600.0, 24 * 3600.0)
+"""Seconds from a refused login to the next one; the last repeats. That is four on the first day."""
+
+
+class LoginNotTried(ClientException):
+    """The last login was refused, and it is too early for another."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Login:
+    """The login of a keystoneauth plugin, in whose place it is called.
+
+    keystoneauth calls it in one thread at a time, and holds the plugin's lock meanwhile.
+
+    Args:
+        log_in: the plugin's ``get_auth_ref``.
+        clock: seconds that only increase.
+    """
+
+    def __init__(self, log_in: Callable[[Any], Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self._log_in = log_in
+        self._clock = clock
+        self._refusals = 0
+        self._next = 0.0
+        self._refusal: Failure | None = None
+        self._of_thread = threading.local()
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether this thread is logging in: a call that needs a token would wait for itself."""
+        return getattr(self._of_thread, "logging_in", False)
+
+    def __call__(self, session: Any) -> Any:
+        """Log in; see keystoneauth's ``get_auth_ref``.
+
+        Raises:
+            ClientException: the login failed, or a LoginNotTried.
+        """
+        if self._refusal is not None and self._clock() < self._next:
+            raise LoginNotTried(self._refusal)
+        self._of_thread.logging_in = True
+        try:
+            access = self._log_in(session)
+        except ClientException as error:
+            failed = failures.read(error)
+            if failed.login_refused:
+                self._note_refusal(failed)
+            raise
+        finally:
+            self._of_thread.logging_in = False
+        self._refusals, self._refusal = 0, None
+        return access
+
+    def _note_refusal(self, failed: Failure) -> None:
+        wait = WAITS[min(self._refusals, len(WAITS) - 1)]
+        self._refusals += 1
+        self._next = self._clock() + wait
+        at = datetime.now(timezone.utc) + timedelta(seconds=wait)
+        self._refusal = replace(
+            failed,
+            note="refused logins can lock an account, so the next one is at "
+            f"{at:%Y-%m-%dT%H:%M:%SZ}, or when lando-fsm is restarted",
+        )
