@@ -11,6 +11,7 @@ paging.py           reads a list in pages to its end
 client.py           novaclient's client
 failures.py         reads a failed call
 classify.py         which CloudError a failed call is
+shortages.py        the messages by which OpenStack says that something is used up
 lookup.py           finds flavors, images and networks by name
 tags.py             the tags by which lando finds its servers and floating IPs
 floating_ips.py     allocates, attaches and releases floating IPs

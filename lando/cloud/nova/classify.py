@@ -14,11 +14,14 @@ from lando.cloud.interface import (
     ServerRequest,
     Unreachable,
 )
+from lando.cloud.nova import shortages
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.failures import Failure
+from lando.cloud.nova.tags import METADATA_ITEMS
 
-_NO_CAPACITY = re.compile(r"no valid host was found|quota exceeded", re.IGNORECASE)
 _QUOTA = re.compile(r"quota|limit exceeded|over (?:a |the )?limit|maximum number of", re.IGNORECASE)
+"""Words of quotas; ``shortages`` has the messages that are known."""
+_METADATA = re.compile(r"number of metadata items exceeds", re.IGNORECASE)
 _QUOTA_FIGURES = re.compile(r"Requested ([\d, ]+), but already used ([\d, ]+) of ([\d, ]+?) ([a-z_, ]+)")
 
 # Where a thing is set: in the job file, and in the configuration.
@@ -46,12 +49,12 @@ _CONFLICTS = (
 
 
 def is_no_capacity(fault: str) -> bool:
-    """Whether a server is in ERROR because the cloud had no capacity for it at that time.
+    """Whether a server is in ERROR because something was used up at that time.
 
-    Either the scheduler found no host, or the quota, which Nova checks again once it has chosen a host, was
-    used up by servers that were created at the same time.
+    Quotas are among that: Nova checks its own again once it has chosen a host, and Cinder's and Neutron's
+    show only when a server is built.
     """
-    return _NO_CAPACITY.search(fault) is not None
+    return shortages.find(fault) is not None
 
 
 def call_error(failed: Failure, action: str, account: Account) -> CloudError:
@@ -138,8 +141,12 @@ def create_error(
     message = f"{action}: {failed}"
     if failed.status in (401, 406, 413, 429, 503):
         return _status_error(failed, message, account)
-    if failed.error_name and failed.status == 403 and _QUOTA.search(failed.message):
-        return _quota_error(failed, message, request)
+    if failed.error_name and failed.status in (400, 403, 409):
+        shortage = shortages.find(failed.message)
+        if shortage is not None and shortage.kind == "capacity":
+            return NoCapacity(message, failed.retry_after)
+        if shortage is not None or (failed.status == 403 and _QUOTA.search(failed.message)):
+            return _quota_error(failed, message, request)
     if failed.error_name and failed.status in (400, 403, 404):
         return _request_error(failed, message, account, request)
     if failed.error_name and failed.status == 409:
@@ -167,25 +174,29 @@ def not_sent(error: Ambiguous) -> Unreachable:
 
 
 def _quota_error(failed: Failure, message: str, request: ServerRequest) -> CloudError:
-    """The quota is used up, which passes, or it is smaller than the server, which does not.
+    """The quota is used up, which passes, or it is smaller than what one server needs, which does not.
 
     Nova's message is "Quota exceeded for cores, ram: Requested 4, 8192, but already used 2, 512 of 2, 4096
     cores, ram". A message without these figures counts as a quota that is used up.
     """
+    if _METADATA.search(failed.message):
+        return Refused(f"{message}; request a quota of at least {METADATA_ITEMS} metadata items", "site")
+    setting = _FLAVOR[0] if request.flavor else _FLAVOR[1]
+    too_large = Refused(
+        f"{message}; the server is larger than the project's whole quota: choose a smaller flavor "
+        f"({setting}), or request a larger quota",
+        "job" if request.flavor else "site",
+    )
     figures = _QUOTA_FIGURES.search(failed.message)
     if figures is None:
-        return QuotaExceeded(message, failed.retry_after)
+        fits = not shortages.never_fits(failed.message)
+        return QuotaExceeded(message, failed.retry_after) if fits else too_large
     requested, _, allowed = ([int(number) for number in figures[i].split(",")] for i in (1, 2, 3))
     if all(size <= limit for size, limit in zip(requested, allowed, strict=False)):
         return QuotaExceeded(message, failed.retry_after)
     if not any(allowed):
         return Refused(f"{message}; the project has no quota of {figures[4].strip()}: request one", "site")
-    setting = _FLAVOR[0] if request.flavor else _FLAVOR[1]
-    return Refused(
-        f"{message}; the server is larger than the project's whole quota: choose a smaller flavor "
-        f"({setting}), or request a larger quota",
-        "job" if request.flavor else "site",
-    )
+    return too_large
 
 
 def _request_error(failed: Failure, message: str, account: Account, request: ServerRequest) -> CloudError:

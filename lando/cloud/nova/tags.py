@@ -17,6 +17,9 @@ JOB_ID = "lando_job_id"
 ATTEMPT = "lando_attempt"
 MARK = "lando_mark"
 
+METADATA_ITEMS = 4
+"""How many of them a server has."""
+
 _TAG_LENGTH = 60
 _DESCRIPTION = re.compile(r"lando deployment=(\S+) mark=(\S+)")
 
