@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -348,3 +351,60 @@ def test_odd_values_of_retry_after_end_in_a_rate_limit_of_an_hour_at_most(
         with pytest.raises(RateLimited) as raised:
             call()
         assert raised.value.retry_after is None or 0 < raised.value.retry_after <= 3600.0
+
+
+# answers without an end
+
+
+@contextmanager
+def a_service_that_sends(body: Callable[[], Iterator[bytes]], chunked: bool) -> Iterator[str]:
+    """The address of a service that begins a good answer, and goes on with its body as long as it is read."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection: socket.socket) -> None:
+        length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 99999999"
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + length
+        with suppress(OSError), connection:
+            connection.recv(65_536)
+            connection.sendall(head + b"\r\n\r\n")
+            for part in body():
+                connection.sendall(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=listening.accept()[:1], daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v3"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
+def drops() -> Iterator[bytes]:
+    while True:
+        yield b" "
+        time.sleep(0.02)
+
+
+def a_flood() -> Iterator[bytes]:
+    while True:
+        yield b" " * 65_536
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("body", [drops, a_flood])
+def test_an_answer_that_does_not_end_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, body: Callable[[], Iterator[bytes]], chunked: bool
+) -> None:
+    monkeypatch.setattr("lando.cloud.nova.session.WHOLE_SECONDS", 0.5)
+    monkeypatch.setattr("lando.cloud.nova.session.MAX_ANSWER", 10**6)
+    with a_service_that_sends(body, chunked) as url:
+        cloud = connect(
+            with_password("the test", url, "lando", Secret("s"), "lando", "Default", "Default"), SETTINGS
+        )
+        error = within(10.0, cloud.servers)
+    assert isinstance(error, CloudError)
+    assert "the answer" in str(error)

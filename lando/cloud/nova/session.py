@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from keystoneauth1 import session as keystoneauth
 from keystoneauth1.exceptions import ClientException, EndpointNotFound, Unauthorized
+from urllib3.exceptions import ProtocolError
 
 from lando.cloud.interface import Ambiguous, CloudError, Refused
 from lando.cloud.nova import classify, failures, paging
@@ -33,6 +35,10 @@ logging.getLogger("keystoneauth").setLevel(logging.ERROR)
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 """Until the first byte of an answer; proxies in front of Nova usually have this timeout as well."""
+WHOLE_SECONDS = 300.0
+"""From the first byte of an answer to its last, of a service that sends a little now and then."""
+MAX_ANSWER = 256 * 2**20
+"""Bytes of an answer: of a list of servers, which has some 3 kB for each."""
 LOGIN_SECONDS = 20.0
 """The same for Keystone; all threads wait for the one that logs in."""
 CONNECTIONS = 32
@@ -91,7 +97,30 @@ class _Transport(keystoneauth.TCPKeepAliveAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         self._calls.add(request.method or "", request.url or "")
-        return super().send(request, *args, **kwargs)
+        response = super().send(request, *args, **kwargs)
+        response.raw.stream = partial(_bounded, response.raw, time.monotonic() + WHOLE_SECONDS)
+        return response
+
+
+def _bounded(raw: Any, until: float, size: int, decode_content: bool) -> Iterator[bytes]:
+    """The body of an answer, in place of urllib3's ``stream``, which waits for as long as something comes.
+
+    Raises:
+        ProtocolError: it is too large, or takes too long.
+    """
+    total = 0
+    # As much as has come, not until there are so many bytes; urllib3 1.26 has only the latter.
+    read = getattr(raw, "read1", raw.read)
+    while data := read(size, decode_content=decode_content):
+        yield data
+        total += len(data)
+        if total > MAX_ANSWER or time.monotonic() > until:
+            raw.close()
+            raise ProtocolError(
+                f"the answer has more than {MAX_ANSWER:,} bytes"
+                if total > MAX_ANSWER
+                else f"the answer was not complete after {WHOLE_SECONDS:g} s"
+            )
 
 
 class _KeystoneauthSession(keystoneauth.Session):
