@@ -1,0 +1,77 @@
+"""Why a queued job does not start: holds, and the reservation of the quota, in the words of ``status``."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lando.engine.holds import Hold, Holds
+from lando.engine.reservation import Reservation
+from lando.states.job import Job
+from lando.store.queries import JobView
+from lando.times import rfc3339
+from lando.views.daemon_status import DaemonStatus
+from lando.views.reasons import AdmissionOrder, reason
+
+GPU = '{"flavor": "gpu"}'
+FIRST, SECOND = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "12")
+WORDS = "waits for the project's quota: 1 of 4 cores are in use, and this job needs 4"
+
+
+def why(job: str, wishes: str = "", **order: object) -> str:
+    values = {"live": 0, "max_workers": None, "holds": Holds(), "obstacle": None, **order}
+    admission = AdmissionOrder(positions={FIRST: 1, SECOND: 2}, **values)  # type: ignore[arg-type]
+    view = JobView(1, Job(job, wishes=wishes), "a job", None, {}, None)
+    return reason(view, admission, DaemonStatus(pid=1))
+
+
+def soon(kind: str, own: bool = False) -> Hold:
+    return Hold(kind, time.time() + 29.9, "no, says the cloud", own=own)  # type: ignore[arg-type]
+
+
+def test_everybody_waits() -> None:
+    said = "no job is started: no, says the cloud; retried in 30 s; position 2"
+    assert why(SECOND, holds=Holds(soon("rate_limit"))) == said
+    over = Holds(Hold("site", 0.0, "no, says the cloud"))
+    assert why(FIRST, holds=over).startswith(
+        "no job is started: no, says the cloud; being retried with one job"
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "others"),
+    [(True, "other jobs are accepted"), (False, "whether other jobs are accepted is being tried")],
+)
+def test_only_jobs_that_ask_for_the_same_wait(own: bool, others: str) -> None:
+    holds = Holds(refused=((GPU, soon("quota", own)),))
+    sooner = "retried in 30 s, or as soon as one of our VMs is gone"
+    same = f"no job that asks for the same is started: no, says the cloud; {sooner}; {others}; position 1"
+    assert why(FIRST, GPU, holds=holds) == same
+    turn = "waits for its turn" + (
+        "" if own else "; one job at a time is started, since the cloud refused another one"
+    )
+    assert why(SECOND, holds=holds) == f"{turn}; position 2"
+
+
+def test_the_quota_is_kept_free() -> None:
+    kept = Reservation(FIRST, time.time(), 1800.0)
+    until = rfc3339(kept.until)
+    said = f"{WORDS}; the project's quota is kept free for it until {until}; position 1"
+    assert why(FIRST, obstacle=WORDS, reservation=kept) == said
+    behind = "waits behind job 11111111, for which the project's quota is kept free until"
+    assert why(SECOND, obstacle=WORDS, reservation=kept) == f"{behind} {until}; position 2"
+
+
+def test_jobs_behind_it_may_start() -> None:
+    passed = Reservation(FIRST, time.time(), 1800.0, kept=False)
+    said = f"{WORDS}; jobs behind it may start until {rfc3339(passed.until)}; position 1"
+    assert why(FIRST, obstacle=WORDS, reservation=passed) == said
+    turn = "waits for its turn, or for the project's quota, of which job 11111111 needs more than is left"
+    assert why(SECOND, obstacle=WORDS, reservation=passed) == f"{turn}; position 2"
+
+
+def test_a_reservation_is_not_the_reason_while_the_cloud_does_not_answer() -> None:
+    silent = "no job is started at present: the cloud does not answer: no route"
+    kept = Reservation(FIRST, time.time(), 1800.0)
+    assert why(SECOND, obstacle=silent, reservation=kept) == f"{silent}; position 2"
