@@ -135,7 +135,7 @@ class App:
         if self.embedded_queue is not None:
             peek = EmbeddedPeek(self.embedded_queue)
         else:
-            peek = RabbitMQPeek(lambda: self.broker, self.names.queue)
+            peek = RabbitMQPeek(lambda: self.broker, self.names)
         config = self.config
         return Views(config.database_url, config.database_path, peek, self.daemon_lock, config.max_workers)
 

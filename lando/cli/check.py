@@ -155,13 +155,23 @@ def _queue(app: App) -> Answer:
 def _rabbitmq(app: App) -> Answer:
     from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415 - only where there is a broker
 
-    found = inspect_queue(app.broker, app.names.queue)
-    where = f"RabbitMQ at {app.broker}, queue {app.names.queue!r}"
-    if found is None:
+    names = app.names
+    commands, reports, letters, report_letters = (
+        inspect_queue(app.broker, queue)
+        for queue in (names.queue, names.reports, names.dead_letters, names.report_letters)
+    )
+    where = f"RabbitMQ at {app.broker}, queue {names.queue!r}"
+    if commands is None:
         return "warning", f"{where}: does not exist yet, created by the first daemon"
-    dead_letters = inspect_queue(app.broker, app.names.dead_letters)
-    detail = f"{where} (version {found.version}), {count(found.waiting, 'message')} not taken yet"
-    return _with_dead_letters(detail, 0 if dead_letters is None else dead_letters.waiting)
+    waiting = commands.waiting + (0 if reports is None else reports.waiting)
+    detail = f"{where} (version {commands.version}), {count(waiting, 'message')} not taken yet"
+    if reports is not None and report_letters is None:
+        return "warning", (
+            f"{detail}; the daemon's account may not declare {names.report_letters!r}, for messages of "
+            "workers that cannot be understood: run the script that `lando-fsm rabbitmq-setup` prints, and "
+            "restart the daemon"
+        )
+    return _with_dead_letters(detail, sum(each.waiting for each in (letters, report_letters) if each))
 
 
 def _with_dead_letters(detail: str, dead_letters: int) -> Answer:

@@ -7,6 +7,7 @@ state is in the database: whatever kills the daemon, the next one continues.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -15,16 +16,16 @@ from collections.abc import Callable
 from lando.cloud.interface import Cloud
 from lando.daemon.admit import Admitter
 from lando.daemon.clock import Clock
+from lando.daemon.deadline_check import DeadlineCheck
 from lando.daemon.dispatch import Dispatcher
 from lando.daemon.effects import Effects
 from lando.daemon.health import QueueHealth
-from lando.daemon.log import guarded, log, log_changes
+from lando.daemon.log import log, log_changes
 from lando.daemon.receive import Receiver
 from lando.daemon.retry import announce_retry
 from lando.daemon.sweep import Sweep
 from lando.daemon.watch import Watcher
 from lando.engine.admission import Admission
-from lando.engine.deadlines import overdue
 from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
 from lando.engine.outbox import Outbox
@@ -33,13 +34,10 @@ from lando.failpoints import reach
 from lando.store.database import StoreUnavailable
 from lando.store.facts import DAEMON_FACT
 from lando.store.store import Store
-from lando.store.transaction import Transaction
 from lando.workqueue.interface import QueueUnavailable, WorkQueue
 
-TICK = 1.0
-"""Seconds between two checks of the deadlines."""
-BACKLOG_WAIT = 0.05
-"""Seconds to wait for messages while it is not known whether the queue was read to its end."""
+FENCE_WAIT = 0.05
+"""Seconds to wait for messages while a fence is asked for, and not met."""
 LAST_OPERATIONS = 3.0
 """Seconds for which a daemon that stops waits for the operations in progress."""
 CLOSE_TIMEOUT = 1.0
@@ -85,7 +83,8 @@ class Daemon:
         self._sweep = Sweep(cloud, sweeper, queue.wake)
         self._watcher = Watcher(cloud, engine, outbox, self._sweep, observe, grace, queue.wake)
         self._admitter = Admitter(Admission(engine, max_workers), self._watcher.quota)
-        self._next_tick = 0.0
+        self._deadlines = DeadlineCheck(engine, self._receiver)
+        self._snapshot_since: float | None = None
         self._wait = 0.0
         self._has_begun = False
         self._stopping = False
@@ -137,31 +136,42 @@ class Daemon:
         """Take messages, then do everything else; each in a transaction of its own.
 
         Without the queue the rest goes on: effects are concluded and servers deleted, but no job is admitted,
-        no snapshot judged, and no deadline checked.
+        no snapshot judged, and no deadline checked. A snapshot is judged, and a deadline counts, once
+        everything was taken that was queued before it came.
         """
-        snapshots = self._watcher.collect()  # first: what is received from here on is newer than they are
+        snapshots = self._watcher.collect()  # first: the fence is asked for after the snapshot was taken
+        if not snapshots:
+            self._snapshot_since = None
+        elif self._snapshot_since is None:
+            self._snapshot_since = time.monotonic()
+        if self._needs_fence():
+            self._receiver.request_fence()
         self._receiver.receive(self._wait)
         if self._stopping:
-            return  # begin nothing, and do not ask the queue; ``_end`` concludes what is finished
-        may_judge = self._has_to_judge(snapshots) and self._receiver.is_up_to_date()
+            return  # begin nothing; ``_end`` concludes what is finished
         self._receiver.check_clock()
-        self._work(snapshots if may_judge else 0, may_judge)
+        self._work(snapshots)
 
-    def _has_to_judge(self, snapshots: int) -> bool:
-        """Whether it matters now that the queue was read up to date."""
-        return snapshots > 0 or self._is_tick() or self._receiver.listening_since is None
+    def _needs_fence(self) -> bool:
+        """Whether something waits until everything was taken that was queued before."""
+        waits_since = [
+            since for since in (self._snapshot_since, self._deadlines.waits_since) if since is not None
+        ]
+        return self._receiver.listening_since is None or any(
+            not self._receiver.was_read_since(since) for since in waits_since
+        )
 
-    def _work(self, snapshots: int, may_judge: bool) -> None:
+    def _work(self, snapshots: int) -> None:
         now = self._clock.now()
         self._sweep.collect()
+        may_judge = self._snapshot_since is not None and self._receiver.was_read_since(self._snapshot_since)
         with self._store.transaction() as transaction:
             self._queue_health.write(transaction)
             self._watcher.health.write(transaction)
             self._clock.record(transaction)
             self._dispatcher.conclude(transaction, now)
-            leaked = self._watcher.judge(transaction, snapshots, now)
-            if may_judge and self._is_tick():
-                self._check_deadlines(transaction, now)
+            leaked = self._watcher.judge(transaction, snapshots if may_judge else 0, now)
+            self._deadlines.check(transaction, now)
             connected = self._queue_health.disconnected_since is None
             self._admitter.admit(transaction, now, self._dispatcher.free_creates, connected)
             begun = self._dispatcher.begin(transaction, self._clock.now())
@@ -170,24 +180,13 @@ class Daemon:
             reach("before-work-commit")
         reach("after-work-commit")
         log_changes(transaction.changes)
+        if may_judge:
+            self._snapshot_since = None
         self._dispatcher.carry_out(begun)
         self._watcher.start(request, deleting=begun.deletes)
         self._sweep.delete(leaked)
-        is_reading_backlog = connected and self._receiver.listening_since is None
-        self._wait = min(begun.next_due, BACKLOG_WAIT if is_reading_backlog else TICK)
-
-    def _is_tick(self) -> bool:
-        return time.monotonic() >= self._next_tick
-
-    def _check_deadlines(self, transaction: Transaction, now: float) -> None:
-        self._next_tick = time.monotonic() + TICK
-        listening_since = self._receiver.listening_since
-        if listening_since is None:
-            return
-        with guarded(transaction, "the check of deadlines"):
-            jobs = transaction.jobs_in(("booting", "running"))
-            for job, event in overdue(jobs, now, listening_since, self._engine.policy, self._engine.pace):
-                self._engine.fire(transaction, job, event)
+        waits = connected and self._needs_fence()
+        self._wait = min(begun.next_due, self._deadlines.next_look, FENCE_WAIT if waits else math.inf)
 
     def _pause(self, reason: str, failures: int) -> None:
         """Wait after an iteration that failed; messages that were not acked are received again."""

@@ -14,6 +14,7 @@ from lando.daemon.health import QueueHealth
 from lando.daemon.ignored_reports import IgnoredReports
 from lando.daemon.log import log, log_changes
 from lando.daemon.log_rates import LogRates
+from lando.daemon.rejection import Rejection
 from lando.daemon.versions import WorkerVersions
 from lando.engine.engine import Engine
 from lando.engine.taken import Taken
@@ -28,8 +29,6 @@ BATCH = 500
 """Messages a transaction."""
 UNAVAILABLE_WAIT = 0.1
 """Seconds to wait when the queue fails at once, so that the loop does not spin."""
-LOGGED_AT_ONCE = 10
-"""At most this many dead letters of one iteration are logged one by one."""
 REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("worker", 86400.0))
 """Seconds for which processed messages are remembered; workers' were by lando-fsm 0.1 only."""
 FORGET_EVERY = 60.0
@@ -68,8 +67,9 @@ class Receiver:
         self._worker_versions = WorkerVersions()
         self._log_rates = LogRates()
         self._ignored = IgnoredReports()
-        self._may_be_up_to_date = False
+        self._rejection = Rejection(queue)
         self._has_read_backlog = False
+        self._deaf_until = 0.0
         self._next_forgetting = 0.0
         self.listening_since: float | None = None
         """Since when, without interruption, every message was heard in time: silence counts from then on."""
@@ -83,7 +83,6 @@ class Receiver:
         Raises:
             StoreUnavailable: nothing was taken; ``rewind`` before the next call.
         """
-        self._may_be_up_to_date = False
         try:
             deliveries = self._queue.receive(BATCH, wait)
             obstacle = self._queue.obstacle()
@@ -91,30 +90,37 @@ class Receiver:
             self.check_clock()
             if deliveries:
                 self._take_all(deliveries)
-            self._may_be_up_to_date = obstacle is None and len(deliveries) < BATCH
+            self._rejection.log_summary()
+            if obstacle is None:
+                self._note_fence()
         except QueueUnavailable as error:
             self._unavailable(error)
         self._ignored.write()
 
-    def is_up_to_date(self) -> bool:
-        """Whether every message that was confirmed before this call has been taken.
+    def _note_fence(self) -> None:
+        """Everything that was queued before the last fence was asked for has been taken."""
+        passed = self._queue.passed_fence()
+        if passed is None:
+            return
+        self._has_read_backlog = True
+        if self.listening_since is None and passed > self._deaf_until:
+            self.listening_since = self._clock.now()
 
-        Raises:
-            StoreUnavailable: see ``Clock.check``.
-        """
-        if not self._may_be_up_to_date:
-            return False
-        self.check_clock()
+    def request_fence(self) -> None:
+        """Find out when all is taken that is queued now; see ``was_read_since``."""
         try:
-            if not self._queue.is_read_up_to_date():
-                return False
+            self._queue.request_fence()
         except QueueUnavailable as error:
             self._unavailable(error)
-            return False
-        self._has_read_backlog = True
-        if self.listening_since is None:
-            self.listening_since = self._clock.now()
-        return True
+
+    def was_read_since(self, moment: float) -> bool:
+        """Whether everything that was queued before a moment has been taken, and nothing was missed since.
+
+        Args:
+            moment: on the clock of ``time.monotonic``.
+        """
+        passed = self._queue.passed_fence()
+        return self.listening_since is not None and passed is not None and passed >= moment
 
     def check_clock(self) -> None:
         """After a pause of the daemon silence counts from now: nothing was heard meanwhile. A step of the
@@ -124,11 +130,11 @@ class Receiver:
             self.listening_since += step
         if pause and self.listening_since is not None:
             log.warning("the daemon was paused for %.0f s; the silence of workers counts from now", pause)
-            self.listening_since = None
+            self._stop_listening()
 
     def rewind(self) -> None:
         """Messages that were received and not acked are received again."""
-        self.listening_since = None
+        self._stop_listening()
         self._queue.rewind()
 
     def forget(self, transaction: Transaction, now: float) -> None:
@@ -144,8 +150,12 @@ class Receiver:
         if obstacle is None:
             self._health.connected()
         else:
-            self.listening_since = None
+            self._stop_listening()
             self._health.disconnected(obstacle)
+
+    def _stop_listening(self) -> None:
+        self.listening_since = None
+        self._deaf_until = time.monotonic()
 
     def _unavailable(self, error: QueueUnavailable) -> None:
         self._note_connection(str(error))
@@ -234,8 +244,4 @@ class Receiver:
             log.info("%s from %s %s%s", about, describe_sender(delivery), taken.disposition, detail)
 
     def _dead_letter(self, letters: Sequence[tuple[Delivery, str]]) -> None:
-        for delivery, reason in letters[:LOGGED_AT_ONCE]:
-            log.warning("a message from %s was dead-lettered: %s", describe_sender(delivery), reason)
-        if len(letters) > LOGGED_AT_ONCE:
-            log.warning("%d more messages were dead-lettered", len(letters) - LOGGED_AT_ONCE)
-        self._queue.dead_letter(letters)
+        self._rejection.reject(letters)

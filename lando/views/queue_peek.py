@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from lando.errors import LandoError
 from lando.workqueue.embedded import waiting
 from lando.workqueue.interface import Delivery
+from lando.workqueue.rabbitmq.names import QueueNames
 
 if TYPE_CHECKING:
     from lando.workqueue.rabbitmq.broker import Broker
@@ -55,14 +56,14 @@ class RabbitMQPeek:
 
     Args:
         broker: called for the connection's settings; a setting that is wrong counts as a broker that is down.
-        queue: the queue's name.
+        names: what there is on the broker.
     """
 
     shows_messages: ClassVar[bool] = False
 
-    def __init__(self, broker: Callable[[], Broker], queue: str) -> None:
+    def __init__(self, broker: Callable[[], Broker], names: QueueNames) -> None:
         self._broker = broker
-        self._queue = queue
+        self._names = names
 
     def messages(self) -> Sequence[Delivery]:
         """See ``QueuePeek.messages``."""
@@ -73,7 +74,8 @@ class RabbitMQPeek:
         from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415 - only where there is a broker
 
         try:
-            found = inspect_queue(self._broker(), self._queue)
+            broker = self._broker()
+            found = [inspect_queue(broker, queue) for queue in (self._names.queue, self._names.reports)]
         except LandoError:
             return 0
-        return 0 if found is None else found.waiting
+        return sum(each.waiting for each in found if each is not None)

@@ -12,12 +12,19 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lando.errors import DatabaseLocked, UsageError
 from lando.messages import Origin
 from lando.state_dir import BUSY_TIMEOUT, is_locked, use_write_ahead_log
-from lando.workqueue.interface import CLOSE_TIMEOUT, FIRST_BYTES, DeadLetter, Delivery, QueueUnavailable
+from lando.workqueue.interface import (
+    CLOSE_TIMEOUT,
+    FIRST_BYTES,
+    DeadLetter,
+    Delivery,
+    QueueUnavailable,
+    is_incomplete,
+    kept_bytes,
+)
 from lando.workqueue.wakeup import Wakeup, wake_process
 
 SCHEMA = """
@@ -27,11 +34,38 @@ CREATE TABLE IF NOT EXISTS queue_messages (
 );
 CREATE TABLE IF NOT EXISTS queue_dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, raw BLOB NOT NULL, at REAL NOT NULL,
-    origin TEXT, sender TEXT
+    origin TEXT, sender TEXT, size INTEGER
 );
 """
-LATER_COLUMNS = ("origin", "sender")
+LATER_SCHEMA = """
+CREATE INDEX IF NOT EXISTS queue_messages_by_origin ON queue_messages (origin);
+CREATE TABLE IF NOT EXISTS queue_reports_waiting (messages INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT INTO queue_reports_waiting
+    SELECT * FROM
+        (SELECT count(*), coalesce(sum(length(raw)), 0) FROM queue_messages WHERE origin = 'worker')
+    WHERE NOT EXISTS (SELECT 1 FROM queue_reports_waiting);
+CREATE TRIGGER IF NOT EXISTS queue_report_added AFTER INSERT ON queue_messages WHEN new.origin = 'worker'
+BEGIN
+    UPDATE queue_reports_waiting SET messages = messages + 1, bytes = bytes + length(new.raw);
+END;
+CREATE TRIGGER IF NOT EXISTS queue_report_removed AFTER DELETE ON queue_messages WHEN old.origin = 'worker'
+BEGIN
+    UPDATE queue_reports_waiting SET messages = messages - 1, bytes = bytes - length(old.raw);
+END;
+"""
+"""What the first release did not have. The triggers count what a process of any release adds and removes."""
+LATER_COLUMNS = {"origin": "TEXT", "sender": "TEXT", "size": "INTEGER"}
 """Columns of queue_dead_letters that the first release did not have."""
+REPORTS_WAITING = 4_000
+REPORT_BYTES_WAITING = 64 * 1024 * 1024
+"""Limits of the reports that wait: beyond them workers cannot publish, and keep their reports."""
+LETTERS_KEPT = {"worker": 2_000, "client": 10_000}
+LETTER_BYTES_KEPT = {"worker": 64 * 1024 * 1024, "client": 512 * 1024 * 1024}
+"""Limits of the dead letters of each origin; beyond them the oldest of the same origin are dropped."""
+MAX_BATCH = 8 * 1024 * 1024
+"""Bytes of the messages that are received together, so that no turn of the daemon takes long."""
+NO_FENCE = 2**63 - 1
+"""The largest row id."""
 SAFETY_POLL = 5.0
 """Seconds between two polls of the table while nothing wakes the reader."""
 
@@ -69,6 +103,8 @@ def connect(database: Path, create: bool = True, patience: float = BUSY_TIMEOUT)
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
         if create:
             _add_later_columns(connection)
+            if not _is_counted(connection):
+                connection.executescript(f"BEGIN IMMEDIATE; {LATER_SCHEMA} COMMIT;")
         undo.pop_all()
         return connection
 
@@ -87,12 +123,17 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute(query).fetchone()[0] == 2)
 
 
+def _is_counted(connection: sqlite3.Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'queue_report_removed'"
+    return connection.execute(query).fetchone() is not None
+
+
 def _add_later_columns(connection: sqlite3.Connection) -> None:
     if not _missing_columns(connection):
         return
     with _transaction(connection):
         for column in _missing_columns(connection):  # another process may have been faster
-            connection.execute(f"ALTER TABLE queue_dead_letters ADD COLUMN {column} TEXT")
+            connection.execute(f"ALTER TABLE queue_dead_letters ADD COLUMN {column} {LATER_COLUMNS[column]}")
 
 
 def _missing_columns(connection: sqlite3.Connection) -> list[str]:
@@ -141,12 +182,23 @@ class EmbeddedPublisher:
 
     def publish(self, raw: bytes) -> None:
         """See ``Publisher.publish``: the row is committed with fsync."""
-        with _as_queue_errors(self._database):
+        with _as_queue_errors(self._database), _transaction(self._connection):
+            if self._origin == "worker":
+                self._refuse_if_full()
             self._connection.execute(
                 "INSERT INTO queue_messages (origin, sender, raw, at) VALUES (?, ?, ?, ?)",
                 (self._origin, self._sender, raw, time.time()),
             )
         wake_process(wakeup_fifo(self._database))
+
+    def _refuse_if_full(self) -> None:
+        if not _is_counted(self._connection):
+            return  # the daemon's release is older
+        messages, size = self._connection.execute("SELECT * FROM queue_reports_waiting").fetchone()
+        if messages >= REPORTS_WAITING or size >= REPORT_BYTES_WAITING:
+            raise QueueUnavailable(
+                f"{self._database}: {messages:,} reports ({size / 2**20:.0f} MiB) wait for the daemon already"
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -164,7 +216,9 @@ class EmbeddedQueue:
     def __init__(self, database: Path, patience: float = BUSY_TIMEOUT) -> None:
         self._database = database
         self._connection = connect(database, patience=patience)
-        self._received = 0
+        self._received: dict[Origin, int] = {"client": 0, "worker": 0}
+        self._fence: tuple[int, float] | None = None
+        self._passed_fence: float | None = None
         self._wakeup = Wakeup(wakeup_fifo(database))
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
@@ -173,21 +227,34 @@ class EmbeddedQueue:
         # Cleared before the table is read: what is published after the reading wakes the next wait.
         woken = self._wakeup.clear()
         while True:
+            had_fence = self._fence is not None
             deliveries = self._unreceived(limit)
+            has_met_fence = had_fence and self._fence is None
             remaining = deadline - time.monotonic()
-            if deliveries or woken or remaining <= 0:
+            if deliveries or has_met_fence or woken or remaining <= 0:
                 return deliveries
             woken = self._wakeup.wait(min(remaining, SAFETY_POLL))
 
     def _unreceived(self, limit: int) -> list[Delivery]:
+        """Commands before reports, of a limited size; up to the fence, where one was asked for."""
+        size = 0
+        found: list[Delivery] = []
+        last = NO_FENCE if self._fence is None else self._fence[0]
         with _as_queue_errors(self._database):
-            rows = self._connection.execute(
-                "SELECT id, raw, origin, sender FROM queue_messages WHERE id > ? ORDER BY id LIMIT ?",
-                (self._received, limit),
-            ).fetchall()
-        if rows:
-            self._received = rows[-1][0]
-        return [Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3]) for row in rows]
+            for origin in self._received:
+                for row in self._connection.execute(
+                    "SELECT id, raw, origin, sender FROM queue_messages "
+                    "WHERE origin = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+                    (origin, self._received[origin], last, limit - len(found)),
+                ):
+                    if size >= MAX_BATCH:
+                        return found
+                    found.append(Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3]))
+                    self._received[origin] = row[0]
+                    size += len(row[1])
+        if self._fence is not None and len(found) < limit:
+            self._passed_fence, self._fence = self._fence[1], None
+        return found
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """See ``WorkQueue.ack``."""
@@ -201,25 +268,53 @@ class EmbeddedQueue:
         """See ``WorkQueue.obstacle``: always None, since publishers get the error themselves."""
         return None
 
-    def is_read_up_to_date(self) -> bool:
-        """See ``WorkQueue.is_read_up_to_date``."""
-        query = "SELECT NOT EXISTS (SELECT 1 FROM queue_messages WHERE id > ?)"
-        with _as_queue_errors(self._database):
-            return bool(self._connection.execute(query, (self._received,)).fetchone()[0])
+    def request_fence(self) -> None:
+        """See ``WorkQueue.request_fence``: the highest row at this time."""
+        if self._fence is None:
+            asked_at = time.monotonic()
+            with _as_queue_errors(self._database):
+                (last,) = self._connection.execute("SELECT max(id) FROM queue_messages").fetchone()
+            self._fence = last or 0, asked_at
+
+    def passed_fence(self) -> float | None:
+        """See ``WorkQueue.passed_fence``."""
+        return self._passed_fence
 
     def dead_letter(self, rejected: Sequence[tuple[Delivery, str]]) -> None:
         """See ``WorkQueue.dead_letter``."""
         with _as_queue_errors(self._database), _transaction(self._connection):
             for delivery, reason in rejected:
                 self._connection.execute(
-                    "INSERT INTO queue_dead_letters (reason, raw, at, origin, sender) VALUES (?, ?, ?, ?, ?)",
-                    (reason, delivery.raw, time.time(), delivery.origin, delivery.sender),
+                    "INSERT INTO queue_dead_letters (reason, raw, at, origin, sender, size) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        reason,
+                        kept_bytes(delivery),
+                        time.time(),
+                        delivery.origin,
+                        delivery.sender,
+                        len(delivery.raw),
+                    ),
                 )
                 self._connection.execute("DELETE FROM queue_messages WHERE id = ?", (delivery.tag,))
+            for origin in {delivery.origin for delivery, _ in rejected}:
+                self._drop_oldest_letters(origin or "client")
+
+    def _drop_oldest_letters(self, origin: Origin) -> None:
+        """Keep the newest dead letters of an origin that are within its limits."""
+        self._connection.execute(
+            "DELETE FROM queue_dead_letters WHERE id IN ("
+            "SELECT id FROM (SELECT id, row_number() OVER newest AS messages, "
+            "sum(length(raw)) OVER newest AS bytes FROM queue_dead_letters "
+            "WHERE coalesce(origin, 'client') = ? WINDOW newest AS (ORDER BY id DESC)) "
+            "WHERE messages > ? OR bytes > ?)",
+            (origin, LETTERS_KEPT[origin], LETTER_BYTES_KEPT[origin]),
+        )
 
     def rewind(self) -> None:
         """See ``WorkQueue.rewind``."""
-        self._received = 0
+        self._received = dict.fromkeys(self._received, 0)
+        self._fence = self._passed_fence = None
 
     def wake(self) -> None:
         """See ``WorkQueue.wake``."""
@@ -233,10 +328,10 @@ class EmbeddedQueue:
 
 def waiting(database: Path) -> list[Delivery]:
     """The messages that no daemon has acked yet, oldest first; [] if there is no queue."""
-    return [
-        Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3])
-        for row in _select(database, "SELECT id, raw, origin, sender FROM queue_messages ORDER BY id")
-    ]
+    query = "SELECT id, raw, origin, sender FROM queue_messages ORDER BY id"
+    with _as_queue_errors(database), _reading(database) as connection:
+        rows = [] if connection is None else connection.execute(query).fetchall()
+    return [Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3]) for row in rows]
 
 
 class EmbeddedDeadLetters:
@@ -251,15 +346,26 @@ class EmbeddedDeadLetters:
 
     def all(self) -> list[DeadLetter]:
         """See ``DeadLetters.all``."""
-        query = (
-            "SELECT id, reason, substr(raw, 1, ?), length(raw), at, origin, sender "
-            "FROM queue_dead_letters ORDER BY id"
-        )
-        rows = _select(self._database, query, (FIRST_BYTES,))
-        return [DeadLetter(str(row[0]), row[1], bytes(row[2]), *row[3:]) for row in rows]
+        return [letter for letter, _ in self._all()]
+
+    def _all(self) -> list[tuple[DeadLetter, int]]:
+        """Each with the bytes that it keeps."""
+        with _as_queue_errors(self._database), _reading(self._database) as connection:
+            if connection is None:
+                return []
+            size = "length(raw)" if "size" in _missing_columns(connection) else "coalesce(size, length(raw))"
+            query = (
+                f"SELECT id, reason, substr(raw, 1, ?), {size}, at, origin, sender, length(raw) "  # noqa: S608
+                "FROM queue_dead_letters ORDER BY id"
+            )
+            rows = connection.execute(query, (FIRST_BYTES,)).fetchall()
+        return [(DeadLetter(str(row[0]), row[1], bytes(row[2]), *row[3:7]), row[7]) for row in rows]
 
     def requeue(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.requeue``."""
+        for letter, kept in self._all():
+            if letter.id in ids and kept < letter.size:
+                raise is_incomplete(letter.id, kept)
         self._remove(
             ids,
             "INSERT INTO queue_messages (origin, sender, raw, at) "
@@ -287,9 +393,11 @@ class EmbeddedDeadLetters:
                 connection.execute("DELETE FROM queue_dead_letters WHERE id = ?", (letter_id,))
 
 
-def _select(database: Path, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-    with _as_queue_errors(database):
-        if not database.exists():
-            return []
-        with contextlib.closing(connect(database, create=False)) as connection:
-            return connection.execute(query, parameters).fetchall() if _has_tables(connection) else []
+@contextlib.contextmanager
+def _reading(database: Path) -> Iterator[sqlite3.Connection | None]:
+    """Opened for reading; None if there is no queue."""
+    if not database.exists():
+        yield None
+        return
+    with contextlib.closing(connect(database, create=False)) as connection:
+        yield connection if _has_tables(connection) else None

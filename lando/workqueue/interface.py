@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lando.errors import LandoError
+from lando.errors import LandoError, UsageError
 from lando.messages import Origin
 
 
@@ -38,6 +38,18 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that a queue has to be closed, unless its caller says otherwise."""
 FIRST_BYTES = 60
 """Bytes of a dead letter that are listed."""
+REPORT_BYTES_KEPT = 64 * 1024
+"""Bytes that a worker's dead letter keeps: no valid report is as long."""
+
+
+def kept_bytes(delivery: Delivery) -> bytes:
+    """What a message's dead letter keeps of it."""
+    return delivery.raw[:REPORT_BYTES_KEPT] if delivery.origin == "worker" else delivery.raw
+
+
+def is_incomplete(letter_id: str, kept: int) -> UsageError:
+    """Raised for a dead letter that cannot be requeued, since only so many bytes of it are kept."""
+    return UsageError(f"dead letter {letter_id} cannot be requeued: only its first {kept:,} bytes were kept")
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class DeadLetter:
     reason: str
     first_bytes: bytes
     size: int
-    """Bytes of the whole message."""
+    """Bytes of the whole message; a worker's dead letter keeps the first REPORT_BYTES_KEPT of them."""
     at: float | None
     """When it was dead-lettered, in epoch seconds; None if unknown."""
     origin: Origin | None = None
@@ -71,7 +83,7 @@ class DeadLetters(Protocol):
         """Put them back into the queue, with their origin and sender.
 
         Raises:
-            UsageError: there is none with one of the ids; nothing was done.
+            UsageError: there is none with one of the ids, or one was not kept whole; nothing was done.
         """
         ...
 
@@ -104,7 +116,9 @@ class WorkQueue(Protocol):
     """The daemon's side. There is one reader; only ``wake`` may be called from other threads."""
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
-        """Up to ``limit`` messages, oldest first; waits at most ``timeout`` seconds, or until ``wake``.
+        """Up to ``limit`` messages, commands before reports, each oldest first.
+
+        Waits at most ``timeout`` seconds for the first, or until ``wake``, or until a fence is met.
 
         Raises:
             QueueUnavailable: call it again, also to reconnect.
@@ -119,10 +133,19 @@ class WorkQueue(Protocol):
         """
         ...
 
-    def is_read_up_to_date(self) -> bool:
-        """Whether every message that was queued before this call has been received.
+    def request_fence(self) -> None:
+        """Ask for a fence, unless one is on its way: a mark behind everything that is queued now.
 
-        False also while publishers are blocked, or while another reader may hold messages.
+        Costs nothing here; ``receive`` sets the fence, and meets it. Until then it may take as long as
+        publishers are blocked, or another reader may hold messages. It is lost with the connection.
+        """
+        ...
+
+    def passed_fence(self) -> float | None:
+        """The last fence that was met: when it was asked for (``time.monotonic``); None if none was.
+
+        Everything that was queued before that time was returned by ``receive`` up to and including its last
+        call. Only what that call returned after the fence's own position may have been queued later.
         """
         ...
 

@@ -25,6 +25,7 @@ from lando.redaction import Secret
 from lando.workqueue.rabbitmq.broker import Broker as Address
 from lando.workqueue.rabbitmq.classify import ACCESS_REFUSED, PRECONDITION_FAILED
 from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
+from lando.workqueue.rabbitmq.queue_reader import FENCE
 from tests.support.local_site import CONFIG, Gate, wait_for, workflow
 from tests.support.rabbitmq_server import HOST, Account, Broker, VirtualHost
 from tests.support.rabbitmq_site import BrokerSite, cpu_seconds, within
@@ -76,7 +77,9 @@ def test_terminate_worker(site: BrokerSite, gate: Gate) -> None:
 
 
 class Shuffler:
-    """Between the exchanges and the queue: forwards messages in another order, and each a second time.
+    """Between the exchanges and the queues: forwards messages in another order, and each a second time.
+
+    The daemon's own fences are forwarded as they come.
 
     Args:
         here: where a daemon has declared everything.
@@ -94,6 +97,7 @@ class Shuffler:
         self.passed_on = 0
         self.out_of_order = 0
         self._latest = 0
+        self._has_window = True
         self._copies: list[tuple[Any, Any, bytes]] = []
         self._here = here
         self._chance = chance
@@ -104,10 +108,10 @@ class Shuffler:
         with here.connect(here.admin) as connection:
             channel = connection.channel()
             channel.queue_declare(self._staging, durable=True)
-            for exchange in (names.commands, names.reports):
-                channel.queue_bind(names.queue, exchange, self.KEY)
+            for queue, exchange in ((names.queue, names.commands), (names.reports, names.reports)):
+                channel.queue_bind(queue, exchange, self.KEY)
                 channel.queue_bind(self._staging, exchange, names.queue)
-                channel.queue_unbind(names.queue, exchange, names.queue)
+                channel.queue_unbind(queue, exchange, names.queue)
         self._thread.start()
 
     def close(self) -> None:
@@ -117,7 +121,7 @@ class Shuffler:
 
     def is_done(self) -> bool:
         """Whether everything was forwarded twice."""
-        return self._here.messages(self._staging) == 0 and not self._copies
+        return not self._has_window and not self._copies
 
     def _run(self) -> None:
         with self._here.connect(self._here.admin) as connection:
@@ -133,8 +137,13 @@ class Shuffler:
             method, properties, raw = channel.basic_get(self._staging)
             if method is None:
                 time.sleep(0.02)
+            elif FENCE in (properties.headers or {}):
+                channel.basic_publish(method.exchange, self.KEY, raw, properties, mandatory=True)
+                channel.basic_ack(method.delivery_tag)
             else:
+                self._has_window = True
                 window.append((method, properties, raw))
+        self._has_window = bool(window)
         return window
 
     def _pass_on(self, channel: BlockingChannel, window: list[tuple[Any, Any, bytes]]) -> None:

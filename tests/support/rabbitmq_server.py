@@ -456,7 +456,7 @@ class VirtualHost:
         names = self.names
         with self.connect(self.admin) as connection:
             channel = connection.channel()
-            for queue in (names.queue, names.dead_letters, names.lock):
+            for queue in names.queues:
                 channel.queue_delete(queue)
             for exchange in (names.commands, names.reports, names.dead_letters):
                 channel.exchange_delete(exchange)

@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,24 +80,27 @@ class BrokerSite(LocalSite):
     def letters(self) -> list[tuple[str, bytes]]:
         """The dead letters: reason and bytes. They stay where they are."""
         with self.here.connect(self.here.admin) as connection:
-            return [
-                (reason, raw) for reason, raw in _each(connection.channel(), self.here.names.dead_letters)
-            ]
+            queues = (self.here.names.dead_letters, self.here.names.report_letters)
+            return [letter for queue in queues for letter in _each(connection.channel(), queue)]
 
     def wait_for_letters(self, count: int, patience: float) -> list[tuple[str, bytes]]:
         """Wait until there are so many dead letters."""
-        wait_for(
-            lambda: self.here.messages(self.here.names.dead_letters) >= count,
-            f"{count} dead letters",
-            patience,
-        )
+        wait_for(lambda: self._count_letters() >= count, f"{count} dead letters", patience)
         return self.letters()
+
+    def _count_letters(self) -> int:
+        names = self.here.names
+        return sum(self.here.messages(queue) for queue in (names.dead_letters, names.report_letters))
 
     def nothing_is_left(self) -> None:
         """No VM, no message, no dead letter."""
         super().nothing_is_left()
-        wait_for(lambda: self.here.messages() == 0, "the queue to be empty")
+        for queue in (self.here.names.queue, self.here.names.reports):
+            wait_for(partial(self._is_empty, queue), f"the queue {queue} to be empty")
         assert self.letters() == []
+
+    def _is_empty(self, queue: str) -> bool:
+        return self.here.messages(queue) == 0
 
     # jobs
 

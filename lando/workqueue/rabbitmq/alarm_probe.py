@@ -1,9 +1,9 @@
 """Whether the broker accepts messages at all.
 
 A broker that is short of memory or disk stops reading from publishers, and tells a connection that only
-consumes nothing of it: the queue looks empty while no report can get in. So a second connection publishes an
+consumes nothing of it: the queues look empty while no report can get in. So a second connection publishes an
 unroutable message once a second. A healthy broker confirms it and drops it; one with an alarm does not
-confirm it.
+confirm it. Whatever else the daemon has to publish while it reads goes through that connection, too.
 
 Source: https://www.rabbitmq.com/docs/alarms
 """
@@ -11,6 +11,7 @@ Source: https://www.rabbitmq.com/docs/alarms
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pika
@@ -24,7 +25,7 @@ from lando.workqueue.rabbitmq.names import QueueNames
 PERIOD = 1.0
 """Seconds between two probe messages."""
 STALE = 3 * PERIOD
-"""Seconds after which a confirmation no longer counts."""
+"""Seconds without a confirmation after which the broker counts as accepting nothing."""
 CLOSE_TIMEOUT = 0.3
 """Seconds that the broker has to answer connection.close."""
 UNBOUND_KEY = "nowhere"
@@ -44,71 +45,123 @@ class AlarmProbe:
         self._names = names
         self._connection: Connection | None = None
         self._opening: RunningProcedure[Any] | None = None
-        self._begun = 0.0
-        self._sent_at: float | None = None
-        self._confirmed_at: float | None = None
+        self._unconfirmed: dict[int, Callable[[], None]] = {}
+        self._published = 0
+        self._called_at: float | None = None
+        self._unanswered = 0.0
         self._next_message = 0.0
         self._reason = ""
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection, once it is open and has a channel with confirms."""
+        is_open = self._opening is not None and self._opening.advance()
+        return self._connection if is_open else None
 
     def probe(self, patience: float = 0.0) -> None:
         """Take confirmations, and send the next message when it is due.
 
         Args:
-            patience: seconds to wait for the connection, and then for the first confirmation. Only a call
-                with a patience makes the first connection.
+            patience: seconds to wait for the connection. Only a call with a patience makes the first one.
         """
         now = time.monotonic()
-        if self._connection is None and not patience and not self._begun:
+        if self._called_at is None and not patience:
             return
+        # A call that comes late is not an answer that comes late: it counts as one period at most.
+        elapsed = min(now - (self._called_at or now), PERIOD)
+        self._called_at = now
         try:
-            self._serve(now, patience)
+            is_waiting = self._serve(now, patience)
         except LandoError as error:
-            begun = self._begun
-            self.stop()
-            self._begun, self._next_message = begun, now + PERIOD
-            self._reason = str(error)
+            self.lose(error)
+            is_waiting = True
+        self._unanswered = self._unanswered + elapsed if is_waiting else 0.0
 
-    def _serve(self, now: float, patience: float) -> None:
+    def _serve(self, now: float, patience: float) -> bool:
+        """Returns whether an answer of the broker is outstanding, after all were read that have come."""
         if self._connection is None:
             if now < self._next_message:
-                return
-            self._begun = self._begun or now
+                return True
             self._connection = Connection(self._broker)
             self._opening = RunningProcedure(self._connection.open_confirming_channel(self._on_confirm))
         self._connection.serve()
         assert self._opening is not None
         if not self._connection.wait(self._opening.advance, patience):
-            return
-        if self._sent_at is None and now >= self._next_message:
-            self._sent_at, self._next_message = now, now + PERIOD
-            self._connection.channel.basic_publish(
-                self._names.commands, UNBOUND_KEY, b"", pika.BasicProperties(user_id=self._broker.username)
-            )
-            self._connection.serve()
-        if self._confirmed_at is None:
-            self._connection.wait(lambda: self._confirmed_at is not None, patience)
+            return True
+        is_waiting = bool(self._unconfirmed)
+        if not is_waiting and now >= self._next_message:
+            self._next_message = now + PERIOD
+            self.publish(self._names.commands, UNBOUND_KEY)
+        return is_waiting
 
-    def _on_confirm(self, _: Any) -> None:
-        # The time of sending: what others published before it is in the queue by now, or being delivered.
-        self._confirmed_at, self._sent_at = self._sent_at, None
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        headers: Mapping[str, str] | None = None,
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Publish an empty message; only while there is a ``connection``.
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the broker has confirmed a message within the last seconds (STALE)."""
-        return self._confirmed_at is not None and time.monotonic() - self._confirmed_at < STALE
+        Args:
+            exchange: where to.
+            routing_key: see ``exchange``.
+            headers: the message's.
+            on_refused: called if the broker does not accept it (basic.nack).
+
+        Raises:
+            LandoError: the connection is lost.
+        """
+        connection = self.connection
+        assert connection is not None
+        self._published += 1
+        self._unconfirmed[self._published] = on_refused
+        properties = pika.BasicProperties(
+            user_id=self._broker.username,
+            headers=None if headers is None else dict(headers),
+            delivery_mode=pika.DeliveryMode.Transient.value,
+        )
+        connection.channel.basic_publish(exchange, routing_key, b"", properties)
+        connection.serve()
+
+    def _on_confirm(self, frame: Any) -> None:
+        self._reason = ""
+        method = frame.method
+        refused = isinstance(method, pika.spec.Basic.Nack)
+        for tag in [
+            tag
+            for tag in self._unconfirmed
+            if tag == method.delivery_tag or (method.multiple and tag < method.delivery_tag)
+        ]:
+            on_refused = self._unconfirmed.pop(tag)
+            if refused:
+                on_refused()
 
     @property
     def obstacle(self) -> str | None:
         """Why the broker accepts no messages; None if it does, or if the probe has only just begun."""
-        if self.is_fresh or not self._begun or time.monotonic() - self._begun < STALE:
+        blocked = self._connection.blocked if self._connection is not None else None
+        if blocked is None and self._unanswered < STALE:
             return None
-        reason = self._connection.blocked if self._connection is not None else None
-        return blocked_message(self._broker, reason or self._reason or "it does not confirm messages")
+        return blocked_message(self._broker, blocked or self._reason or "it does not confirm messages")
+
+    def lose(self, error: LandoError) -> None:
+        """The connection has failed: after PERIOD, ``probe`` makes another."""
+        self._close()
+        self._next_message = time.monotonic() + PERIOD
+        self._reason = str(error)
 
     def stop(self) -> None:
         """Close the connection. The next ``probe`` with a patience starts again."""
+        self._close()
+        self._called_at = None
+        self._unanswered = self._next_message = 0.0
+        self._reason = ""
+
+    def _close(self) -> None:
         connection, self._connection = self._connection, None
-        self._opening = self._sent_at = self._confirmed_at = None
-        self._begun = self._next_message = 0.0
+        self._opening = None
+        self._unconfirmed.clear()
+        self._published = 0
         if connection is not None:
             connection.close(CLOSE_TIMEOUT)

@@ -39,6 +39,11 @@ def classify(broker: Broker, error: BaseException | None) -> LandoError:
     return QueueUnavailable(f"the broker at {broker} cannot be used: {reason}")
 
 
+def is_access_refused(error: BaseException) -> bool:
+    """Whether the broker has closed a channel because the account lacks a permission."""
+    return isinstance(error, exceptions.ChannelClosedByBroker) and error.reply_code == ACCESS_REFUSED
+
+
 def no_answer(broker: Broker, seconds: float) -> QueueUnavailable:
     """The error to raise when the broker did not answer within ``seconds``."""
     return QueueUnavailable(

@@ -1,4 +1,4 @@
-"""One connection to the broker, with one channel. Every wait also processes I/O and heartbeats.
+"""One connection to the broker, with its channels. Every wait also processes I/O and heartbeats.
 
 pika's BlockingConnection is not used: it waits for a publisher confirm without a time limit, and a quorum
 queue that has lost its majority sends none. Here every wait is limited.
@@ -19,7 +19,7 @@ from pika.channel import Channel
 from lando.errors import LandoError
 from lando.workqueue.interface import CLOSE_TIMEOUT, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq.classify import blocked_message, classify, no_answer
+from lando.workqueue.rabbitmq.classify import blocked_message, classify, is_access_refused, no_answer
 from lando.workqueue.wakeup import Wakeup
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # the errors raised here say the same
@@ -115,13 +115,48 @@ class Connection:
         """Wait for the connection, and open the channel."""
         while not self._connection.is_open:
             yield
+        self._channel = yield from self.open_another_channel()
+        return self._channel
+
+    def open_another_channel(self) -> Procedure[Channel]:
+        """Open one more channel; the connection counts as lost if the broker closes any of them."""
         opened: list[Channel] = []
         channel = self._connection.channel(on_open_callback=opened.append)
         channel.add_on_close_callback(lambda _, error: self._on_closed(error))
         while not opened:
             yield
-        self._channel = channel
         return channel
+
+    def is_permitted(self, send: Callable[[Channel, Callable[[Any], None]], Any]) -> Procedure[bool]:
+        """Call a synchronous AMQP method that the account may lack the permission for.
+
+        Args:
+            send: sends it on a channel of its own, which the broker closes when it refuses; is given the
+                channel and the callback.
+
+        Returns:
+            Whether the broker did it.
+        """
+        answers: list[Any] = []
+        refusals: list[BaseException] = []
+
+        def on_close(_: Any, error: BaseException) -> None:
+            refusals.append(error)
+            if not (answers or is_access_refused(error)):
+                self._on_closed(error)
+
+        opened: list[Channel] = []
+        channel = self._connection.channel(on_open_callback=opened.append)
+        channel.add_on_close_callback(on_close)
+        while not (opened or refusals):
+            yield
+        if opened:
+            send(channel, answers.append)
+        while not (answers or refusals):
+            yield
+        if answers:
+            channel.close()
+        return bool(answers)
 
     def open_confirming_channel(self, on_confirm: Callable[[Any], None]) -> Procedure[Channel]:
         """The same, with publisher confirms; ``on_confirm`` gets the frame of each ack and nack."""

@@ -13,8 +13,9 @@ from lando.workqueue.rabbitmq.alarm_probe import AlarmProbe
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.classify import QueueTaken, no_answer
 from lando.workqueue.rabbitmq.dead_letter_mover import DeadLetterMover
+from lando.workqueue.rabbitmq.fence import Fence
 from lando.workqueue.rabbitmq.names import QueueNames
-from lando.workqueue.rabbitmq.session import ANSWER_TIMEOUT, Session
+from lando.workqueue.rabbitmq.session import ANSWER_TIMEOUT, PREFETCH, Session
 from lando.workqueue.rabbitmq.settings import QueueType
 from lando.workqueue.wakeup import Wakeup
 
@@ -27,7 +28,9 @@ STEADY = 5.0
 TAKEN_PATIENCE = 4
 """Heartbeats that a new daemon waits for a queue that another connection holds."""
 PROBE_PATIENCE = 0.2
-"""Seconds to wait for the first confirmation that the broker accepts messages."""
+"""Seconds to wait for the connection that publishes, when the first fence is asked for."""
+LAST_FENCE = 0.3
+"""Seconds for which a fence is waited for when the queue is closed."""
 MAX_PENDING = 64 * 1024 * 1024
 """Bytes of messages still to be dead-lettered above which no more are received."""
 
@@ -50,6 +53,10 @@ class RabbitMQQueue:
         self._dead_letters = DeadLetterMover(broker, names, self.ack)
         self._session: Session | None = None
         self._sessions = 0
+        self._fence: Fence | None = None
+        self._is_fence_requested = False
+        self._passed_fence: float | None = None
+        self._warn_of = {names.queue, names.reports}
         self._taken_since: float | None = None
         self._was_connected = False
         self._error = QueueUnavailable(f"connecting to the broker at {broker}")
@@ -66,12 +73,24 @@ class RabbitMQQueue:
         deadline = time.monotonic() + timeout
         session = self._session or self._begin_session(max(timeout, CONNECT_PATIENCE))
         self._connect(session, max(timeout, CONNECT_PATIENCE))
-        self._dead_letters.move()
+        self._dead_letters.move(session.has_report_letters)
+        self._advance_fence(session)
         with self._in_session():
             if self._dead_letters.pending_bytes > MAX_PENDING:
                 session.idle(deadline - time.monotonic())
                 return []
-            return session.receive(limit, deadline - time.monotonic())
+            received = session.receive(limit, deadline - time.monotonic())
+        if self._fence is not None and self._fence.is_passed:
+            self._passed_fence, self._fence = self._fence.asked_at, None
+        return received
+
+    def _advance_fence(self, session: Session) -> None:
+        if self._is_fence_requested:
+            self._is_fence_requested = False
+            self._fence = self._fence or Fence(self._names, session, self._probe)
+            self._probe.probe(PROBE_PATIENCE)
+        if self._fence is not None:
+            self._fence.advance(self._warn_of)
 
     def _begin_session(self, patience: float) -> Session:
         wait = self._next_try - time.monotonic()
@@ -126,6 +145,8 @@ class RabbitMQQueue:
 
     def _end_session(self, timeout: float = CLOSE_TIMEOUT) -> None:
         session, self._session = self._session, None
+        self._fence = self._passed_fence = None
+        self._is_fence_requested = False
         self._dead_letters.clear()
         self._probe.stop()
         if session is not None:
@@ -139,11 +160,21 @@ class RabbitMQQueue:
         self._probe.probe()
         return self._probe.obstacle
 
-    def is_read_up_to_date(self) -> bool:
-        """See ``WorkQueue.is_read_up_to_date``."""
-        with self._in_session() as session:
-            self._probe.probe(PROBE_PATIENCE)
-            return self._probe.is_fresh and session.is_read_up_to_date()
+    def request_fence(self) -> None:
+        """See ``WorkQueue.request_fence``."""
+        self._is_fence_requested = True
+
+    def passed_fence(self) -> float | None:
+        """See ``WorkQueue.passed_fence``."""
+        return self._passed_fence
+
+    def _meet_fence(self, patience: float) -> None:
+        """Leave no fence in the queues, if that takes no time: people are told how many messages wait."""
+        session, fence = self._session, self._fence
+        deadline = time.monotonic() + patience
+        with contextlib.suppress(LandoError):
+            while session and fence and not fence.is_passed and time.monotonic() < deadline:
+                session.receive(PREFETCH, deadline - time.monotonic())
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """See ``WorkQueue.ack``."""
@@ -154,7 +185,8 @@ class RabbitMQQueue:
     def dead_letter(self, rejected: Sequence[tuple[Delivery, str]]) -> None:
         """See ``WorkQueue.dead_letter``. ``receive`` tries again what the broker does not accept now."""
         self._dead_letters.add(rejected)
-        self._dead_letters.move()
+        if self._session is not None:
+            self._dead_letters.move(self._session.has_report_letters)
 
     def rewind(self) -> None:
         """See ``WorkQueue.rewind``: closes the connection; the next ``receive`` makes a new one at once."""
@@ -169,6 +201,7 @@ class RabbitMQQueue:
         """See ``WorkQueue.close``: a broker that does not answer is waited for by one connection, then by
         none."""
         deadline = time.monotonic() + timeout
-        self._end_session(timeout / 2)
+        self._meet_fence(min(LAST_FENCE, timeout / 4))
+        self._end_session((deadline - time.monotonic()) / 2)
         self._dead_letters.close(max(0.0, deadline - time.monotonic()))
         self._wakeup.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +14,18 @@ import pika
 
 from lando.errors import UsageError
 from lando.messages import Origin
-from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, QueueAbsent
+from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, is_incomplete, kept_bytes
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
 from lando.workqueue.rabbitmq.classify import no_answer
 from lando.workqueue.rabbitmq.connection import Connection
+from lando.workqueue.rabbitmq.inspection import inspect_queue
 from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
 
-REASON, EXCHANGE, SENDER, AT = "reason", "exchange", "sender", "at"
+REASON, EXCHANGE, SENDER, AT, SIZE = "reason", "exchange", "sender", "at", "size"
 """Headers of a dead letter: why it is one, the exchange it was published to, the account that published it,
-and when it was dead-lettered, in microseconds since the epoch: listing them changes the queue's order."""
+when it was dead-lettered, in microseconds since the epoch (listing them changes the queue's order), and the
+bytes of the whole message."""
 MAX_REASON = 1000
 """Characters of the reason: the broker takes no headers larger than a frame."""
 DEFAULT_EXCHANGE = ""
@@ -31,13 +34,12 @@ READ_TIMEOUT = 15.0
 """Seconds that the broker has to send one of them."""
 
 
-def as_dead_letter(delivery: Delivery, reason: str, letter_id: str, names: QueueNames) -> OutgoingMessage:
-    """A delivered message as it is published to the dead letters.
+def as_dead_letter(delivery: Delivery, reason: str, names: QueueNames) -> OutgoingMessage:
+    """A delivered message as it is published to the dead letters: a worker's to a queue of their own.
 
     Args:
         delivery: the message.
         reason: why it could not be understood.
-        letter_id: the dead letter's own id.
         names: what there is on the broker.
     """
     exchange = {"client": names.commands, "worker": names.reports, None: DEFAULT_EXCHANGE}[delivery.origin]
@@ -46,9 +48,16 @@ def as_dead_letter(delivery: Delivery, reason: str, letter_id: str, names: Queue
         EXCHANGE: exchange,
         SENDER: delivery.sender,
         AT: time.time_ns() // 1000,
+        SIZE: len(delivery.raw),
     }
     return OutgoingMessage(
-        delivery.raw, names.dead_letters, headers, letter_id, "application/octet-stream", int(time.time())
+        kept_bytes(delivery),
+        names.dead_letters,
+        headers,
+        str(uuid.uuid4()),
+        "application/octet-stream",
+        int(time.time()),
+        names.reports if delivery.origin == "worker" else names.queue,
     )
 
 
@@ -70,6 +79,7 @@ def sender_of(properties: Any, daemon: str) -> str | None:
 class _HeldLetter:
     """A dead letter that was received, and is not acked until it is requeued or dropped."""
 
+    connection: Connection
     tag: int
     properties: Any
     raw: bytes
@@ -86,6 +96,17 @@ class _HeldLetter:
             return str(self.properties.message_id)
         return f"broker-{hashlib.sha256(self.raw).hexdigest()[:16]}"
 
+    @property
+    def size(self) -> int:
+        """Bytes of the whole message."""
+        size = self.headers.get(SIZE)
+        return size if isinstance(size, int) else len(self.raw)
+
+    def ack(self) -> None:
+        """Delete it."""
+        self.connection.channel.basic_ack(self.tag)
+        self.connection.serve()
+
     def as_letter(self, names: QueueNames) -> DeadLetter:
         origins: dict[str, Origin] = {names.commands: "client", names.reports: "worker"}
         reason = self.headers.get(REASON) or "moved here by the broker"
@@ -94,7 +115,7 @@ class _HeldLetter:
             self.id,
             str(reason),
             self.raw[:FIRST_BYTES],
-            len(self.raw),
+            self.size,
             at,
             origins.get(self.headers.get(EXCHANGE, "")),
             self.headers.get(SENDER),
@@ -115,11 +136,8 @@ class RabbitMQDeadLetters:
 
     def all(self) -> list[DeadLetter]:
         """See ``DeadLetters.all``."""
-        with self._connected() as connection:
-            try:
-                found = [held.as_letter(self._names) for held in self._receive_all(connection)]
-            except QueueAbsent:
-                return []  # no daemon has declared the queue yet
+        with self._received() as received:
+            found = [held.as_letter(self._names) for held in received]
         # Two have the same id if the broker confirmed one so late that it was published again.
         return sorted({letter.id: letter for letter in found}.values(), key=lambda letter: letter.at or 0.0)
 
@@ -129,17 +147,17 @@ class RabbitMQDeadLetters:
         Raises:
             UsageError: also if the origin of one of them is unknown; nothing was done.
         """
-        with self._connected() as connection:
-            chosen = [(held, self._exchange(held)) for held in self._select(connection, ids)]
+        with self._received() as received:
+            chosen = [(held, self._exchange(held)) for held in _select(received, ids)]
             for held, exchange in chosen:
                 self._publish_again(held, exchange)
-                self._ack(connection, held)
+                held.ack()
 
     def drop(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.drop``."""
-        with self._connected() as connection:
-            for held in self._select(connection, ids):
-                self._ack(connection, held)
+        with self._received() as received:
+            for held in _select(received, ids):
+                held.ack()
 
     def _exchange(self, held: _HeldLetter) -> str:
         """The exchange it was published to, so that a worker's message does not become a client's."""
@@ -149,6 +167,8 @@ class RabbitMQDeadLetters:
                 f"dead letter {held.id} cannot be requeued, since its origin is unknown: drop it, and send "
                 "it again if it was yours"
             )
+        if held.size > len(held.raw):
+            raise is_incomplete(held.id, len(held.raw))
         return str(exchange)
 
     def _publish_again(self, held: _HeldLetter, exchange: str) -> None:
@@ -165,41 +185,44 @@ class RabbitMQDeadLetters:
         finally:
             publisher.close()
 
-    def _select(self, connection: Connection, ids: Sequence[str]) -> list[_HeldLetter]:
-        wanted = set(ids)
-        chosen = [held for held in self._receive_all(connection) if held.id in wanted]
-        missing = wanted - {held.id for held in chosen}
-        if missing:
-            raise UsageError(f"no dead letter {min(missing)}; `lando-fsm dead-letters` lists them")
-        return chosen
-
-    def _ack(self, connection: Connection, held: _HeldLetter) -> None:
-        connection.channel.basic_ack(held.tag)
-        connection.serve()
-
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        """At the end the broker puts back what was received and not acked."""
-        connection = Connection(self._broker)
-        try:
-            connection.run(connection.open_channel(), CONNECT_TIMEOUT)
-            yield connection
-        finally:
-            connection.close()
+    def _received(self) -> Iterator[Iterator[_HeldLetter]]:
+        """Receive all; at the end the broker puts back what was not acked."""
+        with contextlib.ExitStack() as connections:
+            yield self._receive_all(connections)
 
-    def _receive_all(self, connection: Connection) -> Iterator[_HeldLetter]:
+    def _receive_all(self, connections: contextlib.ExitStack) -> Iterator[_HeldLetter]:
+        """From each queue on a connection of its own, which ends if the broker has no such queue yet."""
+        for queue in (self._names.dead_letters, self._names.report_letters):
+            if inspect_queue(self._broker, queue) is None:
+                continue
+            connection = Connection(self._broker)
+            connections.callback(connection.close)
+            connection.run(connection.open_channel(), CONNECT_TIMEOUT)
+            yield from self._receive(connection, queue)
+
+    def _receive(self, connection: Connection, queue: str) -> Iterator[_HeldLetter]:
         empty: list[Any] = []
         received: list[_HeldLetter] = []
 
         def take(_: Any, method: Any, properties: Any, raw: bytes) -> None:
             is_ours = properties.user_id == self._broker.username
-            received.append(_HeldLetter(method.delivery_tag, properties, raw, is_ours))
+            received.append(_HeldLetter(connection, method.delivery_tag, properties, raw, is_ours))
 
         connection.channel.add_callback(empty.append, [pika.spec.Basic.GetEmpty])
         while True:
-            connection.channel.basic_get(self._names.dead_letters, take)
+            connection.channel.basic_get(queue, take)
             if not connection.wait(lambda: bool(received or empty), READ_TIMEOUT):
                 raise no_answer(self._broker, READ_TIMEOUT)
             if not received:
                 return
             yield received.pop()
+
+
+def _select(received: Iterable[_HeldLetter], ids: Sequence[str]) -> list[_HeldLetter]:
+    wanted = set(ids)
+    chosen = [held for held in received if held.id in wanted]
+    missing = wanted - {held.id for held in chosen}
+    if missing:
+        raise UsageError(f"no dead letter {min(missing)}; `lando-fsm dead-letters` lists them")
+    return chosen

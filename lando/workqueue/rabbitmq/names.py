@@ -11,7 +11,7 @@ class QueueNames:
     """The names of one installation.
 
     Args:
-        queue: ``work_queue.queue_name``; also the routing key of every message.
+        queue: ``work_queue.queue_name``; also the routing key of every message. Commands are in this queue.
     """
 
     queue: str
@@ -23,18 +23,32 @@ class QueueNames:
 
     @property
     def reports(self) -> str:
-        """The exchange that workers publish to; from the exchange, the daemon knows who sent a message."""
+        """The exchange that workers publish to, and the queue of their reports.
+
+        From the exchange, the daemon knows who sent a message. Accounts that were made before there was such
+        a queue may use it, since it has the exchange's name.
+        """
         return f"{self.queue}.reports"
 
     @property
     def dead_letters(self) -> str:
-        """The exchange and the queue of messages that cannot be understood."""
+        """The exchange of messages that cannot be understood, and the queue of those that clients sent."""
         return f"{self.queue}.dead-letters"
+
+    @property
+    def report_letters(self) -> str:
+        """The queue of messages that cannot be understood and that workers sent; routing key: ``reports``."""
+        return f"{self.queue}.dead-letters.reports"
 
     @property
     def lock(self) -> str:
         """The exclusive queue that the daemon holds while it is connected, so that there is only one."""
         return f"{self.queue}.daemon"
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """All queues."""
+        return (self.queue, self.reports, self.dead_letters, self.report_letters, self.lock)
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Permissions:
 
 def daemon_permissions(names: QueueNames) -> Permissions:
     """The daemon may do everything with the queues and exchanges above, and nothing else."""
-    ours = _any_of(names.queue, names.commands, names.reports, names.dead_letters, names.lock)
+    ours = _any_of(*names.queues, names.commands)
     return Permissions(ours, ours, ours)
 
 

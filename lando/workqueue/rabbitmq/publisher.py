@@ -31,6 +31,8 @@ class OutgoingMessage:
     content_type: str = CONTENT_TYPE
     timestamp: int | None = None
     """Epoch seconds."""
+    routing_key: str | None = None
+    """If it is not the publisher's."""
 
 
 class RabbitMQPublisher:
@@ -137,7 +139,7 @@ class RabbitMQPublisher:
             self._unconfirmed.add(self._published)
             connection.channel.basic_publish(
                 message.exchange,
-                self._routing_key,
+                message.routing_key or self._routing_key,
                 message.raw,
                 pika.BasicProperties(
                     delivery_mode=pika.DeliveryMode.Persistent.value,
@@ -158,7 +160,10 @@ class RabbitMQPublisher:
                 f"{self._broker.setting('queue_name')}"
             )
         if self._refused:
-            raise QueueUnavailable(f"the broker at {self._broker} refused the message (basic.nack)")
+            raise QueueUnavailable(
+                f"the broker at {self._broker} refused the message (basic.nack): the queue is full, or does "
+                "not work at present"
+            )
 
     def _why_not_confirmed(self, connection: Connection, patience: float) -> str:
         if connection.blocked is not None:

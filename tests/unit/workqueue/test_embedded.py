@@ -62,7 +62,7 @@ def test_implements_the_interfaces(queue: EmbeddedQueue, publisher: EmbeddedPubl
     assert as_queue and as_publisher
 
 
-def test_oldest_first_with_its_origin(
+def test_commands_first_each_oldest_first_with_its_origin(
     queue: EmbeddedQueue, publisher: EmbeddedPublisher, database: Path
 ) -> None:
     worker = EmbeddedPublisher(database, "worker")
@@ -71,8 +71,8 @@ def test_oldest_first_with_its_origin(
     publisher.publish(b"three")
     first, second, third = queue.receive(10, 0)
     assert (first.raw, first.origin, first.sender) == (b"one", "client", "alice")
-    assert (second.raw, second.origin, second.sender) == (b"\x00\xff", "worker", None)
-    assert third.raw == b"three"
+    assert second.raw == b"three"
+    assert (third.raw, third.origin, third.sender) == (b"\x00\xff", "worker", None)
     worker.close()
 
 

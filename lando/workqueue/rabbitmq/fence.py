@@ -1,0 +1,154 @@
+"""A fence: a message that the daemon publishes to itself, to each of its queues.
+
+Once it has received both, it has received everything that was queued before. An empty queue would say the
+same, but a queue is never empty while somebody floods it.
+
+Nobody can forge one: the broker verifies the account that has published it (``user_id``), and its nonce is
+random. It is published only while the daemon is the one consumer of both queues: another one could hold
+messages that were queued earlier.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pika.channel import Channel
+
+from lando.errors import LandoError
+from lando.workqueue.rabbitmq.alarm_probe import AlarmProbe
+from lando.workqueue.rabbitmq.connection import Connection, Procedure, RunningProcedure
+from lando.workqueue.rabbitmq.names import QueueNames
+from lando.workqueue.rabbitmq.queue_reader import FENCE, QueueReader
+from lando.workqueue.rabbitmq.session import Session
+
+log = logging.getLogger("lando")
+
+PATIENCE = 0.1
+"""Seconds to wait for the broker's answers before a fence is published; what comes later is read later."""
+TRY_AGAIN = 1.0
+"""Seconds between two tries while there is another consumer."""
+TRY_FULL_QUEUE_AGAIN = 0.25
+"""Seconds between two tries while the queue is full."""
+PUBLISH_AGAIN = 30.0
+"""Seconds after which a fence is published again: another consumer may have taken it."""
+
+
+@dataclass
+class _Part:
+    """A fence in one of the queues."""
+
+    reader: QueueReader
+    exchange: str
+    nonce: str = field(default_factory=lambda: secrets.token_hex(16))
+    publish_at: float = 0.0
+    """When to publish it next (``time.monotonic``)."""
+    position: float = math.inf
+    """Where the queue has refused the fence: as soon as so many messages were taken, it is passed as well."""
+
+    @property
+    def is_passed(self) -> bool:
+        return self.nonce in self.reader.fences or self.reader.taken >= self.position
+
+    def count(self, waiting: int) -> int:
+        """The position of the newest message in the queue, or a later one, among all that were delivered.
+
+        Args:
+            waiting: messages in the queue that were not delivered. Those that were delivered, but have not
+                arrived, are the prefetch at most.
+        """
+        return self.reader.received + self.reader.prefetch + waiting
+
+    def refuse(self, position: int) -> None:
+        """The queue is full, and has refused the fence; ``position`` was counted before."""
+        self.publish_at = time.monotonic() + TRY_FULL_QUEUE_AGAIN
+        self.position = min(self.position, position)  # the first count: no later one is needed
+
+
+class Fence:
+    """One fence, asked for when it is made.
+
+    Args:
+        names: what there is on the broker.
+        session: reads the queues.
+        probe: has the connection on which it is published: a broker with an alarm reads nothing more from a
+            connection that has published, and acks must still reach it.
+    """
+
+    def __init__(self, names: QueueNames, session: Session, probe: AlarmProbe) -> None:
+        self.asked_at = time.monotonic()
+        self._names = names
+        self._probe = probe
+        self._parts = (_Part(session.commands, names.commands), _Part(session.reports, names.reports))
+        self._connection: Connection | None = None
+        self._publishing: RunningProcedure[None] | None = None
+        self._patient_until = 0.0
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether everything that was queued before it was asked for has been received."""
+        return all(part.is_passed for part in self._parts)
+
+    def advance(self, warn_of: set[str]) -> None:
+        """Publish what is due, if the broker can be reached; waits for its answers for a moment only.
+
+        Args:
+            warn_of: the queues for which another consumer was not logged yet; those that are, are removed.
+        """
+        connection = self._probe.connection
+        if connection is None:
+            return
+        if connection is not self._connection:  # what an earlier one has published may be lost
+            self._connection = connection
+            self._publishing = None
+            for part in self._parts:
+                part.publish_at = 0.0
+        now = time.monotonic()
+        if self._publishing is None:
+            due = [part for part in self._parts if not part.is_passed and now >= part.publish_at]
+            if not due:
+                return
+            self._publishing = RunningProcedure(self._publish(connection, due, warn_of))
+            self._patient_until = now + PATIENCE
+        try:
+            if connection.wait(self._publishing.advance, max(0.0, self._patient_until - now)):
+                self._publishing = None
+        except LandoError as error:
+            self._probe.lose(error)
+
+    def _publish(self, connection: Connection, parts: list[_Part], warn_of: set[str]) -> Procedure[None]:
+        positions = []
+        for part in self._parts:
+            found = yield from connection.call(partial(_ask, connection.channel, part.reader.queue))
+            if found.consumer_count != 1:
+                if found.consumer_count > 1:
+                    _warn(part.reader.queue, warn_of)
+                for each in parts:
+                    each.publish_at = time.monotonic() + TRY_AGAIN
+                return
+            positions.append(part.count(found.message_count))
+        for part, position in zip(self._parts, positions, strict=True):
+            if part in parts:
+                part.publish_at = time.monotonic() + PUBLISH_AGAIN
+                on_refused = partial(part.refuse, position)
+                self._probe.publish(part.exchange, self._names.queue, {FENCE: part.nonce}, on_refused)
+
+
+def _ask(channel: Channel, queue: str, callback: Callable[[Any], None]) -> None:
+    channel.queue_declare(queue, passive=True, callback=callback)
+
+
+def _warn(queue: str, warn_of: set[str]) -> None:
+    if queue in warn_of:
+        warn_of.remove(queue)
+        log.warning(
+            "the queue %r has another consumer: this daemon does not get the messages that it takes; as "
+            "long as it is there, no worker is declared lost for missing reports",
+            queue,
+        )
