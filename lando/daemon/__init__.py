@@ -3,6 +3,8 @@
 daemon.py         the loop: what one iteration does, and in which order
 receive.py        messages: taken in batches, each with its effect in one transaction, acked after the commit
 versions.py       warns of workers that are older than the daemon
+rejection.py      messages that cannot be understood: dead letters, within bounds
+deadline_check.py deadlines that have passed count once all was taken that was queued before
 dispatch.py       effects that are due: begun, carried out by a pool, concluded
 effects.py        the operations that an effect asks of the cloud
 watch.py          snapshots of the cloud, and what follows from them

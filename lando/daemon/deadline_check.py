@@ -4,6 +4,7 @@ queued until then, since one of them may be the report that was missed."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lando.daemon.log import guarded
@@ -14,8 +15,8 @@ from lando.states.events import Event
 from lando.states.job import Job
 from lando.store.transaction import Transaction
 
-EVERY = 1.0
-"""Seconds between two looks at the deadlines, at most."""
+EVERY, SOON = 1.0, 0.1
+"""Seconds between two looks at the deadlines; the second where one passes before the next look."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,25 @@ class DeadlineCheck:
         if not may_fire and self.next_look > 0:
             return
         self._next_look = time.monotonic() + EVERY
-        listening_since = self._receiver.listening_since
-        if listening_since is None:
+        if self._receiver.listening_since is None:
             self._overdue = None
             return
         with guarded(transaction, "the check of deadlines"):
             jobs = transaction.jobs_in(("booting", "running"))
-            found = overdue(jobs, now, listening_since, self._engine.policy, self._engine.pace)
+            found = self._overdue_at(jobs, now)
             if may_fire:
                 found = self._fire(transaction, found)
+            elif len(self._overdue_at(jobs, now + EVERY)) > len(found):
+                self._next_look = time.monotonic() + SOON
             if not found:
                 self._overdue = None
             elif self._overdue is None or may_fire:
                 self._overdue = _Overdue(frozenset(job.id for job, _ in found), time.monotonic())
+
+    def _overdue_at(self, jobs: Sequence[Job], moment: float) -> list[tuple[Job, Event]]:
+        listening_since = self._receiver.listening_since
+        assert listening_since is not None
+        return overdue(jobs, moment, listening_since, self._engine.policy, self._engine.pace)
 
     def _fire(self, transaction: Transaction, found: list[tuple[Job, Event]]) -> list[tuple[Job, Event]]:
         """Returns what has passed only since the others were found: it waits for another fence."""

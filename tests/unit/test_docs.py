@@ -23,10 +23,12 @@ from lando.cloud.interface import Server
 from lando.cloud.snapshot import CloudSnapshot
 from lando.config import job_file
 from lando.config import site_config as config
+from lando.daemon.rejection import REPORTS_AT_ONCE
 from lando.engine.ledger import StateChange
 from lando.states import job
 from lando.views import inventory
 from lando.views import jobs as views
+from lando.workqueue.interface import REPORT_BYTES_KEPT
 from lando.workqueue.rabbitmq.names import (
     Permissions,
     QueueNames,
@@ -34,7 +36,16 @@ from lando.workqueue.rabbitmq.names import (
     daemon_permissions,
     worker_permissions,
 )
-from lando.workqueue.rabbitmq.topology import DEAD_LETTER_BYTES_KEPT, DEAD_LETTERS_KEPT, DELIVERY_LIMIT
+from lando.workqueue.rabbitmq.session import MAX_BATCH, PREFETCH, REPORTS_PREFETCH
+from lando.workqueue.rabbitmq.topology import (
+    DEAD_LETTER_BYTES_KEPT,
+    DEAD_LETTERS_KEPT,
+    DELIVERY_LIMIT,
+    REPORT_BYTES_WAITING,
+    REPORT_LETTER_BYTES_KEPT,
+    REPORT_LETTERS_KEPT,
+    REPORTS_WAITING,
+)
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -295,7 +306,14 @@ def table(page: Path, section: str) -> list[list[str]]:
 
 def test_what_is_on_the_broker_is_documented() -> None:
     named = [row[0].strip("`") for row in table(RABBITMQ, "What there is on the broker")[1:]]
-    assert named == [NAMES.queue, NAMES.commands, NAMES.reports, NAMES.dead_letters, NAMES.lock]
+    assert named == [
+        NAMES.queue,
+        NAMES.commands,
+        NAMES.reports,
+        NAMES.dead_letters,
+        NAMES.report_letters,
+        NAMES.lock,
+    ]
 
 
 def test_documented_permissions_are_the_permissions() -> None:
@@ -311,8 +329,16 @@ def test_documented_permissions_are_the_permissions() -> None:
 
 
 def test_documented_limits_are_the_limits() -> None:
-    mebibytes = DEAD_LETTER_BYTES_KEPT // 2**20
-    assert f"newest {DEAD_LETTERS_KEPT:,} are kept, of at most {mebibytes} MiB" in prose(RABBITMQ)
+    limits = [row[3] for row in table(RABBITMQ, "What there is on the broker")[1:]]
+    assert [limit for limit in limits if limit not in ("", "no limit")] == [
+        f"{REPORTS_WAITING:,} messages, {REPORT_BYTES_WAITING // 2**20} MiB; more are refused",
+        f"the newest {DEAD_LETTERS_KEPT:,}, {DEAD_LETTER_BYTES_KEPT // 2**20} MiB",
+        f"the newest {REPORT_LETTERS_KEPT:,}, {REPORT_LETTER_BYTES_KEPT // 2**20} MiB",
+    ]
+    assert f"letters: {REPORTS_AT_ONCE} at once, and then one a second" in prose(RABBITMQ)
+    assert f"the first {REPORT_BYTES_KEPT // 1024} KiB are kept" in prose(RABBITMQ)
+    assert f"messages, of at most {MAX_BATCH // 2**20} MiB together" in prose(RABBITMQ)
+    assert f"{PREFETCH} commands and {REPORTS_PREFETCH} reports are unacknowledged" in prose(RABBITMQ)
     assert f"`x-delivery-limit` {DELIVERY_LIMIT:,}" in prose(RABBITMQ)
     assert f"at most {MAX_AUTHORITIES:,} characters" in prose(RABBITMQ)
 
