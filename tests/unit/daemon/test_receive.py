@@ -43,6 +43,9 @@ class Queue:
     def obstacle(self) -> None:
         return None
 
+    def passed_fence(self) -> None:
+        return None
+
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         self.acked += [delivery.tag for delivery in deliveries]
 
