@@ -11,6 +11,7 @@ from lando.engine.ledger import Ledger
 from lando.engine.operations import CreateRejected
 from lando.engine.quota import QuotaHeadroom
 from lando.engine.reservation import Reservation
+from lando.message_limits import REASON, shorten
 from lando.states.booting import why_refused
 from lando.states.events import Admitted
 from lando.states.job import Job
@@ -221,7 +222,7 @@ def refuse(ledger: Ledger, engine: Engine, job: Job, refusal: CreateRejected, no
     if refusal.kind in (*ACCOUNT, *UNCLEAR):
         pace, policy = engine.pace, engine.policy
         longest = pace.site_longest if refusal.kind == "site" else pace.longest
-        why = why_refused(refusal.kind, job.wishes, refusal.reason)
+        why = shorten(why_refused(refusal.kind, job.wishes, refusal.reason), REASON)
         held = Refusal(refusal.kind, why, policy.hold, longest, policy.hold_longest, refusal.retry_after)
         holds = holds.after_refusal(job.wishes, held, now)
     _set_holds(ledger, before, holds)

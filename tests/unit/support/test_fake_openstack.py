@@ -216,8 +216,8 @@ def test_servers_are_listed_whatever_their_metadata(nova: Any) -> None:
 
 
 def test_a_list_stops_at_the_page_cap(fake: OpenStackFake, nova: Any) -> None:
-    fake.settings.page_cap = 2
     made = [create(nova, name=f"vm-{n}").id for n in range(5)]
+    fake.settings.page_cap = 2
     assert len(nova.servers.list()) == 2
     fake.calls.clear()
     assert {server.id for server in nova.servers.list(limit=-1)} == set(made)
