@@ -163,7 +163,7 @@ def _message_of_page(response: requests.Response) -> str:
 
 def json_of(response: requests.Response) -> Any:
     """The JSON of a response; None if it is not JSON, or an error of more than MAX_ERROR bytes."""
-    if not response.ok and len(response.content or b"") > MAX_ERROR:
+    if not response.ok and len(response.content) > MAX_ERROR:
         return None
     try:
         return response.json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from email.utils import formatdate
 
@@ -18,6 +19,7 @@ def retry_after(value: str, date: str | None = None) -> float | None:
     response = requests.Response()
     response.status_code, response.url = 429, "http://cloud/v2.1/servers"
     response.request = requests.Request("POST", response.url).prepare()
+    response.raw = io.BytesIO(b"")
     response.headers["Retry-After"] = value
     if date is not None:
         response.headers["Date"] = date
