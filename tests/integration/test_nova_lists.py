@@ -90,7 +90,7 @@ def _new_id(thing: Any) -> dict[str, str]:
 def test_a_name_is_found_on_whatever_page_it_is(fake: OpenStackFake, kind: str, cap: int) -> None:
     for number in range(9):
         another(fake, kind, number)
-    fake.settings.page_cap = fake.settings.network_page_cap = fake.settings.image_page_cap = cap
+    fake.settings.names_page_cap = fake.settings.network_page_cap = fake.settings.image_page_cap = cap
     cloud = a_cloud(
         fake, security_groups=("default", "other-8") if kind == "security_groups" else ("default",)
     )
@@ -151,7 +151,8 @@ def test_lists_that_do_not_advance_are_errors_after_two_pages(fake: OpenStackFak
         cloud.floating_ips.allocate(uuid.uuid4().hex, "tests")
         cloud.create(a_request())
         another(fake, "images", 1)
-    fake.settings.page_cap = fake.settings.network_page_cap = fake.settings.image_page_cap = 2
+    fake.settings.network_page_cap = fake.settings.image_page_cap = 2
+    fake.settings.page_cap = fake.settings.names_page_cap = 2
     fake.settings.drops_queries = True
     cloud.lookup.forget()
     fake.calls.clear()

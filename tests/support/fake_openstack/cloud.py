@@ -61,7 +61,9 @@ class Settings:
     min_microversion: str = "2.1"
     max_microversion: str = "2.93"
     page_cap: int = 1000
-    """Most servers, flavors or key pairs in one answer (Nova's ``api.max_limit``)."""
+    """Most servers in one answer (Nova's ``api.max_limit``)."""
+    names_page_cap: int = 1000
+    """The same for flavors and key pairs, for which the real Nova has the same limit."""
     network_page_cap: int | None = None
     """The same for Neutron's lists (``pagination_max_limit``); None: there is none."""
     image_page_cap: int = 1000

@@ -261,7 +261,9 @@ class Nova(ProtectedService):
         self, request: Request, shown: list[dict[str, Any]], collection: str, path: str, key: str = "id"
     ) -> dict[str, Any]:
         """A page of a list, whose marker is this key of the last row of the page before."""
-        size, marker = self._page_size(request), request.one("marker")
+        limit, size = request.one("limit"), self._cloud.settings.names_page_cap
+        size = size if limit is None else min(int(limit), size)
+        marker = request.one("marker")
         if marker is not None:
             keys = [str(each[key]) for each in shown]
             if marker not in keys:

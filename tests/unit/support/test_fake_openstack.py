@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -558,3 +559,75 @@ def test_a_fake_in_a_process_of_its_own(standalone: dict[str, str]) -> None:
     assert base64.b64decode(server["request"]["user_data"]) == b"#!/bin/sh\n"
     control(standalone, "POST", "/revoke")
     assert len(nova.servers.list()) == 1
+
+
+# pages, visibility, lockout
+
+
+def pages(fake: OpenStackFake, service: str, path: str, collection: str) -> list[list[str]]:
+    """The ids of each page, by following the links that the service gives."""
+    here, found = session(fake), []
+    base = fake.listeners[service].url
+    address: str | None = f"{base}{path}"
+    while address is not None:
+        page = here.get(address, headers={"OpenStack-API-Version": "compute 2.69"}).json()
+        found.append([row.get("id") or row["keypair"]["name"] for row in page[collection]])
+        links = {link["rel"]: link["href"] for link in page.get(f"{collection}_links", ())}
+        address = links.get("next") or (f"{base}{page['next']}" if "next" in page else None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "collection"),
+    [
+        ("network", "/v2.0/networks", "networks"),
+        ("image", "/v2/images", "images"),
+        ("compute", "/v2.1/flavors/detail", "flavors"),
+        ("compute", "/v2.1/os-keypairs", "keypairs"),
+    ],
+)
+def test_lists_are_cut_into_pages_of_the_cap(
+    fake: OpenStackFake, service: str, path: str, collection: str
+) -> None:
+    cloud = fake.cloud
+    cloud.images[:] = [replace(cloud.images[0], id=f"image-{n}") for n in range(5)]
+    cloud.networks[:] = [replace(cloud.networks[0], id=f"network-{n}") for n in range(5)]
+    cloud.flavors[:] = [replace(cloud.flavors[0], id=f"flavor-{n}") for n in range(5)]
+    cloud.key_pairs[:] = [replace(cloud.key_pairs[0], name=f"key-{n}") for n in range(5)]
+    [whole] = pages(fake, service, path, collection)
+    fake.settings.names_page_cap = fake.settings.image_page_cap = fake.settings.network_page_cap = 2
+    found = pages(fake, service, path, collection)
+    assert [len(page) for page in found] == [2, 2, 1]
+    assert [each for page in found for each in page] == whole
+    assert pages(fake, service, f"{path}?limit=1", collection)[0] == whole[:1]
+
+
+def test_images_of_the_community_and_hidden_ones_are_listed_only_when_asked_for(fake: OpenStackFake) -> None:
+    [image] = fake.cloud.images
+    for change, query in (
+        ({"visibility": "community"}, "visibility=community"),
+        ({"visibility": "shared"}, "visibility=shared&member_status=all"),
+        ({"hidden": True}, "os_hidden=true"),
+    ):
+        fake.cloud.images[:] = [replace(image, **change)]
+        assert pages(fake, "image", "/v2/images", "images") == [[]]
+        assert pages(fake, "image", f"/v2/images?{query}", "images") == [[image.id]]
+
+
+def test_an_account_is_locked_after_wrong_passwords_in_a_row(fake: OpenStackFake) -> None:
+    fake.settings.lockout_attempts = 2
+    for wrong in ("a", None, "b", "c", None):
+        try:
+            session(fake, **({"password": wrong} if wrong else {})).get_token()
+        except keystone.Unauthorized:
+            continue
+        assert wrong is None and fake.cloud.account.wrong_passwords == 0
+    assert fake.cloud.account.wrong_passwords == 2
+    with pytest.raises(keystone.Unauthorized):
+        session(fake).get_token()
+
+
+def test_the_root_of_nova_answers_every_path_with_its_versions(fake: OpenStackFake) -> None:
+    answer = session(fake).get(f"{fake.listeners['compute'].url}/servers/detail", raise_exc=False)
+    assert answer.status_code == 300
+    assert {choice["id"] for choice in answer.json()["choices"]} == {"v2.0", "v2.1"}
