@@ -103,9 +103,9 @@ class Effects:
         try:
             request = self._request(operation, self._deployment)
         except UsageError as error:
-            return CreateRejected("job", str(error))
+            return CreateRejected("job", str(error), sent=False)
         except LandoError as error:
-            return CreateRejected("site", str(error))
+            return CreateRejected("site", str(error), sent=False)
         try:
             server = self._cloud.create(request)
         except Refused as error:

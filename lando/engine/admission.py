@@ -209,7 +209,7 @@ def refuse(ledger: Ledger, engine: Engine, job: Job, refusal: CreateRejected, no
         ledger: the caller's transaction.
         engine: has the back-off's numbers.
         job: whose create it was.
-        refusal: what the cloud said.
+        refusal: what the cloud said, or this installation, which may fail a job only with kind ``job``.
         now: the daemon's clock.
 
     Returns:
@@ -218,11 +218,12 @@ def refuse(ledger: Ledger, engine: Engine, job: Job, refusal: CreateRejected, no
     """
     before = ledger.holds()
     holds = before.at(now).answered(job.id)
-    fails = refusal.kind == "site" and bool(job.wishes) and holds.is_own(job.wishes, "site", now)
+    may_fail = refusal.kind == "site" and refusal.sent and bool(job.wishes)
+    fails = may_fail and holds.is_own(job.wishes, "site", now)
     if refusal.kind in (*ACCOUNT, *UNCLEAR):
         pace, policy = engine.pace, engine.policy
         longest = pace.site_longest if refusal.kind == "site" else pace.longest
-        why = shorten(why_refused(refusal.kind, job.wishes, refusal.reason), REASON)
+        why = shorten(why_refused(refusal.kind, job.wishes, refusal.reason, refusal.sent), REASON)
         held = Refusal(refusal.kind, why, policy.hold, longest, policy.hold_longest, refusal.retry_after)
         holds = holds.after_refusal(job.wishes, held, now)
     _set_holds(ledger, before, holds)

@@ -64,6 +64,8 @@ class CreateRejected:
     kind: RefusalKind
     reason: str
     retry_after: float | None = None
+    sent: bool = True
+    """The cloud refused it; else this installation did, before it was sent."""
 
 
 @dataclass(frozen=True)

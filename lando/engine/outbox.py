@@ -164,7 +164,7 @@ class Outbox:
         if isinstance(result, Created):
             return ServerCreated(now, mark, result.server_id)
         if isinstance(result, CreateRejected):
-            return CreateRefused(now, mark, result.kind, result.reason, result.retry_after)
+            return CreateRefused(now, mark, result.kind, result.reason, result.retry_after, result.sent)
         if isinstance(result, Listed) and result.servers:
             first, *duplicates = sorted(result.servers)
             return ServerCreated(now, mark, first, tuple(duplicates))

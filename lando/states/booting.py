@@ -30,7 +30,7 @@ def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
 
 
 def blames_job(job: Job, event: CreateRefused) -> bool:
-    """The cloud refuses what the job file asks for."""
+    """What the job file asks for is refused."""
     return create_requests.is_open(job, event) and event.kind == "job"
 
 
@@ -42,7 +42,7 @@ def fail_for_good(job: Job, event: CreateRefused, policy: Policy) -> Job:
         outcome="workflow_failed",
         misses=0,
         deadline_at=None,
-        reason=f"the cloud refuses what the job asks for: {event.reason}",
+        reason=why_refused(event.kind, job.wishes, event.reason, event.sent),
     )
 
 
@@ -55,14 +55,19 @@ WAITS = {
 }
 
 
-def why_refused(kind: RefusalKind, wishes: str, words: str) -> str:
-    """Why a job, or all jobs, wait after a refusal, as a sentence.
+def why_refused(kind: RefusalKind, wishes: str, words: str, sent: bool) -> str:
+    """Why a job has failed, or a job or all jobs wait, after a refusal, as a sentence.
 
     Args:
         kind: of the refusal.
         wishes: of the job that was refused.
-        words: the cloud's.
+        words: the cloud's, or this installation's.
+        sent: the cloud refused the create; else this installation did, which says all itself.
     """
+    if not sent:
+        return words
+    if kind == "job":
+        return f"the cloud refuses what the job asks for: {words}"
     if kind == "site" and wishes:
         return f"the cloud refuses what the job asks for, or what landoconfig.yml names: {words}"
     return f"{WAITS[kind]}: {words}"
@@ -84,7 +89,7 @@ def back_off(job: Job, event: CreateRefused, policy: Policy) -> Job:
 def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
     """The job is not at fault: it keeps its place, and no failure is counted."""
     job = actions.nothing_exists(job, event, policy)
-    reason = why_refused(event.kind, job.wishes, event.reason)
+    reason = why_refused(event.kind, job.wishes, event.reason, event.sent)
     return replace(job, deadline_at=None, server_name=None, reason=reason)
 
 
@@ -128,7 +133,7 @@ ROWS = (
         "failed",
         action=fail_for_good,
         when=blames_job,
-        why="the cloud refuses what the job asks for",
+        why="what the job asks for is refused",
     ),
     moves(
         "create_refused",

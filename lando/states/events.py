@@ -67,13 +67,18 @@ class CreateSent(Event):
 
 @dataclass(frozen=True)
 class CreateRefused(Event):
-    """The cloud refused the create: no server exists. ``retry_after``: seconds, if the cloud named a time."""
+    """The create was refused: no server exists.
+
+    ``retry_after``: seconds, if the cloud named a time. ``sent``: the cloud refused it; else this
+    installation did, before it was sent.
+    """
 
     name = "create_refused"
     mark: str
     kind: RefusalKind
     reason: str
     retry_after: float | None = None
+    sent: bool = True
 
 
 @dataclass(frozen=True)

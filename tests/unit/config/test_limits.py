@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from lando.app.server_request import ServerRequests
+from lando.cloud.interface import Cloud
 from lando.config import site_config
-from lando.engine.operations import SendCreate
+from lando.daemon.effects import Effects
+from lando.engine.operations import CreateRejected, SendCreate
 from lando.errors import UsageError
 from lando.states.job import Job
 from lando.store.store import Store
@@ -68,8 +71,12 @@ def test_a_job_beyond_a_limit_is_refused_with_its_name_and_value(
     with pytest.raises(UsageError) as caught:
         requests.accept({**BODY, **asked})
     assert str(caught.value) == said
-    with pytest.raises(UsageError, match="limits"):  # it was accepted before the limit came
-        requests.request(SendCreate(Job("j", server_name="s"), "mark", "token"), {**BODY, **asked}, "d")
+    create = SendCreate(Job("j", server_name="s"), "mark", "token")
+    effects = Effects(
+        Mock(Cloud), "d", lambda create, name: requests.request(create, {**BODY, **asked}, name)
+    )
+    rejected = effects.carry_out(create)  # it was accepted before the limit came
+    assert rejected == CreateRejected("job", said, sent=False)
     unlimited = dataclasses.replace(config, limits=site_config.NO_LIMITS)
     assert ServerRequests(unlimited).accept({**BODY, **asked})
 

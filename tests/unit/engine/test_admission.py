@@ -195,6 +195,29 @@ def test_what_the_site_refuses_these_wishes_alone_fails_the_job_at_the_next_refu
     assert rules.job("b").state == "queued", "it was sent together with the one of a"
 
 
+def test_what_this_installation_lacks_fails_no_job_and_is_not_called_the_clouds_refusal(rules: Rules) -> None:
+    lacks = CreateRejected("site", "lando_worker is not installed", sent=False)
+    rules.submit("a", flavor="gpu")
+    rules.submit("b")
+    rules.admit()
+    refuse_next(rules, "site", "Policy doesn't allow it")
+    assert rules.admit() == ["b"]
+    rules.conclude(Created("server-1"))
+    rules.now += POLICY.hold
+    assert rules.admit(places=2) == ["a"]
+    rules.conclude(lacks)
+    assert (rules.job("a").state, rules.job("a").reason) == ("queued", lacks.reason)
+
+
+def test_a_limit_of_this_site_is_not_called_the_clouds_refusal(rules: Rules) -> None:
+    rules.submit("a", flavor="gpu")
+    rules.admit()
+    said = "limits.flavors: the job asks for gpu, the site allows m1.small"
+    rules.conclude(CreateRejected("job", said, sent=False))
+    assert (rules.job("a").state, rules.job("a").outcome) == ("failed", "workflow_failed")
+    assert rules.job("a").reason == said
+
+
 @pytest.mark.parametrize(("kind", "body"), [("quota", {"flavor": "gpu"}), ("site", {}), ("quota", {})])
 def test_what_may_pass_or_is_a_default_backs_off_alone_and_fails_no_job(
     rules: Rules, kind: Any, body: dict[str, Any]
