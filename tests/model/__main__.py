@@ -6,12 +6,12 @@ import sys
 import time
 
 from .explore import explore
-from .scenarios import DEEP, TIMED, TIMED_DEEP, USUAL
+from .scenarios import DEEP, REFUSED, REFUSED_DEEP, TIMED, TIMED_DEEP, USUAL
 
 
 def main() -> int:
     """Explore everything, one scenario after the other."""
-    for scenario in (*USUAL, *TIMED, *DEEP, *TIMED_DEEP):
+    for scenario in (*USUAL, *TIMED, *REFUSED, *DEEP, *TIMED_DEEP, *REFUSED_DEEP):
         began = time.monotonic()
         found = explore(scenario)
         print(f"{found} ({time.monotonic() - began:.0f} s)", flush=True)

@@ -35,7 +35,7 @@ from lando.engine.operations import (
 from lando.states.events import Event, RefusalKind
 from lando.states.job import Job
 
-from . import invariants, timed
+from . import invariants, isolation, timed
 from .rules import OUTCOMES, TIMERS, Broken, Rules, Step, is_valid
 from .timed import COUNTED, JUMP, NOW
 from .world import (
@@ -82,7 +82,7 @@ class Actions:
     def of(self, world: World) -> Iterator[Action]:
         """Every next step."""
         for action in self._of(world):
-            world_after = self._listening(self._tidy(action.world))
+            world_after = self._listening(self._renumbered(self._tidy(action.world)))
             yield action if world_after is action.world else action._replace(world=world_after)
 
     def _of(self, world: World) -> Iterator[Action]:
@@ -120,6 +120,23 @@ class Actions:
                 if not m.listed and m.mark not in live
             ),
         )
+
+    def _renumbered(self, world: World) -> World:
+        """The world without the numbers of attempts that nothing refers to: a job whose creates are all
+        refused has no end of them. What may be done with the next number does not depend on it, and that it
+        never falls was checked of each step."""
+        if not self.scenario.refuses:
+            return world
+        jobs = {job.id for job in world.books.jobs if job.state == "queued" and job.attempt > 1}
+        if not jobs:
+            return world
+        shown = () if world.snapshot is None else world.snapshot.machines
+        of_attempts: Iterator[Machine | Ghost | Letter] = chain(
+            world.machines, world.ghosts, world.queue, shown
+        )
+        jobs -= {each.job for each in of_attempts if each.attempt is not None and each.job is not None}
+        jobs -= {flight.effect.job_id for flight in world.operations}
+        return world._replace(books=self.rules.renumbered(world.books, frozenset(jobs)))
 
     def _listening(self, world: World) -> World:
         """The world, in which a daemon that has read the whole queue listens from then on."""
@@ -245,7 +262,11 @@ class Actions:
             yield Action(reason, self._restarted(sent))
 
     def _carried_out(self, world: World, flight: InFlight) -> Iterator[Action]:
-        for result, after, note in _answers(world, flight.operation, not self.scenario.within):
+        refusal = self.scenario.refusal(flight.effect.job_id)
+        answers = _answers(world, flight.operation, not self.scenario.within)
+        if isinstance(flight.operation, SendCreate) and refusal is not None:
+            answers = iter([(CreateRejected(refusal, isolation.WORDS), world, "")])
+        for result, after, note in answers:
             if isinstance(result, StillExists | Trouble):
                 yield self._concluded(after, flight, result)
                 continue
@@ -262,8 +283,12 @@ class Actions:
         free = free_marks(world) if isinstance(result, Listed) else ()
         step = self.rules.conclude(world.books, flight.effect, flight.operation, result, free)
         rest = world._replace(operations=tuple(f for f in world.operations if f is not flight))
+        if self.scenario.refuses:
+            rest = isolation.noted(rest, self.scenario.flavor(flight.effect.job_id), result)
         reason = ("concluded:", flight.effect.kind, "of job", flight.effect.job_id, f"({told(result)})")
-        return Action(reason, self._after(rest, step), step.broken)
+        after = self._after(rest, step)
+        broken = step.broken or isolation.blamed(world, after, flight.effect.job_id, result)
+        return Action(reason, after, broken)
 
     # time
 

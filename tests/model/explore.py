@@ -7,9 +7,11 @@ import gc
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from . import invariants
+from . import invariants, isolation
 from .actions import Action, Actions
+from .every_way import COSTLY, TooLong, Ways, too_long
 from .rules import Broken, Rules, Variant
 from .world import Scenario, World
 
@@ -88,7 +90,12 @@ def _no_garbage_collector() -> Iterator[None]:
 def _explore(scenario: Scenario, variant: Variant) -> Exploration:
     rules = Rules(scenario, variant)
     seen = _Map()
-    found = _visit(seen, Actions(rules), scenario.first(rules.empty)) or _endless(seen, scenario)
+    actions = Actions(rules)
+    found = (
+        _visit(seen, actions, scenario.first(rules.empty))
+        or _lasting(seen, actions)
+        or _endless(seen, scenario)
+    )
     broken, story = found or (None, ())
     return Exploration(scenario, len(seen.parents), len(seen.sources), frozenset(rules.rows), broken, story)
 
@@ -115,14 +122,34 @@ def _visit(seen: _Map, actions: Actions, first: World) -> tuple[Broken, tuple[st
     return None
 
 
-COSTLY = 2
-
-
 def _units(world: World, action: Action) -> int:
     after = action.world
     if (after.faults, after.asks, after.jumps) != (world.faults, world.asks, world.jumps):
         return COSTLY
     return 1 if action.passes else 0
+
+
+def _lasting(seen: _Map, actions: Actions) -> tuple[Broken, tuple[str, ...]] | None:
+    """The first way along which something lasts too long, if there is one."""
+    scenario = actions.scenario
+    if not scenario.refuses:
+        return None
+    ways = Ways(seen.sources, seen.targets, seen.units)
+    for name, is_due, within in isolation.dues(scenario):
+        found = too_long(ways, [is_due(world, scenario) for world in seen.numbers], within)
+        if found is not None:
+            how = "for ever" if found.units is None else f"for {found.units} units of time"
+            return Broken(name, f"it lasts {how}"), seen.story(found.worlds[0], *_steps(seen, actions, found))
+    return None
+
+
+def _steps(seen: _Map, actions: Actions, way: TooLong) -> Iterator[tuple[object, ...]]:
+    """What happens along a way."""
+    worlds = list(seen.numbers)
+    for number, target in pairwise(way.worlds):
+        yield next(
+            action.reason for action in actions.of(worlds[number]) if seen.numbers[action.world] == target
+        )
 
 
 def _endless(seen: _Map, scenario: Scenario) -> tuple[Broken, tuple[str, ...]] | None:

@@ -9,7 +9,7 @@ from lando.states import create_requests
 from lando.states.events import Event
 from lando.states.job import ENDED_STATES, LIVE_STATES, Job, Outcome
 
-from . import timed
+from . import isolation, timed
 from .ledger import Books
 from .rules import Broken, Rules, is_valid
 from .world import Floating, Letter, Machine, Scenario, World
@@ -190,6 +190,11 @@ def _can_be_ended(job: Job) -> bool:
 def has_ended(world: World, scenario: Scenario) -> bool:
     """All jobs have ended, nothing is left to do, and nothing is left in the cloud."""
     jobs = world.books.jobs
+    if scenario.refuses:
+        there = len(jobs) == len(scenario.jobs) and not world.machines
+        return there and all(
+            job.state in ENDED_STATES for job in jobs if isolation.has_an_end(world, scenario, job)
+        )
     ended = len(jobs) == len(scenario.jobs) and all(job.state in ENDED_STATES for job in jobs)
     left = (world.books.effects, world.machines, world.floating, world.operations)
     return ended and not any(left)

@@ -19,7 +19,7 @@ from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
 from lando.engine.ledger import Effect, Ledger
 from lando.engine.observation import events
-from lando.engine.operations import Operation, OperationResult, SendCreate
+from lando.engine.operations import CreateRejected, Operation, OperationResult, SendCreate
 from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
 from lando.engine.pace import Pace
@@ -30,7 +30,7 @@ from lando.states.machine import MACHINE, Fired, JobMachine
 from lando.states.table import Policy
 
 from . import timed
-from .ledger import Books, MemoryLedger
+from .ledger import NO_HOLDS, Books, MemoryLedger
 from .timed import NOW
 from .world import Floating, Letter, Machine, Scenario, Seen, in_order, message, token
 
@@ -119,6 +119,8 @@ class Rules:
         self._outbox = variant.outbox(self._engine)
         self._admission = Admission(self._engine, scenario.places)
         self._secrets: list[str] = []
+        self._flavor: str | None = None
+        """Of the job whose message is taken."""
         self._shelf: dict[tuple[object, ...], Books] = {}
         self._remembered: dict[tuple[object, ...], Any] = {}
         self.empty = self._one_of_a_kind(Books())
@@ -128,6 +130,7 @@ class Rules:
 
         def run() -> Step:
             ledger = self._ledger(books, letter if processed else None)
+            self._flavor = None if letter.job is None else self.scenario.flavor(letter.job)
             taken = self._engine.take(ledger, message(letter), NOW)
             known = ledger.is_processed(_key(letter))
             return self._step(books, ledger, taken)._replace(processed=known)
@@ -163,8 +166,13 @@ class Rules:
     def void_letters(self, books: Books) -> Broken | None:
         """Every report with a void token must change nothing, whenever it comes.
 
-        Since this is tried on all books, such reports need not be kept in the queues of worlds.
+        Since this is tried on all books, such reports need not be kept in the queues of worlds. Where there
+        are many holds, it is tried on each job alone.
         """
+
+        if self.scenario.refuses and (len(books.jobs) > 1 or books.holds != NO_HOLDS):
+            alone = (Books((job,), _of(job, books.effects), seen_at=books.seen_at) for job in books.jobs)
+            return next(filter(None, (self.void_letters(self._one_of_a_kind(each)) for each in alone)), None)
 
         def run() -> Broken | None:
             for letter in _void_letters(books):
@@ -226,9 +234,21 @@ class Rules:
             ledger = self._ledger(books)
             self._secrets = _secrets(free)
             self._outbox.conclude(ledger, effect, operation, result, NOW)
-            return self._step(books, ledger)
+            step, job = self._step(books, ledger), ledger.job(effect.job_id)
+            if step.broken is None and job is not None and isinstance(result, CreateRejected):
+                step = step._replace(broken=_failed_wrongly(job, result))
+            return step
 
         return self._once(("conclude", books, effect, operation, result, free), run)
+
+    def renumbered(self, books: Books, job_ids: frozenset[str]) -> Books:
+        """The books, in which these jobs, which are queued, have had one attempt."""
+
+        def run() -> Books:
+            jobs = (replace(job, attempt=1) if job.id in job_ids else job for job in books.jobs)
+            return self._one_of_a_kind(replace(books, jobs=tuple(jobs)))
+
+        return self._once(("renumbered", books, job_ids), run)
 
     def time_out(self, books: Books, job: Job, event: Event) -> Step:
         """A deadline has passed."""
@@ -357,7 +377,8 @@ class Rules:
     def _accept(self, body: Mapping[str, Any]) -> JobSpec:
         if not self.scenario.runnable:
             raise UsageError("cd: missing")
-        return JobSpec("https://example.org/a.git", ".", {}, "a.cwl", attempts=self.scenario.attempts)
+        attempts, flavor = self.scenario.attempts, self._flavor
+        return JobSpec("https://example.org/a.git", ".", {}, "a.cwl", attempts=attempts, flavor=flavor)
 
     def _new_secret(self) -> str:
         return self._secrets.pop()
@@ -430,6 +451,12 @@ def is_valid(books: Books, letter: Letter) -> bool:
     )
 
 
+def _of(job: Job, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    """The rows of one job, numbered as if there were no other."""
+    rows = (effect for effect in effects if effect.job_id == job.id)
+    return tuple(replace(effect, id=number) for number, effect in enumerate(rows, 1))
+
+
 def _void_letters(books: Books) -> Iterator[Letter]:
     for job in books.jobs:
         void = [request.mark for request in job.requests if request.status == "void"]
@@ -451,6 +478,17 @@ def _misfired(fired: list[tuple[Job, Event, Fired]]) -> Broken | None:
             return Broken("ignored and refused change nothing", f"{event.name} in {job.state}")
         if answered.answer == "refused" and event.name not in CLIENTS:
             return Broken("the daemon is never refused", f"{event.name} in {job.state}: {answered.why}")
+    return None
+
+
+def _failed_wrongly(job: Job, refusal: CreateRejected) -> Broken | None:
+    """What is wrong where a job, whose create was refused now, has failed."""
+    if job.state != "failed":
+        return None
+    if refusal.kind == "site" and not job.wishes:
+        return Broken("a default is not the job's fault", f"job {job.id} has failed, and asks for nothing")
+    if refusal.reason not in job.reason:
+        return Broken("a refusal is told", f"job {job.id} has failed: {job.reason}")
     return None
 
 

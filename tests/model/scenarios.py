@@ -7,6 +7,8 @@ is applied late, a workflow fails. Asks: cancel, retry, terminate_worker, the sa
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .world import Scenario
 
 FIRST_WORDS = ("worker_started", "worker_progress")
@@ -53,6 +55,60 @@ TIMED_DEEP = (
     Scenario("one job and time, two faults", faults=2, asks=0, within=WITHIN),
     Scenario(
         "one job and time, an ask and two changes of the clock", faults=0, asks=1, within=WITHIN, jumps=2
+    ),
+)
+"""Minutes."""
+
+ONE_REFUSED = Scenario(
+    "two jobs, one flavor is refused",
+    jobs=("A", "B"),
+    faults=0,
+    asks=0,
+    attempts=1,
+    within=WITHIN,
+    flavors=("gpu", None),
+    refuses=(("gpu", "site"),),
+    failed_within=1,
+)
+DEFAULT_REFUSED = replace(
+    ONE_REFUSED,
+    name="two jobs, the site's default is refused",
+    flavors=(None, "large"),
+    refuses=((None, "site"),),
+)
+TWO_REFUSED = replace(
+    ONE_REFUSED,
+    name="three jobs, two flavors are refused",
+    jobs=("A", "B", "C"),
+    flavors=("gpu", "huge", "large"),
+    refuses=(("gpu", "site"), ("huge", "quota")),
+    within=12,
+    accepted_within=7,
+)
+REFUSED = (
+    ONE_REFUSED,
+    replace(ONE_REFUSED, name="two jobs, two places, one flavor is refused", places=2),
+    DEFAULT_REFUSED,
+    TWO_REFUSED,
+    replace(
+        ONE_REFUSED,
+        name="two jobs, one flavor has no quota",
+        flavors=("gpu", "large"),
+        refuses=(("gpu", "quota"),),
+    ),
+    replace(
+        ONE_REFUSED, name="two jobs, all is refused", places=2, refuses=(("gpu", "site"), (None, "site"))
+    ),
+)
+"""Seconds, too; the cloud always refuses what some jobs ask for. ``accepted_within`` and ``failed_within``
+are bounds of every way that things can go, not of the best one. With one job that is refused, the other is
+tried at once; with two, all have had their turn after four holds, which take one unit and then two each."""
+
+REFUSED_DEEP = (
+    replace(
+        TWO_REFUSED,
+        name="three jobs, both flavors are the site's",
+        refuses=(("gpu", "site"), ("huge", "site")),
     ),
 )
 """Minutes."""

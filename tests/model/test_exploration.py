@@ -10,7 +10,8 @@ import pytest
 from lando.states.machine import TABLE
 from tests.model.breakages import BREAKAGES, Breakage
 from tests.model.explore import Exploration, explore
-from tests.model.scenarios import DEEP, TIMED, TIMED_DEEP, USUAL
+from tests.model.refusal_breakages import REFUSAL_BREAKAGES
+from tests.model.scenarios import DEEP, REFUSED, REFUSED_DEEP, TIMED, TIMED_DEEP, USUAL
 from tests.model.timed_breakages import TIMED_BREAKAGES
 from tests.model.world import Scenario
 
@@ -21,10 +22,13 @@ def names(value: Scenario | Breakage) -> str:
     return value.name
 
 
-LARGE = [pytest.param(each, marks=pytest.mark.large) for each in (USUAL[0], TIMED[0], TIMED[1])]
+LARGE = [pytest.param(each, marks=pytest.mark.large) for each in (USUAL[0], TIMED[0], TIMED[1], REFUSED[1])]
 
 
-@pytest.mark.parametrize("scenario", [*LARGE, USUAL[3], TIMED[2], TIMED[3]], ids=names)
+SMALL = (USUAL[3], TIMED[2], TIMED[3], REFUSED[0], *REFUSED[2:])
+
+
+@pytest.mark.parametrize("scenario", [*LARGE, *SMALL], ids=names)
 def test_every_invariant_holds_and_every_job_can_end(scenario: Scenario, record_property: Record) -> None:
     assert_holds(explore(scenario), record_property)
 
@@ -55,13 +59,14 @@ def why_never_fired(state: str, event: str, answer: str, why: str) -> str | None
     return None
 
 
-ALL_BREAKAGES = (*BREAKAGES, *TIMED_BREAKAGES)
+ALL_BREAKAGES = (*BREAKAGES, *TIMED_BREAKAGES, *REFUSAL_BREAKAGES)
+SCENARIOS = (*USUAL, *TIMED, *REFUSED, *DEEP, *TIMED_DEEP, *REFUSED_DEEP)
 
 
 @pytest.mark.large
 @pytest.mark.parametrize(
     "scenario",
-    sorted({each.scenario for each in ALL_BREAKAGES}.difference(USUAL, TIMED, DEEP, TIMED_DEEP), key=names),
+    sorted({each.scenario for each in ALL_BREAKAGES}.difference(SCENARIOS), key=names),
     ids=names,
 )
 def test_without_a_breakage_its_scenario_holds(scenario: Scenario, record_property: Record) -> None:

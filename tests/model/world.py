@@ -27,6 +27,7 @@ from lando.engine.operations import (
     StillExists,
 )
 from lando.messages import Message
+from lando.states.events import RefusalKind
 from lando.states.job import Job, Outcome
 
 from .ledger import Books
@@ -181,6 +182,10 @@ class World(NamedTuple):
     """For how many units the daemon has listened, where time passes; None: it has not read the queue yet."""
     lived: tuple[Lived, ...] = ()
     """What each job's deadlines truly count from, where time passes."""
+    refused: frozenset[str | None] = frozenset()
+    """The flavors that were refused, where the cloud always refuses some."""
+    proven: frozenset[str | None] = frozenset()
+    """Of these: another flavor was accepted since."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,22 @@ class Scenario:
     """Of the jobs, where time passes."""
     recorded: bool = True
     """The daemon records its life at every unit of time; else, perhaps, at every second one."""
+    flavors: tuple[str | None, ...] = ()
+    """What each job asks for; empty: all ask for the site's default."""
+    refuses: tuple[tuple[str | None, RefusalKind], ...] = ()
+    """The flavors of which the cloud refuses every create, and how: that is its rule, and no fault."""
+    accepted_within: int = 0
+    """Units of time within which every other job has its server, whatever happens."""
+    failed_within: int = 0
+    """Units of time within which a refusal that is proven to be a job's own fails it, whatever happens."""
+
+    def flavor(self, job_id: str) -> str | None:
+        """What the job asks for."""
+        return self.flavors[self.jobs.index(job_id)] if self.flavors else None
+
+    def refusal(self, job_id: str) -> RefusalKind | None:
+        """How the cloud refuses every create of the job; None: it accepts them."""
+        return dict(self.refuses).get(self.flavor(job_id))
 
     def first(self, books: Books) -> World:
         """The jobs are submitted: their messages are durably queued, and nothing else is anywhere."""
