@@ -22,10 +22,8 @@ def names(value: Scenario | Breakage) -> str:
     return value.name
 
 
-LARGE = [pytest.param(each, marks=pytest.mark.large) for each in (USUAL[0], TIMED[0], TIMED[1], REFUSED[1])]
-
-
-SMALL = (USUAL[3], TIMED[2], TIMED[3], REFUSED[0], *REFUSED[2:])
+LARGE = [pytest.param(each, marks=pytest.mark.large) for each in (USUAL[0], USUAL[3], TIMED[0], REFUSED[1])]
+SMALL = (*TIMED[1:], REFUSED[0], *REFUSED[2:])
 
 
 @pytest.mark.parametrize("scenario", [*LARGE, *SMALL], ids=names)

@@ -19,13 +19,12 @@ from lando.states.table import Policy
 from .breakages import Breakage
 from .ledger import MemoryLedger
 from .rules import Variant, WatchedEngine
-from .scenarios import TIMED, TIMED_DEEP, WITHIN
+from .scenarios import TIMED, TIMED_DEEP
 from .timed import NOW
 from .world import Scenario
 
-CLOCK = Scenario("time and a change of the clock", faults=0, asks=0, within=WITHIN, jumps=1)
-FAULT, _, RUN, UNRECORDED = TIMED
-CLOCK_AND_FAULT, FAULTS, _ = TIMED_DEEP
+FAULT, CLOCK, RUN, UNRECORDED = TIMED
+_, CLOCK_AND_FAULT, FAULTS, _ = TIMED_DEEP
 
 TOO_LONG, TOO_EARLY, UNNOTICED = "nothing waits too long", "only lived time counts", "what is late is noticed"
 
