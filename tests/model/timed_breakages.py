@@ -21,7 +21,6 @@ from .ledger import MemoryLedger
 from .rules import Variant, WatchedEngine
 from .scenarios import TIMED, TIMED_DEEP
 from .timed import NOW
-from .world import Scenario
 
 FAULT, CLOCK, RUN, UNRECORDED = TIMED
 _, CLOCK_AND_FAULT, FAULTS, _ = TIMED_DEEP
