@@ -28,6 +28,9 @@ MAX_ERROR = 1024 * 1024
 MAX_PAGE = 10_000
 """Bytes of a page in which its words are looked for."""
 
+KEYSTONE_ERROR = "error"
+"""The key of Keystone's errors, which is their ``error_name``."""
+
 _TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
 
 
@@ -60,7 +63,7 @@ class Failure:
     wrong_endpoint: bool = False
     """Whether the service is not where the settings and the catalog say."""
     login_refused: bool = False
-    """Whether Keystone refused the credentials."""
+    """Whether Keystone refused the credentials, in its own words."""
     retry_after: float | None = None
     """Seconds, more than 0 and at most MAX_RETRY_AFTER."""
     request_id: str | None = None
@@ -92,8 +95,11 @@ def read(error: BaseException) -> Failure:
 
 
 def _is_refusal(failed: Failure) -> bool:
-    """Whether Keystone refused the credentials. To a deleted application credential it answers 404."""
-    return failed.status in (401, 403) or (failed.status == 404 and failed.error_name is not None)
+    """Whether Keystone itself refused the credentials: a proxy's page says nothing about them.
+
+    To a deleted application credential it answers 404.
+    """
+    return failed.status in (401, 403, 404) and failed.error_name == KEYSTONE_ERROR
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

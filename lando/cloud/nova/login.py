@@ -3,12 +3,16 @@
 Keystone counts refused logins, without a limit in time, until one succeeds or the account is locked. Its
 documentation locks after six (``lockout_failure_attempts``), and many sites after five:
 https://docs.openstack.org/keystone/latest/admin/configuration.html#security-compliance-and-pci-dss
+
+A refusal may pass, as when Keystone cannot read its directory of users, so the next login comes soon at
+first.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -19,8 +23,12 @@ from keystoneauth1.exceptions import ClientException
 from lando.cloud.nova import failures
 from lando.cloud.nova.failures import Failure
 
-WAITS = (5 * 60.0, 30 * 60.0, 4 * 3600.0, 24 * 3600.0)
-"""Seconds from a refused login to the next one; the last repeats. That is four on the first day."""
+WAITS = (5 * 60.0, 30 * 60.0, 4 * 3600.0)
+"""Seconds from a refused login to the next one, by how many were refused in a row; the last repeats."""
+REFUSALS = 4
+"""So many logins may be refused within DAY, at most."""
+DAY = 24 * 3600.0
+"""Seconds."""
 
 
 class LoginNotTried(ClientException):
@@ -44,7 +52,8 @@ class Login:
     def __init__(self, log_in: Callable[[Any], Any], clock: Callable[[], float] = time.monotonic) -> None:
         self._log_in = log_in
         self._clock = clock
-        self._refusals = 0
+        self._refused: deque[float] = deque(maxlen=REFUSALS)
+        """When the last logins were refused, since one succeeded."""
         self._next = 0.0
         self._refusal: Failure | None = None
         self._of_thread = threading.local()
@@ -72,14 +81,17 @@ class Login:
             raise
         finally:
             self._of_thread.logging_in = False
-        self._refusals, self._refusal = 0, None
+        self._refused.clear()
+        self._refusal = None
         return access
 
     def _note_refusal(self, failed: Failure) -> None:
-        wait = WAITS[min(self._refusals, len(WAITS) - 1)]
-        self._refusals += 1
-        self._next = self._clock() + wait
-        at = datetime.now(timezone.utc) + timedelta(seconds=wait)
+        now = self._clock()
+        self._refused.append(now)
+        self._next = now + WAITS[min(len(self._refused), len(WAITS)) - 1]
+        if len(self._refused) == REFUSALS:
+            self._next = max(self._next, self._refused[0] + DAY)
+        at = datetime.now(timezone.utc) + timedelta(seconds=self._next - now)
         self._refusal = replace(
             failed,
             note="refused logins can lock an account, so the next one is at "

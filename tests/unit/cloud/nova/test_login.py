@@ -9,7 +9,9 @@ import pytest
 import requests
 from keystoneauth1 import exceptions
 
-from lando.cloud.nova import failures
+from lando.cloud.interface import Unreachable
+from lando.cloud.nova import classify, failures
+from lando.cloud.nova.account import Account
 from lando.cloud.nova.login import Login, LoginNotTried
 
 DAY = 86_400.0
@@ -22,6 +24,8 @@ class Keystone:
     def __init__(self) -> None:
         self.now = 0.0
         self.status = 401
+        self.body = b'{"error": {"message": "The request you have made requires authentication."}}'
+        self.media_type = "application/json"
         self.logins: list[float] = []
         self.login = Login(self.answer, lambda: self.now)
 
@@ -31,8 +35,8 @@ class Keystone:
             return "access"
         response = requests.Response()
         response.status_code, response.url = self.status, URL
-        response._content = b'{"error": {"message": "The request you have made requires authentication."}}'
-        response.headers["Content-Type"] = "application/json"
+        response._content = self.body
+        response.headers["Content-Type"] = self.media_type
         response.request = requests.Request("POST", URL).prepare()
         raise exceptions.from_response(response, "POST", URL)
 
@@ -50,8 +54,24 @@ def test_a_wrong_password_is_sent_four_times_a_day() -> None:
     print(f"logins on the first day with a wrong password, at seconds {keystone.logins}")
     assert keystone.logins == [0.0, 300.0, 2100.0, 16_500.0]
     keystone.try_for(7 * DAY, every=10.0)
-    print(f"logins in 8 days: {len(keystone.logins)}")
-    assert len(keystone.logins) <= 4 + 7
+    print(f"logins in 8 days, at hours {[round(at / 3600, 1) for at in keystone.logins]}")
+    for first in keystone.logins:
+        assert sum(first <= at < first + DAY for at in keystone.logins) <= 4
+
+
+@pytest.mark.parametrize(
+    ("passes", "within"), [(1.0, 5.0), (6.0, 30.0), (36.0, 240.0), (276.0, 1165.0), (1441.0, 240.0)]
+)
+def test_a_refusal_that_passes_is_noticed_by_itself(passes: float, within: float) -> None:
+    """Times in minutes, since the first refusal."""
+    keystone = Keystone()
+    keystone.try_for(passes * 60, every=10.0)
+    keystone.status = 201
+    keystone.logins.clear()
+    keystone.try_for(DAY, every=10.0)
+    waited = keystone.logins[0] / 60 - passes
+    print(f"a refusal that passes after {passes:g} minutes costs {waited:.1f} more")
+    assert waited <= within
 
 
 def test_meanwhile_the_refusal_is_told_with_the_time_of_the_next_login() -> None:
@@ -75,6 +95,38 @@ def test_a_login_that_succeeds_ends_the_waiting() -> None:
     keystone.logins.clear()
     keystone.try_for(400.0, every=10.0)
     assert len(keystone.logins) == 2, "the waits begin anew"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("text/html", b"<html><title>403 Forbidden: maintenance</title></html>"),
+        ("application/json", b'{"message": "no route matched"}'),
+        ("application/json", b'{"error": "maintenance"}'),
+        ("text/plain", b""),
+    ],
+)
+def test_a_proxy_in_front_of_keystone_says_nothing_about_the_password(
+    status: int, media_type: str, body: bytes
+) -> None:
+    keystone = Keystone()
+    keystone.status, keystone.media_type, keystone.body = status, media_type, body
+    keystone.try_for(100.0, every=10.0)
+    assert len(keystone.logins) == 10
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_page_at_the_login_is_an_outage(status: int) -> None:
+    keystone = Keystone()
+    keystone.status, keystone.media_type = status, "text/html"
+    keystone.body = b"<html><title>Forbidden: maintenance</title></html>"
+    with pytest.raises(exceptions.HttpError) as raised:
+        keystone.login(None)
+    account = Account("cloud_settings", "password", {"auth_url": "http://cloud", "username": "lando"})
+    error = classify.call_error(failures.read(raised.value), "listing servers", account)
+    assert type(error) is Unreachable
+    assert "Forbidden: maintenance (text/html, not JSON)" in str(error)
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
