@@ -181,6 +181,13 @@ def _quota_error(failed: Failure, message: str, request: ServerRequest) -> Cloud
     """
     if _METADATA.search(failed.message):
         return Refused(f"{message}; request a quota of at least {METADATA_ITEMS} metadata items", "site")
+    if shortages.volume_never_fits(failed.message):
+        setting = _VOLUME[0] if request.volume_size else "vm_settings.volume_size in landoconfig.yml"
+        return Refused(
+            f"{message}; the volume is larger than the project's whole quota: choose a smaller volume_size "
+            f"({setting}), or request a larger quota",
+            "job" if request.volume_size else "site",
+        )
     setting = _FLAVOR[0] if request.flavor else _FLAVOR[1]
     too_large = Refused(
         f"{message}; the server is larger than the project's whole quota: choose a smaller flavor "

@@ -132,12 +132,12 @@ SHORTAGES = (
     ),
 )
 
-_FIGURES = (
-    # Cinder's message goes on: "Requested 500G, quota is 100G and 0G has been consumed."
-    re.compile(r"Requested (?P<wanted>\d+)G, quota is (?P<limit>\d+)G"),
-    # oslo.limit's: "Resource servers is over limit of 10 due to current usage 10 and delta 1".
-    re.compile(r"over limit of (?P<limit>\d+) due to current usage \d+ and delta (?P<wanted>\d+)"),
+_VOLUME_FIGURES = re.compile(r"Requested (?P<wanted>\d+)G, quota is (?P<limit>\d+)G")
+"""Cinder's message goes on: "Requested 500G, quota is 100G and 0G has been consumed."."""
+_LIMIT_FIGURES = re.compile(
+    r"over limit of (?P<limit>\d+) due to current usage \d+ and delta (?P<wanted>\d+)"
 )
+"""Of oslo.limit: "Resource servers is over limit of 10 due to current usage 10 and delta 1"."""
 
 
 def find(message: str) -> Shortage | None:
@@ -149,8 +149,13 @@ def find(message: str) -> Shortage | None:
 
 def never_fits(message: str) -> bool:
     """Whether the message says that more is wanted than the whole quota has."""
-    return any(
-        int(found["wanted"]) > int(found["limit"])
-        for figures in _FIGURES
-        for found in figures.finditer(message)
-    )
+    return volume_never_fits(message) or _exceed(_LIMIT_FIGURES, message)
+
+
+def volume_never_fits(message: str) -> bool:
+    """Whether the message says that a volume is larger than the whole quota."""
+    return _exceed(_VOLUME_FIGURES, message)
+
+
+def _exceed(figures: re.Pattern[str], message: str) -> bool:
+    return any(int(found["wanted"]) > int(found["limit"]) for found in figures.finditer(message))

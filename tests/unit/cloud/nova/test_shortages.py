@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,8 @@ def said(shortage: Shortage) -> str:
     return re.sub(r"%\(\w+\)d", "10", re.sub(r"%\(\w+\)s", ID, shortage.message))
 
 
-def refused(status: int, message: str, error_name: str | None = "forbidden") -> CloudError:
-    request = ServerRequest("lando-1", "mark", "tests", "job", 1, b"")
+def refused(status: int, message: str, error_name: str | None = "forbidden", **wishes: Any) -> CloudError:
+    request = ServerRequest("lando-1", "mark", "tests", "job", 1, b"", **wishes)
     failed = Failure(message, status, error_name, sent=True)
     return classify.create_error(failed, "creating", ACCOUNT, request, posted=True)
 
@@ -87,6 +88,28 @@ def test_a_server_larger_than_the_whole_unified_limit_is_refused_and_does_not_wa
     assert isinstance(error, Refused)
     assert "larger than the project's whole quota" in str(error)
     assert type(refused(403, f"Project p is over a limit for {limits.replace('2', '8')}")) is QuotaExceeded
+
+
+@pytest.mark.parametrize(
+    ("wishes", "origin", "setting"),
+    [
+        ({"volume_size": 500}, "job", "volume_size in the job file"),
+        ({"volume_size": 500, "flavor": "m1.large"}, "job", "volume_size in the job file"),
+        ({"flavor": "m1.large"}, "site", "vm_settings.volume_size in landoconfig.yml"),
+        ({}, "site", "vm_settings.volume_size in landoconfig.yml"),
+    ],
+)
+def test_a_volume_larger_than_the_whole_quota_names_the_size_and_who_chose_it(
+    wishes: dict[str, Any], origin: str, setting: str
+) -> None:
+    message = (
+        "Requested volume or snapshot exceeds allowed gigabytes quota. Requested 500G, quota is {}G and "
+    )
+    error = refused(403, message.format(100) + "0G has been consumed.", **wishes)
+    assert isinstance(error, Refused)
+    assert error.origin == origin
+    assert f"choose a smaller volume_size ({setting})" in str(error) and "flavor" not in str(error)
+    assert type(refused(403, message.format(800) + "400G has been consumed.", **wishes)) is QuotaExceeded
 
 
 def test_words_of_a_quota_that_are_not_known_count_as_used_up() -> None:
