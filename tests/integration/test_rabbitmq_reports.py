@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 from lando.errors import UsageError
 from lando.workqueue.interface import REPORT_BYTES_KEPT, QueueUnavailable
@@ -219,6 +222,34 @@ class Flood:
         self._over.set()
         for thread in self._threads:
             thread.join()
+
+
+def documented_way_back() -> list[list[str]]:
+    """The arguments of each rabbitmqctl of docs/rabbitmq.md, "Back to 0.1"."""
+    page = (Path(__file__).parents[2] / "docs" / "rabbitmq.md").read_text()
+    section = page.partition("### Back to 0.1\n")[2].partition("\n## ")[0]
+    return [command.split() for command in re.findall(r"sudo rabbitmqctl ([^`\n]+)", section)]
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+def test_the_documented_way_back_to_an_older_version(
+    least_privilege: VirtualHost, read: Read, queue_type: QueueType
+) -> None:
+    here = least_privilege
+    assert isinstance(here.broker, servers.Broker)
+    read(here, queue_type).close()
+    (look, *columns), (delete, *queue) = documented_way_back()
+    assert f"{here.names.reports}\t0" in here.broker.ctl(look, "-p", here.name, *columns).splitlines()
+    here.broker.ctl(delete, "-p", here.name, *queue)
+    with here.connect(here.admin) as connection, pytest.raises(ChannelClosedByBroker, match="NOT_FOUND"):
+        connection.channel().queue_declare(here.names.reports, passive=True)
+    if queue_type == "quorum":
+        declare_as_before(here)
+    else:
+        with here.connect(here.daemon) as connection:
+            connection.channel().queue_bind(here.queue_name, here.names.reports, here.queue_name)
+    send(here, here.worker, [b"a report"])
+    assert here.messages() == 1
 
 
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
