@@ -71,7 +71,8 @@ check: lint
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not large' tests/model tests/unit
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 20
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 20 -m 'not alone'
+	$(BIN)/pytest -m alone
 
 LAB := $(BIN)/python -m tests.openstack.lab
 

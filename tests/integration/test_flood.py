@@ -64,6 +64,7 @@ def site(tmp_path: Path, least_privilege: VirtualHost) -> Iterator[BrokerSite]:
     here.close()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120 + 2 * FLOOD_SECONDS + AFTERWARDS)
 @pytest.mark.parametrize("tokens", ["right", "wrong"])
 def test_a_flood_of_reports_stops_nothing(site: BrokerSite, tokens: str) -> None:
