@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sqlite3
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +21,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy.dialects import sqlite
 
+from lando.config import job_file
+from lando.engine.engine import COPIED
 from lando.engine.holds import Hold, Holds
 from lando.engine.ledger import StateChange
 from lando.engine.reservation import Reservation
@@ -408,6 +412,74 @@ def test_an_older_schema_is_migrated_and_keeps_its_jobs(new_path: Path) -> None:
         totals = connection.execute("SELECT job_id, rows, characters, attempt, seqs FROM log_totals")
         assert totals.fetchall() == [(A, 4, 31, 2, "[[1, 2], [4, 4]]")]
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+
+
+GIT = {"git_clone": "https://example.org/a.git", "cd": ".", "run_cwl": "a.cwl"}
+DAY = 86400.0
+NAMES = [f"label-{number}" for number in range(200)]
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "failed"])
+@pytest.mark.parametrize(
+    ("asked", "record", "kept"),
+    [
+        ({"input": "a: 1\n"}, {}, {"input": {"a": 1}}),
+        ({"input": "# none\n"}, {}, {"input": {}}),
+        ({"attempts": 500}, {"attempts": 500}, {"attempts": 100}),
+        ({"run_timeout": "3650d"}, {"run_timeout": 3650 * DAY}, {"run_timeout": 366 * DAY}),
+        ({"boot_timeout": 4e7}, {"boot_timeout": 4e7}, {"boot_timeout": 366 * DAY}),
+        ({"priority": 2**31 - 1}, {"priority": 2**31 - 1}, {"priority": 10**6}),
+        ({"priority": -(2**31)}, {"priority": -(2**31)}, {"priority": -(10**6)}),
+        ({"volume_size": 10**6}, {}, {"volume_size": 65536}),
+        ({"labels": {"k" * 300: "v" * 2000}}, {}, {"labels": {"k" * 200: "v" * 1000}}),
+        (
+            {"labels": {f"k{n:03}": "v" for n in range(200)}},
+            {},
+            {"labels": {f"k{n:03}": "v" for n in range(100)}},
+        ),
+        (
+            {"run_timeout": "90m", "attempts": 100},
+            {"run_timeout": 5400.0, "attempts": 100},
+            {"run_timeout": 5400.0},
+        ),
+    ],
+)
+def test_a_job_that_an_older_version_accepted_can_still_be_created(
+    new_path: Path, state: State, asked: dict[str, Any], record: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    upgraded_to(new_path, "0003")
+    old_job(new_path, {**GIT, "input": {}, **asked}, state=state, **record)
+    with closing(Store(f"sqlite:///{new_path}")) as store, store.transaction() as transaction:
+        job, spec = transaction.job(A), job_file.from_body(transaction.body(A))
+    assert {name: getattr(spec, name) for name in kept} == kept
+    assert job is not None and job.wishes == spec.wishes
+    for name in COPIED:
+        assert getattr(job, name) == getattr(spec, name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "runnable"),
+    [({"input": "a: [1"}, True), ({"cd": "d" * 3000}, True), ({"input": "a: 1"}, False)],
+)
+def test_a_job_that_cannot_be_brought_within_the_limits_is_left_as_it_is(
+    new_path: Path, asked: dict[str, Any], runnable: bool
+) -> None:
+    upgraded_to(new_path, "0003")
+    body = {**GIT, "input": {}, **asked}
+    old_job(new_path, body, runnable=runnable)
+    with closing(Store(f"sqlite:///{new_path}")) as store, store.transaction() as transaction:
+        assert transaction.body(A) == body
+
+
+def old_job(path: Path, body: dict[str, Any], **fields: Any) -> None:
+    """A job as version 0003 stored it."""
+    columns = {**dataclasses.asdict(Job(A, **fields)), "requests": "[]", "name": "", "body": json.dumps(body)}
+    values = {name: value for name, value in columns.items() if name not in ("wishes", "worker_version")}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
+            list(values.values()),
+        )
 
 
 def test_a_newer_schema_is_refused_and_left_alone(store: Store, path: Path) -> None:
