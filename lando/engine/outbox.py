@@ -7,7 +7,7 @@ An effect is carried out at least once; its operation can be repeated without ha
 A create whose answer was lost is never repeated. Its effect is begun again as ``FindServers``, which looks
 for the request's mark in a full list. Found: the server is the job's, duplicates are deleted. Not listed
 twice, the cloud's settle time apart: the request is void, and a new one is sent with a mark and a token of
-its own.
+its own. The time apart is from the end of the first look to the begin of the second, which may take long.
 """
 
 from __future__ import annotations
@@ -63,13 +63,19 @@ class Outbox:
         self._engine = engine
 
     def begin(self, ledger: Ledger, effect: Effect, now: float) -> Operation | None:
-        """Turn a due effect into an operation for the cloud; None when there is nothing to carry out.
+        """Turn a due effect into an operation for the cloud; None when there is nothing to carry out, or
+        not yet.
 
         The caller commits before it carries the operation out: a create that may have been sent is recorded
         as sent.
         """
         job = ledger.job(effect.job_id)
         assert job is not None
+        look_at = create_requests.second_look_at(job, self._engine.pace.settle)
+        if effect.kind == "create_server" and look_at is not None and look_at > now:
+            # The clock was set forward: the effect is due, but less time was lived through.
+            ledger.postpone_effect(effect, look_at, effect.tries, "the server is not listed yet")
+            return None
         operation = self._operation(ledger, job, effect, now)
         if operation is None:
             ledger.remove_effect(effect)

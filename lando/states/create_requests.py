@@ -106,12 +106,18 @@ def record_absence(job: Job, event: CreateAbsent) -> Job:
     )
 
 
-def is_absent_for_good(job: Job, event: CreateAbsent) -> bool:
-    """A second list, the settle time or more after the first, lacks the server, too."""
+def second_look_at(job: Job, settle: float) -> float | None:
+    """When the second list for the open request may be asked for; None if no list lacked its server yet.
+
+    Args:
+        job: the record.
+        settle: seconds after which every list shows what was created before.
+    """
     request = open_request(job)
-    return (
-        request is not None
-        and request.mark == event.mark
-        and request.absent_since is not None
-        and event.at >= request.absent_since + event.settle
-    )
+    return None if request is None or request.absent_since is None else request.absent_since + settle
+
+
+def is_absent_for_good(job: Job, event: CreateAbsent) -> bool:
+    """A second list, asked for the settle time or more after the first, lacks the server, too."""
+    look_at = second_look_at(job, event.settle)
+    return is_open(job, event) and look_at is not None and event.at >= look_at

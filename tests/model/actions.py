@@ -250,6 +250,8 @@ class Actions:
             job = job_of(world, effect.job_id)
             assert job is not None
             broken = broken or invariants.create_may_be_sent(world, job)
+        elif isinstance(operation, FindServers) and self.scenario.within:
+            broken = broken or invariants.look_is_due(world, effect.job_id)
         after = self._after(world, step)
         if operation is not None:
             flight = InFlight(step.effects[effect.id], operation)

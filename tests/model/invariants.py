@@ -12,7 +12,7 @@ from lando.states.job import ENDED_STATES, LIVE_STATES, Job, Outcome
 from . import isolation, timed
 from .ledger import Books
 from .rules import Broken, Rules, is_valid
-from .world import Floating, Letter, Machine, Scenario, World
+from .world import Floating, Letter, Machine, Scenario, World, job_of
 
 
 def broken_in(world: World, rules: Rules) -> Broken | None:
@@ -107,6 +107,16 @@ def create_may_be_sent(world: World, job: Job) -> Broken | None:
     if others:
         return Broken("one server a job", f"a create of job {job.id} is sent, and {others[0]} exists")
     return None
+
+
+def look_is_due(world: World, job_id: str) -> Broken | None:
+    """A second look begins when what the first could not show yet is listed, however long it takes."""
+    job = job_of(world, job_id)
+    assert job is not None
+    look_at = create_requests.second_look_at(job, timed.PACE.settle)
+    if look_at is None or look_at <= timed.NOW:
+        return None
+    return Broken("only lived time counts", f"job {job_id} is looked for {look_at - timed.NOW:g} units early")
 
 
 def verdict_is_due(world: World, rules: Rules, job: Job, event: Event) -> Broken | None:

@@ -8,7 +8,7 @@ from typing import Any
 from lando.engine import clock_changes
 from lando.engine.holds import Holds
 from lando.engine.ledger import Effect, Ledger
-from lando.engine.operations import Trouble
+from lando.engine.operations import Operation, Trouble
 from lando.engine.outbox import Outbox
 from lando.engine.pace import Pace
 from lando.states.events import Event
@@ -64,7 +64,8 @@ def heard_in_the_future(job: Job, step: float, now: float) -> Job:
 
 
 def without_absence(job: Job, step: float, now: float) -> Job:
-    return replace(_shifted(job, step, now), requests=job.requests)
+    shifted = _shifted(job, step, now)
+    return replace(shifted, requests=job.requests) if step > 0 else shifted
 
 
 def recording_nothing(ledger: Ledger, now: float) -> None:
@@ -87,6 +88,16 @@ class RecordsNoFirstJob(WatchedEngine):
 class TriesInTheYear3000(Outbox):
     def _try_again(self, ledger: Ledger, job: Job, effect: Effect, trouble: Trouble, now: float) -> None:
         ledger.postpone_effect(effect, 32_503_680_000.0, effect.tries + 1, trouble.reason)
+
+
+class LooksWhenDue(Outbox):
+    def begin(self, ledger: Ledger, effect: Effect, now: float) -> Operation | None:
+        job = ledger.job(effect.job_id)
+        assert job is not None
+        operation = self._operation(ledger, job, effect, now)
+        if operation is None:
+            ledger.remove_effect(effect)
+        return operation
 
 
 class HoldsForEver(MemoryLedger):
@@ -130,6 +141,12 @@ TIMED_BREAKAGES = (
         "one server a job",
         CLOCK_AND_FAULT,
         patches=_patched(_shifted=without_absence),
+    ),
+    Breakage(
+        "the second look begins too early after a step",
+        TOO_EARLY,
+        CLOCK_AND_FAULT,
+        Variant(outbox=LooksWhenDue),
     ),
     Breakage("a daemon does not record its life", UNNOTICED, RUN, patches=_patched(record=recording_nothing)),
     Breakage(

@@ -172,12 +172,36 @@ def test_the_settle_time_of_a_lost_create_does_not_pass_by_a_change(
     rules.now += PACE.settle - 2.0
     record(rules)
     change(rules, step)
-    rules.conclude(Listed(()))
-    assert len(rules.job("a").requests) == 1, "its server may still be listed"
+    assert rules.begin()[1] is None, "its server may still be listed"
+    assert len(rules.job("a").requests) == 1
     assert first[0].absent_since is not None
+    assert rules.effects()[0].due_at == rules.now + 2.0
     rules.now += 2.0
     rules.conclude(Listed(()))
     assert len(rules.job("a").requests) == 2
+
+
+@CHANGES
+@EITHER_WAY
+def test_a_list_that_takes_long_after_a_change_is_no_second_look(
+    rules: Rules, change: Change, step: float
+) -> None:
+    rules.submit("a")
+    rules.admit()
+    rules.conclude(AnswerLost("no answer"))
+    rules.conclude(Listed(()))
+    rules.now += 1.0
+    record(rules)
+    change(rules, step)
+    begun_at = rules.now
+    while (begun := rules.begin())[1] is None:
+        rules.now = rules.effects()[0].due_at
+    assert rules.now == begun_at + PACE.settle - 1.0
+    rules.now += PACE.settle
+    with rules.ledgers() as ledger:
+        assert begun[1] is not None
+        rules.outbox.conclude(ledger, begun[0], begun[1], Listed(()), rules.now)
+    assert [request.status for request in rules.job("a").requests] == ["void", "ordered"]
 
 
 def test_a_lost_create_is_not_absent_from_the_future_on(rules: Rules) -> None:
