@@ -15,6 +15,8 @@ the time now and then: ``seen_at``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lando.engine.ledger import Ledger
 from lando.engine.pace import Pace
 from lando.states.job import LIVE_STATES, Job
@@ -34,8 +36,14 @@ def resume(ledger: Ledger, now: float, policy: Policy, pace: Pace) -> None:
     jobs = ledger.jobs_in(LIVE_STATES)
     seen_at = ledger.seen_at()
     if seen_at is None:  # an older version wrote these times
-        seen_at = max((job.updated_at for job in jobs), default=now)
+        seen_at = _last_change([job.updated_at for job in jobs], now)
     adjust(ledger, now - seen_at, now, policy, pace)
+
+
+def _last_change(changes: Sequence[float], now: float) -> float:
+    """When something was changed last. If only some changes are in the future, they are older: the clock was
+    set back after them. If all are, this clock is behind the last daemon's."""
+    return max((at for at in changes if at <= now), default=max(changes, default=now))
 
 
 def adjust(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) -> None:

@@ -255,6 +255,18 @@ def test_a_database_of_a_version_that_recorded_nothing_counts_from_its_last_chan
     assert rules.job("a").deadline_at == rules.now + 30.0
 
 
+def test_a_change_before_the_clock_of_an_older_version_was_set_back_ends_no_job(rules: Rules) -> None:
+    rules.now += DAY
+    rules.run("stuck")
+    rules.take("cancel_job", "stuck")
+    rules.now -= DAY  # the older version shifted deadlines, and no time of a change
+    rules.run(run_timeout=50.0)
+    with rules.ledgers() as ledger:
+        ledger.set_seen_at(None)  # type: ignore[arg-type]
+    restart(rules, 20.0)
+    assert rules.job("a").deadline_at == rules.now + 50.0
+
+
 def test_a_step_of_the_clock_is_not_learned_as_a_boot_time(rules: Rules) -> None:
     rules.engine._learns_boot = True
     for job, step in (("a", DAY), ("b", -DAY)):
