@@ -6,8 +6,9 @@ due times    when something is tried next: of effects, of queued jobs, of a hold
              is later than now plus the longest back-off of its kind. A clock that was wrong delays nothing
              for longer than that.
 lived times  what a verdict counts from: deadlines, when a worker was last heard, since when a lost create's
-             server is absent; and the turns of a reservation. Only time that the daemon lived through counts:
-             each discontinuity shifts them by its length. What has passed, and what is left, stay the same.
+             server is absent; the turns of a reservation; and since when messages are remembered, such as a
+             cancel that came before its job. Only time that the daemon lived through counts: each
+             discontinuity shifts them by its length. What has passed, and what is left, stay the same.
 
 A clock that is set discloses its step. Between two lives nothing does, so a daemon that has live jobs records
 the time now and then: ``seen_at``.
@@ -68,6 +69,7 @@ def adjust(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) 
     reservation = ledger.reservation()
     if reservation is not None:
         ledger.set_reservation(reservation.shifted(step))
+    ledger.shift_message_times(step, now)
     ledger.set_seen_at(now)
 
 

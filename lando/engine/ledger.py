@@ -196,6 +196,10 @@ class Ledger(Protocol):
         """No effect is due later than ``effects``, and no queued job waits for its back-off past ``jobs``."""
         ...
 
+    def shift_message_times(self, step: float, now: float) -> None:
+        """Processed messages and early cancels count as so many seconds newer, but none as newer than now."""
+        ...
+
 
 def make_due(ledger: Ledger, effects: Iterable[Effect], now: float) -> None:
     """Carry these effects out now instead of later."""

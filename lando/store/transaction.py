@@ -300,6 +300,12 @@ class Transaction:
             self._connection.execute(sa.delete(EARLY_CANCELS).where(EARLY_CANCELS.c.at < before))
         return forgotten.rowcount
 
+    def shift_message_times(self, step: float, now: float) -> None:
+        """See ``Ledger.shift_message_times``."""
+        for table in (PROCESSED, EARLY_CANCELS):
+            shifted = sa.case((table.c.at + step < now, table.c.at + step), else_=now)
+            self._connection.execute(sa.update(table).values(at=shifted))
+
     def remember_cancel(self, job_id: str, at: float) -> None:
         """See ``Ledger.remember_cancel``."""
         if not self.was_canceled(job_id):

@@ -194,3 +194,6 @@ class MemoryLedger:
         for job in self.jobs_in(("queued",)):
             if job.not_before > jobs:
                 self._jobs[job.id] = replace(job, not_before=jobs)
+
+    def shift_message_times(self, step: float, now: float) -> None:
+        pass  # nothing is forgotten here

@@ -212,6 +212,53 @@ def test_a_life_is_recorded_now_and_then_while_it_counts_for_a_job(running: Stor
     assert seen == [START] * 5 + [START + 5.0] * 5 + [START + 10.0] * 2
 
 
+MONTH = 30 * 86_400.0
+
+
+def remembers(store: Store, machine: Machine) -> tuple[bool, bool]:
+    """Whether the message and the cancel of ``remembering`` are, after what is old was forgotten."""
+    with store.transaction() as transaction:
+        a_receiver(store).forget(transaction, machine.wall)
+        return transaction.is_processed("client:m"), transaction.was_canceled("later")
+
+
+@pytest.fixture
+def remembering(store: Store) -> Store:
+    """A store with a message that was processed, and a cancel that came before its job."""
+    with store.transaction() as transaction:
+        transaction.mark_processed("client:m", START)
+        transaction.remember_cancel("later", START)
+        transaction.set_seen_at(START)
+    return store
+
+
+@pytest.mark.parametrize("step", [2 * MONTH, -2 * MONTH])
+def test_messages_are_forgotten_after_lived_time_and_by_no_step_of_the_clock(
+    remembering: Store, machine: Machine, step: float
+) -> None:
+    checked = a_clock(remembering)
+    for each in (step, -step, step):
+        machine.wall += each
+        checked.check()
+        assert remembers(remembering, machine) == (True, True)
+    machine.passes(MONTH - 1.0)
+    assert remembers(remembering, machine) == (True, True)
+    machine.passes(2.0)
+    assert remembers(remembering, machine) == (False, False)
+
+
+@pytest.mark.parametrize("gap", [2 * MONTH, -2 * MONTH])
+def test_messages_are_not_forgotten_because_no_daemon_ran(
+    remembering: Store, machine: Machine, gap: float
+) -> None:
+    machine.wall += gap
+    with remembering.transaction() as transaction:
+        a_clock(remembering).resume(transaction)
+    assert remembers(remembering, machine) == (True, True)
+    machine.passes(MONTH + 1.0)
+    assert remembers(remembering, machine) == (False, False)
+
+
 def test_an_idle_daemon_records_nothing(store: Store, machine: Machine) -> None:
     with store.transaction() as transaction:
         a_clock(store).record(transaction)
