@@ -8,20 +8,23 @@ https://docs.openstack.org/api-ref/network/v2/#list-networks
 from __future__ import annotations
 
 import difflib
-import math
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from keystoneauth1.exceptions import HttpError
 
-from lando.cloud.interface import Refused
+from lando.cloud.interface import CloudError, Refused
 from lando.cloud.nova.client import nova_rows
 from lando.cloud.nova.session import Session
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,22 @@ class _Named(Protocol):
 
 T = TypeVar("T", bound=_Named)
 
+_Key = tuple[str, ConfiguredName]
+"""The kind and the name. An error has the name's setting, so that only those of the same setting share it."""
+
 NAMES_SECONDS = 5 * 60.0
 """Default of the time for which what a name stands for is not looked up again."""
+AGAIN_SECONDS = 60.0
+"""After a look that failed, what was known is used for this time before the next look."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a name stood for at the last look that succeeded."""
+
+    thing: Any
+    until: float
+    """By the clock: then the next look is due."""
 
 
 class NameLookup:
@@ -84,6 +101,11 @@ class NameLookup:
 
     Names are not unique in OpenStack. A name that several things have is refused; an id is accepted in its
     place.
+
+    A service that hangs delays no name of another service. Of the threads that use a name that is known, it
+    delays the one that looks it up again; meanwhile, and when that look fails without an answer, what is
+    known is used. Nova refuses a create with an id that is gone, and then all is forgotten.
+    An image that only lost its name is used for as long as Glance does not answer.
 
     Args:
         session: for Glance and Neutron.
@@ -103,20 +125,24 @@ class NameLookup:
         self._nova = nova
         self._valid = valid
         self._clock = clock
-        self._lock = threading.RLock()
-        self._found: dict[tuple[str, str], tuple[float, Any]] = {}
+        self._lock = threading.Lock()
+        """Held for moments, never during a request."""
+        self._known: dict[_Key, _Known] = {}
+        self._looks: dict[_Key, Future[Any]] = {}
+        """Those in progress."""
 
     def forget(self) -> None:
-        """Look everything up again."""
+        """Look everything up again. A look that is in progress does not count."""
         with self._lock:
-            self._found.clear()
+            self._known.clear()
+            self._looks.clear()
 
     def flavor(self, wanted: ConfiguredName) -> Flavor:
         """A flavor.
 
         Raises:
             Refused: none, or several, have this name; likewise below.
-            CloudError: the list could not be had; likewise below.
+            CloudError: the list could not be had, and the flavor is not known; likewise below.
         """
         return self._remembered("flavor", wanted, self._find_flavor)
 
@@ -133,15 +159,42 @@ class NameLookup:
         return self._remembered("external network", wanted, partial(self._find_network, external=True))
 
     def _remembered(self, kind: str, wanted: ConfiguredName, find: Callable[[ConfiguredName], T]) -> T:
-        with self._lock:  # held during the request: other threads wait for the same answer
-            now, key = self._clock(), (kind, wanted.name)
-            at, found = self._found.get(key, (-math.inf, None))
-            if found is None or now - at >= self._valid:
-                self._found.pop(key, None)
-                found = find(wanted)
-                self._found[key] = (now, found)
-            thing: T = found
-            return thing
+        key = (kind, wanted)
+        with self._lock:
+            known, look = self._known.get(key), self._looks.get(key)
+            if known is not None and (look is not None or self._clock() < known.until):
+                thing: T = known.thing
+                return thing
+            is_first = look is None
+            if look is None:
+                look = self._looks[key] = Future()
+        if is_first:
+            self._look(key, look, partial(find, wanted))
+        thing = look.result()  # comes, because each request has an end
+        return thing
+
+    def _look(self, key: _Key, look: Future[Any], find: Callable[[], Any]) -> None:
+        """Look a name up, for all threads that wait for ``look``."""
+        began = self._clock()
+        answer: _Known | BaseException
+        try:
+            answer = _Known(find(), began + self._valid)
+        except BaseException as error:
+            answer = error
+        with self._lock:
+            is_current = self._looks.get(key) is look  # else forgotten meanwhile
+            if is_current:
+                del self._looks[key]
+                known = self._known.pop(key, None)
+                if known is not None and _is_unanswered(answer):
+                    _log.warning("%s; %s as before: %s", answer, key[1].setting, known.thing.id)
+                    answer = replace(known, until=self._clock() + min(self._valid, AGAIN_SECONDS))
+                if isinstance(answer, _Known):
+                    self._known[key] = answer
+        if isinstance(answer, _Known):
+            look.set_result(answer.thing)
+        else:
+            look.set_exception(answer)
 
     def _find_flavor(self, wanted: ConfiguredName) -> Flavor:
         rows = nova_rows(self._session, self._nova, "listing flavors", "/flavors/detail", "flavors")
@@ -200,6 +253,11 @@ class NameLookup:
         rows = self._session.neutron_rows("listing networks", "/networks", "networks", (*fields, *filters))
         with self._session.errors("listing networks"):
             return [Network(row["id"], row["name"], row.get("router:external") is True) for row in rows]
+
+
+def _is_unanswered(answer: object) -> bool:
+    """Whether a look failed, and not because what was looked for is not there."""
+    return isinstance(answer, CloudError) and not isinstance(answer, Refused)
 
 
 def _image(row: Mapping[str, Any]) -> Image:
