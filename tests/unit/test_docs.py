@@ -28,6 +28,7 @@ from lando.engine.ledger import StateChange
 from lando.states import job
 from lando.views import inventory
 from lando.views import jobs as views
+from lando.workqueue import embedded
 from lando.workqueue.interface import REPORT_BYTES_KEPT
 from lando.workqueue.rabbitmq.names import (
     Permissions,
@@ -336,6 +337,23 @@ def test_documented_limits_are_the_limits() -> None:
         f"the newest {REPORT_LETTERS_KEPT:,}, {REPORT_LETTER_BYTES_KEPT // 2**20} MiB",
     ]
     assert f"letters: {REPORTS_AT_ONCE} at once, and then one a second" in prose(RABBITMQ)
+    operations = " ".join(prose(ROOT / "docs" / "operations.md").split())
+    assert f"{REPORTS_AT_ONCE} dead letters at once and then one a second" in operations
+    assert (
+        f"on a broker at most {REPORTS_WAITING:,} ({REPORT_BYTES_WAITING // 2**20} MiB), in the embedded "
+        f"queue at most {embedded.REPORTS_WAITING:,} ({embedded.REPORT_BYTES_WAITING // 2**20} MiB)"
+    ) in operations
+    for letters, size in (
+        (embedded.LETTERS_KEPT, embedded.LETTER_BYTES_KEPT),
+        (
+            {"client": DEAD_LETTERS_KEPT, "worker": REPORT_LETTERS_KEPT},
+            {"client": DEAD_LETTER_BYTES_KEPT, "worker": REPORT_LETTER_BYTES_KEPT},
+        ),
+    ):
+        assert (
+            f"of clients {letters['client']:,} ({size['client'] // 2**20} MiB), of workers "
+            f"{letters['worker']:,} ({size['worker'] // 2**20} MiB)"
+        ) in operations
     assert f"the first {REPORT_BYTES_KEPT // 1024} KiB are kept" in prose(RABBITMQ)
     assert f"messages, of at most {MAX_BATCH // 2**20} MiB together" in prose(RABBITMQ)
     assert f"{PREFETCH} commands and {REPORTS_PREFETCH} reports are unacknowledged" in prose(RABBITMQ)
