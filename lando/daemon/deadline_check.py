@@ -80,8 +80,9 @@ class DeadlineCheck:
 
     def _overdue_at(self, jobs: Sequence[Job], moment: float) -> list[tuple[Job, Event]]:
         listening_since = self._receiver.listening_since
-        assert listening_since is not None
-        return overdue(jobs, moment, listening_since, self._engine.policy, self._engine.pace)
+        hearing_since = self._receiver.hearing_since
+        assert listening_since is not None and hearing_since is not None
+        return overdue(jobs, moment, listening_since, hearing_since, self._engine.policy, self._engine.pace)
 
     def _fire(self, transaction: Transaction, found: list[tuple[Job, Event]]) -> list[tuple[Job, Event]]:
         """Returns what has passed only since the others were found: it waits for another fence."""

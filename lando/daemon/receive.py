@@ -33,6 +33,8 @@ REMEMBERED: tuple[tuple[Origin, float], ...] = (("client", 30 * 86400.0), ("work
 """Seconds for which processed messages are remembered; workers' were by lando-fsm 0.1 only."""
 FORGET_EVERY = 60.0
 """Seconds."""
+WARN_OF_REFUSALS_EVERY = 3600.0
+"""Seconds."""
 FORGET_AT_ONCE = 5000
 """Rows."""
 
@@ -71,8 +73,18 @@ class Receiver:
         self._has_read_backlog = False
         self._deaf_until = 0.0
         self._next_forgetting = 0.0
+        self._next_refusal_warning = 0.0
         self.listening_since: float | None = None
-        """Since when, without interruption, every message was heard in time: silence counts from then on."""
+        """Since when, without interruption, every message that was queued was heard in time."""
+
+    @property
+    def hearing_since(self) -> float | None:
+        """Since when, as well, no worker's report was refused since too many waited: silence counts from then
+        on. None while the daemon does not listen."""
+        refused = self._queue.refused_at()
+        if self.listening_since is None or refused is None:
+            return self.listening_since
+        return max(self.listening_since, self._clock.now() - (time.monotonic() - refused))
 
     def receive(self, wait: float) -> None:
         """Take one batch of messages.
@@ -91,6 +103,7 @@ class Receiver:
             if deliveries:
                 self._take_all(deliveries)
             self._rejection.log_summary()
+            self._warn_of_refusals()
             if obstacle is None:
                 self._note_fence()
         except QueueUnavailable as error:
@@ -105,6 +118,15 @@ class Receiver:
         self._has_read_backlog = True
         if self.listening_since is None and passed > self._deaf_until:
             self.listening_since = self._clock.now()
+
+    def _warn_of_refusals(self) -> None:
+        refused = self._queue.refused_at()
+        if refused is not None and refused >= self._next_refusal_warning:
+            self._next_refusal_warning = time.monotonic() + WARN_OF_REFUSALS_EVERY
+            log.warning(
+                "more reports arrive than are taken, and workers cannot report; as long as that lasts, no "
+                "worker is declared lost for missing reports, and no boot times out"
+            )
 
     def request_fence(self) -> None:
         """Find out when all is taken that is queued now; see ``was_read_since``."""

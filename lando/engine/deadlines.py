@@ -1,7 +1,9 @@
 """Deadlines of jobs that are booting or running.
 
-Silence counts only while the daemon listened: it starts again in full after every reconnect. The times that
-are compared are lived times (``clock_changes``): no step of the clock, and no time without a daemon, counts.
+Silence counts only while the daemon listened: it starts again in full after every reconnect, and whenever
+reports were refused since too many waited; so does the wait for the first report, which a boot ends with. The
+times that are compared are lived times (``clock_changes``): no step of the clock, and no time without a
+daemon, counts.
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ first."""
 
 
 def overdue(
-    jobs: Iterable[Job], now: float, listening_since: float, policy: Policy, pace: Pace
+    jobs: Iterable[Job],
+    now: float,
+    listening_since: float,
+    hearing_since: float,
+    policy: Policy,
+    pace: Pace,
 ) -> list[tuple[Job, Event]]:
     """The deadlines that have passed, each as the event to fire.
 
@@ -28,6 +35,7 @@ def overdue(
         jobs: the jobs to look at.
         now: the daemon's clock.
         listening_since: when the daemon had read the queue up to date, after it last connected.
+        hearing_since: since when no report was refused, as well; never earlier.
         policy: the site's time limits.
         pace: how long a worker may be silent.
     """
@@ -35,21 +43,21 @@ def overdue(
     for job in jobs:
         event: Event | None = None
         if job.state == "booting":
-            event = _boot_timeout(job, now, listening_since, policy)
+            event = _boot_timeout(job, now, hearing_since, policy)
         elif job.state == "running":
             event = _run_timeout(job, now, listening_since, policy, pace)
-            event = event or _silence(job, now, listening_since, pace)
+            event = event or _silence(job, now, hearing_since, pace)
         if event is not None:
             found.append((job, event))
     return found
 
 
-def _boot_timeout(job: Job, now: float, listening_since: float, policy: Policy) -> Event | None:
+def _boot_timeout(job: Job, now: float, hearing_since: float, policy: Policy) -> Event | None:
     request = create_requests.open_request(job)
     if request is not None and request.status == "ordered":
         return None  # the create was not sent yet
     timeout = actions.boot_timeout(job, policy)
-    deadline = max(job.deadline_at or 0.0, listening_since + timeout)
+    deadline = max(job.deadline_at or 0.0, hearing_since + timeout)
     return BootTimeout(now) if now >= deadline else None
 
 
@@ -62,6 +70,6 @@ def _run_timeout(job: Job, now: float, listening_since: float, policy: Policy, p
     return RunTimeout(now) if now >= max(job.deadline_at + SLACK, listening_since + allowance) else None
 
 
-def _silence(job: Job, now: float, listening_since: float, pace: Pace) -> Event | None:
-    silence = now - max(job.heard_at or 0.0, listening_since)
+def _silence(job: Job, now: float, hearing_since: float, pace: Pace) -> Event | None:
+    silence = now - max(job.heard_at or 0.0, hearing_since)
     return WorkerLost(now, silence) if silence >= pace.silence else None

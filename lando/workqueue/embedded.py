@@ -21,6 +21,7 @@ from lando.workqueue.interface import (
     FIRST_BYTES,
     DeadLetter,
     Delivery,
+    QueueFull,
     QueueUnavailable,
     is_incomplete,
     kept_bytes,
@@ -153,6 +154,16 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def _reports_waiting(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many, and their bytes."""
+    messages, size = connection.execute("SELECT * FROM queue_reports_waiting").fetchone()
+    return messages, size
+
+
+def _is_full(messages: int, size: int) -> bool:
+    return messages >= REPORTS_WAITING or size >= REPORT_BYTES_WAITING
+
+
 def wakeup_fifo(database: Path) -> Path:
     """The named pipe that wakes the reader of ``database``."""
     # Publishers of every release open this file, so its name must stay.
@@ -194,9 +205,9 @@ class EmbeddedPublisher:
     def _refuse_if_full(self) -> None:
         if not _is_counted(self._connection):
             return  # the daemon's release is older
-        messages, size = self._connection.execute("SELECT * FROM queue_reports_waiting").fetchone()
-        if messages >= REPORTS_WAITING or size >= REPORT_BYTES_WAITING:
-            raise QueueUnavailable(
+        messages, size = _reports_waiting(self._connection)
+        if _is_full(messages, size):
+            raise QueueFull(
                 f"{self._database}: {messages:,} reports ({size / 2**20:.0f} MiB) wait for the daemon already"
             )
 
@@ -219,6 +230,7 @@ class EmbeddedQueue:
         self._received: dict[Origin, int] = {"client": 0, "worker": 0}
         self._fence: tuple[int, float] | None = None
         self._passed_fence: float | None = None
+        self._refused_at: float | None = None
         self._wakeup = Wakeup(wakeup_fifo(database))
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
@@ -241,6 +253,7 @@ class EmbeddedQueue:
         found: list[Delivery] = []
         last = NO_FENCE if self._fence is None else self._fence[0]
         with _as_queue_errors(self._database):
+            self._note_refusals()
             for origin in self._received:
                 for row in self._connection.execute(
                     "SELECT id, raw, origin, sender FROM queue_messages "
@@ -256,10 +269,20 @@ class EmbeddedQueue:
             self._passed_fence, self._fence = self._fence[1], None
         return found
 
+    def _note_refusals(self) -> None:
+        """Only this reader removes reports: no refusal is missed, if this is called before each removal."""
+        if _is_full(*_reports_waiting(self._connection)):
+            self._refused_at = time.monotonic()
+
+    def refused_at(self) -> float | None:
+        """See ``WorkQueue.refused_at``."""
+        return self._refused_at
+
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """See ``WorkQueue.ack``."""
         if deliveries:
             with _as_queue_errors(self._database), _transaction(self._connection):
+                self._note_refusals()
                 self._connection.executemany(
                     "DELETE FROM queue_messages WHERE id = ?", [(delivery.tag,) for delivery in deliveries]
                 )
@@ -283,6 +306,7 @@ class EmbeddedQueue:
     def dead_letter(self, rejected: Sequence[tuple[Delivery, str]]) -> None:
         """See ``WorkQueue.dead_letter``."""
         with _as_queue_errors(self._database), _transaction(self._connection):
+            self._note_refusals()
             for delivery, reason in rejected:
                 self._connection.execute(
                     "INSERT INTO queue_dead_letters (reason, raw, at, origin, sender, size) "

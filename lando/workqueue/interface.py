@@ -21,6 +21,10 @@ class QueueAbsent(QueueUnavailable):
     """The queue or its exchange does not exist: a daemon creates them when it first starts."""
 
 
+class QueueFull(QueueUnavailable):
+    """Too many messages wait already. The daemon takes some soon: trying again within seconds helps."""
+
+
 @dataclass(frozen=True)
 class Delivery:
     """One message as received."""
@@ -146,6 +150,14 @@ class WorkQueue(Protocol):
 
         Everything that was queued before that time was returned by ``receive`` up to and including its last
         call. Only what that call returned after the fence's own position may have been queued later.
+        """
+        ...
+
+    def refused_at(self) -> float | None:
+        """When reports were last seen to be refused, or may have been, since too many waited.
+
+        On the clock of ``time.monotonic``; None if they never were. Until then a worker may have reported in
+        vain, whatever fence was met.
         """
         ...
 

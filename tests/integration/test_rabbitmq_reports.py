@@ -287,9 +287,33 @@ def test_fences_are_met_while_the_queue_of_reports_stays_full(
                 asked = None
             assert queue.obstacle() is None
         assert flood.published > received
+        assert (queue.refused_at() or 0.0) > until - 3.0
     assert len(met) > 4, met
     assert max(met) < 3, met
     assert max(commands) < 2, commands
+    fenced(queue, acking=True)
+    nothing_comes(queue)
+
+
+def test_a_full_queue_is_noticed_though_nobody_asks_for_a_fence(
+    least_privilege: VirtualHost, read: Read
+) -> None:
+    here = least_privilege
+    queue = read(here)
+    send(here, here.worker, numbers(50))
+    queue.ack(take(queue, 50))
+    nothing_comes(queue)
+    assert queue.refused_at() is None
+    with Flood(here):
+        while here.messages(here.names.reports) < topology.REPORTS_WAITING // 2:
+            time.sleep(0.1)
+        until = time.monotonic() + 8
+        while time.monotonic() < until:
+            batch = queue.receive(500, 0.1)
+            time.sleep(0.05)
+            queue.ack(batch)
+            assert queue.obstacle() is None
+        assert (queue.refused_at() or 0.0) > until - 3.0
     fenced(queue, acking=True)
     nothing_comes(queue)
 

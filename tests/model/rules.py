@@ -265,7 +265,9 @@ class Rules:
 
         def run() -> list[tuple[Job, Event]]:
             jobs = self._ledger(books).jobs_in(("booting", "running"))
-            return deadlines.overdue(jobs, NOW, NOW - listening, self.policy, self._engine.pace)
+            return deadlines.overdue(
+                jobs, NOW, NOW - listening, NOW - listening, self.policy, self._engine.pace
+            )
 
         return self._once(("overdue", books, listening), run)
 

@@ -116,12 +116,15 @@ class Rules:
             self.outbox.conclude(ledger, effect, operation, result, self.now)
         return operation
 
-    def overdue(self, listening_since: float) -> list[Any]:
+    def overdue(self, listening_since: float, hearing_since: float | None = None) -> list[Any]:
+        hearing = listening_since if hearing_since is None else hearing_since
         with self.ledgers() as ledger:
             jobs = ledger.jobs_in(("booting", "running"))
         return [
             event
-            for _, event in overdue(jobs, self.now, listening_since, self.engine.policy, self.engine.pace)
+            for _, event in overdue(
+                jobs, self.now, listening_since, hearing, self.engine.policy, self.engine.pace
+            )
         ]
 
     def boot(self, job: str = "a", server: str = "server-1", **body: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 from lando import backoff
 from lando.message_limits import EXACT, shortened
 from lando.messages import Message
-from lando.workqueue.interface import Publisher, QueueUnavailable
+from lando.workqueue.interface import Publisher, QueueFull, QueueUnavailable
 from lando_worker.log_buffer import LogBuffer
 from lando_worker.spool import Spool
 
@@ -19,6 +20,9 @@ MIN_INTERVAL = 1.0
 """Seconds between two reports of changes; what changes within them is reported together."""
 FIRST_WAIT, LONGEST_WAIT = 0.1, 30.0
 """Seconds between two tries to publish; never longer than the heartbeat."""
+FULL_WAIT = 1.0, 2.0
+"""The same, at random between these, if too many reports wait: the daemon makes room all the time, and should
+not have to wait for the reports of workers that are well."""
 
 
 class Reporter:
@@ -164,6 +168,9 @@ class Reporter:
                 print(f"lando: cannot report: {self._log.masked(str(error))}; retrying", flush=True)
                 if not isinstance(error, QueueUnavailable):
                     self._disconnect()
+                if isinstance(error, QueueFull):
+                    self._pause(min(random.uniform(*FULL_WAIT), longest))  # noqa: S311
+                    continue
                 failures += 1
                 self._pause(backoff.jittered(failures, FIRST_WAIT, longest))
             else:

@@ -31,6 +31,10 @@ PROBE_PATIENCE = 0.2
 """Seconds to wait for the connection that publishes, when the first fence is asked for."""
 LAST_FENCE = 0.3
 """Seconds for which a fence is waited for when the queue is closed."""
+SAMPLE_EVERY = 1.0
+SAMPLE_MESSAGES, SAMPLE_BYTES = 200, 8 * 1024 * 1024
+"""Seconds since the last fence, and messages or bytes received since, after which another is set unasked: it
+finds out whether the queue is full. A queue does not fill up without as much being received."""
 MAX_PENDING = 64 * 1024 * 1024
 """Bytes of messages still to be dead-lettered above which no more are received."""
 
@@ -56,6 +60,9 @@ class RabbitMQQueue:
         self._fence: Fence | None = None
         self._is_fence_requested = False
         self._passed_fence: float | None = None
+        self._refused_at: float | None = None
+        self._fence_asked_at = 0.0
+        self._messages_since_fence = self._bytes_since_fence = 0
         self._warn_of = {names.queue, names.reports}
         self._taken_since: float | None = None
         self._was_connected = False
@@ -80,17 +87,28 @@ class RabbitMQQueue:
                 session.idle(deadline - time.monotonic())
                 return []
             received = session.receive(limit, deadline - time.monotonic())
-        if self._fence is not None and self._fence.is_passed:
-            self._passed_fence, self._fence = self._fence.asked_at, None
+        self._messages_since_fence += len(received)
+        self._bytes_since_fence += sum(len(delivery.raw) for delivery in received)
+        if self._fence is not None:
+            self._refused_at = self._fence.refused_at or self._refused_at
+            if self._fence.is_passed:
+                self._passed_fence, self._fence = self._fence.asked_at, None
         return received
 
     def _advance_fence(self, session: Session) -> None:
-        if self._is_fence_requested:
+        if self._is_fence_requested or self._is_sample_due():
             self._is_fence_requested = False
-            self._fence = self._fence or Fence(self._names, session, self._probe)
+            if self._fence is None:
+                self._fence = Fence(self._names, session, self._probe)
+                self._fence_asked_at = self._fence.asked_at
+                self._messages_since_fence = self._bytes_since_fence = 0
             self._probe.probe(PROBE_PATIENCE)
         if self._fence is not None:
             self._fence.advance(self._warn_of)
+
+    def _is_sample_due(self) -> bool:
+        is_much = self._messages_since_fence >= SAMPLE_MESSAGES or self._bytes_since_fence >= SAMPLE_BYTES
+        return is_much and self._fence is None and time.monotonic() >= self._fence_asked_at + SAMPLE_EVERY
 
     def _begin_session(self, patience: float) -> Session:
         wait = self._next_try - time.monotonic()
@@ -167,6 +185,10 @@ class RabbitMQQueue:
     def passed_fence(self) -> float | None:
         """See ``WorkQueue.passed_fence``."""
         return self._passed_fence
+
+    def refused_at(self) -> float | None:
+        """See ``WorkQueue.refused_at``: when the queue of reports last refused a fence."""
+        return self._refused_at
 
     def _meet_fence(self, patience: float) -> None:
         """Leave no fence in the queues, if that takes no time: people are told how many messages wait."""

@@ -51,6 +51,8 @@ class _Part:
     """When to publish it next (``time.monotonic``)."""
     position: float = math.inf
     """Where the queue has refused the fence: as soon as so many messages were taken, it is passed as well."""
+    refused_at: float | None = None
+    """When that was last (``time.monotonic``)."""
 
     @property
     def is_passed(self) -> bool:
@@ -67,7 +69,8 @@ class _Part:
 
     def refuse(self, position: int) -> None:
         """The queue is full, and has refused the fence; ``position`` was counted before."""
-        self.publish_at = time.monotonic() + TRY_FULL_QUEUE_AGAIN
+        self.refused_at = time.monotonic()
+        self.publish_at = self.refused_at + TRY_FULL_QUEUE_AGAIN
         self.position = min(self.position, position)  # the first count: no later one is needed
 
 
@@ -94,6 +97,11 @@ class Fence:
     def is_passed(self) -> bool:
         """Whether everything that was queued before it was asked for has been received."""
         return all(part.is_passed for part in self._parts)
+
+    @property
+    def refused_at(self) -> float | None:
+        """When a queue that was full has last refused it (``time.monotonic``); None if none has."""
+        return max((part.refused_at for part in self._parts if part.refused_at is not None), default=None)
 
     def advance(self, warn_of: set[str]) -> None:
         """Publish what is due, if the broker can be reached; waits for its answers for a moment only.

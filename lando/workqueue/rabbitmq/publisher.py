@@ -10,7 +10,7 @@ from typing import Any
 import pika
 
 from lando.errors import LandoError
-from lando.workqueue.interface import CLOSE_TIMEOUT, QueueAbsent, QueueUnavailable
+from lando.workqueue.interface import CLOSE_TIMEOUT, QueueAbsent, QueueFull, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
 from lando.workqueue.rabbitmq.classify import blocked_message
 from lando.workqueue.rabbitmq.connection import Connection
@@ -160,7 +160,7 @@ class RabbitMQPublisher:
                 f"{self._broker.setting('queue_name')}"
             )
         if self._refused:
-            raise QueueUnavailable(
+            raise QueueFull(
                 f"the broker at {self._broker} refused the message (basic.nack): the queue is full, or does "
                 "not work at present"
             )

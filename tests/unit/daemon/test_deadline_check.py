@@ -19,7 +19,12 @@ class Read:
 
     def __init__(self) -> None:
         self.listening_since: float | None = 0.0
+        self.refused_until = 0.0
         self.until = 0.0
+
+    @property
+    def hearing_since(self) -> float | None:
+        return None if self.listening_since is None else max(self.listening_since, self.refused_until)
 
     def was_read_since(self, moment: float) -> bool:
         return self.listening_since is not None and moment <= self.until
@@ -87,6 +92,21 @@ def test_a_report_that_was_queued_in_time_averts_the_deadline(site: Site) -> Non
     site.look()
     assert site.state("a") == "running"
     assert site.check.waits_since is None
+
+
+def test_no_boot_times_out_while_reports_are_refused(site: Site) -> None:
+    site.rules.boot("a")
+    site.pass_by(POLICY.boot_timeout + EVERY)
+    assert site.check.waits_since is not None
+    site.read.refused_until = site.rules.now  # its fence was passed, but by a queue that refused it
+    site.read.until = site.machine.now
+    site.look()
+    assert site.state("a") == "booting"
+    assert site.check.waits_since is None
+    site.pass_by(POLICY.boot_timeout + EVERY)
+    site.read.until = site.machine.now
+    site.look()
+    assert site.state("a") == "terminating"
 
 
 def test_what_passes_while_another_waits_needs_a_fence_of_its_own(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.waiting: list[Delivery] = []
+        self.refused: float | None = None
         self.acked: list[int] = []
         self.letters: list[tuple[int, str]] = []
 
@@ -45,6 +47,9 @@ class Queue:
 
     def passed_fence(self) -> None:
         return None
+
+    def refused_at(self) -> float | None:
+        return self.refused
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         self.acked += [delivery.tag for delivery in deliveries]
@@ -148,6 +153,25 @@ def test_ignored_reports_are_a_line_a_job(daemon: Daemon, caplog: pytest.LogCapt
     daemon.receive(*(daemon.report(job, seq, token="forged") for seq in range(1, 2000)))
     (line,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
     assert line.startswith(f"job {job}: 500 reports were ignored, from worker somebody: ")
+
+
+def test_silence_counts_from_the_last_refusal_and_the_log_says_so_once(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = daemon.receiver
+    daemon.queue.refused = time.monotonic() - 100.0
+    assert receiver.hearing_since is None, "it does not listen"
+    listening = receiver.listening_since = time.time() - 500.0
+    assert receiver.hearing_since == pytest.approx(listening + 400.0, abs=1.0)
+    receiver.listening_since = time.time()
+    assert receiver.hearing_since == receiver.listening_since
+    for _ in range(3):
+        receiver.receive(0.0)
+        daemon.queue.refused = time.monotonic()
+    assert [text for text in caplog.messages if "workers cannot report" in text] == [
+        "more reports arrive than are taken, and workers cannot report; as long as that lasts, no worker is "
+        "declared lost for missing reports, and no boot times out"
+    ]
 
 
 def test_a_batch_that_fails_uses_up_nothing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,25 @@ def test_silence_counts_from_the_last_report_and_again_in_full_after_a_reconnect
     assert rules.overdue(listening_since=NOW + 301.0) == [WorkerLost(rules.now, 600.0)]
 
 
-def test_a_run_timeout_is_exact_if_the_daemon_listened_all_the_time(rules: Rules) -> None:
+def test_silence_and_a_boot_count_again_in_full_after_reports_were_refused(rules: Rules) -> None:
+    rules.run("a", run_timeout=5000.0)
+    rules.boot("b", "server-2")
+    refused = NOW + 500.0
+    rules.now = refused + 99.0
+    assert rules.overdue(listening_since=0.0, hearing_since=refused) == []
+    rules.now = refused + 100.0
+    assert rules.overdue(listening_since=0.0, hearing_since=refused) == [BootTimeout(rules.now)]
+    rules.now = refused + 600.0
+    assert WorkerLost(rules.now, 600.0) in rules.overdue(listening_since=0.0, hearing_since=refused)
+
+
+def test_a_run_timeout_is_exact_though_reports_are_refused(rules: Rules) -> None:
+    rules.run(run_timeout=50.0)
+    rules.now = NOW + 51.0
+    assert rules.overdue(listening_since=NOW, hearing_since=rules.now) == [RunTimeout(rules.now)]
+
+
+def test_a_run_timeout_is_exact_if_if_the_daemon_listened_all_the_time(rules: Rules) -> None:
     rules.run(run_timeout=50.0)
     rules.now = NOW + 50.9
     assert rules.overdue(listening_since=NOW) == [], "the worker's own report comes first"
@@ -73,4 +91,4 @@ def test_a_job_that_neither_boots_nor_runs_has_no_deadline(rules: Rules) -> None
     with rules.ledgers() as ledger:
         jobs = ledger.jobs_in(("queued", "booting", "running", "terminating", "done", "failed"))
     assert len(jobs) == 1
-    assert overdue(jobs, rules.now, 0.0, rules.engine.policy, rules.engine.pace) == []
+    assert overdue(jobs, rules.now, 0.0, 0.0, rules.engine.policy, rules.engine.pace) == []

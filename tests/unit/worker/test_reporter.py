@@ -1,9 +1,10 @@
 import threading
+import time
 
 import pytest
 
 from lando.messages import Message, decode
-from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.interface import QueueFull, QueueUnavailable
 from lando_worker import reporter as reporter_module
 from lando_worker.log_buffer import PIECE, LogBuffer
 from lando_worker.reporter import Reporter
@@ -15,7 +16,8 @@ JOB = "00000000-0000-4000-8000-000000000001"
 class Outbox:
     """A publisher that keeps its messages, and fails as often as ``failures`` says."""
 
-    def __init__(self, failures=0):
+    def __init__(self, failures=0, error=QueueUnavailable):
+        self.error = error
         self.failures = failures
         self.messages = []
         self.news = threading.Condition()
@@ -24,7 +26,7 @@ class Outbox:
         with self.news:
             if self.failures:
                 self.failures -= 1
-                raise QueueUnavailable("not now")
+                raise self.error("not now")
             self.messages.append(decode(raw, "worker"))
             self.news.notify()
 
@@ -97,6 +99,30 @@ def test_failed_deliveries_are_repeated(tmp_path):
     reporter.start("cloning")
     reporter.finish({"outcome": "system_failed", "reason": "x"})
     assert kinds(outbox) == ["worker_started", "workflow_finished"]
+
+
+def test_a_report_that_a_full_queue_refuses_is_repeated_soon_however_often(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporter_module, "FULL_WAIT", (0.001, 0.002))
+    monkeypatch.setattr(reporter_module, "FIRST_WAIT", 100.0)
+    outbox = Outbox(failures=50, error=QueueFull)
+    reporter, _ = reporting(tmp_path, outbox)
+    reporter.start("cloning")
+    outbox.wait_for(lambda messages: len(messages) == 1)
+    reporter.finish({"outcome": "succeeded"})
+    assert kinds(outbox) == ["worker_started", "workflow_finished"]
+
+
+def test_while_the_queue_is_full_heartbeats_do_not_pile_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporter_module, "FULL_WAIT", (0.002, 0.004))
+    outbox = Outbox(failures=1_000_000, error=QueueFull)
+    reporter, _ = reporting(tmp_path, outbox, heartbeat=0.01)
+    reporter.start("cloning")
+    for step in range(1, 20):
+        reporter.update({"step": step})
+        time.sleep(0.02)
+    assert len(list((tmp_path / "spool").glob("0*.json"))) == 1
+    outbox.failures = 0
+    reporter.finish({"outcome": "succeeded"})
 
 
 def test_another_process_delivers_what_was_left_and_continues_the_numbering(tmp_path):

@@ -139,6 +139,34 @@ def test_too_many_reports_are_refused_until_some_are_taken(
     assert raws(queue.receive(10, 0)) == [b"again"] * 2
 
 
+def test_the_reader_notices_every_refusal(
+    queue: EmbeddedQueue, worker: EmbeddedPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "REPORTS_WAITING", 3)
+    worker.publish(b"1")
+    received = queue.receive(10, 0)
+    assert queue.refused_at() is None
+    for number in (2, 3):  # it fills up between two receives, and is not full when the next one comes
+        worker.publish(b"%d" % number)
+    with pytest.raises(QueueUnavailable):
+        worker.publish(b"refused")
+    before = time.monotonic()
+    queue.ack(received)
+    first = queue.refused_at()
+    assert first is not None
+    assert before <= first <= time.monotonic()
+    queue.dead_letter([(queue.receive(10, 0)[0], "because")])
+    assert queue.refused_at() == first
+    for _ in range(2):
+        worker.publish(b"again")
+    with pytest.raises(QueueUnavailable):
+        worker.publish(b"refused")
+    queue.receive(10, 0)
+    second = queue.refused_at()
+    assert second is not None
+    assert second > first
+
+
 def test_too_large_reports_are_refused(
     queue: EmbeddedQueue, worker: EmbeddedPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
