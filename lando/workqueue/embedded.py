@@ -16,9 +16,11 @@ from pathlib import Path
 from lando.errors import DatabaseLocked, UsageError
 from lando.messages import Origin
 from lando.state_dir import BUSY_TIMEOUT, is_locked, use_write_ahead_log
+from lando.workqueue.embedded_schema import LATER_COLUMNS, LATER_SCHEMA, SCHEMA
 from lando.workqueue.interface import (
     CLOSE_TIMEOUT,
     FIRST_BYTES,
+    RESERVED,
     DeadLetter,
     Delivery,
     QueueFull,
@@ -28,35 +30,6 @@ from lando.workqueue.interface import (
 )
 from lando.workqueue.wakeup import Wakeup, wake_process
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS queue_messages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, origin TEXT NOT NULL, sender TEXT,
-    raw BLOB NOT NULL, at REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS queue_dead_letters (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, reason TEXT NOT NULL, raw BLOB NOT NULL, at REAL NOT NULL,
-    origin TEXT, sender TEXT, size INTEGER
-);
-"""
-LATER_SCHEMA = """
-CREATE INDEX IF NOT EXISTS queue_messages_by_origin ON queue_messages (origin);
-CREATE TABLE IF NOT EXISTS queue_reports_waiting (messages INTEGER NOT NULL, bytes INTEGER NOT NULL);
-INSERT INTO queue_reports_waiting
-    SELECT * FROM
-        (SELECT count(*), coalesce(sum(length(raw)), 0) FROM queue_messages WHERE origin = 'worker')
-    WHERE NOT EXISTS (SELECT 1 FROM queue_reports_waiting);
-CREATE TRIGGER IF NOT EXISTS queue_report_added AFTER INSERT ON queue_messages WHEN new.origin = 'worker'
-BEGIN
-    UPDATE queue_reports_waiting SET messages = messages + 1, bytes = bytes + length(new.raw);
-END;
-CREATE TRIGGER IF NOT EXISTS queue_report_removed AFTER DELETE ON queue_messages WHEN old.origin = 'worker'
-BEGIN
-    UPDATE queue_reports_waiting SET messages = messages - 1, bytes = bytes - length(old.raw);
-END;
-"""
-"""What the first release did not have. The triggers count what a process of any release adds and removes."""
-LATER_COLUMNS = {"origin": "TEXT", "sender": "TEXT", "size": "INTEGER"}
-"""Columns of queue_dead_letters that the first release did not have."""
 REPORTS_WAITING = 4_000
 REPORT_BYTES_WAITING = 64 * 1024 * 1024
 """Limits of the reports that wait: beyond them workers cannot publish, and keep their reports."""
@@ -249,25 +222,35 @@ class EmbeddedQueue:
 
     def _unreceived(self, limit: int) -> list[Delivery]:
         """Commands before reports, of a limited size; up to the fence, where one was asked for."""
-        size = 0
-        found: list[Delivery] = []
         last = NO_FENCE if self._fence is None else self._fence[0]
         with _as_queue_errors(self._database):
             self._note_refusals()
-            for origin in self._received:
-                for row in self._connection.execute(
-                    "SELECT id, raw, origin, sender FROM queue_messages "
-                    "WHERE origin = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
-                    (origin, self._received[origin], last, limit - len(found)),
-                ):
-                    if size >= MAX_BATCH:
-                        return found
-                    found.append(Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3]))
-                    self._received[origin] = row[0]
-                    size += len(row[1])
-        if self._fence is not None and len(found) < limit:
+            share = limit // RESERVED, MAX_BATCH // RESERVED
+            of_reports = share if any(self._rows("worker", last, 1)) else (0, 0)
+            found, is_all = self._next("client", last, limit - of_reports[0], MAX_BATCH - of_reports[1])
+            left = MAX_BATCH - sum(len(command.raw) for command in found)
+            reports, are_all_reports = self._next("worker", last, limit - len(found), left)
+        if self._fence is not None and is_all and are_all_reports:
             self._passed_fence, self._fence = self._fence[1], None
-        return found
+        return found + reports
+
+    def _next(self, origin: Origin, last: int, limit: int, size: int) -> tuple[list[Delivery], bool]:
+        """Messages of an origin, of so many bytes, and whether these are all up to row ``last``."""
+        found: list[Delivery] = []
+        for row in self._rows(origin, last, limit + 1):
+            if len(found) == limit or size <= 0:
+                return found, False
+            found.append(Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3]))
+            self._received[origin] = row[0]
+            size -= len(row[1])
+        return found, True
+
+    def _rows(self, origin: Origin, last: int, limit: int) -> Iterator[tuple[int, bytes, Origin, str | None]]:
+        return self._connection.execute(
+            "SELECT id, raw, origin, sender FROM queue_messages "
+            "WHERE origin = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (origin, self._received[origin], last, limit),
+        )
 
     def _note_refusals(self) -> None:
         """Only this reader removes reports: no refusal is missed, if this is called before each removal."""

@@ -40,6 +40,9 @@ class Delivery:
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a queue has to be closed, unless its caller says otherwise."""
+RESERVED = 4
+"""Of each batch, one in so many messages and bytes is for reports while some wait: neither kind keeps the
+other from being received."""
 FIRST_BYTES = 60
 """Bytes of a dead letter that are listed."""
 REPORT_BYTES_KEPT = 64 * 1024
@@ -122,7 +125,8 @@ class WorkQueue(Protocol):
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         """Up to ``limit`` messages, commands before reports, each oldest first.
 
-        Waits at most ``timeout`` seconds for the first, or until ``wake``, or until a fence is met.
+        Commands leave room for some reports (RESERVED). Waits at most ``timeout`` seconds for the first, or until
+        ``wake``, or until a fence is met.
 
         Raises:
             QueueUnavailable: call it again, also to reconnect.

@@ -120,6 +120,18 @@ def test_commands_are_received_before_reports_that_were_sent_earlier(
     assert here.messages() == here.messages(here.names.reports) == 0
 
 
+def test_commands_leave_room_for_reports(least_privilege: VirtualHost, read: Read) -> None:
+    here = least_privilege
+    read(here).close()
+    send(here, here.client, numbers(1000))
+    send(here, here.worker, [b"report"] * 100)
+    queue = read(here)
+    queue.receive(0, 1.0)
+    time.sleep(0.3)  # until both have arrived
+    first = queue.receive(200, 1.0)
+    assert [one.origin for one in first] == ["client"] * 150 + ["worker"] * 50
+
+
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_more_reports_than_the_daemon_reads_in_a_second_are_refused(
     least_privilege: VirtualHost, read: Read, queue_type: QueueType

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from lando.workqueue.interface import Delivery, QueueUnavailable
+from lando.workqueue.interface import RESERVED, Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.connection import Connection, Procedure, RunningProcedure
 from lando.workqueue.rabbitmq.names import QueueNames
@@ -103,7 +103,8 @@ class Session:
             self._connection.wait(lambda: self._waiting() > 0 or self._connection.woken, timeout)
             self._connection.woken = False
         self._fill_buffer(limit)
-        commands = self.commands.take(limit, MAX_BATCH)
+        of_reports = (limit // RESERVED, MAX_BATCH // RESERVED) if len(self.reports) else (0, 0)
+        commands = self.commands.take(limit - of_reports[0], MAX_BATCH - of_reports[1])
         left = MAX_BATCH - sum(len(command.raw) for command in commands)
         return commands + self.reports.take(limit - len(commands), left)
 

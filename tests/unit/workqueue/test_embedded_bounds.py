@@ -195,6 +195,26 @@ def test_a_batch_has_a_limited_size(
     assert queue.passed_fence() is not None
 
 
+def test_commands_leave_room_for_reports(
+    queue: EmbeddedQueue,
+    client: EmbeddedPublisher,
+    worker: EmbeddedPublisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for _ in range(20):
+        client.publish(bytes(100))
+        worker.publish(bytes(100))
+    assert [one.origin for one in queue.receive(8, 0)] == ["client"] * 6 + ["worker"] * 2
+    monkeypatch.setattr(embedded, "MAX_BATCH", 800)
+    assert [one.origin for one in queue.receive(100, 0)] == ["client"] * 6 + ["worker"] * 2
+    queue.request_fence()
+    origins = []
+    while queue.passed_fence() is None:
+        batch = queue.receive(4, 0)
+        origins += [one.origin for one in batch]
+    assert (origins.count("client"), origins.count("worker")) == (8, 16)
+
+
 def test_dead_letters_of_workers_displace_none_of_clients(
     queue: EmbeddedQueue,
     client: EmbeddedPublisher,
