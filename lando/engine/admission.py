@@ -80,11 +80,11 @@ class Admission:
         """The flavors for which the quota leaves too little."""
         while len(admitted) < at_once and sum(live.values()) < self._places:
             job = ledger.next_queued(now, closed, small)
-            shortage = None if job is None or headroom is None else headroom.shortage(live, job.flavor)
-            if obstacle is None and shortage is None:
-                reservation = None
             if job is None:
+                if obstacle is None:
+                    reservation = None  # nobody waits for the quota
                 break
+            shortage = None if headroom is None else headroom.shortage(live, job.flavor)
             if shortage is None:
                 admitted.append(self._admit(ledger, job, now))
                 live[job.flavor] = live.get(job.flavor, 0) + 1
@@ -92,7 +92,7 @@ class Admission:
             assert headroom is not None
             if obstacle is None:
                 obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"
-                reservation = self._turn(reservation, job, now, headroom)
+                reservation = self._turn(ledger, reservation, job, now, headroom)
                 if reservation.kept:
                     break
             small.add(job.flavor)
@@ -100,12 +100,15 @@ class Admission:
             ledger.set_reservation(reservation)
         return AdmissionResult(tuple(admitted), obstacle)
 
-    def _turn(self, before: Reservation | None, job: Job, now: float, headroom: QuotaHeadroom) -> Reservation:
+    def _turn(
+        self, ledger: Ledger, before: Reservation | None, job: Job, now: float, headroom: QuotaHeadroom
+    ) -> Reservation:
         """Whether the quota is kept free for this job now, which is the first, or the others may pass."""
         first = self._engine.pace.reservation
-        if before is None or before.job_id != job.id:
+        if before is None or not _is_queued(ledger, before.belongs_to):
             return Reservation(job.id, now, first)
-        return before.at(now, first, draining_helps=headroom.shortage({}, job.flavor) is None)
+        draining_helps = headroom.shortage({}, job.flavor) is None
+        return before.before(job.id).at(now, first, draining_helps)
 
     def _admit_probe(
         self,
@@ -144,6 +147,11 @@ def server_name(job_id: str, attempt: int) -> str:
     """The name of an attempt's server: for people, and a valid host name. Servers are identified by their
     marks."""
     return f"lando-{job_id[:13]}-{attempt}"
+
+
+def _is_queued(ledger: Ledger, job_id: str) -> bool:
+    job = ledger.job(job_id)
+    return job is not None and job.state == "queued"
 
 
 def _is_trying(ledger: Ledger, probe: str | None) -> bool:

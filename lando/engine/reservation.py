@@ -27,6 +27,13 @@ class Reservation:
     """How long it is."""
     kept: bool = True
     """The quota is kept free for the job; else jobs behind it may start."""
+    owner: str = ""
+    """The job whose turns these are, until it starts, if another one came before it; empty: ``job_id``."""
+
+    @property
+    def belongs_to(self) -> str:
+        """The id of the job whose turns these are."""
+        return self.owner or self.job_id
 
     @property
     def until(self) -> float:
@@ -50,6 +57,14 @@ class Reservation:
         if not self.kept:
             seconds = min(LONGEST, 2 * seconds) if draining_helps else first
         return replace(self, since=now, seconds=seconds, kept=not self.kept)
+
+    def before(self, job_id: str) -> Reservation:
+        """The same turn, while this job is the first that waits.
+
+        Jobs that come first for a while do not begin the turns again: those behind would never have theirs.
+        """
+        owner = self.belongs_to
+        return replace(self, job_id=job_id, owner="" if owner == job_id else owner)
 
     def shifted(self, seconds: float) -> Reservation:
         """The same after the clock was set by so much."""

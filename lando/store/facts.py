@@ -75,7 +75,7 @@ def to_reservation(value: Any) -> Reservation | None:
     """The reservation that a fact has."""
     if value is None:
         return None
-    return Reservation(value["job"], value["since"], value["seconds"], value["kept"])
+    return Reservation(value["job"], value["since"], value["seconds"], value["kept"], value.get("owner", ""))
 
 
 def reservation_value(reservation: Reservation | None) -> dict[str, Any] | None:
@@ -87,4 +87,5 @@ def reservation_value(reservation: Reservation | None) -> dict[str, Any] | None:
         "since": reservation.since,
         "seconds": reservation.seconds,
         "kept": reservation.kept,
+        "owner": reservation.owner,
     }

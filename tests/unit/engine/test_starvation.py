@@ -104,6 +104,29 @@ def test_a_large_job_is_not_overtaken_for_ever() -> None:
     assert wait < 2.5
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_jobs_of_higher_priority_do_not_make_the_turn_of_a_large_one_endless(pairs: bool) -> None:
+    """Whether they fit at once, or one of them is the first in the order for a while."""
+    quota = Quota(Share(0, None), Share(0, 8), Share(0, None))
+    sizes = {None: Size(1, 1, 512), "half": Size(1, 4, 512), "large": Size(1, 8, 512)}
+    site = Site(lambda job, now: None, places=100, room=QuotaHeadroom(quota, Size(), sizes))
+    low = [f"low-{number}" for number in range(20)]
+    for number in range(3 * 24):
+        site.submit(f"high-{number}", run_time=25 * MINUTE, priority=1)
+        for each in "ab" if pairs else "":
+            site.submit(f"half-{number}-{each}", run_time=9 * MINUTE, flavor="half", priority=1)
+        site.until((number * 20 + 1) * MINUTE)
+        if number == 0:
+            site.submit("large", flavor="large")
+            for job in low:
+                site.submit(job, run_time=10 * MINUTE)
+        site.until((number + 1) * 20 * MINUTE)
+    wait = site.longest_wait(*low) / HOUR
+    print(f"behind a large job, under a stream of higher priority: {wait:.1f} h")
+    assert site.states(*low) == {"done"}
+    assert wait < 6.0, "at the latest in their third turn"
+
+
 def test_a_site_that_refuses_everything_fails_no_job_and_is_not_asked_often() -> None:
     wrong = CreateRejected("site", "network nowhere not found")
     site = Site(lambda job, now: wrong if now < 6 * HOUR else None)

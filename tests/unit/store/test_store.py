@@ -257,7 +257,7 @@ def test_the_one_hold_of_version_0_1_is_everybodys(store: Store) -> None:
 
 
 def test_a_reservation_is_kept_until_it_is_replaced(store: Store) -> None:
-    for said in (Reservation(A, 5.0, 1800.0, kept=False), None):
+    for said in (Reservation(A, 5.0, 1800.0, kept=False, owner=B), None):
         with store.transaction() as transaction:
             transaction.set_reservation(said)
             assert transaction.reservation() == said
