@@ -145,11 +145,13 @@ class Refused(CloudError):
     Args:
         message: says what was refused, and where it is set.
         origin: whether that is in the job file ("job") or in landoconfig.yml ("site").
+        account_wide: every request would be refused, whatever it asks for: the login is refused, say.
     """
 
-    def __init__(self, message: str, origin: Literal["job", "site"]) -> None:
+    def __init__(self, message: str, origin: Literal["job", "site"], account_wide: bool = False) -> None:
         super().__init__(message)
         self.origin = origin
+        self.account_wide = account_wide
 
 
 class Ambiguous(CloudError):

@@ -109,7 +109,7 @@ class Effects:
         try:
             server = self._cloud.create(request)
         except Refused as error:
-            return CreateRejected(error.origin, str(error))
+            return CreateRejected(error.origin, str(error), account_wide=error.account_wide)
         except Exception as error:
             for refusal, kind in _REFUSALS:
                 if isinstance(error, refusal):

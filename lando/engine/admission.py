@@ -226,13 +226,22 @@ def refuse(ledger: Ledger, engine: Engine, job: Job, refusal: CreateRejected, no
     """
     before = ledger.holds()
     holds = before.at(now).answered(job.id)
-    may_fail = refusal.kind == "site" and refusal.sent and bool(job.wishes)
+    about_request = refusal.sent and not refusal.account_wide
+    may_fail = refusal.kind == "site" and about_request and bool(job.wishes)
     fails = may_fail and holds.is_own(job.wishes, "site", now)
     if refusal.kind in (*ACCOUNT, *UNCLEAR):
         pace, policy = engine.pace, engine.policy
         longest = pace.site_longest if refusal.kind == "site" else pace.longest
-        why = shorten(why_refused(refusal.kind, job.wishes, refusal.reason, refusal.sent), REASON)
-        held = Refusal(refusal.kind, why, policy.hold, longest, policy.hold_longest, refusal.retry_after)
+        wishes = "" if refusal.account_wide else job.wishes
+        held = Refusal(
+            refusal.kind,
+            shorten(why_refused(refusal.kind, wishes, refusal.reason, refusal.sent), REASON),
+            policy.hold,
+            longest,
+            policy.hold_longest,
+            refusal.retry_after,
+            refusal.account_wide,
+        )
         holds = holds.after_refusal(job.wishes, held, now)
     _set_holds(ledger, before, holds)
     return replace(refusal, kind="job") if fails else refusal

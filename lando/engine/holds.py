@@ -2,11 +2,14 @@
 
 The cloud refuses a create for one of these reasons:
 
-- ``rate_limit``, ``unreachable``: the account's. No job is admitted for a while.
+- ``rate_limit``, ``unreachable``, and ``site`` where it is about the account or the cloud's address, as a
+  refused login: the account's. No job is admitted for a while.
 - ``quota``, ``site``: it is unclear whether every job would be refused, or only those with the same wishes
   (``JobSpec.wishes``). Jobs with those wishes wait, and one job with other wishes finds out. If its create is
   accepted, the refusal is those wishes' **own**: they back off alone. If it is refused, too, the refusal is
-  the site's: no job is admitted for a while, then one at a time, with wishes that take turns.
+  the site's: no job is admitted for a while, then one at a time, with wishes that take turns. An outage may
+  begin between an acceptance and a refusal, so that one of each proves little: a job fails when its wishes
+  were refused, others accepted, its refused, others accepted, and its are refused again (``PROOFS``).
 - ``capacity``, ``job``: that job's alone; there is no hold.
 """
 
@@ -26,6 +29,8 @@ LONGEST = 3600.0
 """Seconds: no hold ends later than this from now. One that does was written by a clock that was ahead."""
 MEMORY = 3600.0
 """Seconds after its end for which a hold is remembered, so that the next refusal counts as another one."""
+PROOFS = 2
+"""Times that others are accepted after refusals of the same wishes before the next refusal fails its job."""
 MOST = 64
 """Wishes whose holds are kept: those refused last."""
 MOST_ACCEPTED = 8
@@ -43,6 +48,12 @@ class Hold:
     """Refusals in a row."""
     own: bool = False
     """Other wishes were accepted since the first of these refusals."""
+    account: bool = False
+    """It says nothing about wishes: the account was refused."""
+    proofs: int = 0
+    """After how many of these refusals other wishes were accepted before the next one; at most ``PROOFS``."""
+    proven: bool = False
+    """Other wishes were accepted since the last of these refusals."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,13 @@ class Refusal:
     """Where it stops for wishes that are refused alone."""
     retry_after: float | None = None
     """How long it holds where the cloud names a time."""
+    account_wide: bool = False
+    """See ``CreateRejected``."""
+
+    @property
+    def account(self) -> bool:
+        """It says nothing about wishes."""
+        return self.account_wide or self.kind in ACCOUNT
 
     def hold(self, before: Hold | None, now: float) -> Hold:
         """The hold after this refusal. Creates that were in progress together are refused together, and count
@@ -69,14 +87,15 @@ class Refusal:
             before: the hold until now; None: there was none.
             now: the daemon's clock.
         """
-        times, own, at_least = 1, False, 0.0
+        times, own, proofs, at_least = 1, False, 0, 0.0
         if before is not None:
             times = before.times + 1 if before.until <= now else max(1, before.times)
-            own, at_least = before.own, before.until
+            own, proofs, at_least = before.own, before.proofs, before.until
         wait = self.retry_after
         if wait is None:
             wait = backoff.delay(times, self.first, self.longest_own if own else self.longest)
-        return Hold(self.kind, max(at_least, now + min(LONGEST, wait)), self.reason, times, own)
+        until = max(at_least, now + min(LONGEST, wait))
+        return Hold(self.kind, until, self.reason, times, own, self.account, proofs)
 
 
 @dataclass(frozen=True)
@@ -167,7 +186,7 @@ class Holds:
 
         Those that were refused while everybody was held may try at once.
         """
-        others = tuple((each, replace(hold, own=True)) for each, hold in self.refused if each != wishes)
+        others = tuple((each, _proven(hold)) for each, hold in self.refused if each != wishes)
         if self.everybody is not None:
             others = _with_until(others, lambda hold: min(hold.until, now))
         known = self.accepted if wishes in self.accepted else (wishes, *self.accepted)
@@ -182,7 +201,7 @@ class Holds:
 
     def after_refusal(self, wishes: str, refusal: Refusal, now: float) -> Holds:
         """A create with these wishes was refused, for a reason of ``ACCOUNT`` or ``UNCLEAR``."""
-        if refusal.kind in ACCOUNT:
+        if refusal.account:
             return replace(self, everybody=refusal.hold(self.everybody, now))
         before = self.of(wishes)
         if before is not None and before.kind != refusal.kind:
@@ -194,7 +213,7 @@ class Holds:
 
     def _everybody_after(self, refusal: Refusal, hold: Hold, now: float) -> Hold | None:
         before = self.everybody
-        if before is not None and before.kind in ACCOUNT and before.until <= now:
+        if before is not None and before.account and before.until <= now:
             before = None  # the cloud answers the account again
         if before is not None:
             return refusal.hold(before, now)
@@ -204,13 +223,15 @@ class Holds:
         return refusal.hold(Hold(refusal.kind, now, "", times - 1), now)
 
     def is_own(self, wishes: str, kind: RefusalKind, now: float) -> bool:
-        """Whether a refusal that comes now is these wishes' own: they were refused for the same reason
-        before, others were accepted since, and nothing keeps everybody waiting."""
+        """Whether a refusal that comes now is these wishes' own beyond doubt: they were refused for the same
+        reason before, others were accepted after each of ``PROOFS`` refusals and after the last one, and
+        nothing keeps everybody waiting."""
         before = self.of(wishes)
         return (
             self.everybody is None
             and before is not None
-            and before.own
+            and before.proven
+            and before.proofs >= PROOFS
             and before.kind == kind
             and before.until <= now
         )
@@ -220,6 +241,11 @@ def flavor_of(wishes: str) -> str | None:
     """The flavor that these wishes name; None: the site's default."""
     flavor: str | None = json.loads(wishes).get("flavor") if wishes else None
     return flavor
+
+
+def _proven(hold: Hold) -> Hold:
+    proofs = hold.proofs if hold.proven else min(PROOFS, hold.proofs + 1)
+    return replace(hold, own=True, proofs=proofs, proven=True)
 
 
 def _at(hold: Hold, now: float) -> Hold:

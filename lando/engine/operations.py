@@ -66,6 +66,8 @@ class CreateRejected:
     retry_after: float | None = None
     sent: bool = True
     """The cloud refused it; else this installation did, before it was sent."""
+    account_wide: bool = False
+    """It is about the account or the address of the cloud, as a refused login: every request meets it."""
 
 
 @dataclass(frozen=True)

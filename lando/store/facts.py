@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lando.engine.holds import Hold, Holds
+from lando.engine.holds import ACCOUNT, Hold, Holds
 from lando.engine.reservation import Reservation
 
 DEPLOYMENT_FACT = "deployment"
@@ -58,7 +58,16 @@ def holds_value(holds: Holds) -> dict[str, Any]:
 
 
 def _to_hold(value: Any) -> Hold:
-    return Hold(value["kind"], value["until"], value["words"], value["times"], value.get("own", False))
+    return Hold(
+        value["kind"],
+        value["until"],
+        value["words"],
+        value["times"],
+        value.get("own", False),
+        value.get("account", value["kind"] in ACCOUNT),
+        value.get("proofs", 0),
+        value.get("proven", False),
+    )
 
 
 def _hold_value(hold: Hold) -> dict[str, Any]:
@@ -68,6 +77,9 @@ def _hold_value(hold: Hold) -> dict[str, Any]:
         "words": hold.reason,
         "times": hold.times,
         "own": hold.own,
+        "account": hold.account,
+        "proofs": hold.proofs,
+        "proven": hold.proven,
     }
 
 

@@ -23,14 +23,19 @@ Due = Callable[[World, Scenario], bool]
 def noted(world: World, flavor: str | None, result: OperationResult) -> World:
     """The world that knows which flavors were refused, and of which it was proven that they alone are."""
     if isinstance(result, CreateRejected) and result.kind in ("quota", "site"):
-        return world._replace(refused=world.refused | {flavor})
+        return world._replace(refused=world.refused | {flavor}, proven=world.proven - {flavor})
     if isinstance(result, Created) or (isinstance(result, Listed) and result.servers):
-        return world._replace(proven=world.proven | (world.refused - {flavor}))
+        others = world.refused - {flavor}
+        return world._replace(
+            refused=world.refused & {flavor},
+            proven_once=world.proven_once | others,
+            proven=world.proven | (others & world.proven_once),
+        )
     return world
 
 
 def blamed(before: World, after: World, job_id: str, result: OperationResult) -> Broken | None:
-    """A refusal fails only a job whose flavor was refused before another was accepted."""
+    """A refusal fails only a job whose flavor was refused before another was accepted, twice."""
     job = job_of(after, job_id)
     if job is None or not isinstance(result, CreateRejected) or result.kind == "job":
         return None

@@ -16,7 +16,7 @@ from lando.states.job import Job
 
 from .breakages import Breakage
 from .rules import Variant
-from .scenarios import DEFAULT_REFUSED, ONE_REFUSED, TWO_REFUSED
+from .scenarios import DEFAULT_REFUSED, ONE_OF_THREE_REFUSED, ONE_REFUSED, TWO_REFUSED
 from .timed_breakages import HoldsForEver
 
 DELAYS, ENDLESS = "a refused job delays no other", "what waiting cannot help fails in time"
@@ -130,19 +130,19 @@ REFUSAL_BREAKAGES = (
     Breakage(
         "a refusal that is proven to be a job's own does not fail it",
         ENDLESS,
-        ONE_REFUSED,
+        ONE_OF_THREE_REFUSED,
         patches={"lando.engine.holds.Holds.is_own": lambda *_: False},
     ),
     Breakage(
         "a create that is accepted proves nothing",
         ENDLESS,
-        ONE_REFUSED,
+        ONE_OF_THREE_REFUSED,
         patches={"lando.engine.holds.Holds.after_acceptance": accepted_without_proof},
     ),
     Breakage(
         "the cloud's words are lost",
         "a refusal is told",
-        ONE_REFUSED,
+        ONE_OF_THREE_REFUSED,
         patches={"lando.engine.admission.refuse": without_words},
     ),
 )

@@ -71,6 +71,15 @@ ONE_REFUSED = Scenario(
     refuses=(("gpu", "site"),),
     failed_within=1,
 )
+ONE_OF_THREE_REFUSED = replace(
+    ONE_REFUSED,
+    name="three jobs, one flavor is refused",
+    jobs=("A", "B", "C"),
+    flavors=("gpu", None, None),
+    failed_within=2,
+)
+"""So that others are accepted twice, which it takes to fail a job, at most two units later: after its second
+hold."""
 DEFAULT_REFUSED = replace(
     ONE_REFUSED,
     name="two jobs, the site's default is refused",
@@ -106,6 +115,7 @@ are bounds of every way that things can go, not of the best one. With one job th
 tried at once; with two, all have had their turn after four holds, which take one unit and then two each."""
 
 REFUSED_DEEP = (
+    ONE_OF_THREE_REFUSED,
     replace(
         TWO_REFUSED,
         name="three jobs, both flavors are the site's",

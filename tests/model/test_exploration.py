@@ -22,7 +22,8 @@ def names(value: Scenario | Breakage) -> str:
     return value.name
 
 
-LARGE = [pytest.param(each, marks=pytest.mark.large) for each in (USUAL[0], USUAL[3], TIMED[0], REFUSED[1])]
+LARGEST = (USUAL[0], USUAL[3], TIMED[0], REFUSED[1], REFUSED_DEEP[0])
+LARGE = [pytest.param(each, marks=pytest.mark.large) for each in LARGEST]
 SMALL = (*TIMED[1:], REFUSED[0], *REFUSED[2:])
 
 

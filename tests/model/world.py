@@ -183,9 +183,11 @@ class World(NamedTuple):
     lived: tuple[Lived, ...] = ()
     """What each job's deadlines truly count from, where time passes."""
     refused: frozenset[str | None] = frozenset()
-    """The flavors that were refused, where the cloud always refuses some."""
+    """The flavors that were refused, and no other accepted since, where the cloud always refuses some."""
+    proven_once: frozenset[str | None] = frozenset()
+    """Those that were refused before another was accepted."""
     proven: frozenset[str | None] = frozenset()
-    """Of these: another flavor was accepted since."""
+    """Of these: they were refused again, and another was accepted since."""
 
 
 @dataclass(frozen=True)

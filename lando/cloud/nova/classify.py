@@ -70,11 +70,12 @@ def call_error(failed: Failure, action: str, account: Account) -> CloudError:
         return Refused(
             f"{message}; renew it, or set cacert in {account.where} to the certificate of its authority",
             "site",
+            account_wide=True,
         )
     if failed.at_login:
         return _login_error(failed, message, account)
     if failed.wrong_endpoint:
-        return Refused(f"{message}; {_check_endpoint(account)}", "site")
+        return Refused(f"{message}; {_check_endpoint(account)}", "site", account_wide=True)
     if not failed.sent:
         return Unreachable(message)
     return _status_error(failed, message, account)
@@ -90,10 +91,13 @@ def _login_error(failed: Failure, message: str, account: Account) -> CloudError:
     note = f"; {failed.note}" if failed.note else ""
     if failed.login_refused:
         return Refused(
-            f"{message}; check user, password, project and domains in {account.where}{note}", "site"
+            f"{message}; check user, password, project and domains in {account.where}{note}",
+            "site",
+            account_wide=True,
         )
     if failed.wrong_endpoint or failed.status in (400, 404, 405):
-        return Refused(f"{message}; check auth_url ({account.auth_url}) in {account.where}", "site")
+        said = f"{message}; check auth_url ({account.auth_url}) in {account.where}"
+        return Refused(said, "site", account_wide=True)
     return Unreachable(message, failed.retry_after)
 
 
@@ -105,9 +109,10 @@ def _status_error(failed: Failure, message: str, account: Account) -> CloudError
     if status == 503:
         return Unreachable(message, failed.retry_after)
     if status == 401:
-        return Refused(f"{message}; the cloud refuses even a new token of {account.who}", "site")
+        said = f"{message}; the cloud refuses even a new token of {account.who}"
+        return Refused(said, "site", account_wide=True)
     if status == 406 and failed.error_name:
-        return Refused(f"{message}; the cloud is too old for lando-fsm", "site")
+        return Refused(f"{message}; the cloud is too old for lando-fsm", "site", account_wide=True)
     if failed.error_name and (status == 403 or failed.error_name == "OverQuota"):
         if _QUOTA.search(failed.message):
             return QuotaExceeded(message, failed.retry_after)

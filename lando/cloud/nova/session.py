@@ -337,6 +337,7 @@ class Session:
         except ClientException as error:
             raise classify.call_error(failures.read(error), action, self.account) from error
         except OSError as error:  # not of the network, whose errors are ClientExceptions
-            raise Refused(f"{action}: {error}; check cacert in {self.account.where}", "site") from error
+            said = f"{action}: {error}; check cacert in {self.account.where}"
+            raise Refused(said, "site", account_wide=True) from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise classify.unexpected_answer(action, error) from error

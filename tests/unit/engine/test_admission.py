@@ -178,16 +178,24 @@ def test_jobs_with_other_wishes_find_out_one_at_a_time(rules: Rules) -> None:
     assert hold is not None and hold.own and hold.until == NOW + POLICY.hold
 
 
-def test_what_the_site_refuses_these_wishes_alone_fails_the_job_at_the_next_refusal(rules: Rules) -> None:
+def refuse_gpu_in_turn_with_others(rules: Rules) -> None:
+    """Job a is refused, then another one is accepted, and that once more; b asks for the same as a."""
     rules.submit("a", flavor="gpu")
+    for number, others in enumerate(("c", "d")):
+        assert rules.admit(places=number + 1) == ["a"]
+        refuse_next(rules, "site", "Policy doesn't allow it")
+        rules.submit(others)
+        assert rules.admit(places=number + 1) == [others]
+        rules.conclude(Created(f"server-{others}"))
+        hold = rules.holds().of(GPU)
+        assert hold is not None and hold.own
+        rules.now = hold.until
     rules.submit("b", flavor="gpu")
-    rules.submit("c")
-    rules.admit()
-    refuse_next(rules, "site", "Policy doesn't allow it")
-    assert rules.admit() == ["c"]
-    rules.conclude(Created("server-1"))
-    rules.now += POLICY.hold
-    assert rules.admit(places=3) == ["a", "b"]
+
+
+def test_what_the_site_refuses_these_wishes_alone_fails_the_job_at_the_third_refusal(rules: Rules) -> None:
+    refuse_gpu_in_turn_with_others(rules)
+    assert rules.admit(places=4) == ["a", "b"]
     refuse_next(rules, "site", "Policy doesn't allow it")
     assert (rules.job("a").state, rules.job("a").outcome) == ("failed", "workflow_failed")
     assert rules.job("a").reason == "the cloud refuses what the job asks for: Policy doesn't allow it"
@@ -195,16 +203,43 @@ def test_what_the_site_refuses_these_wishes_alone_fails_the_job_at_the_next_refu
     assert rules.job("b").state == "queued", "it was sent together with the one of a"
 
 
-def test_what_this_installation_lacks_fails_no_job_and_is_not_called_the_clouds_refusal(rules: Rules) -> None:
-    lacks = CreateRejected("site", "lando_worker is not installed", sent=False)
+def test_refusals_without_an_acceptance_between_them_fail_no_job(rules: Rules) -> None:
+    """Two outages, and one acceptance between them, prove nothing."""
     rules.submit("a", flavor="gpu")
-    rules.submit("b")
     rules.admit()
-    refuse_next(rules, "site", "Policy doesn't allow it")
+    refuse_next(rules, "site")
+    rules.submit("b")
     assert rules.admit() == ["b"]
     rules.conclude(Created("server-1"))
-    rules.now += POLICY.hold
-    assert rules.admit(places=2) == ["a"]
+    for _ in range(9):
+        hold = rules.holds().of(GPU)
+        assert hold is not None
+        rules.now = hold.until
+        assert rules.admit(places=2) == ["a"]
+        refuse_next(rules, "site")
+        assert rules.job("a").state == "queued"
+
+
+def test_a_refused_login_is_nobodys_wish_and_fails_no_job(rules: Rules) -> None:
+    login = CreateRejected("site", "logging in: 401", account_wide=True)
+    refuse_gpu_in_turn_with_others(rules)
+    assert rules.admit(places=3) == ["a"]
+    rules.conclude(login)
+    everybody = rules.holds().everybody
+    assert rules.job("a").state == "queued"
+    assert everybody is not None and everybody.account
+    assert everybody.reason == "the cloud refuses what landoconfig.yml names: logging in: 401"
+    assert rules.holds().without("site").everybody is None, "a restart tries at once"
+    rules.submit("e")
+    assert rules.admit(places=9) == []
+    rules.now = everybody.until
+    assert len(rules.admit(places=9)) == 1
+
+
+def test_what_this_installation_lacks_fails_no_job_and_is_not_called_the_clouds_refusal(rules: Rules) -> None:
+    lacks = CreateRejected("site", "lando_worker is not installed", sent=False)
+    refuse_gpu_in_turn_with_others(rules)
+    assert rules.admit(places=3) == ["a"]
     rules.conclude(lacks)
     assert (rules.job("a").state, rules.job("a").reason) == ("queued", lacks.reason)
 

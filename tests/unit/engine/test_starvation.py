@@ -11,6 +11,7 @@ from lando.states.job import Job
 from tests.support.simulated_site import DAY, HOUR, MINUTE, Site
 
 POLICY = CreateRejected("site", "Policy doesn't allow os_compute_api:servers:create to be performed.")
+LOGIN = CreateRejected("site", "logging in as lando: HTTP 401: Keystone refuses", account_wide=True)
 NO_FIGURES = CreateRejected("quota", "Maximum number of ports exceeded")
 
 
@@ -45,6 +46,20 @@ def test_a_job_that_the_policy_refuses_fails_and_delays_nobody(places: int) -> N
     assert POLICY.reason in site.job("first").reason
     assert site.tries("first") <= 3
     assert site.tries(*others) == len(others)
+
+
+@pytest.mark.parametrize("refusal", [POLICY, LOGIN])
+def test_outages_fail_no_job(refusal: CreateRejected) -> None:
+    """The second one begins after a job with other wishes was accepted, and meets the first job only."""
+    site = Site(lambda job, now: refusal if now < 4 or 0 <= now - 20 * MINUTE < 120 else None, places=1)
+    site.submit("first", flavor="m1.large")
+    site.until(5)
+    site.submit("second", priority=5, run_time=20 * MINUTE)
+    site.until(6)
+    site.submit("third", priority=-1)
+    site.until(6 * HOUR)
+    assert site.tries("first") > 1
+    assert site.states("first", "second", "third") == {"done"}
 
 
 def test_a_flavor_without_quota_whose_figures_nobody_says_backs_off_alone() -> None:

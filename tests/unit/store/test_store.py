@@ -234,10 +234,13 @@ def test_messages_are_remembered_for_a_while(store: Store) -> None:
 
 def test_holds_are_kept_until_they_are_replaced(store: Store) -> None:
     used_up = Hold("quota", 10.0, "5 of 5 servers", 2)
-    refused = (('{"flavor": "gpu"}', Hold("site", 11.0, "not allowed", 3, own=True)), ("", used_up))
+    refused = (
+        ('{"flavor": "gpu"}', Hold("site", 11.0, "not allowed", 3, True, False, 2, True)),
+        ("", used_up),
+    )
     for said in (
         Holds(used_up, refused, ("", '{"volume_size": 40}'), '{"flavor": "gpu"}', A),
-        Holds(refused=refused),
+        Holds(Hold("site", 12.0, "login refused", account=True), refused=refused),
         Holds(),
     ):
         with store.transaction() as transaction:

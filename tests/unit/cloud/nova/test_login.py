@@ -9,7 +9,7 @@ import pytest
 import requests
 from keystoneauth1 import exceptions
 
-from lando.cloud.interface import Unreachable
+from lando.cloud.interface import Refused, Unreachable
 from lando.cloud.nova import classify, failures
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.login import Login, LoginNotTried
@@ -83,6 +83,11 @@ def test_meanwhile_the_refusal_is_told_with_the_time_of_the_next_login() -> None
     failed = failures.read(raised.value)
     assert (failed.status, failed.at_login, failed.login_refused) == (401, True, True)
     assert "the next one is at" in failed.note
+    error = classify.call_error(
+        failed, "creating a server", Account("landoconfig.yml", "password", {"auth_url": URL})
+    )
+    assert isinstance(error, Refused)
+    assert (error.origin, error.account_wide) == ("site", True)
 
 
 def test_a_login_that_succeeds_ends_the_waiting() -> None:
