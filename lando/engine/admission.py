@@ -250,7 +250,8 @@ def refuse(ledger: Ledger, engine: Engine, job: Job, refusal: CreateRejected, no
 def accept(ledger: Ledger, job: Job, now: float) -> None:
     """The cloud accepted a job's create."""
     before = ledger.holds()
-    _set_holds(ledger, before, before.at(now).answered(job.id).after_acceptance(job.wishes, now))
+    after = before.at(now).answered(job.id)
+    _set_holds(ledger, before, after.after_acceptance(job.wishes, now, was_probe=before.probe == job.id))
 
 
 def miss_answer(ledger: Ledger, job: Job) -> None:

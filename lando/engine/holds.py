@@ -168,12 +168,16 @@ class Holds:
         )
 
     def due(self, kind: RefusalKind, now: float) -> Holds:
-        """The same, with the holds of this kind ending now."""
+        """The same, with the holds of this kind ending now.
+
+        Not those of wishes that are refused alone: these would be tried whenever one of many short jobs ends.
+        """
         everybody = self.everybody
         if everybody is not None and everybody.kind == kind:
             everybody = replace(everybody, until=min(everybody.until, now))
         refused = _with_until(
-            self.refused, lambda hold: min(hold.until, now) if hold.kind == kind else hold.until
+            self.refused,
+            lambda hold: min(hold.until, now) if hold.kind == kind and not hold.own else hold.until,
         )
         return replace(self, everybody=everybody, refused=refused)
 
@@ -181,22 +185,25 @@ class Holds:
         """The same once this job's create was answered."""
         return replace(self, probe=None) if self.probe == job_id else self
 
-    def after_acceptance(self, wishes: str, now: float) -> Holds:
+    def after_acceptance(self, wishes: str, now: float, was_probe: bool) -> Holds:
         """A create with these wishes was accepted: what others are refused is their own.
 
-        Those that were refused while everybody was held may try at once.
+        Those that were refused while everybody was held may try at once. A hold of the account that still
+        lasts began after this create was sent, unless it was the one that finds out.
         """
         others = tuple((each, _proven(hold)) for each, hold in self.refused if each != wishes)
-        if self.everybody is not None:
-            others = _with_until(others, lambda hold: min(hold.until, now))
+        everybody = self.everybody
+        if everybody is not None and not (everybody.account and everybody.until > now and not was_probe):
+            everybody, others = None, _with_until(others, lambda hold: min(hold.until, now))
         known = self.accepted if wishes in self.accepted else (wishes, *self.accepted)
-        return replace(self, everybody=None, refused=others, accepted=known[:MOST_ACCEPTED])
+        return replace(self, everybody=everybody, refused=others, accepted=known[:MOST_ACCEPTED])
 
     def after_no_answer(self, wishes: str) -> Holds:
         """A create with these wishes was sent, and nobody knows whether it was accepted: it was not refused,
-        and says nothing about others."""
+        and says nothing about others or the account."""
+        account = self.everybody if self.everybody is not None and self.everybody.account else None
         return replace(
-            self, everybody=None, refused=tuple(each for each in self.refused if each[0] != wishes)
+            self, everybody=account, refused=tuple(each for each in self.refused if each[0] != wishes)
         )
 
     def after_refusal(self, wishes: str, refusal: Refusal, now: float) -> Holds:

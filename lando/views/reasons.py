@@ -128,7 +128,7 @@ def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:
 
 
 def _retried(hold: Hold, now: float) -> str:
-    sooner = ", or as soon as one of our VMs is gone" if hold.kind == "quota" else ""
+    sooner = ", or as soon as one of our VMs is gone" if hold.kind == "quota" and not hold.own else ""
     return f"{hold.reason}; retried in {max(1.0, hold.until - now):.0f} s{sooner}"
 
 

@@ -99,7 +99,7 @@ def test_each_refused_try_holds_admission_twice_as_long_up_to_a_bound(rules: Rul
     assert waits == [min(PACE.site_longest, POLICY.hold * 2**n) for n in range(6)]
 
 
-def test_a_create_whose_answer_is_lost_ends_the_hold(rules: Rules) -> None:
+def test_a_create_whose_answer_is_lost_ends_no_hold_of_the_account(rules: Rules) -> None:
     for job in "abc":
         rules.submit(job)
     assert rules.admit() == ["a"]
@@ -107,7 +107,24 @@ def test_a_create_whose_answer_is_lost_ends_the_hold(rules: Rules) -> None:
     rules.now += 5.0
     assert rules.admit(places=9) == ["a"]
     rules.conclude(AnswerLost("timed out"))
-    assert rules.admit(places=9) == ["b", "c"]
+    assert rules.admit(places=9) == ["b"], "one at a time, until one is accepted"
+    assert rules.admit(places=9) == []
+
+
+@pytest.mark.parametrize("last", [Created("server-1"), AnswerLost("timed out")])
+def test_an_answer_to_a_create_that_was_sent_before_the_accounts_hold_does_not_end_it(
+    rules: Rules, last: Created | AnswerLost
+) -> None:
+    for job in "abc":
+        rules.submit(job)
+    assert rules.admit(places=2) == ["a", "b"]
+    rules.conclude(CreateRejected("rate_limit", "too many calls", retry_after=600.0))
+    rules.conclude(last)
+    assert rules.admit(places=9) == []
+    rules.now += 600.0
+    assert rules.admit(places=9) == ["a"]
+    rules.conclude(Created("server-2"))
+    assert rules.admit(places=9) == ["c"], "the one that finds out ends it"
 
 
 def test_creates_that_are_refused_together_count_as_one_try(rules: Rules) -> None:

@@ -119,6 +119,17 @@ def test_a_large_job_is_not_overtaken_for_ever() -> None:
     assert wait < 2.5
 
 
+def test_wishes_that_are_refused_alone_are_not_tried_whenever_a_short_job_ends() -> None:
+    site = refuse_flavor("large", NO_FIGURES)
+    site.submit("first", flavor="large")
+    for number in range(1500):
+        site.submit(f"short-{number}", run_time=MINUTE)
+    site.until(2 * HOUR)
+    print(f"{site.tries('first')} creates of the refused job in 2 h, while {len(site.started)} others ran")
+    assert len(site.started) > 500
+    assert site.tries("first") < 30
+
+
 @pytest.mark.parametrize("pairs", [False, True])
 def test_jobs_of_higher_priority_do_not_make_the_turn_of_a_large_one_endless(pairs: bool) -> None:
     """Whether they fit at once, or one of them is the first in the order for a while."""

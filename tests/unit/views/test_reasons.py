@@ -45,7 +45,7 @@ def test_everybody_waits() -> None:
 )
 def test_only_jobs_that_ask_for_the_same_wait(own: bool, others: str) -> None:
     holds = Holds(refused=((GPU, soon("quota", own)),))
-    sooner = "retried in 30 s, or as soon as one of our VMs is gone"
+    sooner = "retried in 30 s" + ("" if own else ", or as soon as one of our VMs is gone")
     same = f"no job that asks for the same is started: no, says the cloud; {sooner}; {others}; position 1"
     assert why(FIRST, GPU, holds=holds) == same
     turn = "waits for its turn" + (
