@@ -252,6 +252,17 @@ class EmbeddedQueue:
             (origin, self._received[origin], last, limit),
         )
 
+    @contextlib.contextmanager
+    def _removing(self) -> Iterator[None]:
+        """What could not be removed is received again."""
+        try:
+            with _as_queue_errors(self._database), _transaction(self._connection):
+                self._note_refusals()
+                yield
+        except BaseException:
+            self.rewind()
+            raise
+
     def _note_refusals(self) -> None:
         """Only this reader removes reports: no refusal is missed, if this is called before each removal."""
         if _is_full(*_reports_waiting(self._connection)):
@@ -264,8 +275,7 @@ class EmbeddedQueue:
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """See ``WorkQueue.ack``."""
         if deliveries:
-            with _as_queue_errors(self._database), _transaction(self._connection):
-                self._note_refusals()
+            with self._removing():
                 self._connection.executemany(
                     "DELETE FROM queue_messages WHERE id = ?", [(delivery.tag,) for delivery in deliveries]
                 )
@@ -288,8 +298,7 @@ class EmbeddedQueue:
 
     def dead_letter(self, rejected: Sequence[tuple[Delivery, str]]) -> None:
         """See ``WorkQueue.dead_letter``."""
-        with _as_queue_errors(self._database), _transaction(self._connection):
-            self._note_refusals()
+        with self._removing():
             for delivery, reason in rejected:
                 self._connection.execute(
                     "INSERT INTO queue_dead_letters (reason, raw, at, origin, sender, size) "

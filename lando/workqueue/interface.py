@@ -125,8 +125,8 @@ class WorkQueue(Protocol):
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         """Up to ``limit`` messages, commands before reports, each oldest first.
 
-        Commands leave room for some reports (RESERVED). Waits at most ``timeout`` seconds for the first, or until
-        ``wake``, or until a fence is met.
+        Commands leave room for some reports (RESERVED). Waits at most ``timeout`` seconds for the first, or
+        until ``wake``, or until a fence is met.
 
         Raises:
             QueueUnavailable: call it again, also to reconnect.
@@ -166,11 +166,19 @@ class WorkQueue(Protocol):
         ...
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Remove these messages. Called after the commit that holds their effect."""
+        """Remove these messages. Called after the commit that holds their effect.
+
+        Raises:
+            QueueUnavailable: they are received again, and a fence that was passed counts no more.
+        """
         ...
 
     def dead_letter(self, rejected: Sequence[tuple[Delivery, str]]) -> None:
-        """Move messages that cannot be understood to the dead letters, each with its reason, durably."""
+        """Move messages that cannot be understood to the dead letters, each with its reason, durably.
+
+        Raises:
+            QueueUnavailable: see ``ack``.
+        """
         ...
 
     def rewind(self) -> None:

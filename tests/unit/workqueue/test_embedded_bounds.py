@@ -15,6 +15,7 @@ from lando.workqueue.embedded import (
     EmbeddedDeadLetters,
     EmbeddedPublisher,
     EmbeddedQueue,
+    QueueLocked,
     waiting,
 )
 from lando.workqueue.interface import REPORT_BYTES_KEPT, QueueUnavailable
@@ -110,6 +111,26 @@ def test_a_rewind_ends_a_fence(queue: EmbeddedQueue, client: EmbeddedPublisher) 
     assert queue.passed_fence() is not None
     queue.rewind()
     assert queue.passed_fence() is None
+
+
+def test_what_could_not_be_removed_is_received_again(database: Path) -> None:
+    queue = EmbeddedQueue(database, patience=0.05)
+    client = EmbeddedPublisher(database, "client")
+    for raw in (b"1", b"2"):
+        client.publish(raw)
+    other = sqlite3.connect(database, isolation_level=None)
+    for remove in (queue.ack, lambda received: queue.dead_letter([(one, "because") for one in received])):
+        queue.request_fence()
+        received = queue.receive(10, 0)
+        assert queue.passed_fence() is not None
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(QueueLocked):
+            remove(received)
+        other.execute("ROLLBACK")
+        assert queue.passed_fence() is None
+    assert raws(queue.receive(10, 0)) == [b"1", b"2"]
+    for open_one in (other, client, queue):
+        open_one.close()
 
 
 # limits
