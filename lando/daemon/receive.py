@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lando.daemon.clock import Clock
 from lando.daemon.health import QueueHealth
@@ -237,7 +238,9 @@ class Receiver:
         self._queue.ack([delivery for (delivery, _), what in results if what.disposition != "unknown"])
         reach("after-ack")
         unknown = [
-            (delivery, what.detail) for (delivery, _), what in results if what.disposition == "unknown"
+            (_as_decoded(delivery, message), what.detail)
+            for (delivery, message), what in results
+            if what.disposition == "unknown"
         ]
         if unknown:
             self._dead_letter(unknown)  # perhaps another daemon's: they can be requeued
@@ -249,7 +252,7 @@ class Receiver:
             raise
         except Exception as error:
             log.exception("message %s could not be taken", message.id)
-            self._dead_letter([(delivery, f"{type(error).__name__}: {error}")])
+            self._dead_letter([(_as_decoded(delivery, message), f"{type(error).__name__}: {error}")])
 
     def _log_taken(self, delivery: Delivery, message: Message, taken: Taken) -> None:
         if taken.disposition == "shutdown":
@@ -267,3 +270,7 @@ class Receiver:
 
     def _dead_letter(self, letters: Sequence[tuple[Delivery, str]]) -> None:
         self._rejection.reject(letters)
+
+
+def _as_decoded(delivery: Delivery, message: Message) -> Delivery:
+    return replace(delivery, decoded_as=message.type)

@@ -32,6 +32,8 @@ class Rejection:
     def __init__(self, queue: WorkQueue) -> None:
         self._queue = queue
         self._reports = TokenBucket(REPORTS_AT_ONCE, REPORTS_A_SECOND)
+        # Of their own, so that rubbish costs no job its result.
+        self._results = TokenBucket(REPORTS_AT_ONCE, REPORTS_A_SECOND)
         self._removed = 0
         self._last_reason = ""
         self._next_summary = 0.0
@@ -45,7 +47,8 @@ class Rejection:
         letters: list[tuple[Delivery, str]] = []
         removed: list[tuple[Delivery, str]] = []
         for delivery, reason in rejected:
-            is_kept = delivery.origin != "worker" or self._reports.take()
+            bound = self._results if delivery.decoded_as == "workflow_finished" else self._reports
+            is_kept = delivery.origin != "worker" or bound.take()
             (letters if is_kept else removed).append((delivery, reason))
         for delivery, reason in letters[:LOGGED_AT_ONCE]:
             log.warning("a message from %s was dead-lettered: %s", describe_sender(delivery), reason)

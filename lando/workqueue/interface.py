@@ -36,6 +36,8 @@ class Delivery:
     """Who may publish where the message came from; None if that could be anybody."""
     sender: str | None = None
     """The account that published it, verified by the queue; None if unknown."""
+    decoded_as: str | None = None
+    """The type of a valid message, which is kept whole; None if it was not decoded."""
 
 
 CLOSE_TIMEOUT = 2.0
@@ -46,12 +48,13 @@ other from being received."""
 FIRST_BYTES = 60
 """Bytes of a dead letter that are listed."""
 REPORT_BYTES_KEPT = 64 * 1024
-"""Bytes that a worker's dead letter keeps: no valid report is as long."""
+"""Bytes that the dead letter of a worker's message keeps, if the message could not be decoded."""
 
 
 def kept_bytes(delivery: Delivery) -> bytes:
     """What a message's dead letter keeps of it."""
-    return delivery.raw[:REPORT_BYTES_KEPT] if delivery.origin == "worker" else delivery.raw
+    is_cut = delivery.origin == "worker" and delivery.decoded_as is None
+    return delivery.raw[:REPORT_BYTES_KEPT] if is_cut else delivery.raw
 
 
 def is_incomplete(letter_id: str, kept: int) -> UsageError:
@@ -67,7 +70,7 @@ class DeadLetter:
     reason: str
     first_bytes: bytes
     size: int
-    """Bytes of the whole message; a worker's dead letter keeps the first REPORT_BYTES_KEPT of them."""
+    """Bytes of the whole message; ``kept_bytes`` are kept."""
     at: float | None
     """When it was dead-lettered, in epoch seconds; None if unknown."""
     origin: Origin | None = None

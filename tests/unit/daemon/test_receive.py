@@ -31,6 +31,7 @@ class Queue:
         self.refused: float | None = None
         self.acked: list[int] = []
         self.letters: list[tuple[int, str]] = []
+        self.decoded_as: list[str | None] = []
 
     def put(self, *messages: Message) -> None:
         self.waiting += [
@@ -56,6 +57,7 @@ class Queue:
 
     def dead_letter(self, rejected: Sequence[tuple[Delivery, str]]) -> None:
         self.letters += [(delivery.tag, reason) for delivery, reason in rejected]
+        self.decoded_as += [delivery.decoded_as for delivery, _ in rejected]
 
 
 class Daemon:
@@ -172,6 +174,14 @@ def test_silence_counts_from_the_last_refusal_and_the_log_says_so_once(
         "more reports arrive than are taken, and workers cannot report; as long as that lasts, no worker is "
         "declared lost for missing reports, and no boot times out"
     ]
+
+
+def test_what_was_decoded_is_dead_lettered_as_such(daemon: Daemon) -> None:
+    unknown = Message("workflow_finished", {"outcome": "succeeded"}, str(uuid.uuid4()), 1, "0" * 32, 9)
+    daemon.receive(unknown)
+    daemon.queue.waiting.append(Delivery(7, b"rubbish", "worker"))
+    daemon.receive()
+    assert daemon.queue.decoded_as == ["workflow_finished", None]
 
 
 def test_a_batch_that_fails_uses_up_nothing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,17 @@ def test_what_no_worker_sent_is_dead_lettered_without_a_bound(
     assert queue.acked == []
 
 
+def test_rubbish_takes_no_place_of_a_result(machine: Machine) -> None:
+    queue = Queue()
+    rejection = Rejection(cast(WorkQueue, queue))
+    rejection.reject(rubbish(2 * REPORTS_AT_ONCE))
+    result = Delivery(99, b"{}", "worker", decoded_as="workflow_finished")
+    rejection.reject([(result, "an unknown job")])
+    assert queue.letters[REPORTS_AT_ONCE:] == [result]
+    rejection.reject([(result, "an unknown job")] * 2 * REPORTS_AT_ONCE)
+    assert len(queue.letters) == 2 * REPORTS_AT_ONCE
+
+
 def test_of_a_flood_of_workers_few_are_dead_lettered_and_one_line_a_minute_is_logged(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:

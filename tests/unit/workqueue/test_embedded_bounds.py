@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -281,6 +282,19 @@ def test_of_a_long_report_the_dead_letter_keeps_the_beginning(
     assert waiting(database) == []
     letters.requeue([of_client.id])
     assert raws(waiting(database)) == [long]
+    queue.ack(queue.receive(10, 0))
+
+
+def test_the_dead_letter_of_a_valid_report_is_whole(
+    queue: EmbeddedQueue, worker: EmbeddedPublisher, database: Path
+) -> None:
+    long = b"x" * (REPORT_BYTES_KEPT + 1)
+    worker.publish(long)
+    (report,) = queue.receive(10, 0)
+    queue.dead_letter([(replace(report, decoded_as="workflow_finished"), "an unknown job")])
+    letters = EmbeddedDeadLetters(database)
+    letters.requeue([letters.all()[0].id])
+    assert raws(queue.receive(10, 0)) == [long]
 
 
 # files of the first release
