@@ -439,7 +439,9 @@ def test_a_fence_is_met_behind_everything_that_was_queued_before(
     while queue.passed_fence() == last:
         assert len(received) < 1201
         received += queue.receive(500, 1.0)
-    assert bodies(received) == [*numbers(1200), b"report"]  # though not acked
+    commands = [one for one in received if one.origin == "client"]
+    assert bodies(commands) == numbers(1200)  # though not acked
+    assert bodies([one for one in received if one.origin == "worker"]) == [b"report"]  # wherever it came
     queue.ack(received)
     queue.close()
     assert virtual_host.messages() == 0
@@ -476,6 +478,27 @@ def test_no_fence_is_met_while_there_is_another_consumer(
         (warning,) = [record.getMessage() for record in caplog.records]
         assert f"{name!r} has another consumer" in warning
         caplog.clear()
+
+
+def test_a_consumer_that_comes_while_a_fence_is_on_its_way_is_an_obstacle(
+    virtual_host: VirtualHost, read: Read
+) -> None:
+    queue = read(virtual_host)
+    nothing_comes(queue)
+    begun = time.monotonic()
+    queue.request_fence()
+    queue.receive(0, 0.3)  # it is published, and arrives
+    assert queue.obstacle() is None
+    with virtual_host.connect(virtual_host.admin) as connection:
+        channel = connection.channel()
+        tag = channel.basic_consume(virtual_host.names.reports, lambda *_: None)
+        queue.receive(500, 0.1)
+        assert "has another consumer" in (queue.obstacle() or "")
+        assert meets_no_fence(queue)
+        assert (queue.passed_fence() or 0.0) < begun
+        channel.basic_cancel(tag)
+        nothing_comes(queue)
+    assert queue.obstacle() is None
 
 
 def test_nobody_else_can_forge_a_fence(least_privilege: VirtualHost, read: Read) -> None:

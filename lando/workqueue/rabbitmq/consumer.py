@@ -91,6 +91,8 @@ class RabbitMQQueue:
         self._bytes_since_fence += sum(len(delivery.raw) for delivery in received)
         if self._fence is not None:
             self._refused_at = self._fence.refused_at or self._refused_at
+            if self._fence.is_met:
+                self._fence.advance(self._warn_of)
             if self._fence.is_passed:
                 self._passed_fence, self._fence = self._fence.asked_at, None
         return received
@@ -174,9 +176,9 @@ class RabbitMQQueue:
         self._next_try = time.monotonic() + backoff.jittered(self._failures, FIRST_WAIT, LONGEST_WAIT)
 
     def obstacle(self) -> str | None:
-        """See ``WorkQueue.obstacle``: an alarm on the broker."""
+        """See ``WorkQueue.obstacle``: an alarm on the broker, or another consumer."""
         self._probe.probe()
-        return self._probe.obstacle
+        return self._probe.obstacle or (self._fence.obstacle if self._fence is not None else None)
 
     def request_fence(self) -> None:
         """See ``WorkQueue.request_fence``."""
@@ -195,7 +197,7 @@ class RabbitMQQueue:
         session, fence = self._session, self._fence
         deadline = time.monotonic() + patience
         with contextlib.suppress(LandoError):
-            while session and fence and not fence.is_passed and time.monotonic() < deadline:
+            while session and fence and not fence.is_met and time.monotonic() < deadline:
                 session.receive(PREFETCH, deadline - time.monotonic())
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:

@@ -4,8 +4,8 @@ Once it has received both, it has received everything that was queued before. An
 same, but a queue is never empty while somebody floods it.
 
 Nobody can forge one: the broker verifies the account that has published it (``user_id``), and its nonce is
-random. It is published only while the daemon is the one consumer of both queues: another one could hold
-messages that were queued earlier.
+random. It is published only while the daemon is the one consumer of both queues, and counts only if it still
+is once both were received: another one could hold messages that were queued earlier.
 """
 
 from __future__ import annotations
@@ -92,11 +92,19 @@ class Fence:
         self._connection: Connection | None = None
         self._publishing: RunningProcedure[None] | None = None
         self._patient_until = 0.0
+        self._is_alone = False
+        self.obstacle: str | None = None
+        """That there is another consumer."""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it was received from both queues."""
+        return all(part.is_passed for part in self._parts)
 
     @property
     def is_passed(self) -> bool:
         """Whether everything that was queued before it was asked for has been received."""
-        return all(part.is_passed for part in self._parts)
+        return self.is_met and self._is_alone
 
     @property
     def refused_at(self) -> float | None:
@@ -120,9 +128,13 @@ class Fence:
         now = time.monotonic()
         if self._publishing is None:
             due = [part for part in self._parts if not part.is_passed and now >= part.publish_at]
-            if not due:
+            if due:
+                procedure = self._publish(connection, due, warn_of)
+            elif self.is_met and not self._is_alone:
+                procedure = self._verify(connection, warn_of)
+            else:
                 return
-            self._publishing = RunningProcedure(self._publish(connection, due, warn_of))
+            self._publishing = RunningProcedure(procedure)
             self._patient_until = now + PATIENCE
         try:
             if connection.wait(self._publishing.advance, max(0.0, self._patient_until - now)):
@@ -136,16 +148,36 @@ class Fence:
             found = yield from connection.call(partial(_ask, connection.channel, part.reader.queue))
             if found.consumer_count != 1:
                 if found.consumer_count > 1:
-                    _warn(part.reader.queue, warn_of)
+                    self._note_other(part.reader.queue, warn_of)
                 for each in parts:
                     each.publish_at = time.monotonic() + TRY_AGAIN
                 return
             positions.append(part.count(found.message_count))
+        self.obstacle = None
         for part, position in zip(self._parts, positions, strict=True):
             if part in parts:
                 part.publish_at = time.monotonic() + PUBLISH_AGAIN
                 on_refused = partial(part.refuse, position)
                 self._probe.publish(part.exchange, self._names.queue, {FENCE: part.nonce}, on_refused)
+
+    def _verify(self, connection: Connection, warn_of: set[str]) -> Procedure[None]:
+        """Ask once more for other consumers; if there is one, begin again."""
+        for part in self._parts:
+            found = yield from connection.call(partial(_ask, connection.channel, part.reader.queue))
+            if found.consumer_count > 1:
+                self._note_other(part.reader.queue, warn_of)
+                again = time.monotonic() + TRY_AGAIN
+                commands, reports = self._parts
+                self._parts = (
+                    _Part(commands.reader, commands.exchange, publish_at=again),
+                    _Part(reports.reader, reports.exchange, publish_at=again),
+                )
+                return
+        self._is_alone = True
+
+    def _note_other(self, queue: str, warn_of: set[str]) -> None:
+        self.obstacle = f"the queue {queue!r} has another consumer, which takes messages of this daemon"
+        _warn(queue, warn_of)
 
 
 def _ask(channel: Channel, queue: str, callback: Callable[[Any], None]) -> None:
