@@ -36,6 +36,8 @@ from lando.store.facts import (
 from lando.store.pending import JOB_COLUMNS, JOB_FIELDS, Pending
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, PROCESSED
 
+MAX_PROCESSED = 100_000
+"""Messages that are remembered as processed."""
 MAX_EARLY_CANCELS = 10_000
 """Rows that are left when a transaction adds more: the newest."""
 
@@ -286,14 +288,17 @@ class Transaction:
         self._pending.mark_processed(message_id, at)
 
     def forget_processed(self, origin: Origin, before: float, limit: int) -> int:
-        """Forget up to ``limit`` messages processed before this time (epoch seconds), and early cancels as
-        old.
+        """Forget up to ``limit`` messages processed before this time (epoch seconds), or before the newest
+        MAX_PROCESSED, and early cancels as old.
 
         Returns:
             How many messages were forgotten.
         """
+        # Of any origin, which the index alone answers: workers' are few, left by lando-fsm 0.1.
+        newest = sa.select(PROCESSED.c.at).order_by(PROCESSED.c.at.desc()).offset(MAX_PROCESSED - 1).limit(1)
+        oldest_kept = max(before, self._connection.execute(newest).scalar() or 0.0)
         old = sa.select(PROCESSED.c.id).where(
-            PROCESSED.c.at < before, PROCESSED.c.id.startswith(f"{origin}:")
+            PROCESSED.c.at < oldest_kept, PROCESSED.c.id.startswith(f"{origin}:")
         )
         forgotten = self._connection.execute(sa.delete(PROCESSED).where(PROCESSED.c.id.in_(old.limit(limit))))
         if origin == "client":

@@ -29,6 +29,7 @@ from lando.engine.reservation import Reservation
 from lando.errors import UsageError
 from lando.states.job import CreateRequest, Job, State
 from lando.store import admission_order
+from lando.store import transaction as transaction_module
 from lando.store.database import HEAD, StoreUnavailable
 from lando.store.facts import HOLD_FACT
 from lando.store.pending import StaleRecord
@@ -334,6 +335,20 @@ def test_old_messages_are_forgotten_a_few_at_a_time(store: Store) -> None:
             transaction.mark_processed(f"worker:{number}", float(number))
         forgotten = [transaction.forget_processed("worker", 20.0, 8) for _ in range(4)]
     assert forgotten == [8, 8, 4, 0]
+
+
+def test_more_messages_than_can_be_remembered_are_forgotten_oldest_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction_module, "MAX_PROCESSED", 10)
+    with store.transaction() as transaction:
+        for number in range(25):
+            transaction.mark_processed(f"client:{number}", float(number))
+    with store.transaction() as transaction:
+        forgotten = [transaction.forget_processed("client", 2.0, 8) for _ in range(3)]
+        kept = [number for number in range(25) if transaction.is_processed(f"client:{number}")]
+    assert forgotten == [8, 7, 0]
+    assert kept == list(range(15, 25))
 
 
 def test_the_console_of_the_last_attempt_is_shown(store: Store) -> None:
