@@ -1354,6 +1354,8 @@ def test_what_cannot_be_dead_lettered_yet_does_not_fill_the_memory(
             queue.dead_letter([(one, "too much") for one in queue.receive(4, 0.05)])
         held = queue._dead_letters.pending_bytes
         assert 20 * MEGABYTE < held <= 25 * MEGABYTE
+        assert queue._session is not None
+        assert queue._session._buffered() <= session.MAX_BUFFERED + 4 * MEGABYTE
 
     def are_all_dead_lettered() -> bool:
         queue.dead_letter([(one, "too much") for one in queue.receive(4, 0.05)])

@@ -114,7 +114,7 @@ class Session:
     def _fill_buffer(self, limit: int) -> None:
         """Read what has arrived, until there is a full batch."""
         before = -1
-        while before < self._waiting() < limit and self._buffered() < MAX_BUFFERED:
+        while before < self._waiting() < limit and not self._is_memory_full():
             before = self._waiting()
             self._connection.serve()
 
@@ -124,11 +124,19 @@ class Session:
     def idle(self, timeout: float) -> None:
         """Only answer heartbeats, for ``timeout`` seconds but at most one, or until ``wakeup``.
 
+        With MAX_BUFFERED in memory nothing more is read; the broker then ends a connection that stays so.
+
         Raises:
             LandoError: the connection is lost.
         """
-        self._connection.wait(lambda: self._connection.woken, min(timeout, 1.0))
+        until = time.monotonic() + min(timeout, 1.0)
+        self._connection.wait(lambda: self._connection.woken or self._is_memory_full(), min(timeout, 1.0))
         self._connection.woken = False
+        if self._is_memory_full():
+            time.sleep(max(0.0, until - time.monotonic()))
+
+    def _is_memory_full(self) -> bool:
+        return self._buffered() >= MAX_BUFFERED
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Ack these messages.
