@@ -1,5 +1,5 @@
 """The daemon's clock: the wall clock, but steady. Steps of the wall clock, sleep of the machine and pauses of
-the daemon are noticed; the rule for stored times is ``lando.engine.clock_changes``."""
+the process are noticed; the rule for stored times is ``lando.engine.clock_changes``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lando.store.store import Store
 from lando.store.transaction import Transaction
 
 LONGEST_ITERATION = 30.0
-"""Seconds; a daemon that was away for longer was suspended, and could hear no worker."""
+"""Seconds; a daemon that was away for longer was suspended, and could hear no worker. This much of the time
+counts as lived, so that deadlines pass however slow the daemon is."""
 STEP = 5.0
 """Seconds; the daemon's clock may differ from the wall clock by as much."""
 RECORD_EVERY = 5.0
@@ -35,6 +36,8 @@ class Clock:
         self._engine = engine
         self._offset = time.time() - time.monotonic()
         self._last_check = time.clock_gettime(SLEEPLESS)
+        self._awake_at = time.monotonic()
+        """When lived times were adjusted last, or did not have to be."""
         self._next_record = 0.0
 
     def now(self) -> float:
@@ -44,6 +47,7 @@ class Clock:
     def resume(self, transaction: Transaction) -> None:
         """The daemon starts: what the last one stored is adjusted to this clock."""
         clock_changes.resume(transaction, self.now(), self._engine.policy, self._engine.pace)
+        self._awake_at = time.monotonic()
 
     def record(self, transaction: Transaction) -> None:
         """Record from time to time that the daemon lives, while there are jobs for which that counts."""
@@ -52,7 +56,8 @@ class Clock:
             clock_changes.record(transaction, self.now())
 
     def check(self) -> tuple[float, float]:
-        """Follow the wall clock, if it was set or the machine slept, and adjust stored times.
+        """Follow the wall clock, if it was set or the machine slept, and adjust stored times, also if the
+        process was stopped.
 
         Returns:
             Seconds by which ``now`` has jumped, and seconds for which the daemon was suspended; 0.0 if not.
@@ -63,12 +68,18 @@ class Clock:
         step = time.time() - self.now()
         if abs(step) > STEP:
             log.warning("the clock was set, or the machine slept (%+.0f s); stored times are adjusted", step)
-            engine = self._engine
-            with self._store.transaction() as transaction:
-                clock_changes.adjust(transaction, step, self.now() + step, engine.policy, engine.pace)
-            self._offset += step
         else:
             step = 0.0
-        now = time.clock_gettime(SLEEPLESS)
-        pause, self._last_check = now - self._last_check, now
+        # While the process was stopped, ``now`` went on; while the machine slept, it did not.
+        awake_at = time.monotonic()
+        stopped = max(0.0, awake_at - self._awake_at - LONGEST_ITERATION)
+        if step or stopped:
+            engine = self._engine
+            with self._store.transaction() as transaction:
+                now = self.now() + step
+                clock_changes.adjust(transaction, step + stopped, now, engine.policy, engine.pace)
+        self._offset += step
+        self._awake_at = awake_at
+        checked_at = time.clock_gettime(SLEEPLESS)
+        pause, self._last_check = checked_at - self._last_check, checked_at
         return step, pause if pause > LONGEST_ITERATION else 0.0

@@ -1,4 +1,5 @@
-"""What becomes of stored times when the daemon's clock is set, the machine sleeps, or no daemon ran.
+"""What becomes of stored times when the daemon's clock is set, the machine sleeps, the process is stopped, or
+no daemon ran.
 
 There are two kinds of stored times, both of the daemon's clock:
 
@@ -48,11 +49,12 @@ def _last_change(changes: Sequence[float], now: float) -> float:
 
 
 def adjust(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) -> None:
-    """The daemon's clock has jumped: it was set, or the machine slept.
+    """The daemon's clock has jumped: it was set, the machine slept, or the process was stopped.
 
     Args:
         ledger: the caller's transaction.
-        step: seconds by which the clock is ahead of what it would show without the jump; may be negative.
+        step: seconds by which the clock is ahead of what it would show if it counted only time that was lived
+            through; may be negative.
         now: the daemon's clock, after the jump.
         policy: the back-offs of jobs.
         pace: the back-offs of effects and holds.

@@ -160,7 +160,58 @@ def test_a_pause_longer_than_an_iteration_is_reported_once(running: Store, machi
     machine.passes(45.0)
     assert checked.check() == (0.0, 45.0)
     assert checked.check() == (0.0, 0.0)
-    assert shifts(running) == [0.0] * 4, "all clocks went on alike"
+    longer = 45.0 - clock.LONGEST_ITERATION
+    assert shifts(running) == [longer, longer, longer, clock.LONGEST_ITERATION + 45.0]
+
+
+def test_a_process_that_was_stopped_has_not_lived_meanwhile(running: Store, machine: Machine) -> None:
+    checked = a_clock(running)
+    machine.passes(3600.0)
+    assert checked.check() == (0.0, 3600.0)
+    assert shifts(running)[:3] == [3600.0 - clock.LONGEST_ITERATION] * 3
+    assert due_at(running) == START + 5.0
+
+
+def test_a_clock_that_was_set_while_the_process_was_stopped(running: Store, machine: Machine) -> None:
+    checked = a_clock(running)
+    machine.passes(3600.0)
+    machine.wall -= 7200.0
+    assert checked.check() == (-7200.0, 3600.0)
+    assert shifts(running)[:3] == [-3600.0 - clock.LONGEST_ITERATION] * 3
+    assert checked.check() == (0.0, 0.0)
+
+
+def test_a_pause_before_the_last_life_was_resumed_counts_once(running: Store, machine: Machine) -> None:
+    started = a_clock(running)
+    machine.passes(600.0)
+    with running.transaction() as transaction:
+        started.resume(transaction)
+    started.check()
+    assert shifts(running) == [600.0] * 4, "the database was locked for so long"
+
+
+def test_the_time_for_which_times_could_not_be_adjusted_is_a_pause(
+    running: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = a_clock(running)
+    machine.passes(100.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "transaction", unavailable)
+        with pytest.raises(StoreUnavailable):
+            checked.check()
+    machine.passes(100.0)
+    checked.check()
+    assert shifts(running)[0] == 200.0 - clock.LONGEST_ITERATION
+
+
+def test_deadlines_pass_however_slow_the_daemon_is(running: Store, machine: Machine) -> None:
+    checked = a_clock(running)
+    left = [DEADLINE - START]
+    while left[-1] > 0:
+        machine.passes(100.0)
+        checked.check()
+        left.append(DEADLINE + shifts(running)[0] - checked.now())
+        assert left[-1] == left[-2] - clock.LONGEST_ITERATION
 
 
 def test_a_machine_that_slept_is_a_pause_and_lived_times_are_shifted(
