@@ -23,7 +23,7 @@ Due = Callable[[World, Scenario], bool]
 def noted(world: World, flavor: str | None, result: OperationResult) -> World:
     """The world that knows which flavors were refused, and of which it was proven that they alone are."""
     if isinstance(result, CreateRejected) and result.kind in ("quota", "site"):
-        return world._replace(refused=world.refused | {flavor}, proven=world.proven - {flavor})
+        return world._replace(refused=world.refused | {flavor})
     if isinstance(result, Created) or (isinstance(result, Listed) and result.servers):
         others = world.refused - {flavor}
         return world._replace(

@@ -115,11 +115,7 @@ REFUSAL_BREAKAGES = (
         "a default that is refused fails its job",
         "a default is not the job's fault",
         DEFAULT_REFUSED,
-        patches={
-            "lando.engine.admission.refuse": failing(
-                lambda holds, job, now: holds.is_own(job.wishes, "site", now)
-            )
-        },
+        patches={"lando.engine.admission.refuse": failing(lambda holds, job, now: job.wishes in holds.own)},
     ),
     Breakage(
         "a refusal fails its job before another was accepted",
