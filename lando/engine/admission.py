@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lando.engine.engine import Engine
@@ -59,7 +59,7 @@ class Admission:
         if holds.everybody is not None and holds.everybody.until > now:
             return AdmissionResult()
         if holds.everybody is None and not holds.unclear:
-            return self._admit_in_order(ledger, now, at_once, live, holds.closed(now), headroom)
+            return self._admit_in_order(ledger, now, at_once, live, holds, headroom)
         if at_once < 1 or sum(live.values()) >= self._places or _is_trying(ledger, holds.probe):
             return AdmissionResult()
         return self._admit_probe(ledger, holds, now, live, headroom)
@@ -70,44 +70,52 @@ class Admission:
         now: float,
         at_once: int,
         live: dict[str | None, int],
-        closed: Collection[str],
+        holds: Holds,
         headroom: QuotaHeadroom | None,
     ) -> AdmissionResult:
         admitted: list[Job] = []
         obstacle: str | None = None
-        before = reservation = None if headroom is None else ledger.reservation()
+        before = reservation = ledger.reservation()
+        short = holds.short(now)
+        closed = {*holds.closed(now)} - short.keys()
         small: set[str | None] = set()
         """The flavors for which the quota leaves too little."""
+        finds_out = before is not None and _tries_in_doubt(ledger, holds, before.belongs_to)
+        if finds_out and before is not None and before.kept:
+            return AdmissionResult()  # others do not get what was kept free before its create is answered
         while len(admitted) < at_once and sum(live.values()) < self._places:
             job = ledger.next_queued(now, closed, small)
             if job is None:
-                if obstacle is None:
+                if obstacle is None and not finds_out:
                     reservation = None  # nobody waits for the quota
                 break
-            shortage = None if headroom is None else headroom.shortage(live, job.flavor)
+            hold = short.get(job.wishes)
+            shortage = hold.reason if hold is not None else _shortage(headroom, live, job)
             if shortage is None:
                 admitted.append(self._admit(ledger, job, now))
                 live[job.flavor] = live.get(job.flavor, 0) + 1
                 continue
-            assert headroom is not None
             if obstacle is None:
                 obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"
-                reservation = self._turn(ledger, reservation, job, now, headroom)
+                draining_helps = hold is not None or _shortage(headroom, {}, job) is None
+                reservation = self._turn(ledger, reservation, job, now, draining_helps)
                 if reservation.kept:
                     break
-            small.add(job.flavor)
+            if hold is not None:
+                closed.add(job.wishes)
+            else:
+                small.add(job.flavor)
         if reservation != before:
             ledger.set_reservation(reservation)
         return AdmissionResult(tuple(admitted), obstacle)
 
     def _turn(
-        self, ledger: Ledger, before: Reservation | None, job: Job, now: float, headroom: QuotaHeadroom
+        self, ledger: Ledger, before: Reservation | None, job: Job, now: float, draining_helps: bool
     ) -> Reservation:
         """Whether the quota is kept free for this job now, which is the first, or the others may pass."""
         first = self._engine.pace.reservation
-        if before is None or not _is_queued(ledger, before.belongs_to):
+        if before is None or not _is_waiting(ledger, before.belongs_to):
             return Reservation(job.id, now, first)
-        draining_helps = headroom.shortage({}, job.flavor) is None
         return before.before(job.id).at(now, first, draining_helps)
 
     def _admit_probe(
@@ -149,9 +157,20 @@ def server_name(job_id: str, attempt: int) -> str:
     return f"lando-{job_id[:13]}-{attempt}"
 
 
-def _is_queued(ledger: Ledger, job_id: str) -> bool:
+def _shortage(headroom: QuotaHeadroom | None, live: Mapping[str | None, int], job: Job) -> str | None:
+    return None if headroom is None else headroom.shortage(live, job.flavor)
+
+
+def _is_waiting(ledger: Ledger, job_id: str) -> bool:
     job = ledger.job(job_id)
     return job is not None and job.state == "queued"
+
+
+def _tries_in_doubt(ledger: Ledger, holds: Holds, job_id: str) -> bool:
+    """Whether the job's create is in progress, and its wishes were refused alone for the quota before."""
+    job = ledger.job(job_id)
+    hold = None if job is None else holds.of(job.wishes)
+    return hold is not None and hold.own and hold.kind == "quota" and _is_trying(ledger, job_id)
 
 
 def _is_trying(ledger: Ledger, probe: str | None) -> bool:

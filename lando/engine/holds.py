@@ -128,6 +128,14 @@ class Holds:
             if hold.until > now and (hold.own or self.everybody is None)
         )
 
+    def short(self, now: float) -> dict[str, Hold]:
+        """The wishes that are refused alone for the quota: it may be enough once other jobs have ended."""
+        return {
+            wishes: hold
+            for wishes, hold in self.refused
+            if hold.own and hold.kind == "quota" and hold.until > now
+        }
+
     @property
     def own(self) -> frozenset[str]:
         """The wishes that are refused alone."""
