@@ -83,7 +83,7 @@ def read(section: Section) -> Limits:
         run_timeout=section.duration("run_timeout", MAX_JOB_DURATION),
         volume_size=section.integer("volume_size", 1, MAX_VOLUME_SIZE),
         attempts=section.integer("attempts", 1, MAX_ATTEMPTS),
-        priority=section.integer("priority", -MAX_PRIORITY, MAX_PRIORITY),
+        priority=section.integer("priority", 0, MAX_PRIORITY),  # jobs that name none have 0
         flavors=None if section.get("flavors") is None else section.texts("flavors"),
         images=None if section.get("images") is None else section.texts("images"),
     )

@@ -112,6 +112,7 @@ def test_what_a_job_does_not_name_is_within_the_limits_too(tmp_path: Path) -> No
         ("limits:\n  volume_size: 0\n", ":2: limits.volume_size: must be 1 or more"),
         ("limits:\n  attempts: 101\n", ":2: limits.attempts: must be 100 or less"),
         ("limits:\n  priority: high\n", ":2: limits.priority: expected a whole number, found text"),
+        ("limits:\n  priority: -1\n", ":2: limits.priority: must be 0 or more"),
         ("limits:\n  flavors: m1.large\n", ":2: limits.flavors: expected a list of texts, found text"),
         ("limits:\n  images:\n  - 5\n", ":2: limits.images[0]: expected text, found a number"),
         (
