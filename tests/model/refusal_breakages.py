@@ -9,7 +9,7 @@ from typing import Any
 
 from lando.engine import admission
 from lando.engine.engine import Engine
-from lando.engine.holds import Holds, Refusal
+from lando.engine.holds import Hold, Holds, Refusal
 from lando.engine.ledger import Ledger
 from lando.engine.operations import CreateRejected
 from lando.states.job import Job
@@ -44,8 +44,8 @@ def never_another_turn(
     return always_the_first(ledger, holds, now, small)
 
 
-def accepted_without_proof(holds: Holds, wishes: str, now: float) -> Holds:
-    return replace(holds, everybody=None)
+def without_proof(hold: Hold) -> Hold:
+    return replace(hold, own=True)
 
 
 def failing(
@@ -133,7 +133,7 @@ REFUSAL_BREAKAGES = (
         "a create that is accepted proves nothing",
         ENDLESS,
         ONE_OF_THREE_REFUSED,
-        patches={"lando.engine.holds.Holds.after_acceptance": accepted_without_proof},
+        patches={"lando.engine.holds._proven": without_proof},
     ),
     Breakage(
         "the cloud's words are lost",
