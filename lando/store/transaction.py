@@ -296,7 +296,7 @@ class Transaction:
         """
         # Of any origin, which the index alone answers: workers' are few, left by lando-fsm 0.1.
         newest = sa.select(PROCESSED.c.at).order_by(PROCESSED.c.at.desc()).offset(MAX_PROCESSED - 1).limit(1)
-        oldest_kept = max(before, self._connection.execute(newest).scalar() or 0.0)
+        oldest_kept = max(before, self._connection.execute(newest).scalar() or before)
         old = sa.select(PROCESSED.c.id).where(
             PROCESSED.c.at < oldest_kept, PROCESSED.c.id.startswith(f"{origin}:")
         )
