@@ -264,6 +264,7 @@ def test_the_documented_way_back_to_an_older_version(
     assert here.messages() == 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_fences_are_met_while_the_queue_of_reports_stays_full(
     least_privilege: VirtualHost, read: Read, queue_type: QueueType
