@@ -20,6 +20,7 @@ from lando.workqueue.embedded_schema import LATER_COLUMNS, LATER_SCHEMA, SCHEMA
 from lando.workqueue.interface import (
     CLOSE_TIMEOUT,
     FIRST_BYTES,
+    MAX_BATCH,
     RESERVED,
     DeadLetter,
     Delivery,
@@ -36,8 +37,6 @@ REPORT_BYTES_WAITING = 64 * 1024 * 1024
 LETTERS_KEPT = {"worker": 2_000, "client": 10_000}
 LETTER_BYTES_KEPT = {"worker": 64 * 1024 * 1024, "client": 512 * 1024 * 1024}
 """Limits of the dead letters of each origin; beyond them the oldest of the same origin are dropped."""
-MAX_BATCH = 8 * 1024 * 1024
-"""Bytes of the messages that are received together, so that no turn of the daemon takes long."""
 NO_FENCE = 2**63 - 1
 """The largest row id."""
 SAFETY_POLL = 5.0

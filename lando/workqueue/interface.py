@@ -42,6 +42,8 @@ class Delivery:
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a queue has to be closed, unless its caller says otherwise."""
+MAX_BATCH = 8 * 1024 * 1024
+"""Bytes of the messages that are received together, so that no turn of the daemon takes long."""
 RESERVED = 4
 """Of each batch, one in so many messages and bytes is for reports while some wait: neither kind keeps the
 other from being received."""

@@ -14,8 +14,8 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from lando.errors import UsageError
-from lando.workqueue.interface import REPORT_BYTES_KEPT, QueueUnavailable
-from lando.workqueue.rabbitmq import dead_letter_mover, session, topology
+from lando.workqueue.interface import MAX_BATCH, REPORT_BYTES_KEPT, QueueUnavailable
+from lando.workqueue.rabbitmq import dead_letter_mover, topology
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
 from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
 from lando.workqueue.rabbitmq.settings import QueueType
@@ -162,7 +162,7 @@ def test_a_batch_has_a_limited_size(least_privilege: VirtualHost, read: Read) ->
         batch = queue.receive(500, 5.0)
         sizes.append(len(batch))
         queue.ack(batch)
-    assert max(sizes) <= session.MAX_BATCH // len(raws[0])
+    assert max(sizes) <= MAX_BATCH // len(raws[0])
     nothing_comes(queue)
 
 

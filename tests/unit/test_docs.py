@@ -29,7 +29,7 @@ from lando.states import job
 from lando.views import inventory
 from lando.views import jobs as views
 from lando.workqueue import embedded
-from lando.workqueue.interface import REPORT_BYTES_KEPT
+from lando.workqueue.interface import MAX_BATCH, REPORT_BYTES_KEPT
 from lando.workqueue.rabbitmq.names import (
     Permissions,
     QueueNames,
@@ -37,7 +37,7 @@ from lando.workqueue.rabbitmq.names import (
     daemon_permissions,
     worker_permissions,
 )
-from lando.workqueue.rabbitmq.session import MAX_BATCH, PREFETCH, REPORTS_PREFETCH
+from lando.workqueue.rabbitmq.session import PREFETCH, REPORTS_PREFETCH
 from lando.workqueue.rabbitmq.topology import (
     DEAD_LETTER_BYTES_KEPT,
     DEAD_LETTERS_KEPT,

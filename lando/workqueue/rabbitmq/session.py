@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from lando.workqueue.interface import RESERVED, Delivery, QueueUnavailable
+from lando.workqueue.interface import MAX_BATCH, RESERVED, Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.connection import Connection, Procedure, RunningProcedure
 from lando.workqueue.rabbitmq.names import QueueNames
@@ -24,8 +24,6 @@ REPORTS_PREFETCH = 1000
 """The same of reports; fewer, since commands that arrive later are behind them in the socket."""
 MAX_BUFFERED = 16 * 1024 * 1024
 """Bytes of messages kept in memory; more stay in the socket, which slows the broker down."""
-MAX_BATCH = 8 * 1024 * 1024
-"""Bytes of the messages that are received together, so that no turn of the daemon takes long."""
 ANSWER_TIMEOUT = 10.0
 """Seconds that the broker has to answer; then the connection counts as lost."""
 TAGS = 2**40
