@@ -19,7 +19,7 @@ from lando.daemon.clock import Clock
 from lando.daemon.deadline_check import DeadlineCheck
 from lando.daemon.dispatch import Dispatcher
 from lando.daemon.effects import Effects
-from lando.daemon.health import QueueHealth
+from lando.daemon.health import BootHealth, QueueHealth
 from lando.daemon.log import log, log_changes
 from lando.daemon.receive import Receiver
 from lando.daemon.retry import announce_retry
@@ -77,6 +77,7 @@ class Daemon:
         self._queue = queue
         self._engine = engine
         self._queue_health = QueueHealth()
+        self._boot_health = BootHealth()
         self._clock = Clock(store, engine)
         self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock, self.stop)
         self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake)
@@ -174,12 +175,14 @@ class Daemon:
             self._deadlines.check(transaction, now)
             connected = self._queue_health.disconnected_since is None
             self._admitter.admit(transaction, now, self._dispatcher.free_creates, connected)
+            failures = transaction.boot_failures()
             begun = self._dispatcher.begin(transaction, self._clock.now())
             request = self._watcher.request(transaction)
             self._receiver.forget(transaction, now)
             reach("before-work-commit")
         reach("after-work-commit")
         log_changes(transaction.changes)
+        self._boot_health.note(failures)
         if may_judge:
             self._snapshot_since = None
         self._dispatcher.carry_out(begun)
@@ -206,6 +209,7 @@ class Daemon:
             self._clock.resume(transaction)
             # landoconfig.yml may have been corrected.
             transaction.set_holds(transaction.holds().without("site"))
+            transaction.set_boot_failures(transaction.boot_failures().due(self._clock.now()))
         self._has_begun = True
 
     def _end(self) -> None:

@@ -1,5 +1,5 @@
-"""Whether the work queue and the cloud answer: one line of the log when that changes, and facts for
-``status``."""
+"""Whether the work queue and the cloud answer, and servers boot: one line of the log when that changes, and
+facts for ``status``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 
 from lando.daemon.log import log
 from lando.daemon.recorded_fact import RecordedFact
+from lando.engine.boot_failures import BootFailures
 from lando.message_limits import REASON, shorten
 from lando.store.facts import CLOUD_FACT, QUEUE_FACT
 from lando.store.transaction import Transaction
@@ -50,6 +51,29 @@ class QueueHealth:
     def write_again(self) -> None:
         """What was written last may have been rolled back."""
         self._fact.write_again()
+
+
+class BootHealth:
+    """Whether servers boot, as the boot failures tell that are recorded."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+
+    def note(self, failures: BootFailures) -> None:
+        """The failures since the last server that booted."""
+        if not failures.are_the_sites:
+            if self._reason:
+                log.info("servers boot again, or those that did not were their jobs' fault")
+            self._reason = ""
+        elif failures.reason != self._reason:
+            self._reason = failures.reason
+            log.error(
+                "no server has booted since %s, of %d jobs: %s; one job at a time is tried, and none of that "
+                "is counted as a failure of theirs",
+                rfc3339(failures.since),
+                len(failures.jobs),
+                failures.reason,
+            )
 
 
 class CloudHealth:

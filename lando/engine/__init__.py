@@ -10,6 +10,8 @@ ledger.py       the transaction, as the rules see it; the store implements it
 workers.py      workers of other versions, and those that are refused
 admission.py    which queued jobs get a server now
 holds.py        what refused creates mean for the next ones
+boot_failures.py  whose fault it is that servers do not boot
+boot_outcomes.py  what a boot that failed, or succeeded, means for the jobs
 reservation.py  the quota is kept free for a job that needs more of it than is left, in turns
 outbox.py       what an effect asks of the cloud, and what its result means
 operations.py   operations and their results

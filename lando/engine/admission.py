@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from lando.engine.boot_failures import BootFailures
 from lando.engine.engine import Engine
 from lando.engine.holds import ACCOUNT, UNCLEAR, Holds, Refusal, flavor_of
 from lando.engine.ledger import Ledger
@@ -46,7 +47,8 @@ class Admission:
         """Admit jobs while there are places and quota.
 
         A job that waits for quota blocks the jobs behind it, or lets them pass, in turns. After a refusal
-        that other jobs may meet, too, one job at a time is admitted until it is known whom that concerns.
+        that other jobs may meet, too, one job at a time is admitted until it is known whom that concerns; and
+        while servers do not boot, until one does.
 
         Args:
             ledger: the caller's transaction.
@@ -55,14 +57,17 @@ class Admission:
             headroom: what the project's quota leaves; None where the cloud has none.
         """
         holds = ledger.holds().at(now)
+        failures = ledger.boot_failures().at(now)
         live = ledger.live()
         if holds.everybody is not None and holds.everybody.until > now:
             return AdmissionResult()
-        if holds.everybody is None and not holds.unclear:
+        if holds.everybody is None and not holds.unclear and not failures.are_the_sites:
             return self._admit_in_order(ledger, now, at_once, live, holds, headroom)
         if at_once < 1 or sum(live.values()) >= self._places or _is_trying(ledger, holds.probe):
             return AdmissionResult()
-        return self._admit_probe(ledger, holds, now, live, headroom)
+        if failures.are_the_sites and (failures.until > now or _is_booting(ledger, failures.probe)):
+            return AdmissionResult()
+        return self._admit_probe(ledger, holds, failures, now, live, headroom)
 
     def _admit_in_order(
         self,
@@ -122,15 +127,16 @@ class Admission:
         self,
         ledger: Ledger,
         holds: Holds,
+        failures: BootFailures,
         now: float,
         live: dict[str | None, int],
         headroom: QuotaHeadroom | None,
     ) -> AdmissionResult:
-        """Admit one job, whose create shows whether others would be refused, too."""
+        """Admit one job, which shows whether others would be refused, or would not boot, too."""
         small: set[str | None] = set()
         obstacle = None
         while True:
-            job, holds = _next_probe(ledger, holds, now, small)
+            job, holds = _next_probe(ledger, holds, failures, now, small)
             if job is None:
                 return AdmissionResult(obstacle=obstacle)
             shortage = None if headroom is None else headroom.shortage(live, job.flavor)
@@ -138,7 +144,10 @@ class Admission:
                 break
             obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"
             small.add(job.flavor)
-        ledger.set_holds(replace(holds, probe=job.id))
+        if holds.everybody is not None or holds.unclear:
+            ledger.set_holds(replace(holds, probe=job.id))
+        if failures.are_the_sites:
+            ledger.set_boot_failures(replace(failures, probe=job.id))
         return AdmissionResult((self._admit(ledger, job, now),))
 
     def _admit(self, ledger: Ledger, job: Job, now: float) -> Job:
@@ -179,14 +188,26 @@ def _is_trying(ledger: Ledger, probe: str | None) -> bool:
     return job is not None and job.state == "booting" and job.server_id is None
 
 
+def _is_booting(ledger: Ledger, probe: str | None) -> bool:
+    """Whether the job that finds out may still boot."""
+    job = None if probe is None else ledger.job(probe)
+    return job is not None and job.state == "booting"
+
+
 def _next_probe(
-    ledger: Ledger, holds: Holds, now: float, small: Collection[str | None]
+    ledger: Ledger, holds: Holds, failures: BootFailures, now: float, small: Collection[str | None]
 ) -> tuple[Job | None, Holds]:
-    """The job that finds out whether others would be refused, too, and the holds with its turn recorded."""
+    """The job that finds out whether others would be refused, or would not boot, too, and the holds with its
+    turn recorded."""
     if holds.everybody is not None:
         return _next_turn(ledger, holds, holds.everybody.times, now, small)
     # Of wishes that worked before if possible: these tell most.
     closed = holds.closed(now)
+    if failures.are_the_sites:
+        for skip in (closed | holds.unclear | failures.wishes, closed | holds.unclear, closed):
+            job = ledger.least_doubtful(now, skip, small)
+            if job is not None:
+                return job, holds
     job = _next_proven(ledger, holds, closed | holds.unclear, now, small)
     job = job or ledger.next_queued(now, closed | holds.unclear, small)
     return job or ledger.next_queued(now, closed, small), holds

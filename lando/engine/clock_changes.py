@@ -7,9 +7,10 @@ due times    when something is tried next: of effects, of queued jobs, of a hold
              is later than now plus the longest back-off of its kind. A clock that was wrong delays nothing
              for longer than that.
 lived times  what a verdict counts from: deadlines, when a worker was last heard, since when a lost create's
-             server is absent; the turns of a reservation; and since when messages are remembered, such as a
-             cancel that came before its job. Only time that the daemon lived through counts: each
-             discontinuity shifts them by its length. What has passed, and what is left, stay the same.
+             server is absent; the turns of a reservation; since when servers do not boot; and since when
+             messages are remembered, such as a cancel that came before its job. Only time that the daemon
+             lived through counts: each discontinuity shifts them by its length. What has passed, and what is
+             left, stay the same.
 
 A clock that is set discloses its step. Between two lives nothing does, so a daemon that has live jobs records
 the time now and then: ``seen_at``.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lando.engine.boot_failures import NONE
 from lando.engine.ledger import Ledger
 from lando.engine.pace import Pace
 from lando.states.job import LIVE_STATES, Job
@@ -68,6 +70,9 @@ def adjust(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) 
     limited = holds.limited(now + max(pace.longest_hold, policy.hold_longest))
     if limited != holds:
         ledger.set_holds(limited)
+    failures = ledger.boot_failures()
+    if failures != NONE:
+        ledger.set_boot_failures(failures.adjusted(step, now + policy.hold_longest))
     reservation = ledger.reservation()
     if reservation is not None:
         ledger.set_reservation(reservation.shifted(step))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from lando.engine import boot_times, reports, workers
+from lando.engine import boot_outcomes, boot_times, reports, workers
 from lando.engine.ledger import Ledger, StateChange, make_due
 from lando.engine.pace import Pace
 from lando.engine.reports import LogBound
@@ -89,6 +89,8 @@ class Engine:
             ledger.set_seen_at(event.at)  # the first live job: the daemon records its life from here on
         if job.state == "booting" and after.state != job.state and self._learns_boot:
             self._learn_boot_time(ledger, job, event)
+        if job.state == "booting" and after.state != "booting":
+            boot_outcomes.ended(ledger, job, after, event, self.policy, self.fire)
         if after.state == "terminating" and after.floating_ip is not None:
             # The attach effect runs before the deletion: its back-off must not delay that.
             make_due(ledger, ledger.effects(("attach_floating_ip",), job.id), event.at)

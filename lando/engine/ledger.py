@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Holds
 from lando.engine.reservation import Reservation
 from lando.states.job import Job, State
@@ -25,6 +26,8 @@ class Effect:
     servers: tuple[str, ...] = ()
     due_at: float = 0.0
     tries: int = 0
+    reason: str = ""
+    """Why it was postponed."""
 
 
 def rank(kind: EffectKind) -> int:
@@ -143,6 +146,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def least_doubtful(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Job | None:
+        """Of the jobs that ``next_queued`` chooses from, the first whose boots failed least often."""
+        ...
+
     def next_wishes(
         self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None
     ) -> str | None:
@@ -174,6 +181,14 @@ class Ledger(Protocol):
 
     def set_holds(self, holds: Holds) -> None:
         """Replace what ``holds`` returns."""
+        ...
+
+    def boot_failures(self) -> BootFailures:
+        """The servers that did not boot since the last one that did."""
+        ...
+
+    def set_boot_failures(self, failures: BootFailures) -> None:
+        """Replace what ``boot_failures`` returns."""
         ...
 
     def reservation(self) -> Reservation | None:

@@ -6,15 +6,15 @@ An effect is carried out at least once; its operation can be repeated without ha
 
 A create whose answer was lost is never repeated. Its effect is begun again as ``FindServers``, which looks
 for the request's mark in a full list. Found: the server is the job's, duplicates are deleted. Not listed
-twice, the cloud's settle time apart: the request is void, and a new one is sent with a mark and a token of
-its own. The time apart is from the end of the first look to the begin of the second, which may take long.
+twice, the cloud's settle time apart: the request is void, and the job is queued again. The time apart is from
+the end of the first look to the begin of the second, which may take long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
 
-from lando.engine import admission
+from lando.engine import admission, boot_outcomes
 from lando.engine.engine import Engine
 from lando.engine.ledger import Effect, Ledger, make_due
 from lando.engine.operations import (
@@ -48,6 +48,8 @@ from lando.states.job import Job
 from lando.states.table import EffectKind
 
 DELETIONS: tuple[EffectKind, ...] = ("delete_server", "delete_twins")
+UNANSWERED = "the daemon was stopped before the answer came"
+"""Why an answer is missing if nothing else is known."""
 CONSOLE_TRIES = 3
 """After this many failed tries to fetch a console log, the deletion goes on without it."""
 
@@ -74,7 +76,7 @@ class Outbox:
         look_at = create_requests.second_look_at(job, self._engine.pace.settle)
         if effect.kind == "create_server" and look_at is not None and look_at > now:
             # The clock was set forward: the effect is due, but less time was lived through.
-            ledger.postpone_effect(effect, look_at, effect.tries, "the server is not listed yet")
+            ledger.postpone_effect(effect, look_at, effect.tries, effect.reason)
             return None
         operation = self._operation(ledger, job, effect, now)
         if operation is None:
@@ -95,8 +97,12 @@ class Outbox:
             return DeleteServers((*own, *effect.servers))
         if job.server_id is not None:
             return DeleteServers((job.server_id,), job.floating_ip)
-        self._engine.fire(ledger, job, ServerGone(now, None))
+        self._fire_gone(ledger, job, None, now)
         return None
+
+    def _fire_gone(self, ledger: Ledger, job: Job, server_id: str | None, now: float) -> None:
+        alone = job.verdict != "not_booted" or boot_outcomes.is_alone(ledger, job)
+        self._engine.fire(ledger, job, ServerGone(now, server_id, alone))
 
     def _create(self, ledger: Ledger, job: Job, now: float) -> Operation | None:
         """Send the create, or look for its server if it may have been sent before."""
@@ -153,7 +159,7 @@ class Outbox:
             admission.miss_answer(ledger, job)
         elif isinstance(result, Created) or (isinstance(result, Listed) and result.servers):
             admission.accept(ledger, job, now)
-        event = self._create_event(mark, result, now)
+        event = self._create_event(effect, mark, result, now)
         after = job if event is None else self._engine.fire(ledger, job, event).job
         request = create_requests.open_request(after)
         if request is None:
@@ -161,12 +167,12 @@ class Outbox:
         elif isinstance(result, Listed) and request.status != "ordered":
             pace = self._engine.pace
             wait = max(pace.settle, pace.back_off(effect.tries))
-            ledger.postpone_effect(effect, now + wait, effect.tries + 1, "the server is not listed yet")
+            ledger.postpone_effect(effect, now + wait, effect.tries + 1, effect.reason)
         else:
-            reason = result.reason if isinstance(result, AnswerLost) else "the create is sent again"
+            reason = result.reason if isinstance(result, AnswerLost) else effect.reason
             ledger.postpone_effect(effect, now, effect.tries, reason)
 
-    def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
+    def _create_event(self, effect: Effect, mark: str, result: OperationResult, now: float) -> Event | None:
         if isinstance(result, Created):
             return ServerCreated(now, mark, result.server_id)
         if isinstance(result, CreateRejected):
@@ -175,8 +181,7 @@ class Outbox:
             first, *duplicates = sorted(result.servers)
             return ServerCreated(now, mark, first, tuple(duplicates))
         if isinstance(result, Listed):
-            new_secret = self._engine.new_secret
-            return CreateAbsent(now, mark, self._engine.pace.settle, new_secret(), new_secret())
+            return CreateAbsent(now, mark, self._engine.pace.settle, effect.reason or UNANSWERED)
         return None
 
     def _take_result(
@@ -194,7 +199,7 @@ class Outbox:
             assert isinstance(operation, AttachFloatingIp)
             self._engine.fire(ledger, job, ServerActive(now, operation.server_id, result.address))
         elif effect.kind == "delete_server":
-            self._engine.fire(ledger, job, ServerGone(now, job.server_id))
+            self._fire_gone(ledger, job, job.server_id, now)
             admission.quota_was_freed(ledger, now)
 
     def notice_absence(self, ledger: Ledger, listed: Container[str], now: float) -> None:

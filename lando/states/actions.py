@@ -9,6 +9,7 @@ from lando import backoff
 from lando.states import create_requests
 from lando.states.events import (
     BootFailed,
+    BootFailuresJudged,
     Cancel,
     CreateAbsent,
     CreateRefused,
@@ -25,6 +26,7 @@ from lando.states.records import replace
 from lando.states.table import EffectKind, Policy
 
 STALE = "the report is another attempt's, or comes from a server that is no longer the job's"
+BOOTED = "its worker has reported since"
 ENDING: tuple[EffectKind, ...] = ("save_console_log", "delete_server")
 """The effects of leaving a server that failed."""
 
@@ -64,6 +66,8 @@ def start_running(job: Job, event: Report, policy: Policy) -> Job:
     timeout = run_timeout(job, policy)
     return replace(
         take_report(job, event, policy),
+        doubtful=0,
+        excused=0,
         deadline_at=None if timeout is None else event.at + timeout,
         reason="the workflow is running",
     )
@@ -77,6 +81,8 @@ def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
         exit_code=event.exit_code,
         outputs=None if event.outputs is None else json.dumps(event.outputs, ensure_ascii=False),
         log_tail=event.log_tail,
+        doubtful=0,
+        excused=0,
     )
     is_final = event.final and event.outcome == "system_failed"
     return conclude(job, "unsuitable" if is_final else event.outcome, reason)
@@ -97,7 +103,7 @@ def cancel(job: Job, event: Cancel, policy: Policy) -> Job:
 def boot_timed_out(job: Job, event: object, policy: Policy) -> Job:
     """The boot deadline has passed."""
     timeout = boot_timeout(job, policy)
-    return conclude(job, "system_failed", f"the worker did not report within {timeout:g} s (boot_timeout)")
+    return conclude(job, "not_booted", f"the worker did not report within {timeout:g} s (boot_timeout)")
 
 
 def run_timed_out(job: Job, event: RunTimeout, policy: Policy) -> Job:
@@ -109,9 +115,27 @@ def run_timed_out(job: Job, event: RunTimeout, policy: Policy) -> Job:
 def boot_failed(job: Job, event: BootFailed, policy: Policy) -> Job:
     """The cloud could not build the server."""
     if not event.no_capacity:
-        return conclude(job, "system_failed", f"the VM could not be built: {event.reason}")
+        verdict: Verdict = "not_booted" if job.state == "booting" else "system_failed"
+        return conclude(job, verdict, f"the VM could not be built: {event.reason}")
     concluded = conclude(job, "system_failed", f"the cloud has no capacity: {event.reason}")
     return replace(concluded, misses=job.misses + 1)
+
+
+def judge(job: Job, event: BootFailuresJudged, policy: Policy) -> Job:
+    """The failures to boot were the job's own, which count as one, or the site's, which do not count."""
+    if event.counted:
+        return replace(job, failures=job.failures + 1, doubtful=0)
+    return replace(job, doubtful=0, excused=job.excused + 1)
+
+
+def is_in_doubt(job: Job, event: object) -> bool:
+    """Boots failed, and it is open whose fault that is."""
+    return job.doubtful > 0
+
+
+def wait_after_failure(job: Job, policy: Policy) -> float:
+    """Seconds until the job may be admitted again after one more failure; doubled by each."""
+    return backoff.delay(job.failures + job.doubtful + 1, policy.retry_first, policy.retry_longest)
 
 
 def capacity_wait(misses: int, policy: Policy) -> float:
@@ -143,7 +167,8 @@ def is_first_address(job: Job, event: ServerActive) -> bool:
 
 def server_lost(job: Job, event: ServerLost, policy: Policy) -> Job:
     """The server is gone, or down."""
-    return conclude(job, "system_failed", f"the VM was lost: {event.reason}")
+    verdict: Verdict = "not_booted" if job.state == "booting" else "system_failed"
+    return conclude(job, verdict, f"the VM was lost: {event.reason}")
 
 
 def worker_lost(job: Job, event: WorkerLost, policy: Policy) -> Job:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lando.states import actions, create_requests
 from lando.states.events import CreateAbsent, CreateRefused, CreateSent, RefusalKind
-from lando.states.job import CreateRequest, Job
+from lando.states.job import Job
 from lando.states.records import replace
 from lando.states.table import Policy, StateText, ignored, moves, refused, stays
 
@@ -17,16 +17,9 @@ TEXT = StateText(
 
 
 def send(job: Job, event: CreateSent, policy: Policy) -> Job:
-    """From this commit on a server may exist. The attempt's first request starts its boot timeout."""
-    if len(job.requests) == 1:
-        job = replace(job, deadline_at=event.at + actions.boot_timeout(job, policy))
+    """From this commit on a server may exist, and the boot timeout runs."""
+    job = replace(job, deadline_at=event.at + actions.boot_timeout(job, policy))
     return create_requests.set_status(job, event.mark, "sent")
-
-
-def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
-    """The lost request made no server: it is void, and a new one gets its own mark and token."""
-    job = create_requests.set_status(job, event.mark, "void")
-    return replace(job, requests=(*job.requests, CreateRequest(event.new_mark, event.new_token)))
 
 
 def blames_job(job: Job, event: CreateRefused) -> bool:
@@ -93,6 +86,19 @@ def back_to_the_queue(job: Job, event: CreateRefused, policy: Policy) -> Job:
     return replace(job, deadline_at=None, server_name=None, reason=reason)
 
 
+def wait_unanswered(job: Job, event: CreateAbsent, policy: Policy) -> Job:
+    """The cloud did not answer, and made no server: that counts only if others are answered meanwhile."""
+    wait = actions.wait_after_failure(job, policy)
+    return replace(
+        actions.nothing_exists(job, event, policy),
+        doubtful=job.doubtful + 1,
+        deadline_at=None,
+        server_name=None,
+        not_before=event.at + wait,
+        reason=f"the create was not answered, and no VM was made: {event.reason}",
+    )
+
+
 # Rows that booting and running have in common are written in both: each state is read alone.
 ROWS = (
     stays("create_sent", action=send, when=create_requests.is_unsent, why="from now on a server may exist"),
@@ -150,11 +156,12 @@ ROWS = (
         why="no server exists; it keeps its place, and no failure is counted",
     ),
     refused("create_refused", why="its request was resolved before"),
-    stays(
+    moves(
         "create_absent",
-        action=ask_again,
+        "queued",
+        action=wait_unanswered,
         when=create_requests.is_absent_for_good,
-        why="the request made no server: a new one is sent, with its own mark and token",
+        why="the request made no server; another attempt has a mark and a token of its own",
     ),
     stays(
         "create_absent",
@@ -226,4 +233,11 @@ ROWS = (
     refused("rejected", why="the job was found runnable before"),
     refused("retry", why="only a failed job can be retried; this one is booting"),
     refused("server_gone", why="no deletion was requested"),
+    stays(
+        "boot_failures_judged",
+        action=actions.judge,
+        when=actions.is_in_doubt,
+        why="whose the failures of earlier attempts were is known",
+    ),
+    ignored("boot_failures_judged", why="none of its failures is in doubt"),
 )

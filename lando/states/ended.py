@@ -17,6 +17,7 @@ LATE = (
     ignored("boot_timeout", why="the attempt of this deadline has ended"),
     ignored("run_timeout", why="the attempt of this deadline has ended"),
     ignored("worker_lost", why="the attempt of this deadline has ended"),
+    ignored("boot_failures_judged", why="the job has ended"),
     refused("admitted", why="the job has ended"),
     refused("rejected", why="the job has ended"),
     refused("create_sent", why=NO_SERVER),

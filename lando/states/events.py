@@ -85,15 +85,13 @@ class CreateRefused(Event):
 class CreateAbsent(Event):
     """The answer to the create was lost, and a full server list does not show its mark.
 
-    ``settle``: seconds within which a server that was created is listed. ``new_mark`` and ``new_token`` are
-    for the next request, if one is due.
+    ``settle``: seconds within which a server that was created is listed. ``reason``: why it was not answered.
     """
 
     name = "create_absent"
     mark: str
     settle: float
-    new_mark: str
-    new_token: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -137,10 +135,23 @@ class ServerLost(Event):
 
 @dataclass(frozen=True)
 class ServerGone(Event):
-    """The create is resolved, and the server (None: there was none) is gone."""
+    """The create is resolved, and the server (None: there was none) is gone.
+
+    ``alone``: no other job can show whether the site boots servers.
+    """
 
     name = "server_gone"
     server_id: str | None
+    alone: bool = True
+
+
+@dataclass(frozen=True)
+class BootFailuresJudged(Event):
+    """Another job's server has booted, which shows whose the job's failures to boot were: its own, which
+    count as one failure, or the site's, which do not count."""
+
+    name = "boot_failures_judged"
+    counted: bool
 
 
 @dataclass(frozen=True)
@@ -228,5 +239,6 @@ EVENTS: tuple[type[Event], ...] = (
     Cancel,
     Retry,
     ServerGone,
+    BootFailuresJudged,
 )
 """Every event, in the order in which a job meets them."""

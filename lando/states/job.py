@@ -10,8 +10,9 @@ from typing import Any, Literal
 State = Literal["queued", "booting", "running", "terminating", "done", "failed"]
 Outcome = Literal["succeeded", "workflow_failed", "system_failed", "canceled"]
 
-Verdict = Literal[Outcome, "unsuitable"]
-"""How an attempt ended; ``unsuitable`` is a system failure that no other VM of the same image would avoid."""
+Verdict = Literal[Outcome, "not_booted", "unsuitable"]
+"""How an attempt ended. Two more are system failures: ``not_booted`` came before the worker reported, and may
+be the site's; ``unsuitable`` is one that no other VM of the same image would avoid."""
 
 LIVE_STATES: tuple[State, ...] = ("booting", "running", "terminating")
 ENDED_STATES: tuple[State, ...] = ("done", "failed")
@@ -116,6 +117,10 @@ class Job:
     """Number of the attempt; never reused."""
     failures: int = 0
     """System failures since the job was submitted or last retried by its user."""
+    doubtful: int = 0
+    """Boots that failed since, of which it is open whether they are the site's. See ``boot_failures``."""
+    excused: int = 0
+    """How often failures to boot were found to be the site's since a worker of the job last reported."""
     misses: int = 0
     """How often in a row the cloud had no capacity for its server; these are not failures."""
     not_before: float = 0.0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lando.states import actions
-from lando.states.events import Admitted, Cancel, Rejected
+from lando.states.events import Admitted, BootFailuresJudged, Cancel, Rejected
 from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
-from lando.states.table import Policy, StateText, ignored, moves, refused
+from lando.states.table import Policy, StateText, ignored, moves, refused, stays
 
 TEXT = StateText(
     name="queued",
@@ -53,6 +53,19 @@ def cancel_unstarted(job: Job, event: Cancel, policy: Policy) -> Job:
     return replace(job, outcome="canceled", misses=0, reason="canceled")
 
 
+def was_last_failure(job: Job, event: BootFailuresJudged) -> bool:
+    """The failures to boot were the job's own, and no other is allowed."""
+    return actions.is_in_doubt(job, event) and event.counted and job.failures + 1 >= job.attempts
+
+
+def fail(job: Job, event: BootFailuresJudged, policy: Policy) -> Job:
+    """Its servers do not boot, while those of others do."""
+    job = actions.judge(job, event, policy)
+    counted = f"that was failure {job.failures} of {job.attempts} allowed"
+    reason = f"{job.reason}; the VMs of other jobs have booted since; {counted}"
+    return replace(job, outcome="system_failed", misses=0, reason=reason)
+
+
 STALE = "a report of an attempt that has ended; its token is void"
 NO_SERVER = "a queued job owns no server: the create of its last attempt was resolved before"
 
@@ -66,6 +79,20 @@ ROWS = (
     ),
     moves("rejected", "failed", action=reject, why="its start_worker cannot be run"),
     moves("cancel", "failed", action=cancel_unstarted, why="it was canceled before it started"),
+    moves(
+        "boot_failures_judged",
+        "failed",
+        action=fail,
+        when=was_last_failure,
+        why="its VMs do not boot while those of other jobs do; that was the last allowed system failure",
+    ),
+    stays(
+        "boot_failures_judged",
+        action=actions.judge,
+        when=actions.is_in_doubt,
+        why="whose its failures to boot were is known",
+    ),
+    ignored("boot_failures_judged", why="none of its failures is in doubt"),
     refused("retry", why="only a failed job can be retried; this one is queued already"),
     refused("create_sent", why=NO_SERVER),
     refused("server_created", why=NO_SERVER),

@@ -114,4 +114,5 @@ ROWS = (
     refused("rejected", why="the job was found runnable before"),
     refused("retry", why="only a failed job can be retried; this one is running"),
     refused("server_gone", why="no deletion was requested"),
+    ignored("boot_failures_judged", why=actions.BOOTED),
 )

@@ -6,10 +6,9 @@ to stop owning a server: the job leaves when the create is resolved and the serv
 
 from __future__ import annotations
 
-from lando import backoff
 from lando.states import actions, create_requests
 from lando.states.events import ServerGone, WorkflowFinished
-from lando.states.job import Job
+from lando.states.job import Job, Outcome, Verdict
 from lando.states.records import replace
 from lando.states.table import Policy, StateText, ignored, moves, refused, stays
 
@@ -20,19 +19,29 @@ TEXT = StateText(
     deadline="none: the deletion is retried indefinitely",
 )
 
+OUTCOMES: dict[Verdict, Outcome] = {
+    "succeeded": "succeeded",
+    "workflow_failed": "workflow_failed",
+    "system_failed": "system_failed",
+    "not_booted": "system_failed",
+    "unsuitable": "system_failed",
+    "canceled": "canceled",
+}
+"""How a job ends, by how its last attempt ended."""
+
 
 def replaces_failure(job: Job, event: WorkflowFinished) -> bool:
     """The workflow has finished: it is not run again."""
     return (
         create_requests.is_valid_report(job, event)
-        and job.verdict == "system_failed"
+        and has_system_failure(job, event)
         and event.outcome != "system_failed"
     )
 
 
-def would_be_retried(job: Job, event: object) -> bool:
-    """The job would run again."""
-    return job.verdict == "system_failed"
+def has_system_failure(job: Job, event: object) -> bool:
+    """The attempt ended with a system failure: the job may run again."""
+    return job.verdict in ("system_failed", "not_booted")
 
 
 def is_canceled(job: Job, event: object) -> bool:
@@ -47,7 +56,12 @@ def succeeded(job: Job, event: object) -> bool:
 
 def may_run_again(job: Job, event: object) -> bool:
     """A system failure, and not the last one allowed."""
-    return job.verdict == "system_failed" and job.failures + 1 < job.attempts
+    return has_system_failure(job, event) and job.failures + job.doubtful + 1 < job.attempts
+
+
+def is_anybodys(job: Job, event: ServerGone) -> bool:
+    """Its server did not boot, which may be the site's fault, and other jobs will show whether it is."""
+    return job.verdict == "not_booted" and not event.alone and job.failures < job.attempts
 
 
 def had_no_capacity(job: Job, event: object) -> bool:
@@ -57,15 +71,17 @@ def had_no_capacity(job: Job, event: object) -> bool:
 
 def end(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Nothing of the attempt is left in the cloud; its tokens are void."""
-    failed = 1 if job.verdict in ("system_failed", "unsuitable") else 0
+    outcome = None if job.verdict is None else OUTCOMES[job.verdict]
+    failures = job.failures + job.doubtful + (outcome == "system_failed")
     reason = job.reason
-    if job.verdict == "system_failed" and job.attempts > 1:
-        reason = f"{job.reason}; that was failure {job.failures + 1} of {job.attempts} allowed"
+    if has_system_failure(job, event) and job.attempts > 1:
+        reason = f"{job.reason}; that was failure {failures} of {job.attempts} allowed"
     return replace(
         job,
-        outcome="system_failed" if job.verdict == "unsuitable" else job.verdict,
+        outcome=outcome,
         verdict=None,
-        failures=job.failures + failed,
+        failures=failures,
+        doubtful=0,
         requests=(),
         server_id=None,
         server_ip=None,
@@ -76,13 +92,32 @@ def end(job: Job, event: ServerGone, policy: Policy) -> Job:
 
 def try_again(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Back to the queue, with a back-off that doubles with each failure."""
-    wait = backoff.delay(job.failures + 1, policy.retry_first, policy.retry_longest)
+    wait = actions.wait_after_failure(job, policy)
+    failures = job.failures + job.doubtful + 1
     return replace(
         end(job, event, policy),
         outcome=None,
+        # A failure to boot may still turn out to be the site's.
+        failures=job.failures + (job.verdict != "not_booted"),
+        doubtful=job.doubtful + (job.verdict == "not_booted"),
         server_name=None,
         not_before=event.at + wait,
-        reason=f"{job.reason}; trying again after {wait:g} s (failure {job.failures + 1} of {job.attempts})",
+        reason=f"{job.reason}; trying again after {wait:g} s (failure {failures} of {job.attempts})",
+    )
+
+
+def wait_for_others(job: Job, event: ServerGone, policy: Policy) -> Job:
+    """Back to the queue, with a back-off that doubles each time; whether the failure counts is open."""
+    wait = actions.wait_after_failure(job, policy)
+    return replace(
+        end(job, event, policy),
+        outcome=None,
+        failures=job.failures,
+        doubtful=job.doubtful + 1,
+        server_name=None,
+        not_before=event.at + wait,
+        reason=f"{job.reason}; trying again after {wait:g} s; that counts as a failure only if the next VMs "
+        "of other jobs boot",
     )
 
 
@@ -92,6 +127,7 @@ def wait_for_capacity(job: Job, event: ServerGone, policy: Policy) -> Job:
         end(job, event, policy),
         outcome=None,
         failures=job.failures,
+        doubtful=job.doubtful,
         server_name=None,
         not_before=event.at + actions.capacity_wait(job.misses, policy),
         reason=job.reason,
@@ -118,6 +154,13 @@ ROWS = (
     moves(
         "server_gone",
         "queued",
+        action=wait_for_others,
+        when=is_anybodys,
+        why="its server did not boot, which may be the site's fault: other jobs will show",
+    ),
+    moves(
+        "server_gone",
+        "queued",
         action=try_again,
         when=may_run_again,
         why="a system failure, and the job may run again",
@@ -136,7 +179,7 @@ ROWS = (
     ),
     ignored("workflow_finished", why="the attempt's outcome is known, or the report is another attempt's"),
     ignored("cancel", when=is_canceled, why="it is being canceled already"),
-    stays("cancel", action=actions.cancel, when=would_be_retried, why="a cancel wins over a pending retry"),
+    stays("cancel", action=actions.cancel, when=has_system_failure, why="a cancel wins over a pending retry"),
     ignored("cancel", why="its workflow has ended already; only its VM is still being deleted"),
     ignored("create_sent", why="the create was withdrawn, or sent before: the server is looked for"),
     stays(
@@ -183,6 +226,13 @@ ROWS = (
     ignored("server_active", why=OVER),
     ignored("boot_failed", why=OVER),
     ignored("server_lost", why="the deletion itself finds out"),
+    stays(
+        "boot_failures_judged",
+        action=actions.judge,
+        when=actions.is_in_doubt,
+        why="whose the failures of earlier attempts were is known",
+    ),
+    ignored("boot_failures_judged", why="none of its earlier failures is in doubt"),
     ignored("boot_timeout", why=OVER),
     ignored("run_timeout", why=OVER),
     ignored("worker_lost", why=OVER),

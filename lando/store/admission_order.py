@@ -51,5 +51,11 @@ def _first(condition: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.S
 FIRST = _first(_waiting)
 FIRST_BUT = _first(_not_skipped)
 FIRST_OF = _first(_among)
+LEAST_DOUBTFUL = (
+    sa.select(*JOB_COLUMNS)
+    .where(_not_skipped(JOBS))
+    .order_by(JOBS.c.doubtful, JOBS.c.priority.desc(), JOBS.c.number)
+    .limit(1)
+)  # reads every job that waits, but once a probe only
 WISHES = sa.select(sa.func.min(JOBS.c.wishes)).where(_not_skipped(JOBS))
 WISHES_AFTER = WISHES.where(JOBS.c.wishes > sa.bindparam("after"))

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 from lando.errors import DatabaseLocked, LandoError, UsageError
 from lando.state_dir import BUSY_TIMEOUT, is_locked, use_write_ahead_log
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema version that this program reads and writes."""
 
 _MIGRATION_LOCK = 0x6C616E646F

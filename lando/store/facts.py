@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
+from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import ACCOUNT, Hold, Holds
 from lando.engine.reservation import Reservation
 
@@ -21,6 +23,8 @@ SWEPT_FACT = "swept"
 """How many leaked resources were deleted, by kind."""
 HOLD_FACT = "hold"
 """Whom refused creates keep from being admitted, as ``holds_value`` has it."""
+BOOT_FAILURES_FACT = "boot_failures"
+"""The servers that did not boot since the last one that did, as ``boot_failures_value`` has it."""
 RESERVATION_FACT = "reservation"
 """For which job the quota is kept free, as ``reservation_value`` has it."""
 SEEN_FACT = "seen_at"
@@ -81,6 +85,19 @@ def _hold_value(hold: Hold) -> dict[str, Any]:
         "proofs": hold.proofs,
         "proven": hold.proven,
     }
+
+
+def to_boot_failures(value: Any) -> BootFailures:
+    """The boot failures that a fact has."""
+    if value is None:
+        return BootFailures()
+    jobs = tuple((job, wishes) for job, wishes in value["jobs"])
+    return BootFailures(**{**value, "jobs": jobs, "own": tuple(value["own"])})
+
+
+def boot_failures_value(failures: BootFailures) -> dict[str, Any]:
+    """Boot failures as a fact."""
+    return {field.name: getattr(failures, field.name) for field in fields(failures)}
 
 
 def to_reservation(value: Any) -> Reservation | None:

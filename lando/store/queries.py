@@ -10,12 +10,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Holds
 from lando.engine.ledger import StateChange
 from lando.engine.ownership import ResourceKind
 from lando.engine.reservation import Reservation
 from lando.states.job import LIVE_STATES, Job
-from lando.store.facts import BOOTS_FACT, HOLD_FACT, RESERVATION_FACT, SWEPT_FACT, to_holds, to_reservation
+from lando.store.facts import (
+    BOOT_FAILURES_FACT,
+    BOOTS_FACT,
+    HOLD_FACT,
+    RESERVATION_FACT,
+    SWEPT_FACT,
+    to_boot_failures,
+    to_holds,
+    to_reservation,
+)
 from lando.store.pending import JOB_COLUMNS
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
 from lando.store.transaction import to_job
@@ -133,6 +143,10 @@ class Queries:
     def recent_boots(self) -> list[float]:
         """How many seconds the last boots took, the oldest first."""
         return [float(seconds) for seconds in self.fact(BOOTS_FACT) or ()]
+
+    def boot_failures(self) -> BootFailures:
+        """See ``Ledger.boot_failures``."""
+        return to_boot_failures(self.fact(BOOT_FAILURES_FACT))
 
     def holds(self) -> Holds:
         """See ``Ledger.holds``."""

@@ -40,6 +40,8 @@ JOBS = Table(
     Column("reason", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
+    Column("doubtful", Integer, nullable=False),
+    Column("excused", Integer, nullable=False),
     Column("misses", Integer, nullable=False),
     Column("not_before", Float(53), nullable=False),
     Column("deadline_at", Float(53)),

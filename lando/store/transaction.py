@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Holds
 from lando.engine.ledger import Effect, StateChange, rank
 from lando.engine.ownership import ResourceKind
@@ -23,13 +24,16 @@ from lando.states.table import EffectKind
 from lando.store import admission_order
 from lando.store.database import errors
 from lando.store.facts import (
+    BOOT_FAILURES_FACT,
     BOOTS_FACT,
     HOLD_FACT,
     RESERVATION_FACT,
     SEEN_FACT,
     SWEPT_FACT,
+    boot_failures_value,
     holds_value,
     reservation_value,
+    to_boot_failures,
     to_holds,
     to_reservation,
 )
@@ -50,7 +54,9 @@ def to_job(row: Row[Any]) -> Job:
 
 
 def _effect(row: Row[Any]) -> Effect:
-    return Effect(row.id, row.job_id, row.kind, tuple(json.loads(row.servers)), row.due_at, row.tries)
+    return Effect(
+        row.id, row.job_id, row.kind, tuple(json.loads(row.servers)), row.due_at, row.tries, row.words
+    )
 
 
 @dataclass
@@ -206,6 +212,10 @@ class Transaction:
         if among is None:
             return self._one_job(admission_order.FIRST_BUT, values)
         return self._one_job(admission_order.FIRST_OF, {**values, "among": [*among]})
+
+    def least_doubtful(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Job | None:
+        """See ``Ledger.least_doubtful``."""
+        return self._one_job(admission_order.LEAST_DOUBTFUL, admission_order.values(now, skip, small))
 
     def next_wishes(
         self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None
@@ -379,6 +389,14 @@ class Transaction:
         """Count a leaked resource that was deleted."""
         counts = {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
         self.set_fact(SWEPT_FACT, {**counts, kind: counts[kind] + 1})
+
+    def boot_failures(self) -> BootFailures:
+        """See ``Ledger.boot_failures``."""
+        return to_boot_failures(self.fact(BOOT_FAILURES_FACT))
+
+    def set_boot_failures(self, failures: BootFailures) -> None:
+        """See ``Ledger.set_boot_failures``."""
+        self.set_fact(BOOT_FAILURES_FACT, boot_failures_value(failures))
 
     def holds(self) -> Holds:
         """See ``Ledger.holds``."""

@@ -162,12 +162,15 @@ class Views:
             if queries is None:
                 return DaemonStatus(pid)
             queue, cloud = (queries.fact(name) or {} for name in (QUEUE_FACT, CLOUD_FACT))
+            failures = queries.boot_failures()
         return DaemonStatus(
             pid,
             queue.get("disconnected_since"),
             queue.get("words", ""),
             cloud.get("unreachable_since"),
             cloud.get("words", ""),
+            failures.since if failures.are_the_sites else None,
+            failures.reason,
         )
 
     def unread(self) -> int:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from lando.engine.admission import WAITS_FOR_QUOTA
+from lando.engine.boot_failures import MOST, BootFailures
 from lando.engine.holds import Hold, Holds
 from lando.engine.reservation import Reservation
 from lando.states.job import ENDED_STATES, Job
@@ -31,6 +32,7 @@ class AdmissionOrder:
     """Jobs that may own a VM."""
     max_workers: int | None
     holds: Holds
+    boot_failures: BootFailures
     obstacle: str | None
     """Why the daemon cannot admit the next job: the cloud's quota, or a cloud that does not answer."""
     reservation: Reservation | None = None
@@ -43,6 +45,7 @@ class AdmissionOrder:
             queries.count_live(),
             max_workers,
             queries.holds().at(time.time()),
+            queries.boot_failures().at(time.time()),
             queries.fact(OBSTACLE_FACT),
             queries.reservation(),
         )
@@ -111,8 +114,12 @@ def _of_queued(job: Job, order: AdmissionOrder) -> str:
 def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:
     """Why a job does not start that has no back-off."""
     everybody, alike = order.holds.everybody, order.holds.of(job.wishes)
+    failures = order.boot_failures
     if everybody is not None and everybody.until > now:
         return f"{NO_JOB_STARTS}: {_retried(everybody, now)}"
+    if failures.are_the_sites and failures.until > now:
+        wait = max(1.0, failures.until - now)
+        return f"{no_boots(failures)}; one job is tried in {wait:.0f} s"
     if alike is not None and everybody is None and alike.until > now:
         others = "other jobs are accepted" if alike.own else "whether other jobs are accepted is being tried"
         return f"no job that asks for the same is started: {_retried(alike, now)}; {others}"
@@ -122,9 +129,17 @@ def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:
         return _of_quota(job, order.obstacle, order.reservation)
     if everybody is not None:
         return f"{NO_JOB_STARTS}: {everybody.reason}; being retried with one job"
+    if failures.are_the_sites:
+        return f"{no_boots(failures)}; being retried with one job"
     if order.holds.unclear:
         return "waits for its turn; one job at a time is started, since the cloud refused another one"
     return "waits for its turn"
+
+
+def no_boots(failures: BootFailures) -> str:
+    """The sentence about boot failures that are the site's."""
+    jobs = f"{len(failures.jobs)} jobs" if len(failures.jobs) < MOST else f"{MOST} jobs or more"
+    return f"no VM has booted since {rfc3339(failures.since)} ({jobs} tried): {failures.reason}"
 
 
 def _retried(hold: Hold, now: float) -> str:

@@ -2,7 +2,7 @@
 
 ``ledger`` keeps the books in memory, ``rules`` runs the shipped machine, engine and sweeper over them,
 ``world`` says what there is, ``actions`` what can happen next, ``timed`` how time passes, ``invariants`` what
-must hold, ``isolation`` what must hold beside jobs that the cloud refuses, ``explore`` visits every state,
-``every_way`` finds the worst case, and ``breakages``, ``timed_breakages`` and ``refusal_breakages`` list what
-must be caught.
+must hold, ``isolation`` what must hold beside jobs that the cloud refuses, ``outages`` what must hold when
+servers do not boot, ``explore`` visits every state, ``every_way`` finds the worst case, and ``breakages``,
+``timed_breakages``, ``refusal_breakages`` and ``outage_breakages`` list what must be caught.
 """

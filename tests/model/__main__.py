@@ -6,12 +6,15 @@ import sys
 import time
 
 from .explore import explore
-from .scenarios import DEEP, REFUSED, REFUSED_DEEP, TIMED, TIMED_DEEP, USUAL
+from .scenarios import DEEP, OUTAGES, OUTAGES_DEEP, REFUSED, REFUSED_DEEP, TIMED, TIMED_DEEP, USUAL
 
 
 def main() -> int:
     """Explore everything, one scenario after the other."""
-    for scenario in (*USUAL, *TIMED, *REFUSED, *DEEP, *TIMED_DEEP, *REFUSED_DEEP):
+    for scenario in (
+        *(*USUAL, *TIMED, *REFUSED, *OUTAGES),
+        *(*DEEP, *TIMED_DEEP, *REFUSED_DEEP, *OUTAGES_DEEP),
+    ):
         began = time.monotonic()
         found = explore(scenario)
         print(f"{found} ({time.monotonic() - began:.0f} s)", flush=True)

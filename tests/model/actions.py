@@ -35,7 +35,7 @@ from lando.engine.operations import (
 from lando.states.events import Event, RefusalKind
 from lando.states.job import Job
 
-from . import invariants, isolation, timed
+from . import invariants, isolation, outages, timed
 from .rules import OUTCOMES, TIMERS, Broken, Rules, Step, is_valid
 from .timed import COUNTED, JUMP, NOW
 from .world import (
@@ -125,7 +125,7 @@ class Actions:
         """The world without the numbers of attempts that nothing refers to: a job whose creates are all
         refused has no end of them. What may be done with the next number does not depend on it, and that it
         never falls was checked of each step."""
-        if not self.scenario.refuses:
+        if not self.scenario.boots_quickly:
             return world
         jobs = {job.id for job in world.books.jobs if job.state == "queued" and job.attempt > 1}
         if not jobs:
@@ -323,6 +323,8 @@ class Actions:
             return
         if any(self._is_due(effect) for effect in self.rules.turns(world.books)):
             return
+        if self.scenario.boots_quickly and self._boots_late(world):
+            return
         if any(True for _ in self._admission(world)):
             return
         broken = invariants.nothing_is_late(world, self.rules)
@@ -337,6 +339,17 @@ class Actions:
         if not self.scenario.recorded and world.books.seen_at == NOW:
             unrecorded = self._retimed(later, self.rules.pass_time(world.books, records=False))
             yield Action(("a unit of time passes, unrecorded so far",), unrecorded, broken, passes=True)
+
+    def _boots_late(self, world: World) -> bool:
+        """Whether a server would not boot in time if another unit passed."""
+        return any(
+            job.state == "booting" and lived.began + 1 >= self.rules.policy.boot_timeout
+            for job, lived in zip(world.books.jobs, self._lived(world), strict=True)
+        )
+
+    def _lived(self, world: World) -> list[timed.Lived]:
+        lived = dict(zip(self.scenario.jobs, world.lived, strict=True))
+        return [lived[job.id] for job in world.books.jobs]
 
     def _restarted(self, world: World, step: float = 0.0) -> World:
         """The daemon has died, and another one starts, so many units later by its clock."""
@@ -370,10 +383,15 @@ class Actions:
             carried_out = late._replace(late=False, stray=True)
             after = world._replace(floating=rest | {carried_out})
             yield Action(("a lost allocation is carried out late:", late.id), after)
+        if world.outage:
+            yield Action(("the outage ends",), world._replace(outage=False))
         for machine in world.machines:
             if not machine.listed:
                 yield Action((machine.id, "is listed"), _with(world, _surfaced(machine)))
-            yield from self._worker(world, machine)
+            if machine.phase == "BUILD" and outages.fails_to_boot(world, self.scenario, machine):
+                yield Action((machine.id, "does not boot"), _with(world, machine._replace(phase="ERROR")))
+            else:
+                yield from self._worker(world, machine)
             if not world.faults:
                 continue
             yield Action((machine.id, "vanishes"), _without(_fault(world), machine.id))

@@ -14,9 +14,9 @@ from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
 from lando.engine.taken import Taken
 from lando.messages import Message
-from lando.states import actions, create_requests, terminating
+from lando.states import actions, booting, create_requests, terminating
 from lando.states.events import CreateAbsent, CreateRefused, Event, Report
-from lando.states.job import CreateRequest, Job, State
+from lando.states.job import Job, State
 from lando.states.machine import TABLE, build
 from lando.states.table import Policy, Row, ignored, moves
 
@@ -84,7 +84,9 @@ def heeded_whoever_spoke(rows: list[Row]) -> list[Row]:
 
 def again_whatever_failed(rows: list[Row]) -> list[Row]:
     def may_run_again(job: Job, event: Any) -> bool:
-        return job.verdict in ("system_failed", "unsuitable") and job.failures + 1 < job.attempts
+        return (
+            job.verdict in ("system_failed", "not_booted", "unsuitable") and job.failures + 1 < job.attempts
+        )
 
     return [
         replace(row, when=may_run_again) if row.when is terminating.may_run_again else row for row in rows
@@ -182,12 +184,10 @@ def reporting_whatever_status(job: Job, event: Any) -> Any:
 
 
 def without_voiding(rows: list[Row]) -> list[Row]:
-    def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
-        new = CreateRequest(event.new_mark, event.new_token)
-        old = tuple(replace(request, absent_since=None) for request in job.requests)
-        return replace(job, requests=(new, *old))
+    def wait(job: Job, event: CreateAbsent, policy: Policy) -> Job:
+        return replace(booting.wait_unanswered(job, event, policy), requests=job.requests)
 
-    return [replace(rows[0], action=ask_again), *rows[1:]]
+    return [replace(rows[0], action=wait), *rows[1:]]
 
 
 def adopt_without_voiding(job: Job, mark: str) -> Job:
@@ -322,10 +322,9 @@ BREAKAGES = (
     Breakage("a lost answer is a refusal", "one server a job", FAULT, Variant(outbox=TakesSilenceForRefusal)),
     Breakage(
         "requests that were given up stay open",
-        "one request is adopted",
+        "no server is left behind",
         FAULT,
         table("booting", "create_absent", without_voiding),
-        {"lando.states.create_requests.adopt": adopt_without_voiding},
     ),
     Breakage("absence concludes nothing", "every job can end", ASK, _no_conclusion()),
     # the outbox, admission, the sweeper

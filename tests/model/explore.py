@@ -132,7 +132,7 @@ def _units(world: World, action: Action) -> int:
 def _lasting(seen: _Map, actions: Actions) -> tuple[Broken, tuple[str, ...]] | None:
     """The first way along which something lasts too long, if there is one."""
     scenario = actions.scenario
-    if not scenario.refuses:
+    if not (scenario.refuses or scenario.unbootable):
         return None
     ways = Ways(seen.sources, seen.targets, seen.units)
     for name, is_due, within in isolation.dues(scenario):

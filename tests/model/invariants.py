@@ -9,10 +9,13 @@ from lando.states import create_requests
 from lando.states.events import Event
 from lando.states.job import ENDED_STATES, LIVE_STATES, Job, Outcome
 
-from . import isolation, timed
+from . import isolation, outages, timed
 from .ledger import Books
 from .rules import Broken, Rules, is_valid
 from .world import Floating, Letter, Machine, Scenario, World, job_of
+
+AGAIN = ("system_failed", "not_booted")
+"""Verdicts after which a job may run again."""
 
 
 def broken_in(world: World, rules: Rules) -> Broken | None:
@@ -20,6 +23,7 @@ def broken_in(world: World, rules: Rules) -> Broken | None:
     reports = frozenset(letter for letter in world.queue if letter.mark is not None)
     wrong = (
         next(_all(world, rules.scenario), None)
+        or outages.blamed(world, rules.scenario)
         or rules.void_letters(world.books)
         or rules.batches(world.books, reports)
     )
@@ -166,7 +170,7 @@ def taken_once(before: Books, after: Books, letter: Letter) -> Broken | None:
 
 def _silent(books: Books) -> tuple[object, ...]:
     jobs = tuple(replace(job, heard_at=None) for job in books.jobs)
-    return jobs, books.effects, books.early_cancels, books.holds, books.seen_at
+    return jobs, books.effects, books.early_cancels, books.holds, books.boot_failures, books.seen_at
 
 
 def promised(books: Books, letter: Letter, promise: Outcome | None, job_id: str) -> Outcome | None:
@@ -181,7 +185,7 @@ def promised(books: Books, letter: Letter, promise: Outcome | None, job_id: str)
     if letter.type == "retry_job" and job.state == "failed" and job.runnable:
         return None
     if letter.type == "workflow_finished" and is_valid(books, letter):
-        replaces = job.verdict == "system_failed" and letter.outcome != "system_failed"
+        replaces = job.verdict in AGAIN and letter.outcome != "system_failed"
         if job.state in ("booting", "running") or (job.state == "terminating" and replaces):
             return None if letter.outcome == "system_failed" else letter.outcome
     return promise
@@ -194,7 +198,7 @@ def _is_about(letter: Letter, job: Job | None, job_id: str) -> bool:
 
 
 def _can_be_ended(job: Job) -> bool:
-    return job.state in ("queued", "booting", "running") or job.verdict == "system_failed"
+    return job.state in ("queued", "booting", "running") or job.verdict in AGAIN
 
 
 def has_ended(world: World, scenario: Scenario) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from lando.engine.operations import Created, CreateRejected, Listed, OperationResult
 from lando.states.job import LIVE_STATES, Job
 
+from . import outages
 from .rules import Broken
 from .world import Scenario, World, job_of
 
@@ -70,6 +71,11 @@ def is_fatal(world: World, scenario: Scenario, job: Job) -> bool:
 
 def dues(scenario: Scenario) -> tuple[tuple[str, Due, int], ...]:
     """What never lasts for longer than so many units: its name, and how to tell."""
+    if scenario.unbootable:
+        return (
+            ("who fails alone ends", outages.is_to_end, scenario.ended_within),
+            ("a job that does not boot delays no other", outages.is_kept_waiting, scenario.accepted_within),
+        )
     return (
         ("a refused job delays no other", is_kept_waiting, scenario.accepted_within),
         ("what waiting cannot help fails in time", is_to_fail, scenario.failed_within),

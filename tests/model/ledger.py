@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lando.engine.boot_failures import NONE, BootFailures
 from lando.engine.holds import Holds
 from lando.engine.ledger import Effect, StateChange, rank
 from lando.engine.reservation import Reservation
@@ -27,6 +28,7 @@ class Books:
     effects: tuple[Effect, ...] = ()
     early_cancels: frozenset[str] = frozenset()
     holds: Holds = NO_HOLDS
+    boot_failures: BootFailures = NONE
     seen_at: float | None = None
     """Only where time passes."""
 
@@ -42,6 +44,7 @@ class MemoryLedger:
         self._early_cancels = set(books.early_cancels)
         self._processed = set(processed)
         self._holds = books.holds
+        self._boot_failures = books.boot_failures
         self._reservation: Reservation | None = None
         self._seen_at = books.seen_at
         self._boots: list[float] = []
@@ -56,6 +59,7 @@ class MemoryLedger:
             tuple(self._effects.values()),
             frozenset(self._early_cancels),
             self._holds,
+            self._boot_failures,
             self._seen_at,
         )
 
@@ -92,7 +96,7 @@ class MemoryLedger:
 
     def postpone_effect(self, effect: Effect, due_at: float, tries: int, reason: str) -> None:
         if effect.id in self._effects:
-            self._effects[effect.id] = replace(effect, due_at=due_at, tries=tries)
+            self._effects[effect.id] = replace(effect, due_at=due_at, tries=tries, reason=reason)
 
     def next_effects(self) -> list[Effect]:
         """The effect of each job whose turn it is, as ``lando.store.store.Transaction.next_effects`` says."""
@@ -141,6 +145,10 @@ class MemoryLedger:
         ready = [job for job in self._ready(now, skip, small) if among is None or job.wishes in among]
         return max(ready, key=lambda job: job.priority, default=None)  # the first of equals
 
+    def least_doubtful(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Job | None:
+        ready = self._ready(now, skip, small)
+        return min(ready, key=lambda job: (job.doubtful, -job.priority), default=None)
+
     def next_wishes(
         self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None
     ) -> str | None:
@@ -174,6 +182,12 @@ class MemoryLedger:
 
     def set_holds(self, holds: Holds) -> None:
         self._holds = holds
+
+    def boot_failures(self) -> BootFailures:
+        return self._boot_failures
+
+    def set_boot_failures(self, failures: BootFailures) -> None:
+        self._boot_failures = failures
 
     def reservation(self) -> Reservation | None:
         return self._reservation

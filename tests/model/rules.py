@@ -351,6 +351,7 @@ class Rules:
                 tuple(effects.values()),
                 raw.early_cancels,
                 timed.canonical_holds(raw.holds),
+                timed.canonical_boot_failures(raw.boot_failures),
                 timed.canonical_record(raw.seen_at),
             )
         else:
@@ -373,7 +374,14 @@ class Rules:
         return None
 
     def _one_of_a_kind(self, books: Books) -> Books:
-        content = (books.jobs, books.effects, books.early_cancels, books.holds, books.seen_at)
+        content = (
+            books.jobs,
+            books.effects,
+            books.early_cancels,
+            books.holds,
+            books.boot_failures,
+            books.seen_at,
+        )
         return self._shelf.setdefault(content, books)
 
     def _accept(self, body: Mapping[str, Any]) -> JobSpec:
@@ -407,12 +415,15 @@ def _canonical(job: Job) -> Job:
         seq=0,
         exit_code=None,
         misses=min(1, job.misses),
+        doubtful=min(job.attempts, job.doubtful),
+        excused=0,
     )
 
 
 def _canonical_effect(effect: Effect) -> Effect:
     """The row without what no rule reads that is explored: when it is due; tries only where they count."""
-    return replace(effect, due_at=0.0, tries=effect.tries if effect.kind == "save_console_log" else 0)
+    tries = effect.tries if effect.kind == "save_console_log" else 0
+    return replace(effect, due_at=0.0, tries=tries, reason="")
 
 
 def _numbered(effects: tuple[Effect, ...], canonical: Callable[[Effect], Effect]) -> dict[int, Effect]:

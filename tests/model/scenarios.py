@@ -114,6 +114,27 @@ REFUSED = (
 are bounds of every way that things can go, not of the best one. With one job that is refused, the other is
 tried at once; with two, all have had their turn after four holds, which take one unit and then two each."""
 
+OUTAGE = Scenario("two jobs, an outage", jobs=("A", "B"), faults=0, asks=0, within=2 * WITHIN, outage=True)
+UNBOOTABLE = Scenario(
+    "two jobs, the servers of one never boot",
+    jobs=("A", "B"),
+    faults=0,
+    asks=0,
+    within=2 * WITHIN,
+    flavors=("gpu", None),
+    unbootable=("gpu",),
+    ended_within=3,
+    accepted_within=1,
+)
+OUTAGES = (OUTAGE, UNBOOTABLE)
+"""Seconds, too; servers do not boot."""
+
+OUTAGES_DEEP = (
+    replace(OUTAGE, name="two jobs, two places, an outage", places=2),
+    replace(UNBOOTABLE, name="two jobs, two places, the servers of one never boot", places=2),
+)
+"""Minutes."""
+
 REFUSED_DEEP = (
     ONE_OF_THREE_REFUSED,
     replace(

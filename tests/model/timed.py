@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from lando.engine.boot_failures import EXCUSES, NONE, BootFailures
 from lando.engine.deadlines import SLACK
 from lando.engine.holds import Hold, Holds
 from lando.engine.ledger import Effect
@@ -37,6 +38,9 @@ FAR = 30.0
 """Units; a later time stays as far away for ever."""
 STALE = 2.0
 """Units; an older record of the daemon's life is as good as this one."""
+BEFORE = 5.0
+"""Units; of a create that was sent longer ago, and a boot that failed longer ago, either may have been first:
+the longest that a job boots."""
 COUNTED = 5
 """Units; more are counted as this many."""
 
@@ -66,8 +70,17 @@ def earlier(books: Books, units: float) -> Books:
     )
     effects = (replace(effect, due_at=effect.due_at - units) for effect in books.effects)
     holds = _with_holds(books.holds, lambda hold: replace(hold, until=hold.until - units))
-    seen_at = _less(books.seen_at, units)
-    return replace(books, jobs=tuple(jobs), effects=tuple(effects), holds=holds, seen_at=seen_at)
+    failures = books.boot_failures
+    if failures != NONE:
+        failures = replace(failures, since=failures.since - units, until=failures.until - units)
+    return replace(
+        books,
+        jobs=tuple(jobs),
+        effects=tuple(effects),
+        holds=holds,
+        boot_failures=failures,
+        seen_at=_less(books.seen_at, units),
+    )
 
 
 def _less(time: float | None, units: float) -> float | None:
@@ -83,11 +96,13 @@ def canonical_job(job: Job) -> Job:
         seq=0,
         exit_code=None,
         misses=min(2, job.misses),
+        doubtful=min(max(2, job.attempts), job.doubtful),
+        excused=min(EXCUSES, job.excused),
         not_before=_within(job.not_before, 0) if job.state == "queued" else 0.0,
         deadline_at=None if job.deadline_at is None else _within(job.deadline_at, SLACK),
         heard_at=None if job.heard_at is None else _within(job.heard_at, PACE.silence),
         requests=tuple(_canonical_request(request) for request in job.requests),
-        entered_at=NOW,
+        entered_at=_within(job.entered_at, BEFORE) if job.state == "booting" else NOW,
         submitted_at=NOW,
         updated_at=NOW,
     )
@@ -101,7 +116,20 @@ def _canonical_request(request: CreateRequest) -> CreateRequest:
 
 def canonical_effect(effect: Effect) -> Effect:
     """The row without what no rule can tell apart."""
-    return replace(effect, due_at=_within(effect.due_at, 0), tries=min(2, effect.tries))
+    return replace(effect, due_at=_within(effect.due_at, 0), tries=min(2, effect.tries), reason="")
+
+
+def canonical_boot_failures(failures: BootFailures) -> BootFailures:
+    """The boot failures without what no rule can tell apart."""
+    if failures == NONE:
+        return failures
+    return replace(
+        failures,
+        since=_within(failures.since, BEFORE) if failures.jobs else 0.0,
+        until=_within(failures.until, 0),
+        reason="",
+        times=min(2, failures.times),
+    )
 
 
 def canonical_holds(holds: Holds) -> Holds:
@@ -176,6 +204,8 @@ def waits_too_long(books: Books, policy: Policy) -> Iterator[str]:
     for hold in (*refused, books.holds.everybody):
         if hold is not None and hold.until > NOW + max(PACE.longest_hold, policy.hold_longest):
             yield f"a hold lasts {hold.until - NOW:g} units"
+    if books.boot_failures.until > NOW + policy.hold_longest:
+        yield f"boot failures hold all jobs for {books.boot_failures.until - NOW:g} units"
     for job in books.jobs:
         if job.state == "queued" and job.not_before > NOW + policy.longest_wait:
             yield f"job {job.id} waits for {job.not_before - NOW:g} units"

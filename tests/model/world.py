@@ -186,6 +186,8 @@ class World(NamedTuple):
     """The flavors that were refused, and no other accepted since, where the cloud always refuses some."""
     proven_once: frozenset[str | None] = frozenset()
     """Those that were refused before another was accepted."""
+    outage: bool = False
+    """No server boots."""
     proven: frozenset[str | None] = frozenset()
     """Of these: they were refused again, and another was accepted since."""
 
@@ -220,6 +222,12 @@ class Scenario:
     """What each job asks for; empty: all ask for the site's default."""
     refuses: tuple[tuple[str | None, RefusalKind], ...] = ()
     """The flavors of which the cloud refuses every create, and how: that is its rule, and no fault."""
+    outage: bool = False
+    """At first no server boots, until the outage ends, at any moment."""
+    unbootable: tuple[str | None, ...] = ()
+    """The flavors whose servers never boot."""
+    ended_within: int = 0
+    """Units of time within which a job whose servers never boot ends, whatever happens."""
     accepted_within: int = 0
     """Units of time within which every other job has its server, whatever happens."""
     failed_within: int = 0
@@ -233,6 +241,11 @@ class Scenario:
         """How the cloud refuses every create of the job; None: it accepts them."""
         return dict(self.refuses).get(self.flavor(job_id))
 
+    @property
+    def boots_quickly(self) -> bool:
+        """A server that boots at all does so in time."""
+        return bool(self.refuses or self.outage or self.unbootable)
+
     def first(self, books: Books) -> World:
         """The jobs are submitted: their messages are durably queued, and nothing else is anywhere."""
         return World(
@@ -242,6 +255,7 @@ class Scenario:
             faults=self.faults,
             asks=self.asks,
             jumps=self.jumps,
+            outage=self.outage,
             lived=(Lived(),) * len(self.jobs) if self.within else (),
         )
 

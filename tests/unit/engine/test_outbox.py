@@ -23,7 +23,7 @@ from lando.engine.outbox import CONSOLE_TRIES
 from lando.states.events import BootTimeout, ServerActive
 from lando.states.job import Job
 from lando.states.records import replace
-from tests.support.engine_rules import NOW, PACE, Open, Rules
+from tests.support.engine_rules import NOW, PACE, POLICY, Open, Rules
 
 # order
 
@@ -61,7 +61,7 @@ def test_a_create_is_recorded_as_sent_before_it_is_sent_and_looked_for_afterward
     assert again == FindServers(request.mark), "its answer was lost: it is looked for"
 
 
-def test_a_lost_create_is_sent_again_after_two_lists_without_it_a_settle_time_apart(rules: Rules) -> None:
+def test_a_lost_create_ends_the_attempt_after_two_lists_without_it_a_settle_time_apart(rules: Rules) -> None:
     rules.submit("a")
     rules.admit()
     rules.conclude(AnswerLost("timed out"))
@@ -71,10 +71,15 @@ def test_a_lost_create_is_sent_again_after_two_lists_without_it_a_settle_time_ap
     assert len(rules.job("a").requests) == 1
     rules.now += PACE.settle
     rules.conclude(Listed(()))
-    assert [request.status for request in rules.job("a").requests] == ["void", "ordered"]
-    assert rules.effects()[0].due_at == rules.now, "the new request goes out at once"
+    job = rules.job("a")
+    assert [request.status for request in job.requests] == ["void"]
+    assert (job.state, job.failures, rules.effects()) == ("queued", 0, [])
+    assert job.reason.endswith("no VM was made: timed out")
+    assert rules.admit() == []
+    rules.now += POLICY.retry_first
+    assert rules.admit() == ["a"]
     assert isinstance(rules.conclude(Created("server-2")), SendCreate)
-    assert (rules.job("a").server_id, rules.effects()) == ("server-2", [])
+    assert (rules.job("a").server_id, rules.job("a").attempt, rules.effects()) == ("server-2", 2, [])
 
 
 def test_a_list_that_failed_does_not_show_that_a_server_is_absent(rules: Rules) -> None:

@@ -14,6 +14,7 @@ from lando.states.events import (
     EVENTS,
     Admitted,
     BootFailed,
+    BootFailuresJudged,
     BootTimeout,
     Cancel,
     CreateAbsent,
@@ -47,9 +48,11 @@ DESIGN: dict[State, dict[str, tuple[set[State], tuple[str, ...]]]] = {
         "admitted": ({"booting"}, ("create_server",)),
         "rejected": ({"failed"}, ()),
         "cancel": ({"failed"}, ()),
+        "boot_failures_judged": ({"failed"}, ()),
     },
     "booting": {
         "create_refused": ({"queued", "failed"}, ()),
+        "create_absent": ({"queued"}, ()),
         "worker_started": ({"running"}, ()),
         "worker_progress": ({"running"}, ()),
         "workflow_finished": ({"terminating"}, DELETE),
@@ -78,7 +81,7 @@ SAMPLES: tuple[Event, ...] = (
     ServerCreated(NOW, "mark-1", "server-1"),
     ServerActive(NOW, "server-1", "192.0.2.1"),
     CreateRefused(NOW, "mark-1", "quota", "used up"),
-    CreateAbsent(NOW, "mark-1", 30.0, "mark-2", "token-2"),
+    CreateAbsent(NOW, "mark-1", 30.0, "HTTP 500"),
     BootFailed(NOW, "server-1", "no valid host"),
     BootTimeout(NOW),
     WorkerStarted(NOW, 1, "token-1", 1),
@@ -90,6 +93,7 @@ SAMPLES: tuple[Event, ...] = (
     Cancel(NOW),
     Retry(NOW),
     ServerGone(NOW, "server-1"),
+    BootFailuresJudged(NOW, counted=True),
 )
 
 
@@ -152,7 +156,9 @@ def test_only_terminating_and_what_never_owned_a_server_end_a_job() -> None:
     unowned = {
         ("queued", "rejected"),
         ("queued", "cancel"),
+        ("queued", "boot_failures_judged"),
         ("booting", "create_refused"),
+        ("booting", "create_absent"),
         ("failed", "retry"),
     }
     left = {(state, row.event) for state, row in rows() if row.to in ("done", "failed", "queued")}
@@ -289,16 +295,16 @@ def test_a_create_is_sent_once() -> None:
     assert fired(sent.job, CreateSent(NOW, "mark-1")).answer == "ignored"
 
 
-def test_two_absences_a_settle_time_apart_make_a_new_request() -> None:
-    first = fired(booting(), CreateAbsent(NOW, "mark-1", 30.0, "mark-2", "token-2")).job
+def test_two_absences_a_settle_time_apart_end_the_attempt_and_count_no_failure() -> None:
+    first = fired(booting(), CreateAbsent(NOW, "mark-1", 30.0, "HTTP 500")).job
     assert first.requests == (CreateRequest("mark-1", "token-1", "sent", absent_since=NOW),)
-    early = fired(first, CreateAbsent(NOW + 29.9, "mark-1", 30.0, "mark-2", "token-2")).job
+    early = fired(first, CreateAbsent(NOW + 29.9, "mark-1", 30.0, "HTTP 500")).job
     assert early.requests == first.requests
-    second = fired(early, CreateAbsent(NOW + 30.0, "mark-1", 30.0, "mark-2", "token-2")).job
-    assert [(request.mark, request.status) for request in second.requests] == [
-        ("mark-1", "void"),
-        ("mark-2", "ordered"),
-    ]
+    second = fired(early, CreateAbsent(NOW + 30.0, "mark-1", 30.0, "HTTP 500")).job
+    assert [(request.mark, request.status) for request in second.requests] == [("mark-1", "void")]
+    assert (second.state, second.failures, second.doubtful) == ("queued", 0, 1)
+    assert second.not_before == NOW + 30.0 + POLICY.retry_first
+    assert "HTTP 500" in second.reason
 
 
 def test_twins_are_deleted() -> None:
@@ -350,9 +356,9 @@ def test_observations_of_other_servers_are_ignored(state: State, event: Event) -
 @pytest.mark.parametrize(
     ("event", "verdict", "reason"),
     [
-        (BootTimeout(NOW), "system_failed", "100 s (boot_timeout)"),
-        (BootFailed(NOW, "server-1", "No valid host"), "system_failed", "No valid host"),
-        (ServerLost(NOW, "server-1", "deleted"), "system_failed", "deleted"),
+        (BootTimeout(NOW), "not_booted", "100 s (boot_timeout)"),
+        (BootFailed(NOW, "server-1", "No valid host"), "not_booted", "No valid host"),
+        (ServerLost(NOW, "server-1", "deleted"), "not_booted", "deleted"),
         (Cancel(NOW), "canceled", "canceled"),
         (
             WorkflowFinished(NOW, 1, "token-1", 1, outcome="workflow_failed", reason="exit 1"),
@@ -436,7 +442,7 @@ def test_a_workers_word_outweighs_a_refusal_and_an_older_absence() -> None:
         WorkflowFinished(NOW, 1, "token-1", 1),
     ).job
     assert fired(take_report, CreateRefused(NOW, "mark-1", "capacity", "")).answer == "ignored"
-    looked = fired(take_report, CreateAbsent(NOW, "mark-1", 30.0, "mark-2", "token-2")).job
+    looked = fired(take_report, CreateAbsent(NOW, "mark-1", 30.0, "HTTP 500")).job
     assert looked.requests[0].status == "adopted"
     assert looked.requests[0].absent_since == NOW
 

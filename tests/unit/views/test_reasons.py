@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
+from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Hold, Holds
 from lando.engine.reservation import Reservation
 from lando.states.job import Job
@@ -20,7 +22,14 @@ WORDS = "waits for the project's quota: 1 of 4 cores are in use, and this job ne
 
 
 def why(job: str, wishes: str = "", **order: object) -> str:
-    values = {"live": 0, "max_workers": None, "holds": Holds(), "obstacle": None, **order}
+    values = {
+        "live": 0,
+        "max_workers": None,
+        "holds": Holds(),
+        "boot_failures": BootFailures(),
+        "obstacle": None,
+        **order,
+    }
     admission = AdmissionOrder(positions={FIRST: 1, SECOND: 2}, **values)  # type: ignore[arg-type]
     view = JobView(1, Job(job, wishes=wishes), "a job", None, {}, None)
     return reason(view, admission, DaemonStatus(pid=1))
@@ -75,3 +84,16 @@ def test_a_reservation_is_not_the_reason_while_the_cloud_does_not_answer() -> No
     silent = "no job is started at present: the cloud does not answer: no route"
     kept = Reservation(FIRST, time.time(), 1800.0)
     assert why(SECOND, obstacle=silent, reservation=kept) == f"{silent}; position 2"
+
+
+def test_servers_that_do_not_boot_are_told_with_since_when_and_why() -> None:
+    since = 1_700_000_000.0
+    failures = BootFailures(
+        jobs=((FIRST, ""), (SECOND, "")), since=since, reason="HTTP 500: oops", until=time.time() + 29.9
+    )
+    said = f"no VM has booted since {rfc3339(since)} (2 jobs tried): HTTP 500: oops"
+    assert why(SECOND, boot_failures=failures) == f"{said}; one job is tried in 30 s; position 2"
+    due = replace(failures, until=0.0)
+    assert why(FIRST, boot_failures=due) == f"{said}; being retried with one job; position 1"
+    alone = replace(failures, jobs=failures.jobs[:1])
+    assert why(FIRST, boot_failures=alone) == "waits for its turn; position 1"

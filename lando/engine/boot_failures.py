@@ -1,0 +1,141 @@
+"""Boot failures: whose fault it is that servers do not boot. Plain records and pure rules.
+
+A job fails to boot when its server goes into ERROR or is lost before its worker reports, when its worker does
+not report in time, or when its create is not answered and makes no server. The cause may be the job's (its
+image, its flavor) or the site's (Neutron, Glance, the hosts, the network of the servers). One failure cannot
+tell. So it is in doubt (``Job.doubtful``) until a server boots whose create was sent after the first of them:
+
+- Several jobs have failed until then: the fault was the site's. Nothing is counted, and while it lasts, one
+  job at a time is admitted, ever more seldom.
+- One job has failed, or several that wish for the same flavor, image or volume, and another's server has
+  booted: the fault is theirs, and counts as one failure.
+
+Bad jobs may come in pairs, which would excuse each other for ever. Therefore a job is excused ``EXCUSES``
+times at most, until a worker of it reports. A job that is alone shows nothing: it ends after its attempts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lando import backoff
+from lando.states.job import Job
+from lando.states.records import replace
+
+EXCUSES = 3
+"""How often a job's failures to boot are taken for the site's, before they are taken for its own."""
+MOST = 64
+"""Jobs that are remembered: the first that failed."""
+MOST_OWN = 8
+"""Wishes that are remembered as failing alone: the last."""
+LONGEST = 3600.0
+"""Seconds: no hold ends later than this from now. One that does was written by a clock that was ahead."""
+MEMORY = 86400.0
+"""Seconds after the end of the hold for which failures are remembered."""
+
+
+@dataclass(frozen=True)
+class BootFailures:
+    """The servers that did not boot since the last one that did."""
+
+    jobs: tuple[tuple[str, str], ...] = ()
+    """The ids and the wishes of their jobs, each once, the first to fail first."""
+    since: float = 0.0
+    """When the first of them failed, epoch seconds."""
+    reason: str = ""
+    """Why the last of them failed, for people."""
+    until: float = 0.0
+    """If the fault is the site's: there is no create until then (epoch seconds)."""
+    times: int = 0
+    """How often in a row such a hold was set."""
+    probe: str | None = None
+    """The id of the job that finds out whether servers boot again."""
+    own: tuple[str, ...] = ()
+    """Wishes whose servers did not boot while those of others did: they hold nobody."""
+
+    @property
+    def are_the_sites(self) -> bool:
+        """Several jobs have failed, and no server has booted since."""
+        return len([job for job, wishes in self.jobs if wishes not in self.own]) > 1
+
+    @property
+    def wishes(self) -> frozenset[str]:
+        """What the jobs wish for that failed, without the site's defaults."""
+        return frozenset(wishes for _, wishes in self.jobs if wishes)
+
+    def at(self, now: float) -> BootFailures:
+        """What counts now: without what ended long ago, and with no end later than can be."""
+        if self.jobs and max(self.until, self.since) + MEMORY < now:
+            return BootFailures(own=self.own)
+        return replace(self, until=now) if self.until > now + LONGEST else self
+
+    def after_failure(self, job: Job, reason: str, now: float, first: float, longest: float) -> BootFailures:
+        """One more job has failed to boot. Servers that were booting together fail together, and count as
+        one.
+
+        Args:
+            job: whose server it is.
+            reason: for people.
+            now: the daemon's clock.
+            first: seconds that the first hold lasts; doubled by each further one in a row.
+            longest: seconds, where the doubling stops.
+        """
+        known = any(each == job.id for each, _ in self.jobs)
+        jobs = self.jobs if known else (*self.jobs, (job.id, job.wishes))[:MOST]
+        after = replace(self, jobs=jobs, since=self.since if self.jobs else now, reason=reason)
+        if not after.are_the_sites:
+            return after
+        times = self.times + 1 if self.until <= now else max(1, self.times)
+        until = max(self.until, now + backoff.delay(times, first, longest))
+        return replace(after, times=times, until=until)
+
+    def shows_something(self, requested_at: float) -> bool:
+        """Whether a server that boots, and whose create was sent at that time, shows whose these failures
+        were."""
+        return bool(self.jobs) and requested_at >= self.since
+
+    def are_own(self, job: Job, booted: Job) -> bool:
+        """Whether the failures of a job are its own.
+
+        Args:
+            job: one of ``jobs``.
+            booted: whose server has booted meanwhile.
+        """
+        if job.excused >= EXCUSES:
+            return True
+        others = any(_kind(*each) != _kind(job.id, job.wishes) for each in self.jobs)
+        return not others and not (job.wishes and job.wishes == booted.wishes)
+
+    def after_boot(self, booted: Job) -> BootFailures:
+        """What is left of them when a server has booted that shows something."""
+        kinds = {_kind(*each) for each in self.jobs}
+        own = self.without_own(booted.wishes).own
+        if len(kinds) == 1 and self.wishes and booted.wishes not in self.wishes:
+            (wishes,) = self.wishes
+            own = (wishes, *(each for each in own if each != wishes))[:MOST_OWN]
+        return BootFailures(own=own)
+
+    def without_own(self, wishes: str) -> BootFailures:
+        """The same, once a server with these wishes has booted."""
+        return replace(self, own=tuple(each for each in self.own if each != wishes))
+
+    def due(self, now: float) -> BootFailures:
+        """The same, with the hold ending now: the cause may be gone."""
+        return replace(self, until=min(self.until, now))
+
+    def adjusted(self, step: float, latest: float) -> BootFailures:
+        """The same after the clock was set.
+
+        Args:
+            step: by so many seconds.
+            latest: no hold ends later (epoch seconds).
+        """
+        return replace(self, since=self.since + step if self.jobs else 0.0, until=min(self.until, latest))
+
+
+NONE = BootFailures()
+
+
+def _kind(job_id: str, wishes: str) -> str:
+    """Jobs of one kind fail for the same fault of their own."""
+    return wishes or job_id

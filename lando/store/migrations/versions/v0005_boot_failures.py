@@ -1,0 +1,15 @@
+"""Boots that failed, of which it is open whether they are the site's."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Add columns: no failure of an older version is in doubt."""
+    op.add_column("jobs", sa.Column("doubtful", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("jobs", sa.Column("excused", sa.Integer(), nullable=False, server_default="0"))
