@@ -142,10 +142,10 @@ class SendsUnrecorded(Outbox):
 
 
 class TakesSilenceForRefusal(Outbox):
-    def _create_event(self, mark: str, result: OperationResult, now: float) -> Event | None:
+    def _create_event(self, effect: Effect, mark: str, result: OperationResult, now: float) -> Event | None:
         if isinstance(result, AnswerLost):
             return CreateRefused(now, mark, "capacity", result.reason)
-        return super()._create_event(mark, result, now)
+        return super()._create_event(effect, mark, result, now)
 
 
 class GivesUp(Outbox):
@@ -322,7 +322,7 @@ BREAKAGES = (
     Breakage("a lost answer is a refusal", "one server a job", FAULT, Variant(outbox=TakesSilenceForRefusal)),
     Breakage(
         "requests that were given up stay open",
-        "no server is left behind",
+        "nothing is stuck",
         FAULT,
         table("booting", "create_absent", without_voiding),
     ),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lando.engine import admission
+from lando.engine.boot_failures import BootFailures
 from lando.engine.engine import Engine
 from lando.engine.holds import Hold, Holds, Refusal
 from lando.engine.ledger import Ledger
@@ -33,7 +34,7 @@ def holding_nobody(holds: Holds, wishes: str, refusal: Refusal, now: float) -> H
 
 
 def always_the_first(
-    ledger: Ledger, holds: Holds, now: float, small: Collection[str | None]
+    ledger: Ledger, holds: Holds, failures: BootFailures, now: float, small: Collection[str | None]
 ) -> tuple[Job | None, Holds]:
     return ledger.next_queued(now, (), small), holds
 
@@ -41,7 +42,7 @@ def always_the_first(
 def never_another_turn(
     ledger: Ledger, holds: Holds, times: int, now: float, small: Collection[str | None]
 ) -> tuple[Job | None, Holds]:
-    return always_the_first(ledger, holds, now, small)
+    return ledger.next_queued(now, (), small), holds
 
 
 def without_proof(hold: Hold) -> Hold:

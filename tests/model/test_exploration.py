@@ -119,8 +119,9 @@ def test_a_story_is_as_short_as_it_can_be() -> None:
         "  5. begun: create_server of job A (FindServers)",
         "  6. the cloud answers FindServers of job A: listed: none",
         "  7. concluded: create_server of job A (listed: none)",
-        "  8. a lost create is carried out late: server-1",
-        "  9. begun: create_server of job A (SendCreate)",
+        "  8. admitted",
+        "  9. a lost create is carried out late: server-1",
+        " 10. begun: create_server of job A (SendCreate)",
         "     a create of job A is sent, and server-1 exists",
     ]
 
