@@ -32,6 +32,9 @@ class EmptyCloud:
         """No limits."""
         return Quota(Share(0, None), Share(0, None), Share(0, None))
 
+    def check_services(self) -> None:
+        """There are none."""
+
     def size(self, flavor: str | None) -> Size:
         """All alike."""
         return Size(servers=1)

@@ -136,7 +136,17 @@ class NoCapacity(CloudError):
 
 
 class Unreachable(CloudError):
-    """Definitely nothing was done: the request was not accepted (connection refused, 503)."""
+    """Definitely nothing was done: the request was not accepted (connection refused, 503).
+
+    Args:
+        message: says what failed.
+        retry_after: see ``CloudError``.
+        sent: it was a create request, and the cloud answered it; else none was sent.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, sent: bool = False) -> None:
+        super().__init__(message, retry_after)
+        self.sent = sent
 
 
 class Refused(CloudError):
@@ -192,6 +202,16 @@ class Cloud(Protocol):
 
     def size(self, flavor: str | None) -> Size:
         """What a server of this flavor uses of the quota; None: of the default flavor."""
+        ...
+
+    def check_services(self) -> None:
+        """Ask each service that every create depends on for something small, past all that is remembered.
+
+        Returns if all answer; what they answer does not matter.
+
+        Raises:
+            CloudError: one does not answer, which the message names, or the login is refused.
+        """
         ...
 
     @property

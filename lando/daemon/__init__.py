@@ -9,6 +9,7 @@ dispatch.py       effects that are due: begun, carried out by a pool, concluded
 effects.py        the operations that an effect asks of the cloud
 watch.py          snapshots of the cloud, and what follows from them
 sweep.py          leaked resources: deleted, and counted
+services_check.py whether the cloud's services answer, while jobs are held because of them
 admit.py          admission of queued jobs, and what the next one waits for
 health.py         whether the work queue and the cloud answer
 recorded_fact.py  what ``status`` reads, written when it has changed

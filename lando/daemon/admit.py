@@ -1,9 +1,11 @@
-"""Admission in the loop: no job starts while the work queue cannot be read, or the quota is not known."""
+"""Admission in the loop: no job starts while the work queue cannot be read, the quota is not known, or a
+service of the cloud does not answer."""
 
 from __future__ import annotations
 
 from lando.daemon.log import guarded
 from lando.daemon.recorded_fact import RecordedFact
+from lando.daemon.services_check import ServicesCheck
 from lando.engine.admission import Admission, AdmissionResult
 from lando.engine.quota import QuotaView
 from lando.store.facts import OBSTACLE_FACT
@@ -16,11 +18,13 @@ class Admitter:
     Args:
         admission: the rules.
         quota: what the quota leaves, as last seen.
+        services: whether the cloud's services answer, where that is in doubt.
     """
 
-    def __init__(self, admission: Admission, quota: QuotaView) -> None:
+    def __init__(self, admission: Admission, quota: QuotaView, services: ServicesCheck) -> None:
         self._admission = admission
         self._quota = quota
+        self._services = services
         self._fact = RecordedFact(OBSTACLE_FACT)
 
     def admit(self, transaction: Transaction, now: float, free_creates: int, connected: bool) -> None:
@@ -43,7 +47,7 @@ class Admitter:
         self._fact.write_again()
 
     def _admit(self, transaction: Transaction, now: float, free_creates: int) -> AdmissionResult:
-        obstacle = self._quota.obstacle
+        obstacle = self._quota.obstacle or self._services.obstacle
         if obstacle is None:
             return self._admission.admit(transaction, now, free_creates, self._quota.headroom)
         return AdmissionResult(obstacle=obstacle if transaction.next_queued(now) is not None else None)

@@ -23,6 +23,7 @@ from lando.daemon.health import BootHealth, QueueHealth
 from lando.daemon.log import log, log_changes
 from lando.daemon.receive import Receiver
 from lando.daemon.retry import announce_retry
+from lando.daemon.services_check import ServicesCheck
 from lando.daemon.sweep import Sweep
 from lando.daemon.watch import Watcher
 from lando.engine.admission import Admission
@@ -83,7 +84,9 @@ class Daemon:
         self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake)
         self._sweep = Sweep(cloud, sweeper, queue.wake)
         self._watcher = Watcher(cloud, engine, outbox, self._sweep, observe, grace, queue.wake)
-        self._admitter = Admitter(Admission(engine, max_workers), self._watcher.quota)
+        every = max(engine.policy.hold, observe)
+        self._services = ServicesCheck(cloud, every, engine.policy.hold_longest, queue.wake)
+        self._admitter = Admitter(Admission(engine, max_workers), self._watcher.quota, self._services)
         self._deadlines = DeadlineCheck(engine, self._receiver)
         self._snapshot_since: float | None = None
         self._wait = 0.0
@@ -173,6 +176,7 @@ class Daemon:
             self._dispatcher.conclude(transaction, now)
             leaked = self._watcher.judge(transaction, snapshots if may_judge else 0, now)
             self._deadlines.check(transaction, now)
+            self._services.judge(transaction, now)
             connected = self._queue_health.disconnected_since is None
             self._admitter.admit(transaction, now, self._dispatcher.free_creates, connected)
             failures = transaction.boot_failures()
@@ -187,6 +191,7 @@ class Daemon:
             self._snapshot_since = None
         self._dispatcher.carry_out(begun)
         self._watcher.start(request, deleting=begun.deletes)
+        self._services.start()
         self._sweep.delete(leaked)
         waits = connected and self._needs_fence()
         self._wait = min(begun.next_due, self._deadlines.next_look, FENCE_WAIT if waits else math.inf)

@@ -113,7 +113,8 @@ class Effects:
         except Exception as error:
             for refusal, kind in _REFUSALS:
                 if isinstance(error, refusal):
-                    return CreateRejected(kind, str(error), error.retry_after)
+                    sent = error.sent if isinstance(error, Unreachable) else True
+                    return CreateRejected(kind, str(error), error.retry_after, sent)
             log.warning("server %s: the answer to its create was lost: %s", request.name, error)
             return AnswerLost(str(error))
         reach("create-answered")

@@ -272,6 +272,8 @@ def refuse(ledger: Ledger, engine: Engine, job: Job, refusal: CreateRejected, no
     if refusal.kind in (*ACCOUNT, *UNCLEAR):
         pace, policy = engine.pace, engine.policy
         longest = pace.site_longest if refusal.kind == "site" else pace.longest
+        if refusal.kind == "unreachable" and refusal.sent:
+            longest = policy.hold_longest  # each try is a create; ``services_answer`` may end it before
         wishes = "" if refusal.account_wide else job.wishes
         held = Refusal(
             refusal.kind,
@@ -304,6 +306,13 @@ def quota_was_freed(ledger: Ledger, now: float) -> None:
     """A server of ours is gone: if the quota was used up, a job may try at once."""
     before = ledger.holds()
     _set_holds(ledger, before, before.due("quota", now))
+
+
+def services_answer(ledger: Ledger, now: float) -> None:
+    """The services that creates depend on did not all answer while everybody was held, and do now: the next
+    job may try at once."""
+    before = ledger.holds()
+    _set_holds(ledger, before, before.after_services_answer(now))
 
 
 def _set_holds(ledger: Ledger, before: Holds, after: Holds) -> None:

@@ -25,6 +25,8 @@ from lando.states.records import replace
 
 ACCOUNT: tuple[RefusalKind, ...] = ("rate_limit", "unreachable")
 UNCLEAR: tuple[RefusalKind, ...] = ("quota", "site")
+OF_SERVICES: tuple[RefusalKind, ...] = ("unreachable", "site")
+"""What creates may be refused for while a service of the cloud does not answer."""
 LONGEST = 3600.0
 """Seconds: no hold ends later than this from now. One that does was written by a clock that was ahead."""
 MEMORY = 3600.0
@@ -91,9 +93,11 @@ class Refusal:
         if before is not None:
             times = before.times + 1 if before.until <= now else max(1, before.times)
             own, proofs, at_least = before.own, before.proofs, before.until
-        wait = self.retry_after
-        if wait is None:
-            wait = backoff.delay(times, self.first, self.longest_own if own else self.longest)
+        wait = backoff.delay(times, self.first, self.longest_own if own else self.longest)
+        if self.retry_after is not None:
+            # What a proxy says of a service that is down is the same however long it is down.
+            is_outage = self.kind == "unreachable" and times > 1
+            wait = max(wait, self.retry_after) if is_outage else self.retry_after
         until = max(at_least, now + min(LONGEST, wait))
         return Hold(self.kind, until, self.reason, times, own, self.account, proofs)
 
@@ -188,6 +192,19 @@ class Holds:
             lambda hold: min(hold.until, now) if hold.kind == kind and not hold.own else hold.until,
         )
         return replace(self, everybody=everybody, refused=refused)
+
+    @property
+    def doubt_services(self) -> bool:
+        """Whether no job is admitted for a reason that services which do not answer may have."""
+        return self.everybody is not None and self.everybody.kind in OF_SERVICES
+
+    def after_services_answer(self, now: float) -> Holds:
+        """All services answer again: the hold of everybody ends now. Those of single wishes do not, which may
+        be refused for what they ask for."""
+        everybody = self.everybody
+        if everybody is None or everybody.kind not in OF_SERVICES:
+            return self
+        return replace(self, everybody=replace(everybody, until=min(everybody.until, now)))
 
     def answered(self, job_id: str) -> Holds:
         """The same once this job's create was answered."""

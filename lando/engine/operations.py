@@ -65,7 +65,7 @@ class CreateRejected:
     reason: str
     retry_after: float | None = None
     sent: bool = True
-    """The cloud refused it; else this installation did, before it was sent."""
+    """The cloud refused it; else it was not sent, because this installation or a call before it failed."""
     account_wide: bool = False
     """It is about the account or the address of the cloud, as a refused login: every request meets it."""
 

@@ -17,6 +17,8 @@ from lando.engine.ownership import Ownership
 from lando.states.job import LIVE_STATES, Job
 
 ONE = Size(servers=1)
+NO_START = "no job is started at present"
+"""Begins what is said of a cloud that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class QuotaView:
     def obstacle(self) -> str | None:
         """Why no job can be admitted, if so: a cloud that cannot be read would not take a create, either."""
         if self._trouble:
-            return f"no job is started at present: the cloud does not answer: {self._trouble}"
+            return f"{NO_START}: the cloud does not answer: {self._trouble}"
         return "the project's quota is being read" if self.is_stale else None
 
     @property

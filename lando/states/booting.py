@@ -55,9 +55,10 @@ def why_refused(kind: RefusalKind, wishes: str, words: str, sent: bool) -> str:
         kind: of the refusal.
         wishes: of the job that was refused.
         words: the cloud's, or this installation's.
-        sent: the cloud refused the create; else this installation did, which says all itself.
+        sent: the cloud refused the create; else it was not sent. What this installation refuses it says all
+            itself.
     """
-    if not sent:
+    if not sent and kind != "unreachable":
         return words
     if kind == "job":
         return f"the cloud refuses what the job asks for: {words}"

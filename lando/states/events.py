@@ -69,8 +69,8 @@ class CreateSent(Event):
 class CreateRefused(Event):
     """The create was refused: no server exists.
 
-    ``retry_after``: seconds, if the cloud named a time. ``sent``: the cloud refused it; else this
-    installation did, before it was sent.
+    ``retry_after``: seconds, if the cloud named a time. ``sent``: the cloud refused it; else it
+    was not sent.
     """
 
     name = "create_refused"

@@ -356,6 +356,9 @@ class LocalCloud:
         """See ``Cloud.size``: there are no flavors."""
         return Size(servers=1)
 
+    def check_services(self) -> None:
+        """See ``Cloud.check_services``: there are none."""
+
     def _directory(self, mark: str) -> Path:
         if not vm_directory.is_valid_mark(mark):
             raise ValueError(f"not a valid mark: {mark!r}")

@@ -144,7 +144,9 @@ def create_error(
         error = call_error(failed, action, account)
         return not_sent(error) if isinstance(error, Ambiguous) else error
     message = f"{action}: {failed}"
-    if failed.status in (401, 406, 413, 429, 503):
+    if failed.status == 503:
+        return Unreachable(message, failed.retry_after, sent=True)
+    if failed.status in (401, 406, 413, 429):
         return _status_error(failed, message, account)
     if failed.error_name and failed.status in (400, 403, 409):
         shortage = shortages.find(failed.message)

@@ -28,7 +28,7 @@ from lando.cloud.interface import (
     Share,
     Size,
 )
-from lando.cloud.nova import classify, failures, tags
+from lando.cloud.nova import classify, failures, services, tags
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.client import nova_client, nova_rows
 from lando.cloud.nova.floating_ips import POOL_SETTING, FloatingIps
@@ -152,14 +152,19 @@ class NovaCloud:
         """The image of this name in a job file; None: the worker image."""
         if name is not None:
             return self.lookup.image(ConfiguredName(name, "image in the job file", "job"))
-        return self.lookup.image(ConfiguredName(self.settings.image, "vm_settings.worker_image_name"))
+        return self.lookup.image(self._worker_image)
+
+    @property
+    def _worker_image(self) -> ConfiguredName:
+        return ConfiguredName(self.settings.image, "vm_settings.worker_image_name")
 
     def networks(self) -> list[Network]:
         """The networks of servers; if none are configured, Nova uses the project's only one."""
-        return [
-            self.lookup.network(ConfiguredName(name, "vm_settings.network_name"))
-            for name in self.settings.networks
-        ]
+        return [self.lookup.network(name) for name in self._networks]
+
+    @property
+    def _networks(self) -> list[ConfiguredName]:
+        return [ConfiguredName(name, "vm_settings.network_name") for name in self.settings.networks]
 
     def external_network(self) -> Network | None:
         """The network that has the floating IPs; None: servers get none."""
@@ -332,6 +337,16 @@ class NovaCloud:
         self._soft_deleted.discard(server_id)
         self._tags.pop(server_id, None)
         self._deleted_at.pop(server_id, None)
+
+    def check_services(self) -> None:
+        """See ``Cloud.check_services``."""
+        services.check(
+            self.session,
+            self.nova,
+            image=self.lookup.last_image_id(self._worker_image),
+            network=next(iter(map(self.lookup.last_network_id, self._networks)), None),
+            volumes=self.settings.volume_size is not None,
+        )
 
     def quota(self) -> Quota:
         """See ``Cloud.quota``; https://docs.openstack.org/api-ref/compute/#limits-limits."""

@@ -134,7 +134,7 @@ def _from_response(response: requests.Response) -> Failure:
         status=response.status_code,
         error_name=error_name,
         call=f"{response.request.method} {_shown_url(response.url)}",
-        at_login=_is_login(response.url),
+        at_login=_is_login(response.request.method, response.url),
         retry_after=_retry_after(headers.get("Retry-After"), headers.get("Date")),
         request_id=headers.get("x-openstack-request-id") or headers.get("x-compute-request-id"),
     )
@@ -199,7 +199,7 @@ def _from_exception(error: requests.RequestException) -> Failure:
         message=_exception_message(error, reason),
         call=f"{request.method} {_shown_url(url)}" if request is not None else "",
         sent=not (unconnected or certificate or wrong_endpoint),
-        at_login=_is_login(url),
+        at_login=request is not None and _is_login(request.method, url),
         certificate_refused=certificate,
         wrong_endpoint=wrong_endpoint,
     )
@@ -232,8 +232,8 @@ def _root_cause(error: BaseException) -> BaseException:
     return _root_cause(inner)
 
 
-def _is_login(url: str | None) -> bool:
-    return "/auth/tokens" in (url or "")
+def _is_login(method: str | None, url: str | None) -> bool:
+    return method == "POST" and "/auth/tokens" in (url or "")
 
 
 def _shown_url(url: str | None) -> str:

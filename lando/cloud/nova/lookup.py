@@ -158,6 +158,19 @@ class NameLookup:
         """A network that has floating IPs."""
         return self._remembered("external network", wanted, partial(self._find_network, external=True))
 
+    def last_image_id(self, wanted: ConfiguredName) -> str | None:
+        """The id that ``image`` returned last, however long ago; None: nothing is known. Sends no call."""
+        return self._last_id("image", wanted)
+
+    def last_network_id(self, wanted: ConfiguredName) -> str | None:
+        """The same of ``network``."""
+        return self._last_id("network", wanted)
+
+    def _last_id(self, kind: str, wanted: ConfiguredName) -> str | None:
+        with self._lock:
+            known = self._known.get((kind, wanted))
+        return None if known is None else str(known.thing.id)
+
     def _remembered(self, kind: str, wanted: ConfiguredName, find: Callable[[ConfiguredName], T]) -> T:
         key = (kind, wanted)
         with self._lock:

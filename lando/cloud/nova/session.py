@@ -241,6 +241,19 @@ class Session:
         response = self.keystoneauth.request(address, "GET", endpoint_filter=endpoint)
         return failures.json_of(response)
 
+    def keystone(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Call Keystone where the account says; ``path`` begins after ``/v3``. Returns the JSON, or None."""
+        return self._send("identity", self.account.auth_url, "/v3", method, path, **kwargs)
+
+    def cinder(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Call Cinder; ``path`` begins after ``/v3/PROJECT``. Returns the JSON, None if there is none.
+
+        Raises:
+            EndpointNotFound: the cloud has no Cinder for this account.
+        """
+        project = self.keystoneauth.get_project_id()
+        return self._call("block-storage", "/v3", method, f"/{project}{path}", **kwargs)
+
     def glance(self, method: str, path: str, **kwargs: Any) -> Any:
         """Call Glance; ``path`` begins after ``/v2``. Returns the JSON, None if there is none."""
         return self._call("image", "/v2", method, path, **kwargs)
@@ -294,14 +307,24 @@ class Session:
         return (("project_id", project),) if project else ()
 
     def _call(self, service: str, version: str, method: str, path: str, **kwargs: Any) -> Any:
-        address = self._address(service)
+        return self._send(service, self._address(service), version, method, path, **kwargs)
+
+    def _send(
+        self,
+        service: str,
+        address: str,
+        version: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
         # Some catalogs have the version in the URL, most have not.
         base = _VERSION.sub("", address.rstrip("/"))
-        headers = {"Accept": "application/json"}
         response = self.keystoneauth.request(
             *(f"{base}{version}{path}", method),
             endpoint_filter=self.endpoint(service),
-            headers=headers,
+            headers={"Accept": "application/json", **(headers or {})},
             **kwargs,
         )
         return failures.json_of(response)

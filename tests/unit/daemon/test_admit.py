@@ -17,6 +17,12 @@ from tests.support.engine_rules import NOW, new_engine
 QUOTA = Quota(Share(0, 2), Share(0, None), Share(0, None))
 
 
+class Services:
+    """A check of the cloud's services."""
+
+    obstacle: str | None = None
+
+
 class Loop:
     """The admitter, driven as the loop drives it, over three jobs and a quota of two servers."""
 
@@ -24,7 +30,8 @@ class Loop:
         self.store = store
         self.view = QuotaView(has_quota=True, valid_for=60.0)
         engine = new_engine()
-        self.admitter = Admitter(Admission(engine, 9), self.view)
+        self.services = Services()
+        self.admitter = Admitter(Admission(engine, 9), self.view, self.services)  # type: ignore[arg-type]
         with store.transaction() as transaction:
             for job in "abc":
                 engine.take(transaction, Message("start_worker", {}, job), NOW)
@@ -78,7 +85,7 @@ def test_no_job_starts_while_the_queue_is_disconnected(loop: Loop) -> None:
 
 def test_a_cloud_that_does_not_answer_is_no_reason_where_no_job_waits(store: Store) -> None:
     view = QuotaView(has_quota=True, valid_for=60.0)
-    admitter = Admitter(Admission(new_engine(), 9), view)
+    admitter = Admitter(Admission(new_engine(), 9), view, Services())  # type: ignore[arg-type]
     with store.transaction() as transaction:
         admitter.admit(transaction, NOW, 6, True)
     with store.reading() as queries:
@@ -93,3 +100,12 @@ def test_the_reason_is_written_when_it_changes_and_after_a_rollback(loop: Loop) 
     loop.admitter.write_again()
     loop.admit()
     assert loop.obstacle == "the project's quota is being read"
+
+
+def test_no_job_starts_while_a_service_does_not_answer(loop: Loop) -> None:
+    loop.read_quota()
+    loop.services.obstacle = "no job is started at present: Neutron does not answer"
+    assert loop.admit() == []
+    assert loop.obstacle == loop.services.obstacle
+    loop.services.obstacle = None
+    assert loop.admit() == ["a", "b"]

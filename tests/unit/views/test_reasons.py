@@ -80,6 +80,12 @@ def test_jobs_behind_it_may_start() -> None:
     assert why(SECOND, obstacle=WORDS, reservation=passed) == f"{turn}; position 2"
 
 
+def test_a_service_that_does_not_answer_is_the_reason_while_everybody_is_held() -> None:
+    silent = "no job is started at present: Neutron does not answer: HTTP 503"
+    hold = Hold("unreachable", time.time() + 600.0, "no, says the cloud")
+    assert why(SECOND, obstacle=silent, holds=Holds(everybody=hold)) == f"{silent}; position 2"
+
+
 def test_a_reservation_is_not_the_reason_while_the_cloud_does_not_answer() -> None:
     silent = "no job is started at present: the cloud does not answer: no route"
     kept = Reservation(FIRST, time.time(), 1800.0)
