@@ -28,7 +28,7 @@ class EmptyCloud:
         """Nothing to read."""
         return ""
 
-    def quota(self) -> Quota:
+    def quota(self, volumes: bool = False) -> Quota:
         """No limits."""
         return Quota(Share(0, None), Share(0, None), Share(0, None))
 

@@ -22,14 +22,37 @@ https://docs.openstack.org/api-ref/compute/#create-server, user_data."""
 
 @dataclass(frozen=True)
 class Size:
-    """What servers use of a quota; ``ram`` in MiB."""
+    """What servers use of a quota; ``ram`` in MiB, ``gigabytes`` of volumes."""
 
     servers: int = 0
     cores: int = 0
     ram: int = 0
+    volumes: int = 0
+    gigabytes: int = 0
+    ports: int = 0
+    floating_ips: int = 0
 
     def __add__(self, other: Size) -> Size:
-        return Size(self.servers + other.servers, self.cores + other.cores, self.ram + other.ram)
+        return Size(
+            self.servers + other.servers,
+            self.cores + other.cores,
+            self.ram + other.ram,
+            self.volumes + other.volumes,
+            self.gigabytes + other.gigabytes,
+            self.ports + other.ports,
+            self.floating_ips + other.floating_ips,
+        )
+
+    def __mul__(self, count: int) -> Size:
+        return Size(
+            self.servers * count,
+            self.cores * count,
+            self.ram * count,
+            self.volumes * count,
+            self.gigabytes * count,
+            self.ports * count,
+            self.floating_ips * count,
+        )
 
 
 @dataclass(frozen=True)
@@ -87,15 +110,34 @@ class Share:
 
 @dataclass(frozen=True)
 class Quota:
-    """The project's quota, of which others may use a part. ``ram`` in MiB."""
+    """The project's quota, of which others may use a part. ``ram`` in MiB, ``gigabytes`` of volumes.
+
+    A share that is None is not known, or servers use nothing of it.
+    """
 
     servers: Share
     cores: Share
     ram: Share
+    volumes: Share | None = None
+    gigabytes: Share | None = None
+    ports: Share | None = None
+    floating_ips: Share | None = None
 
     def __str__(self) -> str:
-        shares = ((self.servers, "servers"), (self.cores, "cores"), (self.ram, "MiB of RAM"))
-        return ", ".join(share.describe(unit) for share, unit in shares)
+        shares = ((getattr(self, name), unit) for name, unit in QUOTA_UNITS.items())
+        return ", ".join(share.describe(unit) for share, unit in shares if share is not None)
+
+
+QUOTA_UNITS = {
+    "servers": "servers",
+    "cores": "cores",
+    "ram": "MiB of RAM",
+    "volumes": "volumes",
+    "gigabytes": "GB of volumes",
+    "ports": "ports",
+    "floating_ips": "floating IPs",
+}
+"""The fields of ``Quota`` and of ``Size``, and the units in which people are told of them."""
 
 
 @dataclass(frozen=True)
@@ -196,12 +238,17 @@ class Cloud(Protocol):
         """The end of the server's console output, at most CONSOLE_BYTES as UTF-8."""
         ...
 
-    def quota(self) -> Quota:
-        """The project's quota, if ``has_quota``."""
+    def quota(self, volumes: bool = False) -> Quota:
+        """The project's quota, if ``has_quota``.
+
+        Args:
+            volumes: jobs ask for a volume, though servers have none by default.
+        """
         ...
 
     def size(self, flavor: str | None) -> Size:
-        """What a server of this flavor uses of the quota; None: of the default flavor."""
+        """What a server of this flavor uses of the quota, beside a volume that its job asks for; None: of the
+        default flavor."""
         ...
 
     def check_services(self) -> None:

@@ -17,6 +17,8 @@ class SnapshotRequest:
     flavors: Collection[str | None] | None = None
     """Flavors of jobs that wait or have a server; None: no job waits, and the quota is not requested."""
     floating_ips: bool = False
+    volumes: bool = False
+    """Whether one of these jobs asks for a volume."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class CloudSnapshot:
     """None: not requested, or not available."""
     quota: Quota | None = None
     """None: not requested, not available, or without limits."""
+    volumes: bool = False
+    """The quota was requested for jobs that ask for a volume."""
     sizes: Mapping[str | None, Size] = field(default_factory=dict)
     """Of the requested flavors; an unknown flavor has no cores and no RAM."""
     troubles: tuple[str, ...] = ()
@@ -49,7 +53,7 @@ def take_snapshot(cloud: Cloud, wanted: SnapshotRequest) -> CloudSnapshot:
     quota, floating_ips, sizes, troubles = None, None, {}, []
     if wanted.flavors is not None:
         try:
-            quota, sizes = cloud.quota(), _sizes(cloud, wanted.flavors)
+            quota, sizes = cloud.quota(wanted.volumes), _sizes(cloud, wanted.flavors)
         except CloudError as error:
             troubles.append(str(error))
     if wanted.floating_ips and cloud.floating_ips is not None:
@@ -58,7 +62,7 @@ def take_snapshot(cloud: Cloud, wanted: SnapshotRequest) -> CloudSnapshot:
         except CloudError as error:
             if cloud.floating_ips.allocates:
                 troubles.append(str(error))
-    return CloudSnapshot(servers, gone, floating_ips, quota, sizes, tuple(troubles))
+    return CloudSnapshot(servers, gone, floating_ips, quota, wanted.volumes, sizes, tuple(troubles))
 
 
 def _sizes(cloud: Cloud, flavors: Collection[str | None]) -> dict[str | None, Size]:

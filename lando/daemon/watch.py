@@ -18,6 +18,7 @@ from lando.daemon.log import guarded, log
 from lando.daemon.pool import Pool
 from lando.daemon.sweep import Sweep
 from lando.engine.engine import Engine
+from lando.engine.holds import flavor_of, volume_of
 from lando.engine.observation import events
 from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
@@ -112,16 +113,18 @@ class Watcher:
         """What the next snapshot has to show, if one is due; None if not."""
         if self._in_progress or self._snapshots:
             return None  # the last snapshot is judged first
-        waiting, flavors = transaction.flavors() if self._cloud.has_quota else (False, ())
+        waiting, wishes = transaction.wishes() if self._cloud.has_quota else (False, frozenset())
+        flavors = {flavor_of(each) for each in wishes}
+        volumes = any(volume_of(each) is not None for each in wishes)
         now = time.monotonic()
-        is_urgent = waiting and self.health.silent_since is None and not self.quota.covers(flavors)
+        is_urgent = waiting and self.health.silent_since is None and not self.quota.covers(flavors, volumes)
         if now < self._next and not is_urgent:
             return None
         self._next = now + self._observe
         floating_ips = self._cloud.floating_ips is not None and now >= self._next_floating_ips
         jobs = transaction.jobs_in(("booting", "running"))
         known = tuple(job.server_id for job in jobs if job.server_id is not None)
-        return SnapshotRequest(known, flavors if waiting else None, floating_ips)
+        return SnapshotRequest(known, flavors if waiting else None, floating_ips, volumes)
 
     def start(self, request: SnapshotRequest | None, deleting: bool) -> None:
         """Take a snapshot, if one was requested; sooner than usual if a deletion was begun."""

@@ -74,7 +74,7 @@ class Admission:
         ledger: Ledger,
         now: float,
         at_once: int,
-        live: dict[str | None, int],
+        live: dict[str, int],
         holds: Holds,
         headroom: QuotaHeadroom | None,
     ) -> AdmissionResult:
@@ -98,7 +98,7 @@ class Admission:
             shortage = hold.reason if hold is not None else _shortage(headroom, live, job)
             if shortage is None:
                 admitted.append(self._admit(ledger, job, now))
-                live[job.flavor] = live.get(job.flavor, 0) + 1
+                live[job.wishes] = live.get(job.wishes, 0) + 1
                 continue
             if obstacle is None:
                 obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"
@@ -106,7 +106,7 @@ class Admission:
                 reservation = self._turn(ledger, reservation, job, now, draining_helps)
                 if reservation.kept:
                     break
-            if hold is not None:
+            if hold is not None or (headroom is not None and headroom.has_volumes):
                 closed.add(job.wishes)
             else:
                 small.add(job.flavor)
@@ -129,21 +129,25 @@ class Admission:
         holds: Holds,
         failures: BootFailures,
         now: float,
-        live: dict[str | None, int],
+        live: dict[str, int],
         headroom: QuotaHeadroom | None,
     ) -> AdmissionResult:
         """Admit one job, which shows whether others would be refused, or would not boot, too."""
         small: set[str | None] = set()
+        short: set[str] = set()
         obstacle = None
         while True:
-            job, holds = _next_probe(ledger, holds, failures, now, small)
+            job, holds = _next_probe(ledger, holds, failures, now, small, short)
             if job is None:
                 return AdmissionResult(obstacle=obstacle)
-            shortage = None if headroom is None else headroom.shortage(live, job.flavor)
+            shortage = None if headroom is None else headroom.shortage(live, job.wishes)
             if shortage is None:
                 break
             obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"
-            small.add(job.flavor)
+            if headroom is not None and headroom.has_volumes:
+                short.add(job.wishes)
+            else:
+                small.add(job.flavor)
         if holds.everybody is not None or holds.unclear:
             ledger.set_holds(replace(holds, probe=job.id))
         if failures.are_the_sites:
@@ -166,8 +170,8 @@ def server_name(job_id: str, attempt: int) -> str:
     return f"lando-{job_id[:13]}-{attempt}"
 
 
-def _shortage(headroom: QuotaHeadroom | None, live: Mapping[str | None, int], job: Job) -> str | None:
-    return None if headroom is None else headroom.shortage(live, job.flavor)
+def _shortage(headroom: QuotaHeadroom | None, live: Mapping[str, int], job: Job) -> str | None:
+    return None if headroom is None else headroom.shortage(live, job.wishes)
 
 
 def _is_waiting(ledger: Ledger, job_id: str) -> bool:
@@ -195,14 +199,24 @@ def _is_booting(ledger: Ledger, probe: str | None) -> bool:
 
 
 def _next_probe(
-    ledger: Ledger, holds: Holds, failures: BootFailures, now: float, small: Collection[str | None]
+    ledger: Ledger,
+    holds: Holds,
+    failures: BootFailures,
+    now: float,
+    small: Collection[str | None],
+    short: Collection[str],
 ) -> tuple[Job | None, Holds]:
     """The job that finds out whether others would be refused, or would not boot, too, and the holds with its
-    turn recorded."""
+    turn recorded.
+
+    Args:
+        small: flavors for which the quota leaves too little.
+        short: wishes for which it does.
+    """
+    closed = holds.closed(now).union(short)
     if holds.everybody is not None:
-        return _next_turn(ledger, holds, holds.everybody.times, now, small)
+        return _next_turn(ledger, holds, closed, now, small)
     # Of wishes that worked before if possible: these tell most.
-    closed = holds.closed(now)
     if failures.are_the_sites:
         for skip in (closed | holds.unclear | failures.wishes, closed | holds.unclear, closed):
             job = ledger.least_doubtful(now, skip, small)
@@ -214,11 +228,11 @@ def _next_probe(
 
 
 def _next_turn(
-    ledger: Ledger, holds: Holds, times: int, now: float, small: Collection[str | None]
+    ledger: Ledger, holds: Holds, closed: frozenset[str], now: float, small: Collection[str | None]
 ) -> tuple[Job | None, Holds]:
     """Every second try is for wishes that worked before; else flavors and wishes take turns, so that no job
     tries for ever while another would be accepted, however many wishes are refused."""
-    closed = holds.closed(now)
+    times = 0 if holds.everybody is None else holds.everybody.times
     if times % 2 and (job := _next_proven(ledger, holds, closed, now, small)):
         return job, holds
     for skip in (closed | holds.own, closed):

@@ -15,9 +15,11 @@ The cloud refuses a create for one of these reasons:
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from lando import backoff
 from lando.states.events import RefusalKind
@@ -271,8 +273,20 @@ class Holds:
 
 def flavor_of(wishes: str) -> str | None:
     """The flavor that these wishes name; None: the site's default."""
-    flavor: str | None = json.loads(wishes).get("flavor") if wishes else None
+    flavor: str | None = _of(wishes).get("flavor")
     return flavor
+
+
+def volume_of(wishes: str) -> int | None:
+    """The size of the volume that these wishes ask for, GB; None: what the site has."""
+    volume: int | None = _of(wishes).get("volume_size")
+    return volume
+
+
+@functools.lru_cache(maxsize=1024)
+def _of(wishes: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(wishes) if wishes else {}
+    return found
 
 
 def _proven(hold: Hold) -> Hold:

@@ -121,8 +121,8 @@ class Ledger(Protocol):
         """The console output of an attempt's server."""
         ...
 
-    def live(self) -> dict[str | None, int]:
-        """How many jobs may own a server, by the flavor that they ask for."""
+    def live(self) -> dict[str, int]:
+        """How many jobs may own a server, by their wishes."""
         ...
 
     def effects(self, kinds: Sequence[EffectKind], job_id: str | None = None) -> list[Effect]:

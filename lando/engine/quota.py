@@ -11,12 +11,16 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from lando.cloud.interface import Quota, Server, Size
+from lando.cloud.interface import QUOTA_UNITS, Quota, Server, Size
 from lando.cloud.snapshot import CloudSnapshot
+from lando.engine.holds import flavor_of, volume_of
 from lando.engine.ownership import Ownership
 from lando.states.job import LIVE_STATES, Job
+from lando.states.records import replace
 
 ONE = Size(servers=1)
+NOT_LISTED = ("volumes", "gigabytes", "ports", "floating_ips")
+"""What the list of servers says nothing of."""
 NO_START = "no job is started at present"
 """Begins what is said of a cloud that does not answer."""
 
@@ -31,40 +35,53 @@ class QuotaHeadroom:
     quota: Quota
     others: Size
     sizes: Mapping[str | None, Size]
+    volumes: bool = True
+    """What is left of volumes was asked for, too."""
 
-    def shortage(self, ours: Mapping[str | None, int], flavor: str | None) -> str | None:
-        """What a server of this flavor has to wait for; None: nothing.
+    def shortage(self, ours: Mapping[str, int], wishes: str) -> str | None:
+        """What a server of a job with these wishes has to wait for; None: nothing.
 
         One that is larger than the whole quota does not wait: the cloud refuses it, and its message says why.
 
         Args:
-            ours: how many servers of ours exist, or may exist, by flavor.
-            flavor: the flavor of the next one.
+            ours: how many servers of ours exist, or may exist, by their jobs' wishes.
+            wishes: of the next one's job.
         """
-        if not self.sizes.keys() >= {flavor, *ours}:
+        if not self.sizes.keys() >= {flavor_of(each) for each in (wishes, *ours)}:
             return "the size of its flavor is being read"
-        wanted = self.sizes[flavor]
-        taken = self.others
-        for each, count in ours.items():
-            size = self.sizes[each]
-            taken += Size(size.servers * count, size.cores * count, size.ram * count)
-        return next(self._shortages(wanted, taken), None)
+        if volume_of(wishes) is not None and not self.volumes:
+            return "what is left of volumes is being read"
+        taken = sum((self._size(each) * count for each, count in ours.items()), self.others)
+        return next(self._shortages(self._size(wishes), taken), None)
+
+    @property
+    def has_volumes(self) -> bool:
+        """Whether jobs of the same flavor may need more or less of the quota than one another."""
+        return self.quota.volumes is not None
+
+    def _size(self, wishes: str) -> Size:
+        return _size_of(wishes, self.sizes)
 
     def _shortages(self, wanted: Size, taken: Size) -> Iterator[str]:
-        quota, others = self.quota, self.others
-        for what, limit, need, used, foreign in (
-            ("VMs", quota.servers.limit, wanted.servers, taken.servers, others.servers),
-            ("cores", quota.cores.limit, wanted.cores, taken.cores, others.cores),
-            ("MiB of RAM", quota.ram.limit, wanted.ram, taken.ram, others.ram),
-        ):
-            if limit is not None and need <= limit < used + need:
+        for name, unit in QUOTA_UNITS.items():
+            share = getattr(self.quota, name)
+            need, used, foreign = (getattr(size, name) for size in (wanted, taken, self.others))
+            limit = None if share is None else share.limit
+            if limit is not None and 0 < need <= limit < used + need:
                 by_others = f", {foreign:,} of them by others" if foreign else ""
-                needs = "" if what == "VMs" else f", and this job needs {need:,}"
+                is_one = name == "servers"
+                needs = "" if is_one else f", and this job needs {need:,}"
+                what = "VMs" if is_one else unit
                 yield f"{used:,} of {limit:,} {what} are in use{by_others}{needs}"
 
 
 def measure(
-    quota: Quota, sizes: Mapping[str | None, Size], theirs: Iterable[Server], ours: Iterable[str | None]
+    quota: Quota,
+    sizes: Mapping[str | None, Size],
+    theirs: Iterable[Server],
+    ours: Collection[str],
+    counted: Collection[str] = (),
+    before: Size | None = None,
 ) -> QuotaHeadroom:
     """What the quota leaves now.
 
@@ -72,20 +89,38 @@ def measure(
     created and deleted between the two calls. So all of ours are assumed to be counted; whatever is counted
     beyond that is used by others, listed or not.
 
+    Of what is not in the list of servers (volumes, ports, floating IPs) that would be too little while ours
+    are being created. What others used before is assumed to be so still, unless it cannot be.
+
     Args:
         quota: the limits and what the cloud counts.
         sizes: how much a server of each flavor uses.
         theirs: the listed servers that are not ours.
-        ours: the flavors of our servers that exist or may exist, listed or not.
+        ours: the wishes of our jobs whose servers exist or may exist, listed or not.
+        counted: of these, of the servers that have run, so that all that they use is counted.
+        before: what others used at the last look; None: there was none.
     """
     listed = sum((server.size for server in theirs), Size())
-    taken = sum((sizes.get(flavor, ONE) for flavor in ours), Size())
-    others = Size(
-        max(listed.servers, quota.servers.used - taken.servers),
-        max(listed.cores, quota.cores.used - taken.cores),
-        max(listed.ram, quota.ram.used - taken.ram),
-    )
-    return QuotaHeadroom(quota, others, sizes)
+    taken, sure = (sum((_size_of(each, sizes) for each in some), Size()) for some in (ours, counted))
+    others = {}
+    for name in QUOTA_UNITS:
+        share = getattr(quota, name)
+        used = 0 if share is None else share.used
+        least = max(getattr(listed, name), used - getattr(taken, name))
+        most = max(0, used - getattr(sure, name))
+        last = 0 if before is None else getattr(before, name)
+        others[name] = min(most, max(least, last)) if name in NOT_LISTED else least
+    return QuotaHeadroom(quota, Size(**others), sizes)
+
+
+def _has_run(job: Job) -> bool:
+    """Whether the job's worker has reported: by then its server has all that it gets."""
+    return job.state == "running"
+
+
+def _size_of(wishes: str, sizes: Mapping[str | None, Size]) -> Size:
+    size, volume = sizes.get(flavor_of(wishes), ONE), volume_of(wishes)
+    return size if volume is None else replace(size, volumes=1, gigabytes=volume)
 
 
 class QuotaView:
@@ -116,8 +151,14 @@ class QuotaView:
             return
         live = [job for job in jobs if job.state in LIVE_STATES]
         ownership = Ownership.of(live)
-        theirs = (server for server in snapshot.servers if ownership.owner(server) is None)
-        self._headroom = measure(snapshot.quota, snapshot.sizes, theirs, (job.flavor for job in live))
+        owners = [(server, ownership.owner(server)) for server in snapshot.servers]
+        theirs = [server for server, owner in owners if owner is None]
+        # Twins of a server belong to one job.
+        counted = {owner.id: owner.wishes for _, owner in owners if owner is not None and _has_run(owner)}
+        before = None if self._headroom is None else self._headroom.others
+        wishes = [job.wishes for job in live]
+        headroom = measure(snapshot.quota, snapshot.sizes, theirs, wishes, [*counted.values()], before)
+        self._headroom = replace(headroom, volumes=snapshot.volumes or headroom.has_volumes)
         self._seen_at = time.monotonic()
 
     def fail(self, reason: str) -> None:
@@ -131,9 +172,15 @@ class QuotaView:
             self._headroom is None or time.monotonic() - self._seen_at > self._valid_for
         )
 
-    def covers(self, flavors: Collection[str | None]) -> bool:
-        """Whether jobs of these flavors can be admitted by what was seen."""
-        return not self.is_stale and (self._headroom is None or self._headroom.sizes.keys() >= set(flavors))
+    def covers(self, flavors: Collection[str | None], volumes: bool = False) -> bool:
+        """Whether jobs of these flavors can be admitted by what was seen.
+
+        Args:
+            volumes: one of them asks for a volume.
+        """
+        if self.is_stale or self._headroom is None:
+            return not self.is_stale
+        return self._headroom.sizes.keys() >= set(flavors) and (self._headroom.volumes or not volumes)
 
     @property
     def obstacle(self) -> str | None:

@@ -79,12 +79,12 @@ _JOBS_IN = (
     .order_by(JOBS.c.number)
 )
 _LIVE = (
-    sa.select(JOBS.c.flavor, sa.func.count().label("servers"))
+    sa.select(JOBS.c.wishes, sa.func.count().label("servers"))
     .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
-    .group_by(JOBS.c.flavor)
+    .group_by(JOBS.c.wishes)
 )
-_FLAVORS = (
-    sa.select(JOBS.c.state, JOBS.c.flavor)
+_WISHES = (
+    sa.select(JOBS.c.state, JOBS.c.wishes)
     .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
     .distinct()
 )
@@ -189,14 +189,14 @@ class Transaction:
         """See ``Ledger.jobs_in``."""
         return [to_job(row) for row in self._connection.execute(_JOBS_IN, {"states": states})]
 
-    def live(self) -> dict[str | None, int]:
+    def live(self) -> dict[str, int]:
         """See ``Ledger.live``."""
-        return {row.flavor: row.servers for row in self._connection.execute(_LIVE, {"states": LIVE_STATES})}
+        return {row.wishes: row.servers for row in self._connection.execute(_LIVE, {"states": LIVE_STATES})}
 
-    def flavors(self) -> tuple[bool, tuple[str | None, ...]]:
-        """Whether a job is queued, and the flavors of those that are, or may own a server."""
-        rows = self._connection.execute(_FLAVORS, {"states": ("queued", *LIVE_STATES)}).all()
-        return any(row.state == "queued" for row in rows), tuple({row.flavor for row in rows})
+    def wishes(self) -> tuple[bool, frozenset[str]]:
+        """Whether a job is queued, and the wishes of those that are, or may own a server."""
+        rows = self._connection.execute(_WISHES, {"states": ("queued", *LIVE_STATES)}).all()
+        return any(row.state == "queued" for row in rows), frozenset(row.wishes for row in rows)
 
     def next_queued(
         self,

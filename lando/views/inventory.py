@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lando.cloud.interface import Cloud, FloatingIp, Quota, Server, Share
+from lando.cloud.interface import QUOTA_UNITS, Cloud, FloatingIp, Quota, Server, Share
 from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
 from lando.engine.ownership import CloudResource, Ownership, ResourceKind
 from lando.errors import LandoError
@@ -137,10 +137,10 @@ def _quota_as_json(quota: Quota | None) -> dict[str, Any] | None:
     if quota is None:
         return None
 
-    def share(of: Share) -> dict[str, int | None]:
-        return {"used": of.used, "limit": of.limit, "left": of.left}
+    def share(of: Share | None) -> dict[str, int | None] | None:
+        return None if of is None else {"used": of.used, "limit": of.limit, "left": of.left}
 
-    return {"servers": share(quota.servers), "cores": share(quota.cores), "ram": share(quota.ram)}
+    return {name: share(getattr(quota, name)) for name in QUOTA_UNITS}
 
 
 def take_inventory(cloud: Cloud, views: Views, deployment: str | None) -> Inventory:

@@ -115,12 +115,9 @@ def _of_queued(job: Job, order: AdmissionOrder) -> str:
 def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:
     """Why a job does not start that has no back-off."""
     everybody, alike = order.holds.everybody, order.holds.of(job.wishes)
-<<<<<<< HEAD
     failures = order.boot_failures
-=======
     if order.obstacle is not None and order.obstacle.startswith(NO_START):
         return order.obstacle
->>>>>>> 3893211 (In an outage the services are read, instead of a job trying)
     if everybody is not None and everybody.until > now:
         return f"{NO_JOB_STARTS}: {_retried(everybody, now)}"
     if failures.are_the_sites and failures.until > now:

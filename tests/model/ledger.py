@@ -132,8 +132,8 @@ class MemoryLedger:
     def save_console(self, job_id: str, attempt: int, text: str) -> None:
         self.consoles[job_id, attempt] = text
 
-    def live(self) -> dict[str | None, int]:
-        return dict(Counter(job.flavor for job in self.jobs_in(LIVE_STATES)))
+    def live(self) -> dict[str, int]:
+        return dict(Counter(job.wishes for job in self.jobs_in(LIVE_STATES)))
 
     def next_queued(
         self,

@@ -52,7 +52,7 @@ QUICK = """
 """A site's own CWL runner; see ``tests.support.local_site.QUICK``."""
 
 SHARED = re.compile(
-    r"(identity|image|network) "
+    r"(identity|image|network|volumev3) "
     r"|GET compute (/servers/detail|/limits|/flavors(/detail)?|/os-(keypairs|availability-zone)|/|/v[0-9.]+)$"
 )
 """Calls that are not of one job's server: however many jobs there are, they are made once, or once a look."""

@@ -347,7 +347,7 @@ class LocalCloud:
             directory.rename(old)
         vm_directory.remove(old)
 
-    def quota(self) -> Quota:
+    def quota(self, volumes: bool = False) -> Quota:
         """See ``Cloud.quota``: there is none."""
         unlimited = Share(0, None)
         return Quota(unlimited, unlimited, unlimited)

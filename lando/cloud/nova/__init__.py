@@ -15,6 +15,7 @@ shortages.py        the messages by which OpenStack says that something is used 
 lookup.py           finds flavors, images and networks by name
 tags.py             the tags by which lando finds its servers and floating IPs
 floating_ips.py     allocates, attaches and releases floating IPs
+quotas.py           reads what the project may use, and uses
 services.py         whether the services that a create depends on answer
 checks.py           checks whether the settings fit the cloud
 """

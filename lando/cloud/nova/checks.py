@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from novaclient import api_versions
 
 from lando.cloud.check_result import CheckResult
-from lando.cloud.interface import CloudError, Refused
+from lando.cloud.interface import QUOTA_UNITS, CloudError, Refused
 from lando.cloud.nova.client import nova_rows
 from lando.cloud.nova.driver import MICROVERSION, NovaCloud
 from lando.cloud.nova.lookup import Flavor
@@ -197,11 +197,12 @@ def quota_left(cloud: NovaCloud) -> str:
     quota, default = cloud.quota(), _default_flavor(cloud)
     if default is None:
         return str(quota)
-    needs = (
-        (quota.servers, 1, "servers"),
-        (quota.cores, default.cores, "cores"),
-        (quota.ram, default.ram, "MiB of RAM"),
-    )
+    size = cloud.size(None)
+    needs = [
+        (share, getattr(size, name), unit)
+        for name, unit in QUOTA_UNITS.items()
+        if (share := getattr(quota, name)) is not None
+    ]
     for share, need, unit in needs:
         if share.limit is not None and share.limit < need:
             raise Refused(

@@ -25,7 +25,6 @@ from lando.cloud.interface import (
     Server,
     ServerRequest,
     ServerStatus,
-    Share,
     Size,
 )
 from lando.cloud.nova import classify, failures, services, tags
@@ -33,6 +32,7 @@ from lando.cloud.nova.account import Account
 from lando.cloud.nova.client import nova_client, nova_rows
 from lando.cloud.nova.floating_ips import POOL_SETTING, FloatingIps
 from lando.cloud.nova.lookup import NAMES_SECONDS, ConfiguredName, Flavor, Image, NameLookup, Network
+from lando.cloud.nova.quotas import Quotas
 from lando.cloud.nova.server_settings import ServerSettings
 from lando.cloud.nova.session import Session
 from lando.cloud.nova.tags import Tags
@@ -99,6 +99,7 @@ class NovaCloud:
         self.nova = nova_client(MICROVERSION, self.session)
         self.lookup = NameLookup(self.session, self.nova, names)
         self.floating_ips = FloatingIps(self.session, self.lookup, settings.floating_ip_pool)
+        self._quotas = Quotas(self.session, self.nova, floating_ips=self.floating_ips.allocates)
         self._tags: dict[str, Tags] = {}
         self._soft_deleted: set[str] = set()
         self._deleted_at: dict[str, float] = {}
@@ -179,8 +180,13 @@ class NovaCloud:
         Raises:
             Refused: there is no such flavor.
         """
-        found = self.flavor(flavor)
-        return Size(1, found.cores, found.ram)
+        found, settings = self.flavor(flavor), self.settings
+        size = Size(1, found.cores, found.ram)
+        if settings.volume_size is not None:
+            size += Size(volumes=1, gigabytes=settings.volume_size)
+        if self.floating_ips.allocates:
+            size += Size(ports=max(1, len(settings.networks)), floating_ips=1)
+        return size
 
     def _post(self, request: ServerRequest, resolved: _Resolved) -> Server:
         settings = self.settings
@@ -348,19 +354,9 @@ class NovaCloud:
             volumes=self.settings.volume_size is not None,
         )
 
-    def quota(self) -> Quota:
-        """See ``Cloud.quota``; https://docs.openstack.org/api-ref/compute/#limits-limits."""
-        with self.session.errors("asking for the quota"):
-            limits = {limit.name: limit.value for limit in self.nova.limits.get().absolute}
-
-            def share(used: str, limit: str) -> Share:
-                return Share(limits[used], limits[limit] if limits[limit] >= 0 else None)
-
-            return Quota(
-                servers=share("totalInstancesUsed", "maxTotalInstances"),
-                cores=share("totalCoresUsed", "maxTotalCores"),
-                ram=share("totalRAMUsed", "maxTotalRAMSize"),
-            )
+    def quota(self, volumes: bool = False) -> Quota:
+        """See ``Cloud.quota``."""
+        return self._quotas.read(volumes=volumes or self.settings.volume_size is not None)
 
 
 def connect(

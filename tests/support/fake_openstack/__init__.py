@@ -1,4 +1,4 @@
-"""A fake OpenStack for tests: the parts of Keystone, Glance, Nova and Neutron that a driver for VMs needs.
+"""A fake OpenStack for tests: the parts of Keystone, Glance, Nova, Neutron and Cinder that a driver needs.
 
     with OpenStackFake() as fake:
         nova = client.Client("2.67", session=a_session_at(fake.auth_url))
@@ -10,8 +10,8 @@ Its answers have the headers and messages of the real services; some 350 of them
 answers of OpenStack Zed to the same requests; pages, visibility and lockout follow the API reference.
 Requests that a driver does not need are answered with 501 or
 404. There is one project, one user, who is a member of it, and no administrator. Left out are sorted lists,
-transient states of servers (powering-off, rebooting), the ports of routers, Placement, Cinder's API, and the
-agents that make a floating IP ACTIVE.
+transient states of servers (powering-off, rebooting), the ports of routers, Placement, all of Cinder's API
+but its limits (after the API reference), and the agents that make a floating IP ACTIVE.
 
 ``python -m tests.support.fake_openstack`` runs one for another process.
 """
@@ -21,6 +21,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.fake_openstack.cinder import Cinder
 from tests.support.fake_openstack.cloud import Cloud, Knobs, Server, Settings
 from tests.support.fake_openstack.control import Control
 from tests.support.fake_openstack.faults import Calls, Fault, Faults
@@ -52,12 +53,15 @@ class OpenStackFake:
         self.faults = Faults(seed)
         keystone = Keystone(self.cloud, self._endpoints, self.faults, self.calls)
         protected = (self.cloud, lambda: self.auth_url, self.faults, self.calls)
-        services = (keystone, Glance(*protected), Nova(*protected), Neutron(*protected))
+        services = (
+            *(keystone, Glance(*protected), Nova(*protected)),
+            *(Neutron(*protected), Cinder(*protected)),
+        )
         self.listeners = {
             service.name: Listener(service, certificate, lambda: self.cloud.settings.clock_skew)
             for service in services
         }
-        """By the type of the service: identity, image, compute, network."""
+        """By the type of the service: identity, image, compute, network, volumev3."""
         self._control = Listener(Control(self))
 
     def __enter__(self) -> OpenStackFake:
@@ -109,7 +113,7 @@ class OpenStackFake:
 
     @property
     def quotas(self) -> dict[str, int]:
-        """Nova's and Neutron's, by name; -1: unlimited."""
+        """Nova's, Neutron's and Cinder's, by name; -1: unlimited."""
         return self.cloud.quotas
 
     @property
@@ -149,4 +153,6 @@ class OpenStackFake:
     def _endpoints(self) -> dict[str, str]:
         compute = "" if self.cloud.settings.compute_without_version else "/v2.1"
         paths = {"identity": "/v3", "image": "", "compute": compute, "network": ""}
+        if self.cloud.settings.has_volumes:
+            paths["volumev3"] = f"/v3/{self.cloud.account.project_id}"
         return {name: self.listeners[name].url + path for name, path in paths.items()}

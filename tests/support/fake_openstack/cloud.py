@@ -86,7 +86,10 @@ class Settings:
     clock_skew: float = 0.0
     """Seconds that the cloud's clock is ahead."""
     has_volumes: bool = True
-    """Whether there is a volume service; without one, a server that boots from a volume ends in ERROR."""
+    """Whether the catalog has a volume service; without one, a server that boots from a volume ends in
+    ERROR."""
+    has_quota_details: bool = True
+    """Whether Neutron has the extension ``quota_details``."""
 
 
 @dataclass
@@ -449,7 +452,7 @@ class Cloud:
 
     def _why_volume_is_refused(self, size: int) -> str | None:
         """Cinder's message, as Nova passes it on."""
-        sizes = [size for server in self.servers.values() for _, size in server.volumes]
+        sizes = self.volume_sizes()
         if 0 <= self.quotas["volumes"] <= len(sizes):
             return (
                 f"VolumeLimitExceeded: Maximum number of volumes allowed ({self.quotas['volumes']}) exceeded "
@@ -462,6 +465,10 @@ class Cloud:
                 "consumed."
             )
         return None
+
+    def volume_sizes(self) -> list[int]:
+        """Of all volumes, GB; each goes with its server."""
+        return [size for server in self.servers.values() for _, size in server.volumes]
 
     @staticmethod
     def _block_devices(server: Server) -> list[dict[str, Any]]:

@@ -206,7 +206,10 @@ class Keystone(Service):
         return Answer(status, {"token": described}, headers={"X-Subject-Token": token})
 
     def _catalog_entry(self, service_type: str, url: str) -> dict[str, Any]:
-        names = {"identity": "keystone", "image": "glance", "compute": "nova", "network": "neutron"}
+        names = {
+            **{"identity": "keystone", "image": "glance", "compute": "nova", "network": "neutron"},
+            "volumev3": "cinder",
+        }
         region = self._cloud.settings.region
         endpoints = [
             {

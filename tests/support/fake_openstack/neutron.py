@@ -329,6 +329,8 @@ class Neutron(ProtectedService):
 
     def quota_details(self, request: Request, project: str) -> Answer:
         """The limits and the usage, which is 0 of what cannot be made here."""
+        if not self._cloud.settings.has_quota_details:
+            return self.nowhere(request)
         with self._cloud.lock:
             used = {"floatingip": len(self._cloud.floating_ips), "port": len(self._cloud.ports())}
             details = {

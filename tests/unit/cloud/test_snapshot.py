@@ -23,7 +23,7 @@ class Pool:
 class Tight(EmptyCloud):
     has_quota = True
 
-    def quota(self) -> Quota:
+    def quota(self, volumes: bool = False) -> Quota:
         raise Unreachable("no limits")
 
 
@@ -55,3 +55,16 @@ def test_an_unknown_flavor_has_the_size_of_one_server_and_is_no_trouble() -> Non
     snapshot = take_snapshot(Picky(), SnapshotRequest((), {None, "m9.huge"}))
     assert snapshot.sizes == {None: SMALL, "m9.huge": Size(servers=1)}
     assert snapshot.troubles == ()
+
+
+def test_the_quota_of_volumes_is_requested_where_a_job_asks_for_one() -> None:
+    class Counting(EmptyCloud):
+        asked: list[bool] = []  # noqa: RUF012
+
+        def quota(self, volumes: bool = False) -> Quota:
+            self.asked.append(volumes)
+            return super().quota()
+
+    for volumes in (False, True):
+        assert take_snapshot(Counting(), SnapshotRequest((), {None}, volumes=volumes)).volumes == volumes
+    assert Counting.asked == [False, True]

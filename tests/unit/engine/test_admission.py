@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -453,6 +454,32 @@ def test_no_job_overtakes_one_that_waits_for_room(rules: Rules) -> None:
 def test_a_flavor_larger_than_the_whole_quota_is_admitted_for_the_cloud_to_refuse(rules: Rules) -> None:
     rules.submit("a", flavor="huge")
     assert rules.admit(places=9, room=room(cores=4, huge=Size(1, 8, 512))) == ["a"]
+
+
+def with_volumes(used: int) -> QuotaHeadroom:
+    here = room(servers=99)
+    return replace(here, quota=replace(here.quota, volumes=Share(used, 2)), others=Size(volumes=used))
+
+
+def test_a_job_that_waits_for_a_volume_keeps_its_turn_and_lets_those_without_one_pass(rules: Rules) -> None:
+    for job in "abc":
+        rules.submit(job, volume_size=10)
+    rules.submit("d")
+    assert rules.admit(places=9, room=with_volumes(1)) == ["a"]
+    assert rules.admission.obstacle == (
+        "waits for the project's quota: 2 of 2 volumes are in use, 1 of them by others, and this job needs 1"
+    )
+    rules.now += PACE.reservation
+    assert rules.admit(places=9, room=with_volumes(1)) == ["d"], "it needs none of them"
+
+
+def test_where_the_first_waits_for_a_volume_one_without_finds_out(rules: Rules) -> None:
+    for job in "abc":
+        rules.submit(job, **({} if job == "c" else {"volume_size": 10}))
+    assert rules.admit() == ["a"]
+    rules.conclude(CreateRejected("unreachable", "HTTP 503", retry_after=5.0))
+    rules.now += 5.0
+    assert rules.admit(places=9, room=with_volumes(2)) == ["c"]
 
 
 # the reservation

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lando.cloud.interface import Quota, Server, Share, Size
 from lando.cloud.snapshot import CloudSnapshot
-from lando.engine.quota import QuotaView
-from lando.states.job import CreateRequest, Job
+from lando.engine.quota import QuotaHeadroom, QuotaView
+from lando.states.job import CreateRequest, Job, State
 
 SMALL = Size(1, 1, 512)
 UNUSED = Quota(Share(0, 10), Share(0, 20), Share(0, 51_200))
@@ -99,3 +101,87 @@ def test_a_server_of_others_created_between_list_and_quota_counts_unless_it_may_
 
 def test_a_leaked_server_of_ours_is_counted_as_of_others() -> None:
     assert others(2, ("leaked", "a"), booting("a", "a")) == 1
+
+
+# volumes, ports and floating IPs, which no list of servers tells
+
+VOLUME = '{"volume_size": 40}'
+WITH_POOL = replace(SMALL, ports=1, floating_ips=1)
+
+
+def with_volumes(used: int, gigabytes: int = 0, limit: int = 4) -> Quota:
+    return replace(UNUSED, volumes=Share(used, limit), gigabytes=Share(gigabytes, 100))
+
+
+def wanting(name: str, state: State = "booting", wishes: str = VOLUME) -> Job:
+    return replace(booting(name, server=name), state=state, wishes=wishes)
+
+
+def look(view: QuotaView, quota: Quota, *jobs: Job) -> Size:
+    """What others use, as the view sees it; each job's server is listed."""
+    listed = tuple(Server(job.id, job.id, "ACTIVE", size=SMALL) for job in jobs)
+    view.update(CloudSnapshot(listed, quota=quota, sizes={None: SMALL}), jobs)
+    assert view.headroom is not None
+    return view.headroom.others
+
+
+def test_a_job_waits_for_volumes_and_gigabytes_if_it_asks_for_one() -> None:
+    full = QuotaHeadroom(with_volumes(4), Size(volumes=4), {None: SMALL})
+    said = "4 of 4 volumes are in use, 4 of them by others, and this job needs 1"
+    assert full.shortage({}, VOLUME) == said
+    assert full.shortage({}, "") is None
+    large = QuotaHeadroom(with_volumes(1), Size(volumes=1, gigabytes=20), {None: SMALL})
+    said = "100 of 100 GB of volumes are in use, 20 of them by others, and this job needs 40"
+    assert large.shortage({VOLUME: 2}, VOLUME) == said
+    assert large.shortage({VOLUME: 1}, VOLUME) is None
+    assert large.shortage({VOLUME: 2}, '{"volume_size": 101}') is None, "the cloud says that it never fits"
+
+
+def test_a_job_waits_for_floating_ips_and_ports_of_servers_that_get_them() -> None:
+    quota = replace(UNUSED, ports=Share(0, 3), floating_ips=Share(0, 2))
+    room = QuotaHeadroom(quota, Size(floating_ips=1), {None: WITH_POOL})
+    assert room.shortage({}, "") is None
+    said = "2 of 2 floating IPs are in use, 1 of them by others, and this job needs 1"
+    assert room.shortage({"": 1}, "") == said
+    said = "3 of 3 ports are in use, 2 of them by others, and this job needs 1"
+    assert replace(room, others=Size(ports=2)).shortage({"": 1}, "") == said
+
+
+def test_a_volume_of_the_site_and_one_of_the_job_are_counted_as_they_are() -> None:
+    site = replace(SMALL, volumes=1, gigabytes=10)
+    room = QuotaHeadroom(with_volumes(0), Size(), {None: site})
+    assert room.shortage({"": 1, VOLUME: 1}, '{"volume_size": 50}') is None
+    assert room.shortage({"": 1, VOLUME: 1}, '{"volume_size": 51}')
+    assert room.shortage({"": 4}, "") == "4 of 4 volumes are in use, and this job needs 1"
+
+
+def test_a_job_that_asks_for_a_volume_waits_until_that_quota_was_asked_for() -> None:
+    view = QuotaView(has_quota=True, valid_for=60)
+    view.update(seen(UNUSED), [])
+    assert view.covers([None]) and not view.covers([None], volumes=True)
+    assert view.headroom is not None
+    assert view.headroom.shortage({}, VOLUME) == "what is left of volumes is being read"
+    assert view.headroom.shortage({}, "") is None
+    view.update(replace(seen(UNUSED), volumes=True), [])
+    assert view.covers([None], volumes=True), "although nobody says it"
+    assert view.headroom.shortage({}, VOLUME) is None
+
+
+def test_what_is_not_known_of_a_quota_keeps_nobody_waiting() -> None:
+    room = QuotaHeadroom(UNUSED, Size(), {None: WITH_POOL})
+    assert room.shortage({VOLUME: 9, "": 0}, VOLUME) is None
+
+
+def test_volumes_that_are_being_created_are_not_taken_for_those_of_others() -> None:
+    view = QuotaView(has_quota=True, valid_for=60)
+    assert look(view, with_volumes(2)).volumes == 2
+    assert look(view, with_volumes(2), wanting("a")).volumes == 2, "that of a is not counted yet"
+    assert look(view, with_volumes(3), wanting("a")).volumes == 2, "now it is"
+    assert look(view, with_volumes(3), wanting("a", "running"), wanting("b")).volumes == 2
+
+
+def test_volumes_that_others_create_and_delete_are_noticed() -> None:
+    view = QuotaView(has_quota=True, valid_for=60)
+    assert look(view, with_volumes(1, 40), wanting("a", "running")).volumes == 0
+    assert look(view, with_volumes(4, 70), wanting("a", "running")) == Size(volumes=3, gigabytes=30)
+    assert look(view, with_volumes(2, 50), wanting("a", "running")) == Size(volumes=1, gigabytes=10)

@@ -176,7 +176,7 @@ def test_live_jobs_are_counted(store: Store) -> None:
     states: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
     insert(store, *(Job(f"{n}{A[1:]}", state=state) for n, state in enumerate(states)))
     with store.transaction() as transaction:
-        assert transaction.live() == {None: 3}
+        assert transaction.live() == {"": 3}
         assert [job.state for job in transaction.jobs_in(("running", "done"))] == ["running", "done"]
 
 
@@ -299,14 +299,13 @@ def test_the_admission_order_is_read_from_its_index_without_sorting(store: Store
             assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-def test_flavors_are_those_of_who_waits_or_owns_a_server(store: Store) -> None:
-    insert(store, Job(A, state="running", flavor="large"), Job(B, state="done", flavor="huge"))
+def test_wishes_are_those_of_who_waits_or_owns_a_server(store: Store) -> None:
+    insert(store, Job(A, state="running", wishes="large"), Job(B, state="done", wishes="huge"))
     with store.transaction() as transaction:
-        assert transaction.flavors() == (False, ("large",))
+        assert transaction.wishes() == (False, {"large"})
     insert(store, Job(C))
     with store.transaction() as transaction:
-        waiting, flavors = transaction.flavors()
-    assert (waiting, set(flavors)) == (True, {None, "large"})
+        assert transaction.wishes() == (True, {"", "large"})
 
 
 def test_the_last_boots_are_kept(store: Store) -> None:
