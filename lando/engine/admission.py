@@ -327,6 +327,9 @@ def services_answer(ledger: Ledger, now: float) -> None:
     job may try at once."""
     before = ledger.holds()
     _set_holds(ledger, before, before.after_services_answer(now))
+    failures = ledger.boot_failures()
+    if failures.are_the_sites:
+        ledger.set_boot_failures(failures.due(now))
 
 
 def _set_holds(ledger: Ledger, before: Holds, after: Holds) -> None:

@@ -34,7 +34,12 @@ def holding_nobody(holds: Holds, wishes: str, refusal: Refusal, now: float) -> H
 
 
 def always_the_first(
-    ledger: Ledger, holds: Holds, failures: BootFailures, now: float, small: Collection[str | None]
+    ledger: Ledger,
+    holds: Holds,
+    failures: BootFailures,
+    now: float,
+    small: Collection[str | None],
+    *_: object,
 ) -> tuple[Job | None, Holds]:
     return ledger.next_queued(now, (), small), holds
 
