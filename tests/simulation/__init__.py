@@ -1,8 +1,8 @@
 """Nights and weeks of a site in simulated time: the real daemon, while everything around it fails.
 
 What is real: ``lando.daemon.Daemon`` with all its parts, the engine and the states, the wire format, the
-rules about time. One thread runs it, and waits for nothing: where the daemon waits, time jumps to what happens
-next.
+rules about time. One thread runs it, and waits for nothing: where the daemon waits, time jumps to what
+happens next.
 
 What is simulated, in reading order:
 
@@ -13,7 +13,6 @@ broker       the work queue behind ``lando.workqueue.interface.WorkQueue``
 workers      the workers on the servers: they boot, report, and keep their reports while the broker is away
 store        the database: the exploration's ledger in memory, with transactions that are rolled back
 site         all of it together with a daemon that is killed and started again; what must always hold
-figures      what is measured: creates, calls, and how long it takes until all places are used again
 
 night        twelve hours of one outage with a long queue
 week         500 jobs, and a week of outages at random, seeded

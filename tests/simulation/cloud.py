@@ -71,6 +71,9 @@ class Flaws:
     refused: frozenset[str] = frozenset()
     """It asks for a flavor that does not exist."""
 
+    def __contains__(self, job: str) -> bool:
+        return job in self.builds or job in self.silent or job in self.refused
+
 
 @dataclass
 class SimulatedCloud:

@@ -59,6 +59,10 @@ class Outages:
         place = bisect.bisect_right(spans, (now, float("inf"))) - 1
         return spans[place][1] if place >= 0 and now < spans[place][1] else None
 
+    def any_between(self, start: float, end: float) -> bool:
+        """Whether anything is broken in that time."""
+        return any(each.start < end and start < each.end for each in self.all)
+
     def of_cloud(self) -> list[tuple[float, float]]:
         """From when to when something of the cloud is broken."""
         return merged([each for each in self.all if each.kind in OF_CLOUD])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from tests.simulation.workers import Workers
 from tests.simulation.world import Killed, World, simulated
 
 DEPLOYMENT = "simulated"
+ENDING = 90.0
+"""Seconds: deleting a server takes no longer while the cloud works."""
 
 
 class Over(BaseException):
@@ -67,10 +70,11 @@ class Site:
     flaws: Flaws = field(default_factory=Flaws)
     downtime: float = 0.0
     """Seconds until the next daemon starts after one was killed."""
+    downs: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when no daemon ran."""
     servers_of: dict[str, set[str]] = field(default_factory=dict)
     """The servers that were ever believed to be a job's, and may exist."""
-    full_after: list[tuple[float, float]] = field(default_factory=list)
-    """Ends of outages, and when all places were in use again."""
+    daemon: Daemon | None = None
 
     def __post_init__(self) -> None:
         self.world = World(self.seed)
@@ -96,24 +100,18 @@ class Site:
             Broken: something happened that must never happen.
         """
         self.world.plan(until, self._end)
-        with simulated(self.world, self.settings.look):
+        with simulated(self.world, self.settings.look), contextlib.suppress(Over):
             while True:
                 self.world.life += 1
-                try:
-                    self._new_daemon().run()
-                except Killed:
-                    self.queue.rewind()
-                    self._wait(self.downtime)
-                except Over:
-                    break
+                self.daemon = self._new_daemon()
+                with contextlib.suppress(Killed):
+                    self.daemon.run()
+                self.daemon = None
+                self.queue.rewind()
+                self.downs.append((self.world.now, self.world.now + self.downtime))
+                self.world.wait(self.world.now + self.downtime)
         if self.world.bugs:
             raise Broken("the daemon's log tells of a bug:\n" + "\n".join(self.world.bugs[:3]))
-
-    def _wait(self, seconds: float) -> None:
-        try:
-            self.world.wait(self.world.now + seconds)
-        except Killed:
-            raise AssertionError("killed while no daemon runs") from None
 
     def _end(self) -> None:
         raise Over
@@ -193,22 +191,34 @@ class Site:
 
     @property
     def is_full(self) -> bool:
-        """Whether every job that could have a sound server has one."""
-        jobs = self.open_jobs()
-        return sum(map(self._is_served, jobs)) >= min(self.settings.places, len(jobs))
+        """Whether no sound job waits that could have a place: whatever has a server that cannot run a job, or
+        has been ending one for long, should have made room."""
+        served, waiting, others = 0, 0, 0
+        for job in self.open_jobs():
+            if job.id in self.flaws or self._ends_now(job):
+                others += job.state in LIVE_STATES
+            elif self._is_served(job):
+                served += 1
+            else:
+                waiting += 1
+        return not waiting or served + others >= self.settings.places
+
+    def _ends_now(self, job: Job) -> bool:
+        return job.state == "terminating" and self.world.time() - job.entered_at < ENDING
 
     def _is_served(self, job: Job) -> bool:
         server = self.cloud.machines.get(job.server_id or "")
         return job.state in ("booting", "running") and server is not None and server.is_sound
 
-    def history(self, jobs: Iterable[str]) -> str:
-        """What happened to these jobs, for whoever looks for the cause of a failure."""
+    def told(self, jobs: Iterable[str]) -> str:
+        """The history of these jobs, for whoever looks for the cause of a failure."""
         wanted = set(jobs)
-        return "\n".join(str(change) for change in self.all_changes if change.job_id in wanted)
-
-    @property
-    def all_changes(self) -> list[Any]:
-        return self.store.history
+        return "\n".join(
+            f"{at:9.1f} s  {change.job_id[:8]}  {change.event}: {change.source} → {change.target}, attempt "
+            f"{change.attempt}: {change.reason}"
+            for at, change in self.store.history
+            if change.job_id in wanted
+        )
 
 
 def _accept(body: Any) -> JobSpec:

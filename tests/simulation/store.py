@@ -94,7 +94,8 @@ class SimulatedStore:
         self._world = world
         self._outages = outages
         self._committed = committed
-        self.history: list[StateChange] = []
+        self.history: list[tuple[float, StateChange]] = []
+        """With the true times."""
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Tables]:
@@ -114,6 +115,6 @@ class SimulatedStore:
             if before is not None:
                 vars(tables).update(before)
             raise
-        self.history += tables.changes
+        self.history += [(self._world.now, change) for change in tables.changes]
         if tables.changed:
             self._committed(tables.changed)

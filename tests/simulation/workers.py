@@ -44,15 +44,16 @@ class Workers:
     """How many workflows of each job ended."""
 
     def submit(self, job: str, workflow: Workflow, **body: Any) -> None:
-        """Submit a job now; if the broker is down, as soon as it is back."""
+        """Submit a job now; see ``send``."""
         self.workflows[job] = workflow
-        self._send(Message("start_worker", body, job, id=f"start-{job}"))
+        self.send(Message("start_worker", body, job, id=f"start-{job}"))
 
-    def _send(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
+        """Send a message of a client; if the broker is down, as soon as it is back."""
         try:
             self.queue.publish(message)
         except QueueUnavailable:
-            self.world.plan(self.world.now + TRY_AGAIN, partial(self._send, message))
+            self.world.plan(self.world.now + TRY_AGAIN, partial(self.send, message))
 
     def boot(self, server: SimulatedServer) -> None:
         """The server will become ACTIVE; its worker reports a while after that."""
