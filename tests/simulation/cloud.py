@@ -170,7 +170,10 @@ class SimulatedCloud:
         self.ask("console_log", "keystone", "nova")
         return ""
 
-    def quota(self) -> Quota:
+    def check_services(self) -> None:
+        self.ask("check_services", "keystone", "nova", "glance", "neutron")
+
+    def quota(self, volumes: bool = False) -> Quota:
         self.ask("quota", "keystone", "nova")
         none = Share(0, None)
         return Quota(Share(len(self.existing()), self.limit), none, none)

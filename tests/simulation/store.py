@@ -63,9 +63,9 @@ class Tables(MemoryLedger):
 
     # what only the store has
 
-    def flavors(self) -> tuple[bool, tuple[str | None, ...]]:
+    def wishes(self) -> tuple[bool, frozenset[str]]:
         is_waiting = any(job.state == "queued" for job in self._jobs.values())
-        return is_waiting, tuple({job.flavor for job in self._jobs.values()})
+        return is_waiting, frozenset(job.wishes for job in self._jobs.values())
 
     def fact(self, name: str) -> Any:
         return self._facts.get(name)
