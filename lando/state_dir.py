@@ -9,21 +9,17 @@ import contextlib
 import fcntl
 import os
 import re
-import sqlite3
 import time
 from pathlib import Path
 
 from lando.errors import LandoError, UsageError
+from lando.sqlite.failures import is_outage
 
 PATIENCE = 0.5
 """Seconds to wait for a lock: ``running`` also takes it briefly."""
 NETWORK_FILE_SYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "ceph", "ceph-fuse", "glusterfs", "sshfs")
 )
-BUSY_TIMEOUT = 60.0
-"""Seconds that SQLite waits for a lock of another process."""
-DAEMON_BUSY_TIMEOUT = 2.0
-"""The same in the daemon, which tries again by itself: meanwhile it could not do anything else, nor end."""
 
 
 def prepare(state_dir: Path, database: Path | None) -> None:
@@ -35,15 +31,29 @@ def prepare(state_dir: Path, database: Path | None) -> None:
 
     Raises:
         UsageError: the directory cannot be made or written, or the database is on a network file system.
+        LandoError: its disk is full, fails, or is mounted read-only, which may have been set right later.
     """
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
+        if is_outage(error):
+            raise LandoError(f"{state_dir}: {error.strerror}") from error
         raise UsageError(f"{state_dir}: {error.strerror}; name another one by LANDO_STATE_DIR") from error
+    refuse_read_only_disk(state_dir)
     if not os.access(state_dir, os.W_OK):
         raise UsageError(f"{state_dir}: is not writable; name another one by LANDO_STATE_DIR")
     if database is not None:
         refuse_network_filesystem(database.parent)
+
+
+def refuse_read_only_disk(path: Path) -> None:
+    """Refuse a disk that is mounted read-only, as the kernel does to one that fails.
+
+    Raises:
+        LandoError: it is. A later try can succeed.
+    """
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise LandoError(f"{path}: its disk is mounted read-only; the kernel's log may say why (dmesg)")
 
 
 def outputs(state_dir: Path, job_id: str) -> Path:
@@ -85,7 +95,8 @@ class DaemonLock:
                 raise DaemonRunning(f"{path.parent}: a daemon runs here already (pid {_pid(path)})")
             time.sleep(0.02)
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # the disk is full: the pid is for people, the lock is what counts
+            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Release the lock."""
@@ -164,31 +175,3 @@ def _file_system_of(path: Path, mountinfo: Path) -> str:
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
-
-
-def is_locked(error: BaseException | None) -> bool:
-    """Whether SQLite's error means that another process holds a lock."""
-    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-
-
-def use_write_ahead_log(connection: sqlite3.Connection, patience: float = BUSY_TIMEOUT) -> None:
-    """Turn the write-ahead log on, and wait while another process does the same to a new file.
-
-    SQLite's own busy timeout does not apply here: it would have to wait for a lock while it holds one.
-
-    Args:
-        connection: to the file.
-        patience: seconds to wait.
-
-    Raises:
-        sqlite3.Error: the file cannot be written, is no database, or stays locked for ``patience``.
-    """
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if not is_locked(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)

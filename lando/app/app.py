@@ -13,6 +13,7 @@ from lando.app import openstack, rabbitmq
 from lando.app.server_request import ServerRequests
 from lando.cloud.interface import Cloud
 from lando.config.site_config import Config
+from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.workqueue.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedQueue
 from lando.workqueue.interface import DeadLetters, Publisher, WorkQueue
 from lando.workqueue.rabbitmq.names import QueueNames
@@ -37,6 +38,7 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._views: list[Views] = []
 
     @property
     def embedded_queue(self) -> Path | None:
@@ -99,7 +101,7 @@ class App:
     def queue(self) -> WorkQueue:
         """Where the daemon receives messages."""
         if self.embedded_queue is not None:
-            return EmbeddedQueue(self.embedded_queue, state_dir.DAEMON_BUSY_TIMEOUT)
+            return EmbeddedQueue(self.embedded_queue, DAEMON_BUSY_TIMEOUT)
         from lando.workqueue.rabbitmq.consumer import RabbitMQQueue  # noqa: PLC0415 - loads pika
 
         assert self.config.work_queue is not None
@@ -137,7 +139,14 @@ class App:
         else:
             peek = RabbitMQPeek(lambda: self.broker, self.names)
         config = self.config
-        return Views(config.database_url, config.database_path, peek, self.daemon_lock, config.max_workers)
+        views = Views(config.database_url, config.database_path, peek, self.daemon_lock, config.max_workers)
+        self._views.append(views)
+        return views
+
+    def close(self) -> None:
+        """Close the database: SQLite's last connection makes its file whole."""
+        for views in self._views:
+            views.close()
 
     def inventory(self, views: Views) -> Inventory:
         """What this deployment has in the cloud, and what each of it belongs to.

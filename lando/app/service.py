@@ -8,11 +8,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from lando.app.app import App
 from lando.app.timing import timing
 from lando.cloud.interface import ServerRequest
+from lando.daemon.checkpoints import make_last_checkpoint
 from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
 from lando.daemon.retry import announce_retry
@@ -20,8 +22,10 @@ from lando.engine import boot_times
 from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
 from lando.engine.operations import SendCreate
-from lando.errors import DatabaseLocked, UsageError
-from lando.state_dir import DAEMON_BUSY_TIMEOUT, DaemonLock
+from lando.errors import DatabaseOutage, DatabaseUnusable, UsageError
+from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
+from lando.state_dir import DaemonLock
+from lando.store.sqlite_guard import SqliteGuard
 from lando.store.store import Store
 
 log = logging.getLogger("lando")
@@ -30,6 +34,9 @@ T = TypeVar("T")
 
 UNLIMITED = 1_000_000
 """VMs at once, where the configuration sets no limit: the quota is the limit."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the files of the database while nothing is written."""
 
 VMS_OF = "local_vms_of"
 """The fact that names the state directory in which the local VMs of this database live."""
@@ -48,6 +55,7 @@ class Service:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._is_closed = threading.Event()
         app.try_worker_account()
         _ = app.cloud  # a wrong setting is reported before anything is made
         app.prepare_state_dir()
@@ -56,10 +64,17 @@ class Service:
             # Two state directories may share a database, and two databases a state directory.
             for path in sorted({app.daemon_lock, app.config.state_dir / "daemon.lock"}):
                 made.callback(DaemonLock(path).release)
-            self._store = _when_unlocked(lambda: Store(app.config.database_url, DAEMON_BUSY_TIMEOUT))
+            self._store = _when_possible(lambda: Store(app.config.database_url, DAEMON_BUSY_TIMEOUT))
             made.callback(self._store.close)
-            _when_unlocked(self._bind_vms)
-            self.daemon = _when_unlocked(self._make_daemon)
+            try:
+                _when_possible(self._store.start_guard)
+                made.callback(make_last_checkpoint, self._store)
+                _when_possible(self._bind_vms)
+                self.daemon = _when_possible(self._make_daemon)
+            except DatabaseUnusable as error:
+                self._store.leave()
+                error.is_left = True
+                raise
             self._resources = made.pop_all()
 
     def _bind_vms(self) -> None:
@@ -117,6 +132,9 @@ class Service:
         if self._app.config.cloud == "openstack":
             # In a thread, so that a cloud that does not answer does not delay the daemon.
             threading.Thread(target=self._try_cloud, name="checks", daemon=True).start()
+        if self._store.guard is not None:
+            watch = partial(_watch, self._store.guard, self.daemon.look, self._is_closed)
+            threading.Thread(target=watch, name="database file", daemon=True).start()
         self.daemon.run(ready, on_stop)
 
     def _try_cloud(self) -> None:
@@ -132,16 +150,24 @@ class Service:
 
     def close(self) -> None:
         """Close the database and release the locks; the next daemon may start."""
+        self._is_closed.set()
         self._resources.close()
 
 
-def _when_unlocked(make: Callable[[], T]) -> T:
-    """Try again for as long as another process holds the database's lock: to migrate it, say."""
+def _watch(guard: SqliteGuard, look: Callable[[], None], is_closed: threading.Event) -> None:
+    """A daemon that waits for messages looks at its database when its files were removed or replaced."""
+    while not is_closed.wait(LOOK_EVERY):
+        if guard.difference() is not None:
+            look()
+
+
+def _when_possible(make: Callable[[], T]) -> T:
+    """Try again for as long as another process holds the database's lock, or its disk is full or fails."""
     failures = 0
     while True:
         try:
             return make()
-        except DatabaseLocked as error:
+        except DatabaseOutage as error:
             failures += 1
             time.sleep(announce_retry(str(error), failures))
 

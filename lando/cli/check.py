@@ -18,8 +18,9 @@ from lando.cli.common import load_app
 from lando.cli.text import count
 from lando.cloud.check_result import CheckResult
 from lando.errors import LandoError
-from lando.state_dir import refuse_network_filesystem
-from lando.store.database import HEAD, schema_version
+from lando.sqlite.checkpoint import LARGE_LOG, log_path, log_size, readers
+from lando.state_dir import refuse_network_filesystem, refuse_read_only_disk
+from lando.store.database import HEAD, refuse_damage, schema_version
 from lando.views.jobs import exists
 from lando.workqueue.embedded import waiting
 
@@ -121,6 +122,7 @@ def _state_directory(app: App) -> Answer:
     refuse_network_filesystem(existing)
     if not existing.is_dir():
         raise LandoError(f"{existing} is not a directory; set LANDO_STATE_DIR to another one")
+    refuse_read_only_disk(existing)
     if not os.access(existing, os.W_OK):
         raise LandoError(f"{existing} is not writable; set LANDO_STATE_DIR to another directory")
     free = shutil.disk_usage(existing).free
@@ -139,9 +141,25 @@ def _database(app: App) -> Answer:
     where = path or "reachable"
     if version is not None and version > HEAD:
         raise LandoError(f"{where}: its schema ({version}) is newer than this lando-fsm knows ({HEAD})")
+    detail = f"{where}, schema {HEAD}"
     if version != HEAD:
-        return "ok", f"{where}, schema {version or 'none'}; migrated to {HEAD} when next used"
-    return "ok", f"{where}, schema {HEAD}"
+        detail = f"{where}, schema {version or 'none'}; migrated to {HEAD} when next used"
+    return ("ok", detail) if path is None else _database_file(path, detail)
+
+
+def _database_file(path: Path, detail: str) -> Answer:
+    if not refuse_damage(path):
+        detail = (
+            f'{detail}; too large to look at all of it for damage here: sqlite3 {path} "PRAGMA quick_check"'
+        )
+    log = log_size(path)
+    if log <= LARGE_LOG:
+        return "ok", detail
+    found = ", ".join(map(str, readers(path))) or "fuser shows which"
+    return "warning", (
+        f"{detail}; {log_path(path).name} has {log / 2**20:.0f} MiB, since a process that reads from the "
+        f"database does not end ({found})"
+    )
 
 
 def _queue(app: App) -> Answer:

@@ -34,7 +34,9 @@ def load_app(ctx: click.Context) -> App:
     found = find_config(config if isinstance(config, Path) else None)
     for warning in found.warnings:
         print(f"lando-fsm: warning: {warning}", file=sys.stderr)
-    return App(found)
+    app = App(found)
+    ctx.call_on_close(app.close)
+    return app
 
 
 def load_views(ctx: click.Context) -> Views:

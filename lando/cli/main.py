@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from lando import __version__
-from lando.errors import LandoError
+from lando.errors import DatabaseUnusable, LandoError
 
 COMMANDS = {
     "run": "Run one job and print its output object.",
@@ -132,6 +132,11 @@ def _exit_code(call: Callable[[], Any], name: str) -> int:
         return error.exit_code
     except LandoError as error:
         print(f"{name}: {error}", file=sys.stderr)
+        if isinstance(error, DatabaseUnusable) and error.is_left:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # At its end the interpreter closes connections, at which SQLite writes to the file.
+            os._exit(error.exit_code)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print(f"{name}: interrupted", file=sys.stderr)

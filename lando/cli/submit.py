@@ -12,7 +12,7 @@ from lando import backoff
 from lando.app.app import App
 from lando.cli.common import load_app, note, note_if_no_daemon, print_json, send
 from lando.config import job_file
-from lando.errors import LandoError, UsageError
+from lando.errors import DatabaseUnusable, LandoError, UsageError
 from lando.messages import Message
 from lando.states.job import JobSpec
 from lando.workqueue.interface import QueueAbsent, QueueUnavailable
@@ -83,6 +83,8 @@ def _publish(app: App, message: Message, timeout: float) -> None:
     while True:
         try:
             return send(app, message, max(1.0, begun + timeout - time.monotonic()))
+        except DatabaseUnusable:
+            raise
         except QueueUnavailable as error:
             failures += 1
             wait = backoff.jittered(failures, FIRST_WAIT, LONGEST_WAIT)

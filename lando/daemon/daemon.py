@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from lando.cloud.interface import Cloud
 from lando.daemon.admit import Admitter
+from lando.daemon.checkpoints import Checkpoints
 from lando.daemon.clock import Clock
 from lando.daemon.deadline_check import DeadlineCheck
 from lando.daemon.dispatch import Dispatcher
@@ -30,9 +31,9 @@ from lando.engine.admission import Admission
 from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
 from lando.engine.outbox import Outbox
-from lando.errors import UsageError
+from lando.errors import DatabaseUnusable, UsageError
 from lando.failpoints import reach
-from lando.store.database import StoreUnavailable
+from lando.store.database import StoreReplaced, StoreUnavailable
 from lando.store.facts import DAEMON_FACT
 from lando.store.store import Store
 from lando.workqueue.interface import QueueUnavailable, WorkQueue
@@ -88,6 +89,7 @@ class Daemon:
         self._services = ServicesCheck(cloud, every, engine.policy.hold_longest, queue.wake)
         self._admitter = Admitter(Admission(engine, max_workers), self._watcher.quota, self._services)
         self._deadlines = DeadlineCheck(engine, self._receiver)
+        self._checkpoints = Checkpoints(store)
         self._snapshot_since: float | None = None
         self._wait = 0.0
         self._has_begun = False
@@ -105,6 +107,7 @@ class Daemon:
 
         Raises:
             UsageError: a setting is wrong, as the first connection shows.
+            DatabaseUnusable: it is damaged, or was removed or replaced: nothing was done from then on.
         """
         self._on_stop = on_stop
         failures = 0
@@ -115,6 +118,10 @@ class Daemon:
                     self._begin()
                 self._iterate()
                 failures = 0
+            except DatabaseUnusable as error:
+                left = self._abandon(error)
+                left.is_left = True
+                raise left from error
             except StoreUnavailable as error:
                 failures += 1
                 self._pause(str(error), failures)
@@ -135,6 +142,24 @@ class Daemon:
         self._stopping = True
         self._queue.wake()
         self._on_stop()
+
+    def look(self) -> None:
+        """Look at the database soon: its file is not the same any more. May be called from another thread."""
+        self._queue.wake()
+
+    def _abandon(self, error: DatabaseUnusable) -> DatabaseUnusable:
+        """Do nothing more, neither in the cloud nor to the file; the error, with what became of the data."""
+        self._dispatcher.stop()
+        self._sweep.stop()
+        self._store.leave()
+        guard = self._store.guard
+        difference = None if guard is None else guard.difference()
+        if guard is None or (difference is None and not isinstance(error, StoreReplaced)):
+            return error
+        return StoreReplaced(
+            f"{difference or error}. {guard.save()}. Nothing was done in the cloud from then on, and VMs run "
+            'on. What to do before the next start: docs/operations.md, "A database that was replaced"'
+        )
 
     def _iterate(self) -> None:
         """Take messages, then do everything else; each in a transaction of its own.
@@ -194,6 +219,7 @@ class Daemon:
         self._services.start()
         self._sweep.delete(leaked)
         waits = connected and self._needs_fence()
+        self._checkpoints.make()
         self._wait = min(begun.next_due, self._deadlines.next_look, FENCE_WAIT if waits else math.inf)
 
     def _pause(self, reason: str, failures: int) -> None:

@@ -126,6 +126,10 @@ class Dispatcher:
             self._in_progress[effect.id] = effect.kind
             self._pool.submit(partial(_carry_out, self._effects, effect, operation))
 
+    def stop(self) -> None:
+        """Carry out nothing more."""
+        self._pool.stop()
+
     def _rule_failed(self, transaction: Transaction, effect: Effect, error: Exception, now: float) -> None:
         log.exception("%s of job %s failed; this is a bug in lando-fsm", effect.kind, effect.job_id)
         wait = self._pace.back_off(effect.tries)

@@ -27,6 +27,7 @@ class Pool(Generic[R]):
         self._calls: queue.SimpleQueue[Callable[[], R]] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[R] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._is_stopped = False
 
     def submit(self, call: Callable[[], R]) -> None:
         """Carry it out soon. It touches no state of others and does not raise: an error is a result, too."""
@@ -43,7 +44,14 @@ class Pool(Generic[R]):
             results.append(self._results.get())
         return results
 
+    def stop(self) -> None:
+        """Begin no more calls; those in progress are not waited for."""
+        self._is_stopped = True
+
     def _run(self) -> None:
         while True:
-            self._results.put(self._calls.get()())
+            call = self._calls.get()
+            if self._is_stopped:
+                return
+            self._results.put(call())
             self._wake()

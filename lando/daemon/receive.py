@@ -19,6 +19,7 @@ from lando.daemon.rejection import Rejection
 from lando.daemon.versions import WorkerVersions
 from lando.engine.engine import Engine
 from lando.engine.taken import Taken
+from lando.errors import DatabaseUnusable
 from lando.failpoints import reach
 from lando.messages import Malformed, Message, Origin, decode
 from lando.store.database import StoreUnavailable
@@ -95,6 +96,7 @@ class Receiver:
 
         Raises:
             StoreUnavailable: nothing was taken; ``rewind`` before the next call.
+            DatabaseUnusable: the database, or the file of the embedded queue, cannot be used any more.
         """
         try:
             deliveries = self._queue.receive(BATCH, wait)
@@ -107,6 +109,8 @@ class Receiver:
             self._warn_of_refusals()
             if obstacle is None:
                 self._note_fence()
+        except DatabaseUnusable:
+            raise
         except QueueUnavailable as error:
             self._unavailable(error)
         self._ignored.write()
@@ -133,6 +137,8 @@ class Receiver:
         """Find out when all is taken that is queued now; see ``was_read_since``."""
         try:
             self._queue.request_fence()
+        except DatabaseUnusable:
+            raise
         except QueueUnavailable as error:
             self._unavailable(error)
 

@@ -78,6 +78,10 @@ class Sweep:
                 self._requested[resource.id] = resource
                 log.warning("%s belongs to no job; its deletion was requested", what)
 
+    def stop(self) -> None:
+        """Delete nothing more."""
+        self._pool.stop()
+
     def _count_gone(self, transaction: Transaction, snapshot: CloudSnapshot) -> None:
         listed = {server.id for server in snapshot.servers}
         listed.update(floating_ip.id for floating_ip in snapshot.floating_ips or ())

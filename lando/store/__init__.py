@@ -4,6 +4,7 @@ In reading order:
 
 store.py            the database, opened; transactions that write, and snapshots to read
 database.py         connections, and the schema brought up to date
+sqlite_guard.py     what the daemon does for its SQLite file
 tables.py           the tables
 transaction.py      the engine's ledger in SQL
 admission_order.py  which queued job is the first, in SQL

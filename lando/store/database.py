@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from lando.errors import DatabaseLocked, LandoError, UsageError
-from lando.state_dir import BUSY_TIMEOUT, is_locked, use_write_ahead_log
+from lando.errors import DatabaseOutage, DatabaseUnusable, LandoError, UsageError
+from lando.sqlite.failures import damage, is_damage, is_outage, sentence
+from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
+from lando.sqlite.quick_check import quick_check
+from lando.sqlite.same_file import SameFile
 
 HEAD = "0005"
 """The schema version that this program reads and writes."""
@@ -29,12 +33,27 @@ class StoreUnavailable(LandoError):
     """The database cannot be read or written at the moment; nothing was changed."""
 
 
-class StoreLocked(StoreUnavailable, DatabaseLocked):
-    """Another process holds its lock."""
+class StoreOutage(StoreUnavailable, DatabaseOutage):
+    """Another process holds its lock, or its disk is full or fails."""
 
 
-def connect(url: str, patience: float = BUSY_TIMEOUT) -> Engine:
+class StoreUnusable(StoreUnavailable, DatabaseUnusable):
+    """It is damaged, or was removed or replaced."""
+
+
+class StoreReplaced(StoreUnusable):
+    """Its files were removed or replaced. What was opened can still be read; see ``Store.save``."""
+
+
+def sqlite_path(url: sa.URL) -> Path | None:
+    """The file of an SQLite database; None where the database has none."""
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def connect(url: str, patience: float = BUSY_TIMEOUT) -> tuple[Engine, SameFile | None]:
     """An engine on an up-to-date schema; makes a missing SQLite file (0600), migrates an older schema.
+
+    The second value tells whether SQLite's files are still those that were opened.
 
     Args:
         url: SQLAlchemy's form, ``sqlite:///…`` or ``postgresql+psycopg://…``.
@@ -45,19 +64,20 @@ def connect(url: str, patience: float = BUSY_TIMEOUT) -> Engine:
         StoreUnavailable: the database cannot be opened.
     """
     parsed = sa.make_url(url)
-    path = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+    path, same_file = sqlite_path(parsed), None
     with errors(path):
         if path is not None:
             _make_private(path)
+            same_file = SameFile(path)
         engine = sa.create_engine(parsed, connect_args=_connect_args(path, patience), hide_parameters=True)
-        if path is not None:
-            _tune_sqlite(engine, patience)
+        if same_file is not None:
+            _tune_sqlite(engine, patience, same_file)
         try:
             _migrate(engine, parsed.render_as_string(hide_password=True))
         except BaseException:
             engine.dispose()
             raise
-    return engine
+    return engine, same_file
 
 
 def schema_version(url: str) -> str | None:
@@ -67,12 +87,30 @@ def schema_version(url: str) -> str | None:
         StoreUnavailable: the database cannot be read.
     """
     with errors():
+        path = sqlite_path(sa.make_url(url))
         engine = sa.create_engine(url, hide_parameters=True)
     try:
-        with errors(), engine.connect() as connection:
+        with errors(path), engine.connect() as connection:
             return _version(connection)
     finally:
         engine.dispose()
+
+
+def refuse_damage(path: Path) -> bool:
+    """Look for damage in an SQLite file, for ten seconds at most.
+
+    Returns:
+        Whether all was looked at.
+
+    Raises:
+        StoreUnusable: it is damaged.
+        StoreUnavailable: it cannot be read.
+    """
+    with errors(path):
+        found, is_all = quick_check(path)
+    if found is not None:
+        raise StoreUnusable(f"{path}: {damage(found)}")
+    return is_all
 
 
 def _connect_args(path: Path | None, patience: float) -> dict[str, Any]:
@@ -85,13 +123,25 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _tune_sqlite(engine: Engine, patience: float) -> None:
+def refuse_difference(same_file: SameFile | None) -> None:
+    """Refuse files that are not those that were opened.
+
+    Raises:
+        StoreReplaced: they were removed or replaced.
+        OSError: they cannot be examined at present.
+    """
+    difference = None if same_file is None else same_file.difference()
+    if difference is not None:
+        raise StoreReplaced(difference)
+
+
+def _tune_sqlite(engine: Engine, patience: float, same_file: SameFile) -> None:
     @sa.event.listens_for(engine, "connect")
     def _(connection: Any, record: Any) -> None:
         connection.isolation_level = None
-        use_write_ahead_log(connection, patience)
-        connection.execute("PRAGMA synchronous=FULL")
+        make_durable(connection, patience)
         connection.execute("PRAGMA foreign_keys=ON")
+        refuse_difference(same_file)  # a later connection may be to another file than the first
 
     @sa.event.listens_for(engine, "begin")
     def _(connection: Connection) -> None:
@@ -142,25 +192,21 @@ def errors(path: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(f"{where}{error.strerror or error}") from error
+        kind = StoreOutage if is_outage(error) else StoreUnavailable
+        raise kind(f"{where}{error.strerror or error}") from error
     except ModuleNotFoundError as error:
         raise UsageError(
             f"database.url: {error.name} is not installed; pip install 'psycopg[binary]'"
         ) from error
     except sa.exc.ArgumentError as error:
         raise UsageError(f"database.url: {error}") from error
-    except sa.exc.OperationalError as error:
-        kind = StoreLocked if is_locked(error.orig) else StoreUnavailable
-        raise kind(f"{where}{error.orig}{_advice(str(error.orig))}") from error
-    except sa.exc.DatabaseError as error:
-        if type(error) is not sa.exc.DatabaseError:
+    except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
+        cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
+        kind = StoreOutage if is_outage(cause) else StoreUnavailable
+        raise kind(f"{where}{sentence(cause)}") from error
+    except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
+        if type(error) not in (sa.exc.DatabaseError, sqlite3.DatabaseError):
             raise  # the value or the statement is wrong, not the database
-        raise StoreUnavailable(f"{where}{error.orig}") from error
-
-
-def _advice(message: str) -> str:
-    if "readonly" in message or "unable to open" in message:
-        return " (is its directory writable?)"
-    if "full" in message:
-        return " (make room on the disk; nothing is lost)"
-    return ""
+        cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+        kind = StoreUnusable if is_damage(cause) else StoreUnavailable
+        raise kind(f"{where}{sentence(cause)}") from error

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import sqlalchemy as sa
 
-from lando.state_dir import BUSY_TIMEOUT
-from lando.store.database import connect, errors
+from lando.sqlite.opening import BUSY_TIMEOUT
+from lando.store.database import connect, errors, refuse_difference, sqlite_path
 from lando.store.facts import DEPLOYMENT_FACT
 from lando.store.queries import Queries
+from lando.store.sqlite_guard import SqliteGuard
 from lando.store.transaction import Transaction
+
+_left: list[sa.Engine] = []
+"""Kept until the process ends: to forget an engine closes its connections."""
 
 
 class Store:
@@ -30,9 +33,22 @@ class Store:
 
     def __init__(self, url: str, patience: float = BUSY_TIMEOUT) -> None:
         with errors():
-            parsed = sa.make_url(url)
-        self._path = Path(parsed.database) if parsed.drivername == "sqlite" and parsed.database else None
-        self._engine = connect(url, patience)
+            self._path = sqlite_path(sa.make_url(url))
+        self._engine, self._same_file = connect(url, patience)
+        self.is_left = False
+        """Whether its file is touched no more; see ``leave``."""
+        self.guard: SqliteGuard | None = None
+        """Where this is a daemon's, and SQLite's; see ``start_guard``."""
+
+    def start_guard(self) -> None:
+        """For the one daemon of the database: notice also that the file is overwritten, and keep it whole.
+
+        Raises:
+            StoreUnavailable: the file cannot be written.
+        """
+        if self._path is not None and self._same_file is not None:
+            with errors(self._path):
+                self.guard = SqliteGuard(self._path, self._engine, self._same_file)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -40,17 +56,27 @@ class Store:
 
         Raises:
             StoreUnavailable: nothing was written.
+            StoreReplaced: what was written is not where others read.
         """
-        with errors(self._path), self._engine.begin() as connection:
-            transaction = Transaction(connection)
-            yield transaction
-            transaction.flush()
+        with errors(self._path):
+            with self._engine.begin() as connection:
+                self._refuse_difference(connection)
+                transaction = Transaction(connection)
+                yield transaction
+                transaction.flush()
+            self._refuse_difference()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Queries]:
         """A consistent snapshot to read from; writers are not blocked."""
         with errors(self._path), self._engine.connect().execution_options(reading=True) as connection:
+            refuse_difference(self._same_file)
             yield Queries(connection)
+
+    def _refuse_difference(self, connection: sa.Connection | None = None) -> None:
+        refuse_difference(self._same_file)
+        if self.guard is not None:
+            self.guard.refuse_difference(connection)
 
     def deployment(self, configured: str | None) -> str:
         """The deployment's name: the configured one, else a random one, generated with the database."""
@@ -63,6 +89,16 @@ class Store:
                 transaction.set_fact(DEPLOYMENT_FACT, generated)
         return str(generated)
 
+    def leave(self) -> None:
+        """Touch the file no more, not even by closing it, at which SQLite writes its log into it.
+
+        It is damaged, or not the one that was opened. The process has to end without cleaning up, as
+        ``lando.cli.main`` does: the interpreter closes what is open at its end.
+        """
+        self.is_left = True
+        _left.append(self._engine)
+
     def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
+        """Close all connections; the last one of all processes makes the file whole."""
+        if not self.is_left:
+            self._engine.dispose()

@@ -22,7 +22,7 @@ from lando.repository import clone_name
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.table import EffectKind
 from lando.store import admission_order
-from lando.store.database import errors
+from lando.store.database import errors, sqlite_path
 from lando.store.facts import (
     BOOT_FAILURES_FACT,
     BOOTS_FACT,
@@ -365,7 +365,7 @@ class Transaction:
         """A part of the transaction that is rolled back alone if it raises."""
         before = len(self.changes)
         try:
-            with errors(), self._connection.begin_nested():
+            with errors(sqlite_path(self._open.engine.url)), self._connection.begin_nested():
                 yield
                 self.flush()
         except BaseException:

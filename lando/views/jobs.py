@@ -149,6 +149,12 @@ class Views:
             with self._store.reading() as queries:
                 yield queries
 
+    def close(self) -> None:
+        """Close the database; it is opened again when it is needed."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
     def add_published(self, message: Message, sender: str | None) -> None:
         """Show the job of a start_worker that was published just now, which a broker would not show."""
         self._published.append((message, sender))

@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lando.errors import DatabaseLocked, UsageError
+from lando.errors import DatabaseOutage, DatabaseUnusable, UsageError
 from lando.messages import Origin
-from lando.state_dir import BUSY_TIMEOUT, is_locked, use_write_ahead_log
+from lando.sqlite.failures import is_damage, is_outage, sentence
+from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
+from lando.sqlite.same_file import SameFile
 from lando.workqueue.embedded_schema import LATER_COLUMNS, LATER_SCHEMA, SCHEMA
 from lando.workqueue.interface import (
     CLOSE_TIMEOUT,
@@ -43,8 +45,12 @@ SAFETY_POLL = 5.0
 """Seconds between two polls of the table while nothing wakes the reader."""
 
 
-class QueueLocked(QueueUnavailable, DatabaseLocked):
-    """Another process holds the lock of the queue's file."""
+class QueueOutage(QueueUnavailable, DatabaseOutage):
+    """Another process holds the lock of the queue's file, or its disk is full or fails."""
+
+
+class QueueUnusable(QueueUnavailable, DatabaseUnusable):
+    """The queue's file is damaged."""
 
 
 def connect(database: Path, create: bool = True, patience: float = BUSY_TIMEOUT) -> sqlite3.Connection:
@@ -70,8 +76,7 @@ def connect(database: Path, create: bool = True, patience: float = BUSY_TIMEOUT)
             check_same_thread=False,
         )
         undo.callback(connection.close)
-        use_write_ahead_log(connection, patience)
-        connection.execute("PRAGMA synchronous=FULL")
+        make_durable(connection, patience)
         if create and not _has_tables(connection):
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
         if create:
@@ -87,8 +92,8 @@ def _as_queue_errors(database: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        kind = QueueLocked if is_locked(error) else QueueUnavailable
-        raise kind(f"{database}: {error}") from error
+        kind = QueueOutage if is_outage(error) else QueueUnusable if is_damage(error) else QueueUnavailable
+        raise kind(f"{database}: {sentence(error)}") from error
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
@@ -161,10 +166,22 @@ class EmbeddedPublisher:
         self._database = database
         self._origin = origin
         self._sender = sender
-        self._connection = connect(database, create)
+        self._create = create
+        self._same_file: SameFile | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._connection = connect(self._database, self._create)
+        self._same_file = SameFile(self._database)
 
     def publish(self, raw: bytes) -> None:
         """See ``Publisher.publish``: the row is committed with fsync."""
+        with _as_queue_errors(self._database):
+            if self._same_file is None or self._same_file.difference() is not None:
+                # Nobody would read it there. Closed first: the connections of a process share the -shm file.
+                self._same_file = None
+                self._connection.close()
+                self._open()
         with _as_queue_errors(self._database), _transaction(self._connection):
             if self._origin == "worker":
                 self._refuse_if_full()
@@ -299,17 +316,11 @@ class EmbeddedQueue:
         """See ``WorkQueue.dead_letter``."""
         with self._removing():
             for delivery, reason in rejected:
+                origin, sender = delivery.origin, delivery.sender
                 self._connection.execute(
                     "INSERT INTO queue_dead_letters (reason, raw, at, origin, sender, size) "
                     "VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        reason,
-                        kept_bytes(delivery),
-                        time.time(),
-                        delivery.origin,
-                        delivery.sender,
-                        len(delivery.raw),
-                    ),
+                    (reason, kept_bytes(delivery), time.time(), origin, sender, len(delivery.raw)),
                 )
                 self._connection.execute("DELETE FROM queue_messages WHERE id = ?", (delivery.tag,))
             for origin in {delivery.origin for delivery, _ in rejected}:

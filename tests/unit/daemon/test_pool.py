@@ -81,3 +81,24 @@ def test_no_more_calls_are_in_progress_than_the_pool_has_threads(release: thread
 def test_a_call_that_hangs_does_not_keep_the_process_from_ending() -> None:
     hangs = "import threading, lando.daemon.pool as pool; pool.Pool(1, print).submit(threading.Event().wait)"
     assert subprocess.run([sys.executable, "-c", hangs], timeout=PATIENCE, check=False).returncode == 0
+
+
+def test_a_pool_that_was_stopped_begins_nothing_more() -> None:
+    woken = threading.Event()
+    held, begun = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        begun.set()
+        held.wait()
+        return "held"
+
+    pool: Pool[str] = Pool(1, woken.set)
+    pool.submit(hold)
+    assert begun.wait(10)
+    called: list[str] = []
+    pool.submit(lambda: called.append("called") or "called")
+    pool.stop()
+    held.set()
+    pool._threads[0].join(10)
+    assert not pool._threads[0].is_alive()
+    assert called == [] and pool.collect() == ["held"]

@@ -62,6 +62,23 @@ def test_implements_the_interfaces(queue: EmbeddedQueue, publisher: EmbeddedPubl
     assert as_queue and as_publisher
 
 
+def test_a_publisher_finds_a_file_that_was_replaced(database: Path, tmp_path: Path) -> None:
+    """What it committed to the earlier one, nobody would read. The worker of a local VM is open for hours."""
+    connect(database).close()
+    publisher = EmbeddedPublisher(database, "worker", create=False)
+    publisher.publish(b"one")
+    database.unlink()
+    with pytest.raises(QueueUnavailable):
+        publisher.publish(b"two")
+    for suffix in ("-wal", "-shm"):
+        database.with_name(f"lando.db{suffix}").unlink(missing_ok=True)
+    queue = EmbeddedQueue(database)
+    publisher.publish(b"two")
+    assert raws(queue.receive(10, 0)) == [b"two"]
+    queue.close()
+    publisher.close()
+
+
 def test_commands_first_each_oldest_first_with_its_origin(
     queue: EmbeddedQueue, publisher: EmbeddedPublisher, database: Path
 ) -> None:

@@ -16,7 +16,7 @@ from lando.workqueue.embedded import (
     EmbeddedDeadLetters,
     EmbeddedPublisher,
     EmbeddedQueue,
-    QueueLocked,
+    QueueOutage,
     waiting,
 )
 from lando.workqueue.interface import REPORT_BYTES_KEPT, QueueUnavailable
@@ -125,7 +125,7 @@ def test_what_could_not_be_removed_is_received_again(database: Path) -> None:
         received = queue.receive(10, 0)
         assert queue.passed_fence() is not None
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(QueueLocked):
+        with pytest.raises(QueueOutage):
             remove(received)
         other.execute("ROLLBACK")
         assert queue.passed_fence() is None
