@@ -1,5 +1,6 @@
 """The commands ``lando-fsm`` and ``lando-client``: one module per command, and these:
 
+start.py          the entry point of lando-fsm: before anything is loaded
 main.py           the command lando-fsm, which loads the module of the command that is called
 client.py         the command lando-client
 common.py         the app of a command, job arguments, sending a message, printing JSON

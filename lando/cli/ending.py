@@ -20,13 +20,14 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from lando.cli.start import SIGNALS, unblock
+
 log = logging.getLogger("lando")
 
 LIMIT = 4.5
 """Seconds from the request to end to the end of the process."""
 LAST_LINE = 0.3
 """Seconds for the last line of the log: what is at the other end of stderr may be stuck, too."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _REQUEST, _CLOSE = b"\x00", b"\xff"
 """What is written to the pipe beside the numbers of signals."""
@@ -57,6 +58,7 @@ class Ending:
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, _nothing)  # a Python handler: without one nothing is written to the pipe
+        unblock()
         self._thread = threading.Thread(target=self._watch, name="ending", daemon=True)
         self._thread.start()
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from lando import __version__
+from lando.cli.start import unblock
 from lando.errors import DatabaseUnusable, LandoError
 
 COMMANDS = {
@@ -49,6 +50,8 @@ class Commands(click.Group):
         """The command of this name."""
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name != "daemon":
+            unblock()
         command = importlib.import_module(f"lando.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
@@ -110,7 +113,7 @@ def lando_fsm(ctx: click.Context, config: Path | None) -> None:
 
 
 def main() -> None:
-    """The entry point of ``lando-fsm``."""
+    """The command line of this process; see ``lando.cli.start``."""
     run_command(lando_fsm, "lando-fsm")
 
 

@@ -245,6 +245,26 @@ def test_as_process_1(quick: LocalSite, record_property: Record, is_locked: bool
         assert "stopped; running workflows keep running" in log
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
+def test_a_signal_to_process_1_while_the_command_line_is_loaded_is_kept(quick: LocalSite) -> None:
+    code = (
+        "import builtins, os, signal, sys\n"
+        "from lando.cli import start\n"
+        "load = builtins.__import__\n"
+        "def loading(name, *more):\n"
+        "    if name == 'lando.cli.main':\n"
+        "        builtins.__import__ = load\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return load(name, *more)\n"
+        "builtins.__import__ = loading\n"
+        "assert os.getpid() == 1\n"
+        "sys.argv = ['lando-fsm', 'daemon']\n"
+        "start.main()\n"
+    )
+    unshare = ["unshare", "--pid", "--fork", "--kill-child"]
+    subprocess.run([*unshare, sys.executable, "-c", code], env=quick.environment, timeout=20, check=True)
+
+
 def only_child(process: Started) -> int:
     (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return int(child)
