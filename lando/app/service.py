@@ -155,7 +155,10 @@ class Service:
 
 
 def _watch(guard: SqliteGuard, look: Callable[[], None], is_closed: threading.Event) -> None:
-    """A daemon that waits for messages looks at its database when its files were removed or replaced."""
+    """A daemon that waits for messages looks at its database when its files were removed or replaced, or are
+    damaged where it has not read yet."""
+    if guard.look_for_damage(is_closed.is_set):
+        look()
     while not is_closed.wait(LOOK_EVERY):
         if guard.difference() is not None:
             look()

@@ -6,16 +6,18 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from lando.errors import LandoError
 from lando.sqlite.checkpoint import checkpoint
+from lando.sqlite.failures import damage
+from lando.sqlite.quick_check import quick_check
 from lando.sqlite.same_file import SameFile
 from lando.sqlite.stamp import Numbers, Stamp
-from lando.store.database import StoreReplaced, errors
+from lando.store.database import StoreReplaced, StoreUnusable, errors
 
 LAST_PATIENCE = 0.5
 """Seconds that the last checkpoint waits for another process: the daemon has five to end."""
@@ -39,6 +41,7 @@ class SqliteGuard:
         self._same_file = same_file
         self._stamp = Stamp(path)
         self._is_overwritten = False
+        self._damage: str | None = None
         self.checkpoint()
 
     def checkpoint(self) -> bool:
@@ -79,6 +82,19 @@ class SqliteGuard:
                 return _overwritten(self.path)
         return None
 
+    def look_for_damage(self, is_stopped: Callable[[], bool]) -> bool:
+        """Look for ten seconds at most, in a thread of its own.
+
+        Args:
+            is_stopped: whether to stop.
+
+        Returns:
+            Whether there is some.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self._damage, _ = quick_check(self.path, is_stopped=is_stopped)
+        return self._damage is not None
+
     def refuse_difference(self, connection: sa.Connection | None) -> None:
         """Refuse a file that somebody has written over.
 
@@ -87,8 +103,11 @@ class SqliteGuard:
 
         Raises:
             StoreReplaced: the file has other contents.
+            StoreUnusable: ``look_for_damage`` has found some.
             OSError: it cannot be read at present.
         """
+        if self._damage is not None:
+            raise StoreUnusable(f"{self.path}: {damage(self._damage)}")
         driver = None if connection is None else connection.connection.driver_connection
         self._refuse_overwritten(_numbers(driver) if isinstance(driver, sqlite3.Connection) else None)
 

@@ -168,8 +168,8 @@ CHANGES: dict[str, tuple[Callable[[LocalSite, Path], None], str, bool]] = {
         "lando.db: was overwritten while it was in use",
         False,
     ),
-    "no log": (lambda site, _: remove(site, "-wal"), "lando.db-wal: was removed or renamed", True),
-    "no shm": (lambda site, _: remove(site, "-shm"), "lando.db-shm: was removed or renamed", True),
+    "no log": (lambda site, _: remove(site, "-wal"), "lando.db-wal: was re(moved|placed)", True),
+    "no shm": (lambda site, _: remove(site, "-shm"), "lando.db-shm: was re(moved|placed)", True),
 }
 
 
@@ -194,7 +194,7 @@ def test_a_database_that_is_not_the_same_any_more_ends_the_daemon(
     change(quick, contents)
     assert daemon.wait(timeout=PATIENCE) == 2
     log = quick.daemon_log()
-    assert sentence in log
+    assert re.search(sentence, log)  # the worker of the VM may have made a new file
     assert "Traceback" not in log
     assert len(quick.vms()) == 1 and quick.vm_processes()
     saved = [path.name for path in quick.state.iterdir() if ".saved-" in path.name]
@@ -302,13 +302,16 @@ def test_a_damaged_database_is_told_at_once_by_every_command(quick: LocalSite, k
     assert database(quick).read_bytes() == before
 
 
-def test_check_tells_of_damage_that_nobody_has_met_yet(quick: LocalSite) -> None:
+def test_damage_that_nobody_has_met_yet_is_looked_for(quick: LocalSite) -> None:
     quick.make_state()
     damage(quick, "logs")
     quick.command("status")
     checked = quick.command("check", check=False)
     line = next(line for line in checked.stdout.splitlines() if line.startswith("database"))
     assert "wrong" in line and "the file is damaged" in line
+    daemon = quick.start_daemon(ready=False)
+    assert daemon.wait(timeout=PATIENCE) == 2
+    assert "the file is damaged" in quick.daemon_log()
 
 
 # a disk that is full, fails, or is read-only

@@ -206,6 +206,17 @@ def test_a_sound_file_and_one_that_is_damaged(path: Path, connection: sqlite3.Co
     assert found is not None and "\n" not in found and is_all
 
 
+def test_a_row_that_breaks_a_rule_of_its_table_is_no_damage(
+    path: Path, connection: sqlite3.Connection
+) -> None:
+    connection.execute("CREATE TABLE w (x CHECK (x > 0))")
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute("INSERT INTO w VALUES (0)")
+    with closing(sqlite3.connect(path)) as other:
+        assert "CHECK constraint failed" in other.execute("PRAGMA quick_check").fetchone()[0]
+    assert quick_check(path) == (None, True)
+
+
 def test_looking_for_damage_ends_in_time(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN")
     connection.executemany("INSERT INTO t VALUES (?)", [(number,) for number in range(200_000)])
