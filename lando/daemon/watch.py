@@ -103,7 +103,7 @@ class Watcher:
                 if snapshot.floating_ips is not None:
                     self._next_floating_ips = time.monotonic() + self._grace
                 leaked += self._sweep.find(transaction, snapshot, jobs, time.monotonic())
-                for job, event in events(snapshot, jobs, now):
+                for job, event in events(snapshot, jobs, now, self._engine.pace.heartbeat):
                     self._engine.fire(transaction, job, event)
                 listed = {server.id for server in snapshot.servers}
                 self._outbox.notice_absence(transaction, listed, now)

@@ -1,6 +1,9 @@
 """What a snapshot of the cloud means for jobs that are booting or running, as events.
 
 Absence from a list is a hint only: a server is lost when the cloud, asked for it by id, does not have it.
+
+A server whose worker reports is not lost because it is in ERROR, as after a failed live migration, nor
+because the cloud does not have it, as with another project's account or a database that lags behind.
 """
 
 from __future__ import annotations
@@ -13,23 +16,41 @@ from lando.message_limits import REASON, shorten
 from lando.states.events import BootFailed, Event, ServerActive, ServerLost
 from lando.states.job import Job
 
+HEARTBEATS = 2
+"""A worker that was heard within so many heartbeats is alive."""
 
-def events(snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[tuple[Job, Event]]:
-    """The events that follow from the snapshot, for jobs that are booting or running."""
+
+def events(
+    snapshot: CloudSnapshot, jobs: Iterable[Job], now: float, heartbeat: float
+) -> list[tuple[Job, Event]]:
+    """The events that follow from the snapshot, for jobs that are booting or running.
+
+    Args:
+        snapshot: what the cloud had.
+        jobs: as they are once everything was taken that was queued before the snapshot.
+        now: the daemon's clock.
+        heartbeat: seconds between two reports of a worker.
+    """
     servers = {server.id: server for server in snapshot.servers}
     found = []
     for job in jobs:
         if job.state not in ("booting", "running") or job.server_id is None:
             continue
+        server = servers.get(job.server_id)
+        is_doubted = job.server_id in snapshot.gone or (server is not None and server.status == "ERROR")
+        if is_doubted and job.state == "running" and _reports(job, now, heartbeat):
+            continue
         if job.server_id in snapshot.gone:
             event: Event | None = ServerLost(now, job.server_id, "the cloud does not have it any more")
-        elif (server := servers.get(job.server_id)) is not None:
-            event = _event(job, server, now)
         else:
-            event = None
+            event = None if server is None else _event(job, server, now)
         if event is not None:
             found.append((job, event))
     return found
+
+
+def _reports(job: Job, now: float, heartbeat: float) -> bool:
+    return job.heard_at is not None and now - job.heard_at < HEARTBEATS * heartbeat
 
 
 def _event(job: Job, server: Server, now: float) -> Event | None:

@@ -319,7 +319,7 @@ class Rules:
             sweeper.leaked(CloudSnapshot(servers, floating_ips=floating), (), NOW)
             leaked = frozenset(thing.id for thing in sweeper.leaked(snapshot, jobs, NOW))
             unowned = frozenset(thing.id for thing in self._unowned(snapshot, jobs))
-            for job, event in events(snapshot, jobs, NOW):
+            for job, event in events(snapshot, jobs, NOW, self._engine.pace.heartbeat):
                 self._engine.fire(ledger, job, event)
             return self._step(books, ledger, (leaked, unowned))
 

@@ -51,7 +51,7 @@ def test_what_the_cloud_says_of_a_server(store: Store) -> None:
     rules = Rules(store.transaction)
     rules.boot(A)
     server = Server("server-1", "n", "ERROR", "m", "d", A, 1, fault=WORST)
-    ((_, event),) = observation.events(CloudSnapshot((server,)), [rules.job(A)], NOW)
+    ((_, event),) = observation.events(CloudSnapshot((server,)), [rules.job(A)], NOW, 30.0)
     assert isinstance(event, BootFailed) and len(event.reason) <= 2000
 
 
