@@ -39,7 +39,7 @@ class Account:
     options: Mapping[str, Any] = field(repr=False)
     """The plugin's options. A password may be a ``Secret``."""
     region: str | None = None
-    """None: the only region, or the first of the catalog."""
+    """None: the only one. A service that is in several regions is used in none of them."""
     interface: str = "public"
     cacert: Path | None = None
     """Certificates to trust instead of the system's."""

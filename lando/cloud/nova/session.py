@@ -160,6 +160,28 @@ class _KeystoneauthSession(keystoneauth.Session):
             raise failures.NotOpenStack(response)
         return response
 
+    def get_endpoint(self, auth: Any = None, **endpoint: Any) -> str | None:
+        """The address of a service in the catalog; see keystoneauth's ``get_endpoint``.
+
+        Raises:
+            EndpointNotFound: no region is set, and the service is in several. keystoneauth takes the first
+                of the catalog, which has no order: the next token may name another region first, in which
+                no server is.
+        """
+        service = endpoint.get("service_type")
+        plugin: Any = auth or self.auth
+        if service and endpoint.get("region_name") is None and hasattr(plugin, "get_access"):
+            catalog = plugin.get_access(self).service_catalog
+            of_interface = catalog.get_endpoints_data(service, endpoint.get("interface"))
+            regions = sorted({str(each.region_name) for each in of_interface.get(service, ())})
+            if len(regions) > 1:
+                raise EndpointNotFound(
+                    f"the cloud's catalog has {service} in several regions: {', '.join(regions)}; "
+                    "set region_name to that of the servers"
+                )
+        address: str | None = super().get_endpoint(auth, **endpoint)
+        return address
+
 
 def with_compute_version(address: str | None) -> str | None:
     """The address of Nova's API version 2.1: some catalogs have only that of the service."""

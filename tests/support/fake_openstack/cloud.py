@@ -56,6 +56,8 @@ class Settings:
     """Settings of the cloud; a test may change them at any time."""
 
     region: str = "RegionOne"
+    other_regions: tuple[str, ...] = ()
+    """Regions that the catalog lists before this one; nothing answers there."""
     token_seconds: float = 3600.0
     """How long a token is valid."""
     min_microversion: str = "2.1"

@@ -20,6 +20,8 @@ MALFORMED = (
     "Expecting to find {} in request body. The server could not comply with the request since it is either "
     "malformed or otherwise incorrect. The client is assumed to be in error."
 )
+NOBODY = "http://127.0.0.1:9"
+"""An address at which nothing answers."""
 NO_SUCH_TOKEN = "Could not recognize Fernet token"
 NOWHERE = (
     "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
@@ -210,15 +212,17 @@ class Keystone(Service):
             **{"identity": "keystone", "image": "glance", "compute": "nova", "network": "neutron"},
             "volumev3": "cinder",
         }
-        region = self._cloud.settings.region
+        settings = self._cloud.settings
+        addresses = {**dict.fromkeys(settings.other_regions, NOBODY), settings.region: url}
         endpoints = [
             {
-                "id": self._service_ids.setdefault(f"{service_type} {interface}", new_hex_id()),
+                "id": self._service_ids.setdefault(f"{region} {service_type} {interface}", new_hex_id()),
                 "interface": interface,
                 "region_id": region,
-                "url": url,
+                "url": address,
                 "region": region,
             }
+            for region, address in addresses.items()
             for interface in ("public", "internal", "admin")
         ]
         return {
