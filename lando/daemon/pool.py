@@ -17,25 +17,24 @@ class Pool(Generic[R]):
     """Carries out calls. All methods are called by one thread.
 
     Args:
-        size: threads; each is started when it is first needed.
+        size: threads, all started at once: later there may be none to be had (``TasksMax`` of systemd).
         wake: called by a thread when there is a result to collect.
     """
 
     def __init__(self, size: int, wake: Callable[[], None]) -> None:
-        self._size = size
         self._wake = wake
         self._calls: queue.SimpleQueue[Callable[[], R]] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[R] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
         self._is_stopped = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"cloud-{number}", daemon=True) for number in range(size)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, call: Callable[[], R]) -> None:
         """Carry it out soon. It touches no state of others and does not raise: an error is a result, too."""
         self._calls.put(call)
-        if len(self._threads) < self._size:
-            thread = threading.Thread(target=self._run, name=f"cloud-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
 
     def collect(self) -> list[R]:
         """The results since the last time."""

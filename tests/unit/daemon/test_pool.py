@@ -78,6 +78,20 @@ def test_no_more_calls_are_in_progress_than_the_pool_has_threads(release: thread
     assert len(pool.collect()) == 5
 
 
+def test_no_thread_is_needed_once_the_pool_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later there may be none: with one call lost so, the daemon would wait for its result for ever."""
+    woken = Woken()
+    pool: Pool[int] = Pool(2, woken)
+
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    pool.submit(lambda: 1)
+    woken.wait()
+    assert pool.collect() == [1]
+
+
 def test_a_call_that_hangs_does_not_keep_the_process_from_ending() -> None:
     hangs = "import threading, lando.daemon.pool as pool; pool.Pool(1, print).submit(threading.Event().wait)"
     assert subprocess.run([sys.executable, "-c", hangs], timeout=PATIENCE, check=False).returncode == 0
