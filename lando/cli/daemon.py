@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 
 import click
 
 from lando.cli.ending import Ending
+from lando.cli.log_handler import LogHandler
 from lando.times import rfc3339
 
 log = logging.getLogger("lando")
@@ -54,11 +56,18 @@ def log_to_stderr(level: int) -> None:
     Args:
         level: of ``logging``: events below it are not logged.
     """
-    handler = logging.StreamHandler()
+    handler = _handler()
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("lando")
     root.addHandler(handler)
     root.setLevel(level)
+
+
+def _handler() -> logging.Handler:
+    try:
+        return LogHandler(sys.stderr.fileno())
+    except (AttributeError, OSError):  # it is closed, or no file
+        return logging.StreamHandler()
 
 
 class _Formatter(logging.Formatter):
