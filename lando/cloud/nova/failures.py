@@ -219,7 +219,10 @@ def _exception_message(error: requests.RequestException, reason: BaseException) 
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"the certificate is refused: {reason.verify_message}"
     # The messages of urllib3 begin with the repr of the connection.
-    return _short(re.sub(r"^(\w+\(.*?\)|<.*?>): ", "", str(reason)))
+    message = _short(re.sub(r"^(\w+\(.*?\)|<.*?>): ", "", str(reason)))
+    if isinstance(error, requests.exceptions.ProxyError):
+        return f"the proxy that http_proxy or https_proxy in the environment names: {message}"
+    return message
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -204,6 +204,18 @@ class Token:
     """Seconds by which Keystone's clock is ahead of this machine's; Keystone gives whole seconds."""
 
 
+def _log_in(plugin: Any, log_in: Callable[[Any], Any], session: Any) -> Any:
+    """Log in, and have the plugin judge the token's age by the cloud's clock.
+
+    It compares this machine's clock with the time at which the token expires. If that clock is ahead by more
+    than tokens live, each call would log in anew, several times.
+    """
+    access = log_in(session)
+    ahead = access.issued.timestamp() - time.time()
+    plugin.MIN_TOKEN_LIFE_SECONDS = type(plugin).MIN_TOKEN_LIFE_SECONDS + ahead
+    return access
+
+
 class Session:
     """Sends every call to the cloud. Safe to use from several threads.
 
@@ -220,7 +232,7 @@ class Session:
         self._plugin = account.plugin()
         login: Login | None = None
         if hasattr(self._plugin, "get_auth_ref"):
-            login = Login(self._plugin.get_auth_ref)
+            login = Login(partial(_log_in, self._plugin, self._plugin.get_auth_ref))
             setattr(self._plugin, "get_auth_ref", login)  # noqa: B010 - an attribute in place of a method
         transport = _Transport(self.calls)
         http = requests.Session()
