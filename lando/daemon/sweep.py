@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from lando import backoff
 from lando.cloud.interface import Cloud, Server
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon.log import log
@@ -19,6 +21,9 @@ from lando.store.transaction import Transaction
 THREADS = 2
 """Deletions in progress at the same time: they have threads of their own, so that jobs' effects never
 wait."""
+FIRST, LONGEST = 1.0, 600.0
+"""Seconds between two requests to delete the same resource: doubled each time. Some can only be deleted by an
+administrator: one that is locked, or for which Nova answers 404 although it lists it."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,24 @@ class Sweep:
         cloud: where it is.
         sweeper: finds it.
         wake: makes the loop collect what is finished.
+        clock: seconds that only increase.
     """
 
-    def __init__(self, cloud: Cloud, sweeper: Sweeper, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        sweeper: Sweeper,
+        wake: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cloud = cloud
         self._sweeper = sweeper
         self._pool: Pool[_Requested] = Pool(THREADS, wake)
         self._in_progress: set[str] = set()
         self._requested: dict[str, CloudResource] = {}
+        self._clock = clock
+        self._tries: dict[str, tuple[int, float]] = {}
+        """How often the deletion of each was requested, and when it may be requested again."""
 
     def find(
         self, transaction: Transaction, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float
@@ -61,9 +76,12 @@ class Sweep:
         return leaked
 
     def delete(self, leaked: Iterable[CloudResource]) -> None:
-        """Request the deletion of each, unless that is in progress."""
+        """Request the deletion of each, unless that is in progress, or was requested a short while ago."""
         for resource in leaked:
-            if resource.id not in self._in_progress:
+            tries, due = self._tries.get(resource.id, (0, 0.0))
+            if resource.id not in self._in_progress and self._clock() >= due:
+                wait = backoff.delay(tries + 1, FIRST, LONGEST)
+                self._tries[resource.id] = (tries + 1, self._clock() + wait)
                 self._in_progress.add(resource.id)
                 self._pool.submit(partial(_request_deletion, self._cloud, resource))
 
@@ -91,6 +109,8 @@ class Sweep:
                 del self._requested[resource.id]
                 transaction.count_swept(kind_of(resource))
                 log.warning("%s, which belonged to no job, is gone", described(resource))
+        if snapshot.floating_ips is not None or self._cloud.floating_ips is None:
+            self._tries = {id_: tries for id_, tries in self._tries.items() if id_ in listed}
 
 
 def _request_deletion(cloud: Cloud, resource: CloudResource) -> _Requested:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.emptycloud import EmptyCloud
 from lando.cloud.interface import FloatingIp, Server, Unreachable
 from lando.cloud.snapshot import CloudSnapshot
-from lando.daemon.sweep import Sweep
+from lando.daemon.sweep import LONGEST, Sweep
 from lando.engine.leaks import Sweeper
 from lando.engine.ownership import CloudResource
 from lando.store.store import Store
@@ -49,14 +49,21 @@ class Swept:
         self.store = store
         self.cloud = Leaky()
         self._woken = threading.Semaphore(0)
-        self.sweep = Sweep(self.cloud, Sweeper("ours", grace=60.0), self._woken.release)  # type: ignore[arg-type]
+        self.now = 0.0
+        self.sweep = Sweep(
+            self.cloud,  # type: ignore[arg-type]
+            Sweeper("ours", grace=60.0),
+            self._woken.release,
+            lambda: self.now,
+        )
 
     def find(self, snapshot: CloudSnapshot, now: float) -> list[CloudResource]:
         with self.store.transaction() as transaction:
             return self.sweep.find(transaction, snapshot, [], now)
 
     def delete(self, *leaked: CloudResource) -> None:
-        """Request deletions, and take their results."""
+        """Request deletions, long after the last ones, and take their results."""
+        self.now += LONGEST
         self.sweep.delete(leaked)
         for _ in leaked:
             assert self._woken.acquire(timeout=PATIENCE)
@@ -133,3 +140,22 @@ def test_a_driver_that_raises_what_it_may_not_does_not_end_the_thread(swept: Swe
     for _ in range(3):
         swept.delete(SERVER)
     assert len(swept.cloud.requested) == 3
+
+
+def test_what_cannot_be_deleted_is_requested_ever_more_seldom(
+    swept: Swept, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that an administrator has locked, with a list every ten seconds for a day."""
+    swept.cloud.error = Unreachable("Instance is locked")
+    for _ in range(8640):
+        swept.now += 10.0
+        before = len(swept.cloud.requested)
+        swept.sweep.delete([SERVER])
+        if swept.sweep._in_progress:
+            swept.collect()
+        assert len(swept.cloud.requested) - before <= 1
+    assert len(swept.cloud.requested) == caplog.text.count("could not be deleted yet") <= 160
+    swept.find(NOTHING, swept.now)
+    swept.sweep.delete([SERVER])
+    assert swept.sweep._in_progress, "it was gone: this is another one"
+    swept.collect()
