@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from lando.cloud.interface import Cloud, CloudError
@@ -41,7 +42,7 @@ class Watcher:
         outbox: told which servers are listed.
         sweep: finds what is leaked.
         observe: seconds between two snapshots.
-        grace: seconds between two lists of floating IPs.
+        grace: seconds between two lists of floating IPs, and between two answers that a server is gone.
         wake: makes the loop collect what is finished.
     """
 
@@ -68,6 +69,8 @@ class Watcher:
         self._in_progress = False
         self._next = 0.0
         self._next_floating_ips = 0.0
+        self._denied_since: dict[str, float] = {}
+        """Since when the cloud has denied each server that a job has, asked by id."""
 
     def collect(self) -> int:
         """Take what the thread has finished.
@@ -97,6 +100,7 @@ class Watcher:
         leaked: list[CloudResource] = []
         for _ in range(count):
             snapshot = self._snapshots.popleft()
+            snapshot = replace(snapshot, gone=self._gone_for_good(snapshot.gone, time.monotonic()))
             with guarded(transaction, "the judgement of a snapshot"):
                 jobs = transaction.jobs_in(LIVE_STATES)
                 self.quota.update(snapshot, jobs)
@@ -108,6 +112,17 @@ class Watcher:
                 listed = {server.id for server in snapshot.servers}
                 self._outbox.notice_absence(transaction, listed, now)
         return leaked
+
+    def _gone_for_good(self, denied: frozenset[str], now: float) -> frozenset[str]:
+        """Those that were denied before, the grace period ago or earlier.
+
+        A replica of Nova's database that lags behind denies servers that were created a moment ago.
+        """
+        before = self._denied_since
+        self._denied_since = {server: before.get(server, now) for server in denied}
+        return frozenset(
+            server for server in denied if server in before and now - before[server] >= self._grace
+        )
 
     def request(self, transaction: Transaction) -> SnapshotRequest | None:
         """What the next snapshot has to show, if one is due; None if not."""

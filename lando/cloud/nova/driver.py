@@ -301,7 +301,7 @@ class NovaCloud:
             address=_best_address(row.get("addresses") or {}),
             fault=fault,
             no_capacity=fault is not None and classify.is_no_capacity(fault),
-            size=Size(1, flavor.get("vcpus", 0), flavor.get("ram", 0)),
+            size=Size(1, int(flavor.get("vcpus") or 0), int(flavor.get("ram") or 0)),
         )
 
     def console_log(self, server_id: str) -> str:

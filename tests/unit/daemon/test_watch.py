@@ -1,0 +1,66 @@
+"""What the watcher makes of snapshots before they are judged."""
+
+from __future__ import annotations
+
+from unittest.mock import MagicMock
+
+import pytest
+
+from benchmarks.emptycloud import EmptyCloud
+from lando.cloud.snapshot import CloudSnapshot
+from lando.daemon import watch
+from lando.daemon.watch import Watcher
+from lando.engine.pace import Pace
+from lando.states.events import ServerLost
+from lando.states.job import Job
+
+GRACE = 60.0
+DENIED = CloudSnapshot((), gone=frozenset({"server-1"}))
+LISTED_AGAIN = CloudSnapshot(())
+
+
+class Watched:
+    """A watcher of one job that boots, and the events that it fires."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
+        self.engine, self.transaction = MagicMock(pace=Pace()), MagicMock()
+        self.transaction.jobs_in.return_value = [Job("a", state="booting", server_id="server-1")]
+        cloud, wake = EmptyCloud(), MagicMock()
+        self.watcher = Watcher(
+            cloud,  # type: ignore[arg-type]
+            self.engine,
+            MagicMock(),
+            MagicMock(),
+            observe=1.0,
+            grace=GRACE,
+            wake=wake,
+        )
+
+    def judge(self, snapshot: CloudSnapshot, now: float) -> list[object]:
+        """The events of a snapshot that is taken and judged at this time."""
+        self.now = now
+        self.watcher._snapshots.append(snapshot)
+        self.engine.fire.reset_mock()
+        self.watcher.judge(self.transaction, 1, now)
+        return [call.args[2] for call in self.engine.fire.call_args_list]
+
+
+def test_a_server_is_gone_once_the_cloud_has_denied_it_for_the_grace_period(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replica of Nova's database that lags behind denies a server that was created a moment ago."""
+    watched = Watched(monkeypatch)
+    assert watched.judge(DENIED, 0.0) == []
+    assert watched.judge(DENIED, GRACE - 1) == []
+    [lost] = watched.judge(DENIED, GRACE)
+    assert isinstance(lost, ServerLost)
+
+
+def test_a_server_that_is_listed_again_was_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch)
+    watched.judge(DENIED, 0.0)
+    watched.judge(LISTED_AGAIN, 30.0)
+    assert watched.judge(DENIED, GRACE) == []
+    assert len(watched.judge(DENIED, 2 * GRACE)) == 1
