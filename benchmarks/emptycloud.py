@@ -11,6 +11,7 @@ class EmptyCloud:
     settle_time = 0.0
     has_quota = False
     floating_ips = None
+    project = None
 
     def servers(self) -> list[Server]:
         """None, ever."""

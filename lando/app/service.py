@@ -25,6 +25,7 @@ from lando.engine.operations import SendCreate
 from lando.errors import DatabaseOutage, DatabaseUnusable, UsageError
 from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.state_dir import DaemonLock
+from lando.store.facts import PROJECT_FACT
 from lando.store.sqlite_guard import SqliteGuard
 from lando.store.store import Store
 
@@ -70,6 +71,7 @@ class Service:
                 _when_possible(self._store.start_guard)
                 made.callback(make_last_checkpoint, self._store)
                 _when_possible(self._bind_vms)
+                _when_possible(self._bind_project)
                 self.daemon = _when_possible(self._make_daemon)
             except DatabaseUnusable as error:
                 self._store.leave()
@@ -90,6 +92,15 @@ class Service:
                     f"set state_dir (or LANDO_STATE_DIR) to {there} until they have ended"
                 )
             transaction.set_fact(VMS_OF, here)
+
+    def _bind_project(self) -> None:
+        """Refuse an account of another project while VMs are in this one: it would deny them all."""
+        if self._app.config.cloud != "openstack":
+            return
+        with self._store.transaction() as transaction:
+            project = transaction.fact(PROJECT_FACT)
+            if project is not None and transaction.live():
+                self._app.openstack.stay_in(project)
 
     def _make_daemon(self) -> Daemon:
         config, cloud = self._app.config, self._app.cloud

@@ -266,6 +266,11 @@ class Cloud(Protocol):
         """The project's floating IPs; None if the cloud has no such thing."""
         ...
 
+    @property
+    def project(self) -> str | None:
+        """The id of the project that has the servers; None: not known yet, or the cloud has no projects."""
+        ...
+
 
 class FloatingIpPool(Protocol):
     """Floating IPs, which outlive the servers they belong to. Every call may raise CloudError."""

@@ -228,6 +228,7 @@ class Daemon:
         self._receiver.rewind()
         self._queue_health.write_again()
         self._watcher.health.write_again()
+        self._watcher.project.write_again()
         self._admitter.write_again()
         deadline = time.monotonic() + wait
         while not self._stopping and time.monotonic() < deadline:

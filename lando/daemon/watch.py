@@ -17,6 +17,7 @@ from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
 from lando.daemon.health import CloudHealth
 from lando.daemon.log import guarded, log
 from lando.daemon.pool import Pool
+from lando.daemon.recorded_fact import RecordedFact
 from lando.daemon.sweep import Sweep
 from lando.engine.engine import Engine
 from lando.engine.holds import flavor_of, volume_of
@@ -25,6 +26,7 @@ from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
 from lando.engine.quota import QuotaView
 from lando.states.job import LIVE_STATES
+from lando.store.facts import PROJECT_FACT
 from lando.store.transaction import Transaction
 
 AFTER_DELETION = 3.0
@@ -63,6 +65,7 @@ class Watcher:
         self._observe = observe
         self._grace = grace
         self.health = CloudHealth()
+        self.project = RecordedFact(PROJECT_FACT)
         self.quota = QuotaView(cloud.has_quota, max(QUOTA_VALID_FOR, 3 * observe))
         self._pool: Pool[CloudSnapshot | Exception] = Pool(1, wake)
         self._snapshots: collections.deque[CloudSnapshot] = collections.deque()
@@ -98,6 +101,8 @@ class Watcher:
             What is leaked, to be deleted after the commit.
         """
         leaked: list[CloudResource] = []
+        if self._cloud.project is not None:
+            self.project.write(transaction, self._cloud.project)  # before a job is admitted
         for _ in range(count):
             snapshot = self._snapshots.popleft()
             snapshot = replace(snapshot, gone=self._gone_for_good(snapshot.gone, time.monotonic()))

@@ -86,3 +86,23 @@ def test_a_proxy_that_does_not_answer_is_named(fake: OpenStackFake, monkeypatch:
     monkeypatch.delenv("NO_PROXY", raising=False)
     with pytest.raises(Unreachable, match=r"the proxy that http_proxy or https_proxy .* names: .*refused"):
         a_cloud(fake).servers()
+
+
+def test_an_account_of_another_project_is_not_used_while_jobs_have_servers(fake: OpenStackFake) -> None:
+    before = a_cloud(fake)
+    assert before.project is None
+    before.servers()
+    project = before.project
+    assert project == fake.cloud.account.project_id
+    fake.cloud.account.project_id = "staging"
+    after = a_cloud(fake)
+    after.stay_in(project)
+    for call in (after.servers, lambda: after.get("server-1"), lambda: after.delete("server-1")):
+        with pytest.raises(
+            Refused, match=f"VMs in the project {project}, .* account is of lando .staging."
+        ) as no:
+            call()
+        assert no.value.account_wide
+    assert fake.calls.count("* compute /servers*") == 1
+    fake.cloud.account.project_id = project
+    assert after.servers() == []

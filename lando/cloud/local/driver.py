@@ -64,6 +64,7 @@ class LocalCloud:
     settle_time = 0.0
     has_quota = False
     floating_ips = None
+    project = None
 
     def __init__(self, root: Path, term_grace: float = 5.0, gone_check: float = 30.0) -> None:
         root = root.absolute()

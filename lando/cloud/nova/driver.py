@@ -104,6 +104,19 @@ class NovaCloud:
         self._soft_deleted: set[str] = set()
         self._deleted_at: dict[str, float] = {}
 
+    @property
+    def project(self) -> str | None:
+        """See ``Cloud.project``: that of the last login."""
+        return self.session.project
+
+    def stay_in(self, project: str) -> None:
+        """Refuse every call, once a login shows that the account is another project's.
+
+        Args:
+            project: the id of the one that has servers of jobs.
+        """
+        self.session.only_project = project
+
     def create(self, request: ServerRequest) -> Server:
         """Create a server; see ``Cloud.create``. Returns before it is built, which may fail: see ``servers``.
 

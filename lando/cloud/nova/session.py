@@ -204,16 +204,8 @@ class Token:
     """Seconds by which Keystone's clock is ahead of this machine's; Keystone gives whole seconds."""
 
 
-def _log_in(plugin: Any, log_in: Callable[[Any], Any], session: Any) -> Any:
-    """Log in, and have the plugin judge the token's age by the cloud's clock.
-
-    It compares this machine's clock with the time at which the token expires. If that clock is ahead by more
-    than tokens live, each call would log in anew, several times.
-    """
-    access = log_in(session)
-    ahead = access.issued.timestamp() - time.time()
-    plugin.MIN_TOKEN_LIFE_SECONDS = type(plugin).MIN_TOKEN_LIFE_SECONDS + ahead
-    return access
+class OtherProject(ClientException):
+    """The account is of another project than the servers."""
 
 
 class Session:
@@ -229,10 +221,14 @@ class Session:
     def __init__(self, account: Account) -> None:
         self.account = account
         self.calls = CallCounter()
-        self._plugin = account.plugin()
+        self.project: str | None = None
+        """Of the last login."""
+        self.only_project: str | None = None
+        """A login to another project is refused; None: none is."""
+        self._plugin: Any = account.plugin()
         login: Login | None = None
         if hasattr(self._plugin, "get_auth_ref"):
-            login = Login(partial(_log_in, self._plugin, self._plugin.get_auth_ref))
+            login = Login(partial(self._log_in, self._plugin.get_auth_ref))
             setattr(self._plugin, "get_auth_ref", login)  # noqa: B010 - an attribute in place of a method
         transport = _Transport(self.calls)
         http = requests.Session()
@@ -247,6 +243,27 @@ class Session:
             app_name="lando-fsm",
         )
 
+    def _log_in(self, log_in: Callable[[Any], Any], session: Any) -> Any:
+        """Log in, and have the plugin judge the token's age by the cloud's clock.
+
+        It compares this machine's clock with the time at which the token expires. If that clock is ahead by
+        more than tokens live, each call would log in anew, several times.
+
+        Raises:
+            OtherProject: see ``only_project``.
+        """
+        access = log_in(session)
+        if self.only_project not in (None, access.project_id):
+            raise OtherProject(
+                f"jobs have VMs in the project {self.only_project}, and the account is of "
+                f"{access.project_name or 'no project'} ({access.project_id}), which does not have them; use "
+                "an account of their project until they have ended"
+            )
+        self.project = access.project_id
+        ahead = access.issued.timestamp() - time.time()
+        self._plugin.MIN_TOKEN_LIFE_SECONDS = type(self._plugin).MIN_TOKEN_LIFE_SECONDS + ahead
+        return access
+
     def log_in(self) -> Token:
         """Log in, even if there is a valid token; the new one is used from then on.
 
@@ -256,7 +273,7 @@ class Session:
         before = time.time()
         with self.errors("authentication"):
             self._plugin.invalidate()
-            access: Any = self._plugin.get_access(self.keystoneauth)  # type: ignore[attr-defined]
+            access: Any = self._plugin.get_access(self.keystoneauth)
             midway = (before + time.time()) / 2
             return Token(access.expires, access.issued.timestamp() - midway)
 

@@ -13,6 +13,7 @@ from lando.daemon.watch import Watcher
 from lando.engine.pace import Pace
 from lando.states.events import ServerLost
 from lando.states.job import Job
+from lando.store.facts import PROJECT_FACT
 
 GRACE = 60.0
 DENIED = CloudSnapshot((), gone=frozenset({"server-1"}))
@@ -56,6 +57,18 @@ def test_a_server_is_gone_once_the_cloud_has_denied_it_for_the_grace_period(
     assert watched.judge(DENIED, GRACE - 1) == []
     [lost] = watched.judge(DENIED, GRACE)
     assert isinstance(lost, ServerLost)
+
+
+def test_the_project_of_the_servers_is_recorded_before_a_job_is_admitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = Watched(monkeypatch)
+    watched.judge(LISTED_AGAIN, 0.0)
+    watched.transaction.set_fact.assert_not_called()
+    monkeypatch.setattr(EmptyCloud, "project", "staging")
+    for now in (1.0, 2.0):
+        watched.judge(LISTED_AGAIN, now)
+    watched.transaction.set_fact.assert_called_once_with(PROJECT_FACT, "staging")
 
 
 def test_a_server_that_is_listed_again_was_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
