@@ -1,9 +1,10 @@
-"""``lando-fsm servers --sweep`` and ``--dry-run``: orphaned VMs and floating IPs."""
+"""``lando-fsm servers --sweep`` and ``--dry-run``: orphaned VMs and floating IPs; with ``--unknown`` those
+that are unknown, too."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from lando.app.app import App
 from lando.cli.common import note
@@ -12,7 +13,7 @@ from lando.engine.leaks import Sweeper, delete
 from lando.engine.ownership import CloudResource, described, kind_of
 from lando.store.store import Store
 from lando.times import duration
-from lando.views.inventory import Inventory
+from lando.views.inventory import Inventory, InventoryItem
 from lando.views.jobs import Views
 
 POLL = 1.0
@@ -21,52 +22,64 @@ DELETE_TIMEOUT = 300.0
 """Seconds after which a deletion is given up by the command."""
 
 
-def print_orphans(inventory: Inventory, grace: float) -> None:
+def print_doomed(inventory: Inventory, grace: float, with_unknown: bool) -> None:
     """Print what a sweep would delete.
 
     Args:
         inventory: of one look at the cloud.
         grace: seconds of the grace period.
+        with_unknown: what is unknown, too.
     """
-    for item in inventory.leaked:
+    doomed = _doomed(inventory, with_unknown)
+    for item in doomed:
         print(f"{described(item.resource)}: {item.description}")
-    if inventory.leaked:
+    if doomed:
         note(
             "nothing was deleted. A single look can be wrong: --sweep looks again after the grace period "
-            f"({duration(grace)}), and deletes what is orphaned both times"
+            f"({duration(grace)}), and deletes what is {_what(with_unknown)} both times"
         )
     else:
-        note("nothing is orphaned")
+        note(f"nothing is {_what(with_unknown)}")
 
 
-def sweep_once(app: App, views: Views, inventory: Inventory) -> int:
+def sweep_once(app: App, views: Views, inventory: Inventory, with_unknown: bool) -> int:
     """Look twice, by the daemon's rule, and delete what is orphaned both times.
 
     Args:
         app: its cloud and database are used.
         views: reads the database.
         inventory: the first look.
+        with_unknown: delete what is unknown, too.
 
     Returns:
         The exit code: 1 if something is not gone in time.
     """
     grace = app.config.timeouts.grace
-    sweeper = Sweeper(inventory.database.deployment or "", grace)
-    sweeper.leaked(inventory.snapshot, inventory.database.live, time.monotonic())
+    sweeper = Sweeper(inventory.database.deployment or "", grace, with_unknown)
+    sweeper.leaked(inventory.snapshot, inventory.database.jobs, time.monotonic())
     _note_troubles(inventory)
-    if not inventory.leaked:
-        note("nothing is orphaned")
+    doomed = _doomed(inventory, with_unknown)
+    if not doomed:
+        note(f"nothing is {_what(with_unknown)}")
         return 0
-    for item in inventory.leaked:
+    for item in doomed:
         note(f"{described(item.resource)}: {item.description}")
     note(f"looking again in {duration(grace)} (the grace period); nothing was deleted yet")
     time.sleep(grace)
     inventory = app.inventory(views)
     _note_troubles(inventory)
-    leaked = sweeper.leaked(inventory.snapshot, inventory.database.live, time.monotonic())
+    leaked = sweeper.leaked(inventory.snapshot, inventory.database.jobs, time.monotonic())
     if not leaked:
-        note("nothing is orphaned any more; nothing was deleted")
-    return _delete_all(app, leaked)
+        note(f"nothing is {_what(with_unknown)} any more; nothing was deleted")
+    return _delete_all(app, leaked, {item.resource.id for item in inventory.unknown})
+
+
+def _doomed(inventory: Inventory, with_unknown: bool) -> list[InventoryItem]:
+    return inventory.leaked + (inventory.unknown if with_unknown else [])
+
+
+def _what(with_unknown: bool) -> str:
+    return "orphaned or unknown" if with_unknown else "orphaned"
 
 
 def _note_troubles(inventory: Inventory) -> None:
@@ -74,8 +87,8 @@ def _note_troubles(inventory: Inventory) -> None:
         note(trouble)
 
 
-def _delete_all(app: App, leaked: Sequence[CloudResource]) -> int:
-    """Delete, and wait until all are gone; print a line for each."""
+def _delete_all(app: App, leaked: Sequence[CloudResource], unknown: Container[str]) -> int:
+    """Delete, and wait until all are gone; print a line for each. Only orphans are counted."""
     left = list(leaked)
     reasons: dict[str, str] = {}
     deadline = time.monotonic() + DELETE_TIMEOUT
@@ -84,7 +97,8 @@ def _delete_all(app: App, leaked: Sequence[CloudResource]) -> int:
             reasons[resource.id] = _delete(app.cloud, resource)
             if not reasons[resource.id]:
                 left.remove(resource)
-                _count_swept(app, resource)
+                if resource.id not in unknown:
+                    _count_swept(app, resource)
                 print(f"{described(resource)}: deleted", flush=True)
         if left:
             time.sleep(POLL)

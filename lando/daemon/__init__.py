@@ -10,6 +10,7 @@ effects.py        the operations that an effect asks of the cloud
 watch.py          snapshots of the cloud, and what follows from them
 sweep.py          leaked resources: deleted, and counted
 services_check.py whether the cloud's services answer, while jobs are held because of them
+unknown.py        what is in the cloud and unknown to the database: logged, recorded, left alone
 admit.py          admission of queued jobs, and what the next one waits for
 health.py         whether the work queue and the cloud answer
 recorded_fact.py  what ``status`` reads, written when it has changed

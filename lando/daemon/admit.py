@@ -1,11 +1,12 @@
-"""Admission in the loop: no job starts while the work queue cannot be read, the quota is not known, or a
-service of the cloud does not answer."""
+"""Admission in the loop: no job starts while the work queue cannot be read, the cloud's VMs were not listed,
+the quota is not known, or a service of the cloud does not answer."""
 
 from __future__ import annotations
 
 from lando.daemon.log import guarded
 from lando.daemon.recorded_fact import RecordedFact
 from lando.daemon.services_check import ServicesCheck
+from lando.daemon.unknown import Unknown
 from lando.engine.admission import Admission, AdmissionResult
 from lando.engine.quota import QuotaView
 from lando.store.facts import OBSTACLE_FACT
@@ -19,12 +20,16 @@ class Admitter:
         admission: the rules.
         quota: what the quota leaves, as last seen.
         services: whether the cloud's services answer, where that is in doubt.
+        unknown: what is in the cloud and unknown to the database, as last seen.
     """
 
-    def __init__(self, admission: Admission, quota: QuotaView, services: ServicesCheck) -> None:
+    def __init__(
+        self, admission: Admission, quota: QuotaView, services: ServicesCheck, unknown: Unknown
+    ) -> None:
         self._admission = admission
         self._quota = quota
         self._services = services
+        self._unknown = unknown
         self._fact = RecordedFact(OBSTACLE_FACT)
 
     def admit(self, transaction: Transaction, now: float, free_creates: int, connected: bool) -> None:
@@ -47,7 +52,7 @@ class Admitter:
         self._fact.write_again()
 
     def _admit(self, transaction: Transaction, now: float, free_creates: int) -> AdmissionResult:
-        obstacle = self._quota.obstacle or self._services.obstacle
+        obstacle = self._quota.obstacle or self._services.obstacle or self._unknown.obstacle
         if obstacle is None:
             return self._admission.admit(transaction, now, free_creates, self._quota.headroom)
         return AdmissionResult(obstacle=obstacle if transaction.next_queued(now) is not None else None)

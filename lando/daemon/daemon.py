@@ -26,6 +26,7 @@ from lando.daemon.receive import Receiver
 from lando.daemon.retry import announce_retry
 from lando.daemon.services_check import ServicesCheck
 from lando.daemon.sweep import Sweep
+from lando.daemon.unknown import Unknown
 from lando.daemon.watch import Watcher
 from lando.engine.admission import Admission
 from lando.engine.engine import Engine
@@ -84,10 +85,12 @@ class Daemon:
         self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock, self.stop)
         self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake)
         self._sweep = Sweep(cloud, sweeper, queue.wake)
-        self._watcher = Watcher(cloud, engine, outbox, self._sweep, observe, grace, queue.wake)
+        self._unknown = Unknown(sweeper.deployment)
+        self._watcher = Watcher(cloud, engine, outbox, self._sweep, self._unknown, observe, grace, queue.wake)
         every = max(engine.policy.hold, observe)
         self._services = ServicesCheck(cloud, every, engine.policy.hold_longest, queue.wake)
-        self._admitter = Admitter(Admission(engine, max_workers), self._watcher.quota, self._services)
+        admission = Admission(engine, max_workers)
+        self._admitter = Admitter(admission, self._watcher.quota, self._services, self._unknown)
         self._deadlines = DeadlineCheck(engine, self._receiver)
         self._checkpoints = Checkpoints(store)
         self._snapshot_since: float | None = None
@@ -200,6 +203,8 @@ class Daemon:
             self._clock.record(transaction)
             self._dispatcher.conclude(transaction, now)
             leaked = self._watcher.judge(transaction, snapshots if may_judge else 0, now)
+            self._unknown.write(transaction)
+            transaction.held_back = self._unknown.jobs
             self._deadlines.check(transaction, now)
             self._services.judge(transaction, now)
             connected = self._queue_health.disconnected_since is None
@@ -229,6 +234,7 @@ class Daemon:
         self._queue_health.write_again()
         self._watcher.health.write_again()
         self._watcher.project.write_again()
+        self._unknown.write_again()
         self._admitter.write_again()
         deadline = time.monotonic() + wait
         while not self._stopping and time.monotonic() < deadline:

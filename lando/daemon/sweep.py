@@ -68,7 +68,7 @@ class Sweep:
         Args:
             transaction: where it is counted.
             snapshot: what the cloud showed.
-            jobs: every job that may own a server.
+            jobs: every job that may own a server, and every job that a server names.
             now: seconds of the monotonic clock.
         """
         leaked = self._sweeper.leaked(snapshot, jobs, now)

@@ -19,13 +19,14 @@ from lando.daemon.log import guarded, log
 from lando.daemon.pool import Pool
 from lando.daemon.recorded_fact import RecordedFact
 from lando.daemon.sweep import Sweep
+from lando.daemon.unknown import Unknown
 from lando.engine.engine import Engine
 from lando.engine.holds import flavor_of, volume_of
 from lando.engine.observation import events
 from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
 from lando.engine.quota import QuotaView
-from lando.states.job import LIVE_STATES
+from lando.states.job import LIVE_STATES, Job
 from lando.store.facts import PROJECT_FACT
 from lando.store.transaction import Transaction
 
@@ -43,6 +44,7 @@ class Watcher:
         engine: fires the events that follow.
         outbox: told which servers are listed.
         sweep: finds what is leaked.
+        unknown: told what each snapshot shows.
         observe: seconds between two snapshots.
         grace: seconds between two lists of floating IPs, and between two answers that a server is gone.
         wake: makes the loop collect what is finished.
@@ -54,6 +56,7 @@ class Watcher:
         engine: Engine,
         outbox: Outbox,
         sweep: Sweep,
+        unknown: Unknown,
         observe: float,
         grace: float,
         wake: Callable[[], None],
@@ -62,6 +65,7 @@ class Watcher:
         self._engine = engine
         self._outbox = outbox
         self._sweep = sweep
+        self._unknown = unknown
         self._observe = observe
         self._grace = grace
         self.health = CloudHealth()
@@ -107,7 +111,8 @@ class Watcher:
             snapshot = self._snapshots.popleft()
             snapshot = replace(snapshot, gone=self._gone_for_good(snapshot.gone, time.monotonic()))
             with guarded(transaction, "the judgement of a snapshot"):
-                jobs = transaction.jobs_in(LIVE_STATES)
+                jobs = _jobs(transaction, snapshot)
+                self._unknown.look(snapshot, jobs)
                 self.quota.update(snapshot, jobs)
                 if snapshot.floating_ips is not None:
                     self._next_floating_ips = time.monotonic() + self._grace
@@ -158,6 +163,13 @@ class Watcher:
         self.health.note(trouble)
         if trouble:
             self.quota.fail(trouble)
+
+
+def _jobs(transaction: Transaction, snapshot: CloudSnapshot) -> list[Job]:
+    """Every job that may own a server, and every other job that a listed server names."""
+    live = transaction.jobs_in(LIVE_STATES)
+    named = {server.job_id for server in snapshot.servers if server.job_id is not None}
+    return live + transaction.jobs_with(named.difference(job.id for job in live))
 
 
 def _take_snapshot(cloud: Cloud, request: SnapshotRequest) -> CloudSnapshot | Exception:

@@ -18,8 +18,8 @@ operations.py   operations and their results
 deadlines.py    boot timeout, run timeout, the silence of a worker
 clock_changes.py  stored times when the clock is set, or no daemon ran
 observation.py  events that follow from a snapshot of the cloud
-ownership.py    which job a server or a floating IP belongs to
-leaks.py        what belongs to no job
+ownership.py    which job a server or a floating IP belongs to, and what is unknown to the database
+leaks.py        what belongs to no job: orphans, which are deleted, and what is unknown
 quota.py        what the project's quota leaves
 boot_times.py   the boot timeout, learned from the last boots
 pace.py         how the engine waits

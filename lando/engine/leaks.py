@@ -1,28 +1,82 @@
-"""Leaked resources: servers and floating IPs that carry our deployment's name and belong to no job."""
+"""Servers and floating IPs that belong to no job: those that carry our deployment's name are orphans, and are
+deleted, or unknown, and are left alone."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from lando.cloud.interface import Cloud, FloatingIp, Server
 from lando.cloud.snapshot import CloudSnapshot
-from lando.engine.ownership import CloudResource, Marked, Ownership
+from lando.engine.ownership import CloudResource, Marked, Ownership, is_unknown
 from lando.states.job import Job
 
 T = TypeVar("T", bound=Marked)
 
 
+@dataclass(frozen=True)
+class Unowned(Generic[T]):
+    """What no job owns."""
+
+    orphans: tuple[T, ...] = ()
+    unknown: tuple[T, ...] = ()
+    """From a history that the database does not have."""
+
+
+def unowned_servers(snapshot: CloudSnapshot, jobs: Iterable[Job]) -> Unowned[Server]:
+    """The servers that no job owns, of whichever deployment.
+
+    Args:
+        snapshot: what the cloud showed.
+        jobs: every job that may own a server and every job that a server names, as they are after the
+            snapshot was taken.
+    """
+    by_id = {job.id: job for job in jobs}
+    ownership = Ownership.of(by_id.values())
+    orphans: list[Server] = []
+    unknown: list[Server] = []
+    for server in snapshot.servers:
+        if ownership.owner(server) is None:
+            named = None if server.job_id is None else by_id.get(server.job_id)
+            (unknown if is_unknown(server, named) else orphans).append(server)
+    return Unowned(tuple(orphans), tuple(unknown))
+
+
+def unowned_floating_ips(
+    floating_ips: Iterable[FloatingIp], jobs: Iterable[Job], unknown: Iterable[Server]
+) -> Unowned[FloatingIp]:
+    """The floating IPs that no job owns, of whichever deployment.
+
+    A floating IP carries its server's mark, and names no job: it is unknown for as long as its server is
+    there and unknown. Afterwards it serves nobody.
+
+    Args:
+        floating_ips: as listed.
+        jobs: every job that may own a floating IP.
+        unknown: the servers that are unknown, by a list that is not newer.
+    """
+    ownership = Ownership.of(jobs)
+    marks = {server.mark for server in unknown if server.mark is not None}
+    unowned = [each for each in floating_ips if ownership.owner(each) is None]
+    return Unowned(
+        tuple(each for each in unowned if each.mark not in marks),
+        tuple(each for each in unowned if each.mark in marks),
+    )
+
+
 class Sweeper:
-    """Finds what is leaked: it carries our deployment's name, belongs to no live attempt, and was seen twice.
+    """Finds what is to be deleted: it carries our deployment's name, is an orphan, and was seen twice.
 
     Args:
         deployment: the deployment's name, which all our servers carry.
         grace: seconds that must pass between the two snapshots that show it.
+        with_unknown: what is unknown is to be deleted, too.
     """
 
-    def __init__(self, deployment: str, grace: float) -> None:
-        self._deployment = deployment
+    def __init__(self, deployment: str, grace: float, with_unknown: bool = False) -> None:
+        self.deployment = deployment
+        self._with_unknown = with_unknown
         self._servers: _Suspects[Server] = _Suspects(grace)
         self._floating_ips: _Suspects[FloatingIp] = _Suspects(grace)
 
@@ -31,24 +85,21 @@ class Sweeper:
 
         Args:
             snapshot: what the cloud showed.
-            jobs: every job that may own a server, as they are after the snapshot was taken.
+            jobs: every job that may own a server and every job that a server names, as they are after the
+                snapshot was taken.
             now: seconds of any clock that never steps.
         """
-        ownership = Ownership.of(jobs)
-        leaked: list[CloudResource] = [
-            *self._servers.seen_twice(self._unowned(snapshot.servers, ownership), now)
-        ]
+        jobs = tuple(jobs)
+        servers = unowned_servers(snapshot, jobs)
+        leaked: list[CloudResource] = [*self._servers.seen_twice(self._to_delete(servers), now)]
         if snapshot.floating_ips is not None:
-            unowned = self._unowned(snapshot.floating_ips, ownership)
-            leaked += self._floating_ips.seen_twice(unowned, now)
+            floating_ips = unowned_floating_ips(snapshot.floating_ips, jobs, servers.unknown)
+            leaked += self._floating_ips.seen_twice(self._to_delete(floating_ips), now)
         return leaked
 
-    def _unowned(self, resources: Iterable[T], ownership: Ownership) -> list[T]:
-        return [
-            resource
-            for resource in resources
-            if resource.deployment == self._deployment and ownership.owner(resource) is None
-        ]
+    def _to_delete(self, unowned: Unowned[T]) -> list[T]:
+        found = (*unowned.orphans, *(unowned.unknown if self._with_unknown else ()))
+        return [each for each in found if each.deployment == self.deployment]
 
 
 class _Suspects(Generic[T]):

@@ -51,6 +51,10 @@ class StateChange:
 class Ledger(Protocol):
     """One transaction over all persistent state."""
 
+    held_back: frozenset[str]
+    """Jobs for which no server is requested: the cloud has one that the database does not know. Set by the
+    caller; ``next_queued``, ``least_doubtful`` and ``next_wishes`` leave them out."""
+
     def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
         """These messages and jobs will be read next; a store may read them all at once."""
         ...

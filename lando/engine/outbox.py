@@ -54,6 +54,9 @@ CONSOLE_TRIES = 3
 """After this many failed tries to fetch a console log, the deletion goes on without it."""
 
 
+UNKNOWN_SERVER = "the cloud has a server of a later attempt, which the database does not know"
+
+
 class Outbox:
     """Begins and concludes effects, each inside a transaction that the caller commits.
 
@@ -77,6 +80,9 @@ class Outbox:
         if effect.kind == "create_server" and look_at is not None and look_at > now:
             # The clock was set forward: the effect is due, but less time was lived through.
             ledger.postpone_effect(effect, look_at, effect.tries, effect.reason)
+            return None
+        if effect.kind == "create_server" and job.id in ledger.held_back and _is_to_be_sent(job):
+            ledger.postpone_effect(effect, now + self._engine.pace.poll, effect.tries, UNKNOWN_SERVER)
             return None
         operation = self._operation(ledger, job, effect, now)
         if operation is None:
@@ -218,3 +224,9 @@ class Outbox:
             servers = effect.servers or (job.server_id,)
             if not any(server is not None and server in listed for server in servers):
                 make_due(ledger, (effect,), now)
+
+
+def _is_to_be_sent(job: Job) -> bool:
+    """The open request was not sent yet; one that may have been is looked for, which harms nothing."""
+    request = create_requests.open_request(job)
+    return request is not None and request.status == "ordered"

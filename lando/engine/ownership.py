@@ -1,4 +1,10 @@
-"""Which job a server or a floating IP belongs to."""
+"""Which job a server or a floating IP belongs to, and what is unknown to the database.
+
+A database that was restored, is empty, or is another one by mistake knows less than the cloud. An attempt is
+committed before its server is requested, and its number is never used again. So a server of a job that the
+database never had, or of an attempt that its record has not reached, is not leaked: it comes from a history
+that this database does not have, and may be at work.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +67,33 @@ class Ownership:
         if isinstance(resource, FloatingIp):
             return None if mark is None else self.jobs.get(_floating_ip_key(mark))
         return self.jobs.get(resource.id) or (None if mark is None else self.jobs.get(mark))
+
+
+def is_unknown(server: Server, job: Job | None) -> bool:
+    """Whether a server that no job owns comes from a history that the database does not have.
+
+    Args:
+        server: carries our tags; one that names no job is not unknown.
+        job: the record of the job that it names, read after the server was listed; None: there is none.
+    """
+    if job is None:
+        return server.job_id is not None
+    return (server.attempt or 1) > job.attempt
+
+
+def why_unknown(resource: CloudResource, job: Job | None) -> str:
+    """What an unknown resource names, and what the database knows of that, for people.
+
+    Args:
+        resource: a server, or a floating IP of such a server.
+        job: the record of the job that the server names.
+    """
+    if isinstance(resource, FloatingIp):
+        return "it is the floating IP of a VM that is unknown"
+    if job is None:
+        return f"it names job {resource.job_id}, attempt {resource.attempt}; the database never had that job"
+    known = f"knows up to attempt {job.attempt}" if job.attempt else "knows no attempt"
+    return f"it names attempt {resource.attempt} of job {job.id}, of which the database {known}"
 
 
 def _floating_ip_key(mark: str) -> str:

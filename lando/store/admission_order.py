@@ -15,9 +15,49 @@ from lando.store.pending import JOB_COLUMNS
 from lando.store.tables import JOBS
 
 
-def values(now: float, skip: Collection[str], small: Collection[str | None]) -> dict[str, Any]:
-    """The parameters of the queries, but for ``among`` and ``after``; see ``Ledger.next_queued``."""
-    return {"now": now, "skip": [*skip], "small": [flavor or "" for flavor in small]}
+def next_queued(
+    now: float,
+    skip: Collection[str],
+    small: Collection[str | None],
+    among: Collection[str] | None,
+    held_back: Collection[str],
+) -> tuple[sa.Select[Any], dict[str, Any]]:
+    """The statement, and its parameters; see ``Ledger.next_queued`` and ``Ledger.held_back``."""
+    if not skip and not small and among is None and not held_back:
+        return _FIRST, {"now": now}
+    values = _values(now, skip, small, held_back)
+    if among is None:
+        return (_FIRST_FREE if held_back else _FIRST_BUT), values
+    return (_FIRST_FREE_OF if held_back else _FIRST_OF), {**values, "among": [*among]}
+
+
+def least_doubtful(
+    now: float, skip: Collection[str], small: Collection[str | None], held_back: Collection[str]
+) -> tuple[sa.Select[Any], dict[str, Any]]:
+    """The statement, and its parameters; see ``Ledger.least_doubtful`` and ``Ledger.held_back``."""
+    query = _LEAST_DOUBTFUL_FREE if held_back else _LEAST_DOUBTFUL_BUT
+    return query, _values(now, skip, small, held_back)
+
+
+def next_wishes(
+    now: float,
+    skip: Collection[str],
+    small: Collection[str | None],
+    after: str | None,
+    held_back: Collection[str],
+) -> tuple[sa.Select[Any], dict[str, Any]]:
+    """The statement, and its parameters; see ``Ledger.next_wishes`` and ``Ledger.held_back``."""
+    values = _values(now, skip, small, held_back)
+    if after is None:
+        return (_WISHES_FREE if held_back else _WISHES), values
+    return (_WISHES_FREE_AFTER if held_back else _WISHES_AFTER), {**values, "after": after}
+
+
+def _values(
+    now: float, skip: Collection[str], small: Collection[str | None], held_back: Collection[str]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {"now": now, "skip": [*skip], "small": [flavor or "" for flavor in small]}
+    return {**values, "held_back": [*held_back]} if held_back else values
 
 
 def _waiting(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -36,6 +76,15 @@ def _among(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
     return sa.and_(_not_skipped(jobs), jobs.c.wishes.in_(sa.bindparam("among", expanding=True)))
 
 
+def _free(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Apart from the others: the index does not have the ids."""
+    return sa.and_(_not_skipped(jobs), jobs.c.id.not_in(sa.bindparam("held_back", expanding=True)))
+
+
+def _free_among(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.and_(_free(jobs), _among(jobs))
+
+
 def _first(condition: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.Select[Any]:
     """The first in the order: by priority, the highest first, then by arrival.
 
@@ -48,14 +97,19 @@ def _first(condition: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.S
 
 
 # Built once: building a statement costs more than executing it.
-FIRST = _first(_waiting)
-FIRST_BUT = _first(_not_skipped)
-FIRST_OF = _first(_among)
-LEAST_DOUBTFUL = (
-    sa.select(*JOB_COLUMNS)
-    .where(_not_skipped(JOBS))
-    .order_by(JOBS.c.doubtful, JOBS.c.priority.desc(), JOBS.c.number)
-    .limit(1)
+_FIRST = _first(_waiting)
+_FIRST_BUT = _first(_not_skipped)
+_FIRST_OF = _first(_among)
+_FIRST_FREE = _first(_free)
+_FIRST_FREE_OF = _first(_free_among)
+_LEAST_DOUBTFUL = (
+    sa.select(*JOB_COLUMNS).order_by(JOBS.c.doubtful, JOBS.c.priority.desc(), JOBS.c.number).limit(1)
 )  # reads every job that waits, but once a probe only
-WISHES = sa.select(sa.func.min(JOBS.c.wishes)).where(_not_skipped(JOBS))
-WISHES_AFTER = WISHES.where(JOBS.c.wishes > sa.bindparam("after"))
+_LEAST_DOUBTFUL_BUT = _LEAST_DOUBTFUL.where(_not_skipped(JOBS))
+_LEAST_DOUBTFUL_FREE = _LEAST_DOUBTFUL.where(_free(JOBS))
+_LEAST_WISHES = sa.select(sa.func.min(JOBS.c.wishes))
+_LATER = JOBS.c.wishes > sa.bindparam("after")
+_WISHES = _LEAST_WISHES.where(_not_skipped(JOBS))
+_WISHES_AFTER = _WISHES.where(_LATER)
+_WISHES_FREE = _LEAST_WISHES.where(_free(JOBS))
+_WISHES_FREE_AFTER = _WISHES_FREE.where(_LATER)

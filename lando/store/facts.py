@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lando.engine.boot_failures import BootFailures
@@ -33,6 +33,42 @@ SEEN_FACT = "seen_at"
 """When the daemon last recorded that it lives."""
 BOOTS_FACT = "boots"
 """How many seconds the last boots took."""
+UNKNOWN_FACT = "unknown"
+"""What the daemon last saw in the cloud that the database does not know, as ``unknown_value`` has it."""
+
+
+@dataclass(frozen=True)
+class UnknownServer:
+    """A server whose job, or whose attempt, the database does not know."""
+
+    id: str
+    name: str
+    job_id: str
+    attempt: int | None
+    ours: bool
+    """It carries this deployment's name."""
+
+
+@dataclass(frozen=True)
+class UnknownResources:
+    """What is in the cloud and unknown to the database."""
+
+    servers: tuple[UnknownServer, ...] = ()
+    """Those of this deployment, and those of others that name a job of this database."""
+    floating_ips: int = 0
+    """How many belong to such servers of this deployment."""
+
+
+def to_unknown(value: Any) -> UnknownResources:
+    """What a fact says that is unknown."""
+    if value is None:
+        return UnknownResources()
+    return UnknownResources(tuple(UnknownServer(**each) for each in value["servers"]), value["floating_ips"])
+
+
+def unknown_value(unknown: UnknownResources) -> dict[str, Any]:
+    """What is unknown, as a fact."""
+    return {"servers": [asdict(each) for each in unknown.servers], "floating_ips": unknown.floating_ips}
 
 
 def to_holds(value: Any) -> Holds:

@@ -22,9 +22,12 @@ from lando.store.facts import (
     HOLD_FACT,
     RESERVATION_FACT,
     SWEPT_FACT,
+    UNKNOWN_FACT,
+    UnknownResources,
     to_boot_failures,
     to_holds,
     to_reservation,
+    to_unknown,
 )
 from lando.store.pending import JOB_COLUMNS
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
@@ -139,6 +142,10 @@ class Queries:
     def swept(self) -> dict[ResourceKind, int]:
         """How many leaked resources were deleted, by kind."""
         return {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
+
+    def unknown(self) -> UnknownResources:
+        """What the daemon last saw in the cloud that the database does not know."""
+        return to_unknown(self.fact(UNKNOWN_FACT))
 
     def recent_boots(self) -> list[float]:
         """How many seconds the last boots took, the oldest first."""

@@ -118,6 +118,8 @@ class Transaction:
         self._pending = Pending()
         self._prefetched = Prefetched()
         self._made_room_for_early_cancels = False
+        self.held_back: frozenset[str] = frozenset()
+        """See ``Ledger.held_back``."""
         self.changes: list[StateChange] = []
         """The changes of state in this transaction, for the log."""
 
@@ -189,6 +191,10 @@ class Transaction:
         """See ``Ledger.jobs_in``."""
         return [to_job(row) for row in self._connection.execute(_JOBS_IN, {"states": states})]
 
+    def jobs_with(self, job_ids: Collection[str]) -> list[Job]:
+        """Those of these jobs that the database has."""
+        return [to_job(row) for row in self._connection.execute(_JOBS, {"ids": [*job_ids]})]
+
     def live(self) -> dict[str, int]:
         """See ``Ledger.live``."""
         return {row.wishes: row.servers for row in self._connection.execute(_LIVE, {"states": LIVE_STATES})}
@@ -206,24 +212,17 @@ class Transaction:
         among: Collection[str] | None = None,
     ) -> Job | None:
         """See ``Ledger.next_queued``."""
-        if not skip and not small and among is None:
-            return self._one_job(admission_order.FIRST, {"now": now})
-        values = admission_order.values(now, skip, small)
-        if among is None:
-            return self._one_job(admission_order.FIRST_BUT, values)
-        return self._one_job(admission_order.FIRST_OF, {**values, "among": [*among]})
+        return self._one_job(*admission_order.next_queued(now, skip, small, among, self.held_back))
 
     def least_doubtful(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Job | None:
         """See ``Ledger.least_doubtful``."""
-        return self._one_job(admission_order.LEAST_DOUBTFUL, admission_order.values(now, skip, small))
+        return self._one_job(*admission_order.least_doubtful(now, skip, small, self.held_back))
 
     def next_wishes(
         self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None
     ) -> str | None:
         """See ``Ledger.next_wishes``."""
-        query, values = admission_order.WISHES, admission_order.values(now, skip, small)
-        if after is not None:
-            query, values = admission_order.WISHES_AFTER, {**values, "after": after}
+        query, values = admission_order.next_wishes(now, skip, small, after, self.held_back)
         found: str | None = self._connection.execute(query, values).scalar()
         return found
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lando.store.facts import UnknownResources
 from lando.times import rfc3339
+
+NOTHING = UnknownResources()
+SHOWN = 3
+"""How many unknown servers are named; ``servers`` lists all."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +27,19 @@ class DaemonStatus:
     no_boot_since: float | None = None
     """Epoch seconds since which servers of several jobs failed to boot, and none has booted."""
     no_boot_reason: str = ""
+    unknown: UnknownResources = NOTHING
+    """What it last saw in the cloud that the database does not know."""
 
     @property
     def problems(self) -> list[tuple[str, str]]:
-        """What keeps the daemon from its work, each as a sentence, with the reason."""
+        """What keeps the daemon from its work, and what it does not know, each with the reason."""
         return [
             (problem, reason)
             for problem, reason in (
                 (self.queue_problem, self.disconnected_reason),
                 (self.cloud_problem, self.cloud_silent_reason),
                 (self.boot_problem, self.no_boot_reason),
+                (self.unknown_problem, self._unknown_servers),
             )
             if problem
         ]
@@ -58,3 +66,22 @@ class DaemonStatus:
         if self.no_boot_since is None:
             return ""
         return f"no VM has booted since {rfc3339(self.no_boot_since)}; one job at a time is tried"
+
+    @property
+    def unknown_problem(self) -> str:
+        """The sentence about what is unknown to the database; empty where nothing is."""
+        servers = sum(server.ours for server in self.unknown.servers)
+        if not servers:
+            return ""
+        floating_ips = self.unknown.floating_ips
+        also = f" and {floating_ips:,} floating IP{'s' * (floating_ips > 1)}" if floating_ips else ""
+        are = "are" if servers + floating_ips > 1 else "is"
+        return f"{servers:,} VM{'s' * (servers > 1)}{also} of this deployment {are} unknown to this database"
+
+    @property
+    def _unknown_servers(self) -> str:
+        ours = [server for server in self.unknown.servers if server.ours]
+        named = [f"{each.name} (job {each.job_id}, attempt {each.attempt})" for each in ours[:SHOWN]]
+        if len(ours) > SHOWN:
+            named.append(f"and {len(ours) - SHOWN:,} more")
+        return f"{', '.join(named)}; left alone: see `lando-fsm servers`"

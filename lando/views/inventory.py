@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lando.cloud.interface import QUOTA_UNITS, Cloud, FloatingIp, Quota, Server, Share
 from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
-from lando.engine.ownership import CloudResource, Ownership, ResourceKind
+from lando.engine.leaks import unowned_floating_ips
+from lando.engine.ownership import CloudResource, Ownership, ResourceKind, is_unknown, why_unknown
 from lando.errors import LandoError
 from lando.states.job import LIVE_STATES, Job
 from lando.store.facts import DEPLOYMENT_FACT
 from lando.views.jobs import Views
 
 BelongsTo = Literal["job", "deletion", "unresolved_create", "twin", "nothing", "unknown"]
-"""``twin``: a duplicate of a live job's server; ``unknown``: there is no database to ask."""
+"""``twin``: a duplicate of a live job's server; ``unknown``: there is no database to ask, or it does not know
+the job or the attempt that the server names."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class DatabaseSnapshot:
     swept: Mapping[ResourceKind, int] | None = None
     """How many leaked resources were deleted so far."""
 
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """What the rules ask for: every job that may own a server, and every job that a server names."""
+        return (*self.live, *(self.named or {}).values())
+
 
 @dataclass(frozen=True)
 class InventoryItem:
@@ -39,7 +46,13 @@ class InventoryItem:
     resource: CloudResource
     belongs_to: BelongsTo
     job: Job | None = None
-    """The job that it belongs, or belonged, to."""
+    """The job that it belongs, or belonged, to; of what is unknown, the job that it names."""
+    has_database: bool = True
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the database does not know what it names; only an operator deletes it."""
+        return self.belongs_to == "unknown" and self.has_database
 
     @property
     def is_leaked(self) -> bool:
@@ -61,6 +74,8 @@ class InventoryItem:
     @property
     def description(self) -> str:
         """What it belongs to, for people."""
+        if self.is_unknown:
+            return f"unknown: {why_unknown(self.resource, self.job)}"
         job = self.job.id[:8] if self.job is not None else ""
         if self.job is not None and self.belongs_to == "job":
             return f"{job} {self.job.state}"
@@ -109,6 +124,11 @@ class Inventory:
         return [item for item in self.items if item.is_leaked]
 
     @property
+    def unknown(self) -> list[InventoryItem]:
+        """What the database does not know."""
+        return [item for item in self.items if item.is_unknown]
+
+    @property
     def other_servers(self) -> int:
         """How many servers of the project are not ours."""
         return len(self.snapshot.servers) - sum(isinstance(item.resource, Server) for item in self.items)
@@ -130,7 +150,14 @@ class Inventory:
             "others": {"servers": self.other_servers, "floating_ips": self.other_floating_ips},
             "quota": _quota_as_json(self.snapshot.quota),
             "swept": self.database.swept,
+            "unknown": self._unknown_as_json(),
         }
+
+    def _unknown_as_json(self) -> dict[str, int] | None:
+        if self.database.named is None:
+            return None
+        servers = sum(isinstance(item.resource, Server) for item in self.unknown)
+        return {"servers": servers, "floating_ips": len(self.unknown) - servers}
 
 
 def _quota_as_json(quota: Quota | None) -> dict[str, Any] | None:
@@ -166,8 +193,11 @@ def take_inventory(cloud: Cloud, views: Views, deployment: str | None) -> Invent
     after = read_database(views, deployment, [each.job_id for each in servers if each.job_id is not None])
     # What was deleted, and its job ended, while the cloud answered, is not leaked.
     ownership = Ownership.of((*before.live, *after.live))
-    resources: tuple[CloudResource, ...] = (*servers, *floating_ips)
-    return Inventory(after, snapshot, tuple(_item(each, ownership, after) for each in resources))
+    items = [_server_item(each, ownership, after) for each in servers]
+    unknown = [server for server, item in zip(servers, items, strict=True) if item.is_unknown]
+    with_unknown = {each.id for each in unowned_floating_ips(floating_ips, after.live, unknown).unknown}
+    items += [_floating_ip_item(each, ownership, after, with_unknown) for each in floating_ips]
+    return Inventory(after, snapshot, tuple(items))
 
 
 def read_database(views: Views, deployment: str | None, named: Iterable[str] = ()) -> DatabaseSnapshot:
@@ -188,18 +218,32 @@ def read_database(views: Views, deployment: str | None, named: Iterable[str] = (
         return DatabaseSnapshot(deployment, live, jobs, queries.swept())
 
 
-def _item(resource: CloudResource, ownership: Ownership, database: DatabaseSnapshot) -> InventoryItem:
+def _server_item(server: Server, ownership: Ownership, database: DatabaseSnapshot) -> InventoryItem:
     if database.named is None:
-        return InventoryItem(resource, "unknown")
-    job = ownership.owner(resource)
-    if job is None:
-        former = database.named.get(resource.job_id or "") if isinstance(resource, Server) else None
-        is_duplicate = former is not None and former.state in LIVE_STATES
-        return InventoryItem(resource, "twin" if is_duplicate else "nothing", former)
-    if job.state == "terminating":
-        return InventoryItem(resource, "deletion", job)
-    is_unresolved = isinstance(resource, Server) and job.server_id is None
-    return InventoryItem(resource, "unresolved_create" if is_unresolved else "job", job)
+        return InventoryItem(server, "unknown", has_database=False)
+    job = ownership.owner(server)
+    if job is not None:
+        return _owned(server, job, "unresolved_create" if job.server_id is None else "job")
+    named = database.named.get(server.job_id or "")
+    if is_unknown(server, named):
+        return InventoryItem(server, "unknown", named)
+    is_duplicate = named is not None and named.state in LIVE_STATES
+    return InventoryItem(server, "twin" if is_duplicate else "nothing", named)
+
+
+def _floating_ip_item(
+    floating_ip: FloatingIp, ownership: Ownership, database: DatabaseSnapshot, unknown: Container[str]
+) -> InventoryItem:
+    if database.named is None:
+        return InventoryItem(floating_ip, "unknown", has_database=False)
+    job = ownership.owner(floating_ip)
+    if job is not None:
+        return _owned(floating_ip, job, "job")
+    return InventoryItem(floating_ip, "unknown" if floating_ip.id in unknown else "nothing")
+
+
+def _owned(resource: CloudResource, job: Job, belongs_to: BelongsTo) -> InventoryItem:
+    return InventoryItem(resource, "deletion" if job.state == "terminating" else belongs_to, job)
 
 
 def require_database(inventory: Inventory, database: str) -> None:

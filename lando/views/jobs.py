@@ -169,6 +169,7 @@ class Views:
                 return DaemonStatus(pid)
             queue, cloud = (queries.fact(name) or {} for name in (QUEUE_FACT, CLOUD_FACT))
             failures = queries.boot_failures()
+            unknown = queries.unknown()
         return DaemonStatus(
             pid,
             queue.get("disconnected_since"),
@@ -177,6 +178,7 @@ class Views:
             cloud.get("words", ""),
             failures.since if failures.are_the_sites else None,
             failures.reason,
+            unknown,
         )
 
     def unread(self) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lando.engine.admission import WAITS_FOR_QUOTA
 from lando.engine.boot_failures import MOST, BootFailures
@@ -11,7 +12,7 @@ from lando.engine.holds import Hold, Holds
 from lando.engine.quota import NO_START
 from lando.engine.reservation import Reservation
 from lando.states.job import ENDED_STATES, Job
-from lando.store.facts import OBSTACLE_FACT
+from lando.store.facts import OBSTACLE_FACT, UnknownServer
 from lando.store.queries import JobView, Queries
 from lando.times import rfc3339
 from lando.views.daemon_status import DaemonStatus
@@ -37,6 +38,8 @@ class AdmissionOrder:
     obstacle: str | None
     """Why the daemon cannot admit the next job: the cloud's quota, or a cloud that does not answer."""
     reservation: Reservation | None = None
+    unknown: Mapping[str, UnknownServer] = field(default_factory=dict)
+    """By the jobs that they name: the servers of which the database does not know."""
 
     @classmethod
     def read(cls, queries: Queries, max_workers: int | None) -> AdmissionOrder:
@@ -49,6 +52,7 @@ class AdmissionOrder:
             queries.boot_failures().at(time.time()),
             queries.fact(OBSTACLE_FACT),
             queries.reservation(),
+            {server.job_id: server for server in queries.unknown().servers},
         )
 
 
@@ -75,6 +79,8 @@ def reason(view: JobView, order: AdmissionOrder, daemon: DaemonStatus) -> str:
         return sentence
     if effect is not None and effect.kind == "attach_floating_ip" and effect.reason:
         sentence = f"{sentence}; the VM has no floating IP yet: {effect.reason}"
+    if job.state != "queued" and (unknown := order.unknown.get(job.id)) is not None:
+        sentence = f"{sentence}; the cloud has VM {_of_unknown(unknown)}"
     needs_cloud = job.state in ("booting", "terminating")
     return f"{sentence}{remark(daemon, needs_cloud)}"
 
@@ -109,7 +115,17 @@ def _of_queued(job: Job, order: AdmissionOrder) -> str:
     position, wait = order.positions.get(job.id, 0), job.not_before - time.time()
     if wait > 0:
         return f"{job.reason}; starts in {wait:.0f} s at the earliest; position {position}"
+    if (unknown := order.unknown.get(job.id)) is not None:
+        return f"not started while the cloud has VM {_of_unknown(unknown)}; position {position}"
     return f"{_of_waiting(job, order, time.time())}; position {position}"
+
+
+def _of_unknown(server: UnknownServer) -> str:
+    whose = "see `lando-fsm servers`" if server.ours else "it carries another deployment's name"
+    return (
+        f"{server.name} ({server.id}) of its attempt {server.attempt}, which this database "
+        f"does not know: {whose}"
+    )
 
 
 def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:

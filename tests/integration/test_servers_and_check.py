@@ -5,6 +5,7 @@ Against the fake cloud, with RabbitMQ: its servers run their user data as proces
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import re
@@ -23,6 +24,7 @@ pytest.importorskip("novaclient", reason="python-novaclient is not installed")
 from lando.app.app import App
 from lando.cloud.interface import Server, ServerRequest
 from lando.config.site_config import load
+from lando.states.job import Job
 from lando.store.store import Store
 from tests.conftest import Commands
 from tests.support.fake_openstack import Fault, OpenStackFake
@@ -91,6 +93,14 @@ class CloudSite(LocalSite):
         script = b"#!/bin/bash\nexec sleep 600\n"
         return self.site.openstack.create(ServerRequest(name, attempt=1, user_data=script, **request))
 
+    def orphan(self, name: str) -> Server:
+        """A server of a job that has ended."""
+        self.make_database()
+        job = Job(str(uuid.uuid4()), state="done", attempt=1)
+        with contextlib.closing(Store(self.site.config.database_url)) as store, store.transaction() as writes:
+            writes.insert_job(job, {"git_clone": "x", "cd": ".", "input": {}, "run_cwl": "x"}, None)
+        return self.create(name, job_id=job.id)
+
     def servers(self) -> dict[str, Any]:
         """What ``servers --json`` prints."""
         found: dict[str, Any] = json.loads(self.command("servers", "--json").stdout)
@@ -128,7 +138,7 @@ def test_each_server_is_told_with_what_it_belongs_to(cloud: CloudSite, gate: Gat
     job = cloud.submit(workflow(cloud.root, gate.script))
     gate.wait_for_arrivals()
     cloud.wait(job, "running")
-    leaked = cloud.create("leaked")
+    leaked = cloud.orphan("leaked")
     twin = cloud.create("twin", job_id=job)
     cloud.create("lando-of-others", deployment="others")
     pool = cloud.site.openstack.floating_ips
@@ -205,8 +215,7 @@ def test_without_a_mark_nothing_is_ours(cloud: CloudSite) -> None:
 
 
 def test_sweep_deletes_what_is_leaked_and_nothing_else(cloud: CloudSite) -> None:
-    cloud.make_database()
-    leaked, other = cloud.create("leaked"), cloud.create("of-others", deployment="others")
+    leaked, other = cloud.orphan("leaked"), cloud.create("of-others", deployment="others")
     address = cloud.site.openstack.floating_ips.allocate("0" * 32, "tests")
 
     dry = cloud.command("servers", "--dry-run")
@@ -227,8 +236,7 @@ def test_sweep_deletes_what_is_leaked_and_nothing_else(cloud: CloudSite) -> None
 
 
 def test_what_cannot_be_deleted_fails_the_sweep(cloud: CloudSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud.make_database()
-    cloud.create("locked")
+    cloud.orphan("locked")
     cloud.fake.faults.add(Fault("DELETE compute /servers/*", status=409, message="Instance is locked."))
     sweeping = cloud.start("servers", "--sweep")
     assert sweeping.stderr is not None
@@ -240,7 +248,7 @@ def test_what_cannot_be_deleted_fails_the_sweep(cloud: CloudSite, monkeypatch: p
 
 def test_the_daemon_counts_what_it_swept(cloud: CloudSite) -> None:
     cloud.start_daemon()
-    cloud.create("leaked")
+    cloud.orphan("leaked")
     wait_for(lambda: cloud.servers()["swept"]["servers"] == 1, "the daemon to sweep")
     assert "server leaked" in cloud.daemon_log()
 

@@ -155,7 +155,8 @@ class GivesUp(Outbox):
 
 class SweepsTheUnresolved(Sweeper):
     def leaked(self, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> list[CloudResource]:
-        return super().leaked(snapshot, [job for job in jobs if job.server_id is not None], now)
+        known = [job if job.server_id is not None else replace(job, state="failed") for job in jobs]
+        return super().leaked(snapshot, known, now)
 
 
 class SweepsFloatingIps(Sweeper):

@@ -48,6 +48,7 @@ class MemoryLedger:
         self._reservation: Reservation | None = None
         self._seen_at = books.seen_at
         self._boots: list[float] = []
+        self.held_back: frozenset[str] = frozenset()
         self.changes: list[StateChange] = []
         self.logs: dict[tuple[str, int, int], str] = {}
         self.consoles: dict[tuple[str, int], str] = {}
@@ -157,7 +158,7 @@ class MemoryLedger:
 
     def _ready(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Iterable[Job]:
         for job in self._jobs.values():
-            is_ready = job.state == "queued" and job.not_before <= now
+            is_ready = job.state == "queued" and job.not_before <= now and job.id not in self.held_back
             if is_ready and job.wishes not in skip and job.flavor not in small:
                 yield job
 

@@ -25,7 +25,7 @@ from lando.engine.ownership import CloudResource
 from lando.engine.pace import Pace
 from lando.errors import UsageError
 from lando.states.events import BootTimeout, Event, RunTimeout, WorkerLost
-from lando.states.job import LIVE_STATES, Job, JobSpec, Outcome
+from lando.states.job import Job, JobSpec, Outcome
 from lando.states.machine import MACHINE, Fired, JobMachine
 from lando.states.table import Policy
 
@@ -312,11 +312,12 @@ class Rules:
                 seen.gone,
                 tuple(_floating_ip(each) for each in seen.floating),
             )
-            jobs = ledger.jobs_in(LIVE_STATES)
+            jobs = list(books.jobs)
             sweeper = self.variant.sweeper(OURS, grace=0.0)
             servers = tuple(server for server in snapshot.servers if server.id in suspected)
             floating = tuple(each for each in snapshot.floating_ips or () if each.id in suspected)
-            sweeper.leaked(CloudSnapshot(servers, floating_ips=floating), (), NOW)
+            ended = [replace(job, state="failed") for job in jobs]
+            sweeper.leaked(CloudSnapshot(servers, floating_ips=floating), ended, NOW)
             leaked = frozenset(thing.id for thing in sweeper.leaked(snapshot, jobs, NOW))
             unowned = frozenset(thing.id for thing in self._unowned(snapshot, jobs))
             for job, event in events(snapshot, jobs, NOW, self._engine.pace.heartbeat):

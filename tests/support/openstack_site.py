@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from lando.config import job_file
 from lando.engine.admission import server_name
 from lando.engine.ledger import StateChange
 from lando.messages import Message
+from lando.states.job import Job
+from lando.store.store import Store
 from lando.views.jobs import JobStatus
 from tests.support.local_site import Gate, wait_for, workflow
 from tests.support.openstack_project import Facility, connect_to
@@ -229,8 +231,13 @@ class OpenStackSite(BrokerSite):
         return [each for each in self.cloud.floating_ips.all() if each.deployment == self.deployment]
 
     def leak(self) -> str:
-        """A server with our mark that belongs to no job; its id."""
+        """A server with our mark, of a job that has ended; its id."""
         job = str(uuid.uuid4())
+        self.make_state()
+        store = Store(self.app().config.database_url)
+        with closing(store), store.transaction() as transaction:
+            body = {"git_clone": "x", "cd": ".", "input": {}, "run_cwl": "x"}
+            transaction.insert_job(Job(job, state="done", attempt=1), body, None)
         request = ServerRequest(server_name(job, 1), uuid.uuid4().hex, self.deployment, job, 1, b"")
         return self.cloud.create(request).id
 

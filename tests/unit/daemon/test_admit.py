@@ -7,6 +7,7 @@ import pytest
 from lando.cloud.interface import Quota, Share, Size
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon.admit import Admitter
+from lando.daemon.unknown import NOT_LISTED, Unknown
 from lando.engine.admission import Admission
 from lando.engine.quota import QuotaView
 from lando.messages import Message
@@ -26,18 +27,22 @@ class Services:
 class Loop:
     """The admitter, driven as the loop drives it, over three jobs and a quota of two servers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, has_quota: bool = True) -> None:
         self.store = store
-        self.view = QuotaView(has_quota=True, valid_for=60.0)
+        self.view = QuotaView(has_quota, valid_for=60.0)
         engine = new_engine()
         self.services = Services()
-        self.admitter = Admitter(Admission(engine, 9), self.view, self.services)  # type: ignore[arg-type]
+        self.unknown = Unknown("ours")
+        admission = Admission(engine, 9)
+        self.admitter = Admitter(admission, self.view, self.services, self.unknown)  # type: ignore[arg-type]
         with store.transaction() as transaction:
             for job in "abc":
                 engine.take(transaction, Message("start_worker", {}, job), NOW)
 
     def read_quota(self) -> None:
-        self.view.update(CloudSnapshot((), quota=QUOTA, sizes={None: Size(1, 1, 512)}), [])
+        snapshot = CloudSnapshot((), quota=QUOTA, sizes={None: Size(1, 1, 512)})
+        self.unknown.look(snapshot, [])
+        self.view.update(snapshot, [])
 
     def admit(self, free_creates: int = 6, connected: bool = True) -> list[str]:
         """The jobs that have started so far."""
@@ -66,6 +71,15 @@ def test_no_job_starts_before_the_quota_was_read(loop: Loop) -> None:
     assert loop.obstacle == "the project's quota is being read"
 
 
+def test_no_job_starts_before_the_servers_were_listed_where_there_is_no_quota(store: Store) -> None:
+    loop = Loop(store, has_quota=False)
+    assert loop.admit() == []
+    assert loop.obstacle == NOT_LISTED
+    loop.unknown.look(CloudSnapshot(()), [])
+    assert loop.admit() == ["a", "b", "c"]
+    assert loop.obstacle is None
+
+
 def test_jobs_start_as_far_as_the_quota_goes_and_the_next_one_has_a_reason(loop: Loop) -> None:
     loop.read_quota()
     assert loop.admit() == ["a", "b"]
@@ -85,7 +99,7 @@ def test_no_job_starts_while_the_queue_is_disconnected(loop: Loop) -> None:
 
 def test_a_cloud_that_does_not_answer_is_no_reason_where_no_job_waits(store: Store) -> None:
     view = QuotaView(has_quota=True, valid_for=60.0)
-    admitter = Admitter(Admission(new_engine(), 9), view, Services())  # type: ignore[arg-type]
+    admitter = Admitter(Admission(new_engine(), 9), view, Services(), Unknown("ours"))  # type: ignore[arg-type]
     with store.transaction() as transaction:
         admitter.admit(transaction, NOW, 6, True)
     with store.reading() as queries:

@@ -28,10 +28,12 @@ class Watched:
         monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
         self.engine, self.transaction = MagicMock(pace=Pace()), MagicMock()
         self.transaction.jobs_in.return_value = [Job("a", state="booting", server_id="server-1")]
+        self.transaction.jobs_with.return_value = []
         cloud, wake = EmptyCloud(), MagicMock()
         self.watcher = Watcher(
             cloud,  # type: ignore[arg-type]
             self.engine,
+            MagicMock(),
             MagicMock(),
             MagicMock(),
             observe=1.0,

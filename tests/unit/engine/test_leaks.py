@@ -8,7 +8,7 @@ import pytest
 
 from lando.cloud.interface import FloatingIp, Server, Size
 from lando.cloud.snapshot import CloudSnapshot
-from lando.engine.leaks import Sweeper
+from lando.engine.leaks import Sweeper, unowned_servers
 from lando.engine.ownership import Ownership
 from lando.states.job import CreateRequest, Job
 
@@ -63,3 +63,73 @@ def test_a_resource_that_was_absent_in_between_starts_its_grace_period_again() -
     sweeper.leaked(CloudSnapshot((server(1),)), [], 0.0)
     sweeper.leaked(CloudSnapshot(()), [], 30.0)
     assert sweeper.leaked(CloudSnapshot((server(1),)), [], 60.0) == []
+
+
+# what the database does not know
+
+MARKED = server(1, job_id="job-1", attempt=2)
+ADDRESS = FloatingIp("f", "192.0.2.1", "mark-1", "ours", "port")
+QUEUED = Job("job-1")
+RUNNING = job(1, state="running", attempt=1, server_id="server-0", requests=())
+
+
+def sweep_twice(sweeper: Sweeper, jobs: list[Job], *servers: Server) -> list[str]:
+    """The ids of what is deleted at the second look."""
+    snapshot = CloudSnapshot(servers, floating_ips=(ADDRESS,))
+    sweeper.leaked(snapshot, jobs, 0.0)
+    return [each.id for each in sweeper.leaked(snapshot, jobs, 60.0)]
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [],
+        [Job("job-2", state="done", attempt=9)],
+        [QUEUED],
+        [replace(QUEUED, attempt=1)],
+        [replace(QUEUED, state="failed", attempt=1)],
+        [replace(QUEUED, state="done", attempt=1)],
+        [RUNNING],
+        [replace(RUNNING, state="terminating")],
+    ],
+)
+def test_a_server_of_an_attempt_that_the_database_never_had_is_left_alone_with_its_floating_ip(
+    jobs: list[Job],
+) -> None:
+    assert sweep_twice(Sweeper("ours", 60.0), jobs, MARKED) == []
+    assert unowned_servers(CloudSnapshot((MARKED,)), jobs).unknown == (MARKED,)
+    assert sweep_twice(Sweeper("ours", 60.0, with_unknown=True), jobs, MARKED) == ["server-1", "f"]
+    stranger = replace(MARKED, deployment="theirs")
+    assert "server-1" not in sweep_twice(Sweeper("ours", 60.0, with_unknown=True), jobs, stranger)
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [replace(QUEUED, attempt=2)],
+        [replace(QUEUED, attempt=3)],
+        [replace(QUEUED, state="failed", attempt=2)],
+        [replace(RUNNING, attempt=2)],
+        [replace(RUNNING, attempt=3)],
+    ],
+)
+def test_a_server_of_an_attempt_that_the_record_has_reached_is_an_orphan(jobs: list[Job]) -> None:
+    assert sweep_twice(Sweeper("ours", 60.0), jobs, MARKED) == ["server-1", "f"]
+    assert unowned_servers(CloudSnapshot((MARKED,)), jobs).unknown == ()
+
+
+def test_what_a_job_owns_is_neither_an_orphan_nor_unknown() -> None:
+    for owner in (job(1, attempt=2), job(1, attempt=2, server_id=None)):
+        found = unowned_servers(CloudSnapshot((MARKED,)), [owner])
+        assert (found.orphans, found.unknown) == ((), ())
+
+
+def test_a_server_without_an_attempt_is_unknown_to_a_job_without_one_only() -> None:
+    nameless = replace(MARKED, attempt=None)
+    assert unowned_servers(CloudSnapshot((nameless,)), [QUEUED]).unknown == (nameless,)
+    assert unowned_servers(CloudSnapshot((nameless,)), [replace(QUEUED, attempt=1)]).orphans == (nameless,)
+
+
+def test_a_floating_ip_whose_unknown_server_is_gone_is_an_orphan() -> None:
+    assert sweep_twice(Sweeper("ours", 60.0), []) == ["f"]
+    assert sweep_twice(Sweeper("ours", 60.0), [], replace(MARKED, mark="another")) == ["f"]

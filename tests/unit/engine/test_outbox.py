@@ -82,6 +82,26 @@ def test_a_lost_create_ends_the_attempt_after_two_lists_without_it_a_settle_time
     assert (rules.job("a").server_id, rules.job("a").attempt, rules.effects()) == ("server-2", 2, [])
 
 
+def test_no_create_is_sent_while_the_cloud_has_a_server_that_the_database_does_not_know(rules: Rules) -> None:
+    rules.submit("a")
+    rules.admit()
+    with rules.ledgers() as ledger:
+        ledger.held_back = frozenset("a")
+        (effect,) = ledger.next_effects()
+        assert rules.outbox.begin(ledger, effect, rules.now) is None
+    assert rules.job("a").requests[0].status == "ordered"
+    assert [effect.due_at for effect in rules.effects()] == [NOW + PACE.poll]
+    with rules.ledgers() as ledger:
+        ledger.held_back = frozenset()
+    rules.now += PACE.poll
+    rules.conclude(AnswerLost("timed out"))
+    with rules.ledgers() as ledger:
+        ledger.held_back = frozenset("a")
+        (effect,) = ledger.next_effects()
+        found = rules.outbox.begin(ledger, effect, rules.now)
+    assert isinstance(found, FindServers), "one that may have been sent is looked for"
+
+
 def test_a_list_that_failed_does_not_show_that_a_server_is_absent(rules: Rules) -> None:
     rules.submit("a")
     rules.admit()

@@ -282,12 +282,15 @@ def test_the_admission_order_is_read_from_its_index_without_sorting(store: Store
         assert transaction.next_wishes(0.0, (), (), "") == "w"
         assert transaction.next_wishes(0.0, (), (), None) == ""
         assert transaction.next_wishes(0.0, (), (), "w") is None
-    queries = (
-        (admission_order.FIRST, {"now": 0.0}),
-        (admission_order.FIRST_BUT, admission_order.values(0.0, ["a"], [None])),
-        (admission_order.FIRST_OF, {**admission_order.values(0.0, ["a"], []), "among": ["b", "c"]}),
-        (admission_order.WISHES, admission_order.values(0.0, ["a"], [None])),
-    )
+    queries = [
+        admission_order.next_queued(0.0, (), (), None, ()),
+        admission_order.next_queued(0.0, ["a"], [None], None, ()),
+        admission_order.next_queued(0.0, ["a"], [], ["b", "c"], ()),
+        admission_order.next_wishes(0.0, ["a"], [None], None, ()),
+        admission_order.next_queued(0.0, ["a"], [None], None, ["d"]),
+        admission_order.next_queued(0.0, (), (), ["b"], ["d", "e"]),
+        admission_order.next_wishes(0.0, (), (), "a", ["d"]),
+    ]
     with closing(sqlite3.connect(path)) as connection:
         for query, values in queries:
             written = query.params(values).compile(
@@ -297,6 +300,27 @@ def test_the_admission_order_is_read_from_its_index_without_sorting(store: Store
             searches = [step for step in plan if step.split()[1] in ("jobs", "each")]
             assert searches and all("INDEX jobs_in_order (state=?" in step for step in searches), plan
             assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_jobs_that_are_held_back_are_left_out_of_the_admission_order(store: Store) -> None:
+    insert(store, Job(A, wishes="w"), Job(B, priority=1, wishes="v"), Job(C, wishes="w"))
+    with store.transaction() as transaction:
+        transaction.held_back = frozenset({A, B, "another database's"})
+        found = [
+            transaction.next_queued(0.0),
+            transaction.next_queued(0.0, ["w"]),
+            transaction.next_queued(0.0, among=["v", "w"]),
+            transaction.next_queued(0.0, among=["v"]),
+        ]
+        assert [job and job.id for job in found] == [C, None, C, None]
+        doubtful = transaction.least_doubtful(0.0, (), ())
+        assert doubtful is not None and doubtful.id == C
+        assert transaction.next_wishes(0.0, (), (), None) == "w", "nobody else asks for v"
+        assert transaction.next_wishes(0.0, (), (), "v") == "w"
+        assert transaction.next_wishes(0.0, (), (), "w") is None
+    with store.transaction() as transaction:
+        job = transaction.next_queued(0.0)
+        assert job is not None and job.id == B, "they are held back in that transaction alone"
 
 
 def test_wishes_are_those_of_who_waits_or_owns_a_server(store: Store) -> None:

@@ -67,13 +67,36 @@ def inventory(site: App, job: Job, server: Server = SERVER, after: Job | None = 
         (replace(BOOTING, server_id="s1", state="terminating"), "deletion", "being deleted (job aaaaaaaa)"),
         (BOOTING, "unresolved_create", "an unanswered create of job aaaaaaaa"),
         (replace(BOOTING, server_id="s2"), "twin", "orphaned: a duplicate of job aaaaaaaa's VM"),
-        (Job(A, state="done"), "nothing", "orphaned: no job owns it (aaaaaaaa is done)"),
+        (Job(A, state="done", attempt=1), "nothing", "orphaned: no job owns it (aaaaaaaa is done)"),
     ],
 )
 def test_what_a_server_belongs_to(site: App, job: Job, belongs_to: str, description: str) -> None:
     (item,) = inventory(site, job).items
     assert (item.belongs_to, item.description) == (belongs_to, description)
     assert item.is_leaked == (belongs_to in ("twin", "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("job", "names"),
+    [
+        (
+            Job("b" * 36, state="done", attempt=1),
+            f"it names job {A}, attempt 1; the database never had that job",
+        ),
+        (Job(A), f"it names attempt 1 of job {A}, of which the database knows no attempt"),
+        (Job(A, state="failed"), f"it names attempt 1 of job {A}, of which the database knows no attempt"),
+    ],
+)
+def test_a_server_that_the_database_does_not_know_is_unknown_and_not_leaked(
+    site: App, job: Job, names: str
+) -> None:
+    found = inventory(site, job)
+    (item,) = found.items
+    assert (item.belongs_to, item.description, item.is_leaked) == ("unknown", f"unknown: {names}", False)
+    assert (found.leaked, found.unknown) == ([], [item])
+    shown = found.as_json()
+    assert shown["unknown"] == {"servers": 1, "floating_ips": 0}
+    assert (shown["servers"][0]["job"], shown["servers"][0]["attempt"]) == (A, 1)
 
 
 def test_a_server_whose_job_ends_while_the_cloud_answers_is_not_leaked(site: App) -> None:

@@ -11,6 +11,7 @@ from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Hold, Holds
 from lando.engine.reservation import Reservation
 from lando.states.job import Job
+from lando.store.facts import UnknownResources, UnknownServer
 from lando.store.queries import JobView
 from lando.times import rfc3339
 from lando.views.daemon_status import DaemonStatus
@@ -70,6 +71,37 @@ def test_the_quota_is_kept_free() -> None:
     assert why(FIRST, obstacle=WORDS, reservation=kept) == said
     behind = "waits behind job 11111111, for which the project's quota is kept free until"
     assert why(SECOND, obstacle=WORDS, reservation=kept) == f"{behind} {until}; position 2"
+
+
+def test_a_job_is_not_started_while_the_cloud_has_a_server_that_the_database_does_not_know() -> None:
+    ours = UnknownServer("s1", "lando-1", FIRST, 1, ours=True)
+    has = "the cloud has VM lando-1 (s1) of its attempt 1, which this database does not know"
+    said = f"not started while {has}: see `lando-fsm servers`; position 1"
+    assert why(FIRST, unknown={FIRST: ours}) == said
+    theirs = replace(ours, ours=False)
+    said = f"not started while {has}: it carries another deployment's name; position 1"
+    assert why(FIRST, unknown={FIRST: theirs}) == said
+    assert why(SECOND, unknown={FIRST: ours}) == "waits for its turn; position 2"
+
+
+def test_what_is_unknown_is_a_line_of_status() -> None:
+    first, second = (
+        UnknownServer(f"s{job[0]}", f"vm-{job[0]}", job, 1, ours=True) for job in (FIRST, SECOND)
+    )
+    one = DaemonStatus(1, unknown=UnknownResources((first,)))
+    left_alone = "left alone: see `lando-fsm servers`"
+    assert one.problems == [
+        (
+            "1 VM of this deployment is unknown to this database",
+            f"vm-1 (job {FIRST}, attempt 1); {left_alone}",
+        )
+    ]
+    more = DaemonStatus(1, unknown=UnknownResources((first, second) * 2, floating_ips=2))
+    ((problem, named),) = more.problems
+    assert problem == "4 VMs and 2 floating IPs of this deployment are unknown to this database"
+    assert named.endswith(f", and 1 more; {left_alone}")
+    theirs = UnknownResources((replace(first, ours=False),))
+    assert DaemonStatus(1, unknown=theirs).problems == [], "it is no business of this deployment"
 
 
 def test_jobs_behind_it_may_start() -> None:
