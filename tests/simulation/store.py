@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from lando.engine.ledger import StateChange
@@ -62,6 +62,9 @@ class Tables(MemoryLedger):
         pass
 
     # what only the store has
+
+    def jobs_with(self, job_ids: Collection[str]) -> list[Job]:
+        return [job for job_id in job_ids if (job := self.job(job_id)) is not None]
 
     def wishes(self) -> tuple[bool, frozenset[str]]:
         is_waiting = any(job.state == "queued" for job in self._jobs.values())
