@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("novaclient", reason="python-novaclient is not installed")
 
 from lando.cloud.interface import CloudError, Refused
-from lando.cloud.nova.account import with_password
+from lando.cloud.nova.account import with_application_credential, with_password
 from lando.cloud.nova.driver import NovaCloud, connect
 from lando.cloud.nova.server_settings import ServerSettings
 from lando.redaction import Secret
@@ -137,6 +137,21 @@ def test_a_refused_login_is_told_as_one_and_not_repeated(fake: OpenStackFake, cl
             cloud.check_services()
         assert told.value.account_wide
     assert fake.calls.count("POST identity /auth/tokens") == 1
+
+
+def test_a_credential_that_was_deleted_is_no_answer_of_keystone(fake: OpenStackFake) -> None:
+    """Keystone answers 404 to a login with it."""
+    account = fake.cloud.account
+    secret = Secret(account.application_credential_secret)
+    credential = with_application_credential(
+        "the test", fake.auth_url, account.application_credential_id, secret
+    )
+    cloud = connect(credential, SETTINGS)
+    cloud.check_services()
+    account.application_credential_id = "another"
+    fake.revoke_tokens()
+    with pytest.raises(Refused, match=r"^Keystone does.*Could not find Application Credential"):
+        cloud.check_services()
 
 
 def test_a_revoked_token_is_none_of_a_service_that_is_down(fake: OpenStackFake, cloud: NovaCloud) -> None:

@@ -473,13 +473,21 @@ def test_a_job_that_waits_for_a_volume_keeps_its_turn_and_lets_those_without_one
     assert rules.admit(places=9, room=with_volumes(1)) == ["d"], "it needs none of them"
 
 
-def test_where_the_first_waits_for_a_volume_one_without_finds_out(rules: Rules) -> None:
-    for job in "abc":
-        rules.submit(job, **({} if job == "c" else {"volume_size": 10}))
+def test_where_the_first_waits_for_its_volume_one_with_a_smaller_volume_finds_out(rules: Rules) -> None:
+    for job in "ab":
+        rules.submit(job)
+    rules.submit("c", volume_size=10)
     assert rules.admit() == ["a"]
     rules.conclude(CreateRejected("unreachable", "HTTP 503", retry_after=5.0))
     rules.now += 5.0
-    assert rules.admit(places=9, room=with_volumes(2)) == ["c"]
+    here = room(servers=99)
+    here = replace(
+        here,
+        quota=replace(here.quota, volumes=Share(2, None), gigabytes=Share(80, 100)),
+        others=Size(gigabytes=80),
+        sizes={None: Size(1, 1, 512, volumes=1, gigabytes=40)},
+    )
+    assert rules.admit(places=9, room=here) == ["c"]
 
 
 # the reservation
