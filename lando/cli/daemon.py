@@ -47,7 +47,9 @@ def _announce_ready() -> None:
     from lando.daemon.systemd import notify_ready  # noqa: PLC0415
 
     notify_ready()
-    print(f"lando-fsm daemon is ready (pid {os.getpid()})", flush=True)
+    line = f"lando-fsm daemon is ready (pid {os.getpid()})\n"
+    with contextlib.suppress(AttributeError, OSError):  # stdout may be closed, or not be read any more
+        os.write(sys.stdout.fileno(), line.encode())
 
 
 def log_to_stderr(level: int) -> None:

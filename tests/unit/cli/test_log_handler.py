@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lando.cli import log_handler
+from lando.cli.daemon import _announce_ready
 from lando.cli.log_handler import LogHandler
 
 PIPE = 65536
@@ -66,6 +67,16 @@ def test_a_reader_that_has_ended_is_no_error(capsys: pytest.CaptureFixture[str])
     say(LogHandler(write_end), "to nobody")
     os.close(write_end)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_daemon_that_is_ready_goes_on_when_nobody_reads_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        _announce_ready()
+    monkeypatch.setattr("sys.stdout", None)
+    _announce_ready()
 
 
 def test_a_file_has_every_line(tmp_path: Path) -> None:
