@@ -24,6 +24,8 @@ wait."""
 FIRST, LONGEST = 1.0, 600.0
 """Seconds between two requests to delete the same resource: doubled each time. Some can only be deleted by an
 administrator: one that is locked, or for which Nova answers 404 although it lists it."""
+STAYS = 6
+"""From this request on, half a minute after the first, each is logged: the resource stays."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,12 @@ class Sweep:
             self._in_progress.discard(resource.id)
             if requested.error is not None:
                 log.warning("%s belongs to no job and could not be deleted yet: %s", what, requested.error)
-            elif resource.id not in self._requested:
+            else:
+                tries, _ = self._tries.get(resource.id, (1, 0.0))
+                again = f" {tries} times, and it still existed each time" if tries >= STAYS else ""
+                if again or resource.id not in self._requested:
+                    log.warning("%s belongs to no job; its deletion was requested%s", what, again)
                 self._requested[resource.id] = resource
-                log.warning("%s belongs to no job; its deletion was requested", what)
 
     def stop(self) -> None:
         """Delete nothing more."""

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.emptycloud import EmptyCloud
 from lando.cloud.interface import FloatingIp, Server, Unreachable
 from lando.cloud.snapshot import CloudSnapshot
+from lando.daemon import sweep
 from lando.daemon.sweep import LONGEST, Sweep
 from lando.engine.leaks import Sweeper
 from lando.engine.ownership import CloudResource
@@ -159,3 +160,15 @@ def test_what_cannot_be_deleted_is_requested_ever_more_seldom(
     swept.sweep.delete([SERVER])
     assert swept.sweep._in_progress, "it was gone: this is another one"
     swept.collect()
+
+
+def test_what_stays_although_its_deletion_is_accepted_is_told(
+    swept: Swept, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nova answers 404 for a server that it lists."""
+    for _ in range(sweep.STAYS + 1):
+        swept.delete(SERVER)
+        swept.find(EVERYTHING, swept.now)
+    said = [record.getMessage() for record in caplog.records if "server-1" in record.getMessage()]
+    assert len(said) == 3
+    assert f"{sweep.STAYS} times, and it still existed" in said[1]
