@@ -17,6 +17,7 @@ from lando.engine.operations import Created
 from lando.messages import Message
 from lando.store.logs import MAX_LOG
 from lando.store.store import Store
+from lando.workqueue.embedded import QueueUnusable
 from lando.workqueue.interface import Delivery
 from tests.support.engine_rules import Rules
 
@@ -201,3 +202,17 @@ def test_a_batch_that_fails_uses_up_nothing(daemon: Daemon, monkeypatch: pytest.
     daemon.receive(*pieces)
     assert calls == [len(pieces)] + [1] * len(pieces)
     assert daemon.log(job) == "x" * MAX_LOG, "the burst was given back"
+
+
+def test_a_queue_in_a_damaged_file_is_not_waited_for(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be one that is disconnected, and tried again without end."""
+
+    def damaged(*_: object) -> None:
+        raise QueueUnusable("lando.db: the file is damaged")
+
+    monkeypatch.setattr(daemon.queue, "receive", damaged)
+    monkeypatch.setattr(daemon.queue, "request_fence", damaged, raising=False)
+    with pytest.raises(QueueUnusable):
+        daemon.receiver.receive(0)
+    with pytest.raises(QueueUnusable):
+        daemon.receiver.request_fence()

@@ -121,6 +121,8 @@ def test_until_a_checkpoint_the_earlier_number_is_right_too(
         connection.execute(f"PRAGMA user_version = {number}")
         assert not checkpoint(connection, "PASSIVE")
         assert made.is_in_file() and made.is_known(numbers(connection))
+        connection.execute(f"PRAGMA user_version = {made.next(numbers(connection))}")
+        assert made.is_in_file(), "the file has the first of three"
     assert checkpoint(connection, "PASSIVE")
     assert made.is_in_file()
     made.written(numbers(connection))
