@@ -368,7 +368,8 @@ def test_a_full_disk_is_waited_for(small: LocalSite, when: str) -> None:
     assert daemon.poll() is None
     filler.unlink()
     job = job or small.submit(workflow(small.root, "true"))
-    assert small.wait(job, "done", "failed")["attempt"] == 1
+    # Perhaps in a second attempt: the VM, if there was one, was on the same full disk.
+    assert small.wait(job, "done", "failed")["state"] == "done"
     assert "Traceback" not in stop(small, daemon)
 
 
