@@ -129,7 +129,7 @@ class Service:
 
     def _learned_boot_timeout(self) -> float:
         with self._store.reading() as queries:
-            return boot_times.timeout(queries.recent_boots())
+            return boot_times.timeout(queries.boots())
 
     def _server_request(self, operation: SendCreate, deployment: str) -> ServerRequest:
         with self._store.reading() as queries:

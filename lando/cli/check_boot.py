@@ -119,7 +119,7 @@ class _BootCheck:
     def _boot_timeout(self) -> float:
         configured = self._app.config.timeouts.boot
         with self._views.reading() as queries:
-            recent = [] if queries is None else queries.recent_boots()
+            recent = [] if queries is None else queries.boots()
         return boot_times.timeout(recent) if configured is None else configured
 
     def follow(self) -> Iterator[CheckResult]:

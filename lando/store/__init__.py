@@ -11,6 +11,7 @@ admission_order.py  which queued job is the first, in SQL
 pending.py          rows that a transaction writes together
 logs.py             the logs of workflows, within their bounds
 queries.py          what the commands read
-facts.py            small values about the whole deployment
+facts.py            small values about the whole deployment, as they are stored
+stored_facts.py     and by what they mean
 migrations/         the schema's versions
 """

@@ -10,26 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from lando.engine.boot_failures import BootFailures
-from lando.engine.holds import Holds
 from lando.engine.ledger import StateChange
-from lando.engine.ownership import ResourceKind
-from lando.engine.reservation import Reservation
 from lando.states.job import LIVE_STATES, Job
-from lando.store.facts import (
-    BOOT_FAILURES_FACT,
-    BOOTS_FACT,
-    HOLD_FACT,
-    RESERVATION_FACT,
-    SWEPT_FACT,
-    UNKNOWN_FACT,
-    UnknownResources,
-    to_boot_failures,
-    to_holds,
-    to_reservation,
-    to_unknown,
-)
 from lando.store.pending import JOB_COLUMNS
+from lando.store.stored_facts import StoredFacts
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
 from lando.store.transaction import to_job
 
@@ -57,7 +41,7 @@ class EffectView:
     reason: str
 
 
-class Queries:
+class Queries(StoredFacts):
     """Reads over one consistent snapshot."""
 
     def __init__(self, connection: Connection) -> None:
@@ -138,27 +122,3 @@ class Queries:
         """The value of a fact, or None."""
         text = self._connection.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
         return None if text is None else json.loads(text)
-
-    def swept(self) -> dict[ResourceKind, int]:
-        """How many leaked resources were deleted, by kind."""
-        return {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
-
-    def unknown(self) -> UnknownResources:
-        """What the daemon last saw in the cloud that the database does not know."""
-        return to_unknown(self.fact(UNKNOWN_FACT))
-
-    def recent_boots(self) -> list[float]:
-        """How many seconds the last boots took, the oldest first."""
-        return [float(seconds) for seconds in self.fact(BOOTS_FACT) or ()]
-
-    def boot_failures(self) -> BootFailures:
-        """See ``Ledger.boot_failures``."""
-        return to_boot_failures(self.fact(BOOT_FAILURES_FACT))
-
-    def holds(self) -> Holds:
-        """See ``Ledger.holds``."""
-        return to_holds(self.fact(HOLD_FACT))
-
-    def reservation(self) -> Reservation | None:
-        """See ``Ledger.reservation``."""
-        return to_reservation(self.fact(RESERVATION_FACT))

@@ -11,11 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from lando.engine.boot_failures import BootFailures
-from lando.engine.holds import Holds
 from lando.engine.ledger import Effect, StateChange, rank
-from lando.engine.ownership import ResourceKind
-from lando.engine.reservation import Reservation
 from lando.message_limits import NAME, REASON, shorten
 from lando.messages import Origin
 from lando.repository import clone_name
@@ -23,21 +19,8 @@ from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.table import EffectKind
 from lando.store import admission_order
 from lando.store.database import errors, sqlite_path
-from lando.store.facts import (
-    BOOT_FAILURES_FACT,
-    BOOTS_FACT,
-    HOLD_FACT,
-    RESERVATION_FACT,
-    SEEN_FACT,
-    SWEPT_FACT,
-    boot_failures_value,
-    holds_value,
-    reservation_value,
-    to_boot_failures,
-    to_holds,
-    to_reservation,
-)
 from lando.store.pending import JOB_COLUMNS, JOB_FIELDS, Pending
+from lando.store.stored_facts import WrittenFacts
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, PROCESSED
 
 MAX_PROCESSED = 100_000
@@ -110,7 +93,7 @@ def _next_effects() -> sa.Select[Any]:
 _NEXT_EFFECTS = _next_effects()
 
 
-class Transaction:
+class Transaction(WrittenFacts):
     """See ``lando.engine.ledger.Ledger``; and what the daemon itself reads and writes."""
 
     def __init__(self, connection: Connection) -> None:
@@ -383,52 +366,6 @@ class Transaction:
         """Set a fact to a JSON value."""
         self._connection.execute(sa.delete(FACTS).where(FACTS.c.name == name))
         self._connection.execute(sa.insert(FACTS).values(name=name, value=json.dumps(value)))
-
-    def count_swept(self, kind: ResourceKind) -> None:
-        """Count a leaked resource that was deleted."""
-        counts = {"servers": 0, "floating_ips": 0, **(self.fact(SWEPT_FACT) or {})}
-        self.set_fact(SWEPT_FACT, {**counts, kind: counts[kind] + 1})
-
-    def boot_failures(self) -> BootFailures:
-        """See ``Ledger.boot_failures``."""
-        return to_boot_failures(self.fact(BOOT_FAILURES_FACT))
-
-    def set_boot_failures(self, failures: BootFailures) -> None:
-        """See ``Ledger.set_boot_failures``."""
-        self.set_fact(BOOT_FAILURES_FACT, boot_failures_value(failures))
-
-    def holds(self) -> Holds:
-        """See ``Ledger.holds``."""
-        return to_holds(self.fact(HOLD_FACT))
-
-    def set_holds(self, holds: Holds) -> None:
-        """See ``Ledger.set_holds``."""
-        self.set_fact(HOLD_FACT, holds_value(holds))
-
-    def reservation(self) -> Reservation | None:
-        """See ``Ledger.reservation``."""
-        return to_reservation(self.fact(RESERVATION_FACT))
-
-    def set_reservation(self, reservation: Reservation | None) -> None:
-        """See ``Ledger.set_reservation``."""
-        self.set_fact(RESERVATION_FACT, reservation_value(reservation))
-
-    def seen_at(self) -> float | None:
-        """See ``Ledger.seen_at``."""
-        value: float | None = self.fact(SEEN_FACT)
-        return value
-
-    def set_seen_at(self, now: float) -> None:
-        """See ``Ledger.set_seen_at``."""
-        self.set_fact(SEEN_FACT, now)
-
-    def boots(self) -> list[float]:
-        """See ``Ledger.boots``."""
-        return list(self.fact(BOOTS_FACT) or ())
-
-    def set_boots(self, seconds: Sequence[float]) -> None:
-        """See ``Ledger.set_boots``."""
-        self.set_fact(BOOTS_FACT, list(seconds))
 
 
 def display_name(body: Mapping[str, Any]) -> str:

@@ -338,7 +338,7 @@ def test_the_last_boots_are_kept(store: Store) -> None:
         transaction.set_boots([12.5, 9.0])
         assert transaction.boots() == [12.5, 9.0]
     with store.reading() as queries:
-        assert queries.recent_boots() == [12.5, 9.0]
+        assert queries.boots() == [12.5, 9.0]
 
 
 def test_the_deployment_is_born_with_the_database(store: Store, path: Path) -> None:
