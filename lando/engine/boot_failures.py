@@ -8,7 +8,8 @@ tell. So it is in doubt (``Job.doubtful``) until a server boots whose create was
 - Several jobs have failed until then: the fault was the site's. Nothing is counted, and while it lasts, one
   job at a time is admitted, ever more seldom.
 - One job has failed, or several that wish for the same flavor, image or volume, and another's server has
-  booted: the fault is theirs, and counts as one failure.
+  booted: the fault is theirs, and counts as one failure. Answers get lost now and then: where only creates
+  were not answered, an accepted one shows as much, and only ``UNANSWERED`` of them in a row count as one.
 
 Bad jobs may come in pairs, which would excuse each other for ever. Therefore a job is excused ``EXCUSES``
 times at most, until a worker of it reports. A job that is alone shows nothing: it ends after its attempts.
@@ -17,6 +18,7 @@ times at most, until a worker of it reports. A job that is alone shows nothing: 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lando import backoff
 from lando.states.job import Job
@@ -24,6 +26,8 @@ from lando.states.records import replace
 
 EXCUSES = 3
 """How often a job's failures to boot are taken for the site's, before they are taken for its own."""
+UNANSWERED = 3
+"""How many creates of a job in a row that made no server count as one failure."""
 MOST = 64
 """Jobs that are remembered: the first that failed."""
 MOST_OWN = 8
@@ -34,12 +38,22 @@ MEMORY = 86400.0
 """Seconds after the end of the hold for which failures are remembered."""
 
 
+class BootFailure(NamedTuple):
+    """A job whose server did not boot."""
+
+    job_id: str
+    wishes: str
+    """Of the job."""
+    had_server: bool
+    """There was a server the last time."""
+
+
 @dataclass(frozen=True)
 class BootFailures:
     """The servers that did not boot since the last one that did."""
 
-    jobs: tuple[tuple[str, str], ...] = ()
-    """The ids and the wishes of their jobs, each once, the first to fail first."""
+    jobs: tuple[BootFailure, ...] = ()
+    """Each job once, the first to fail first."""
     since: float = 0.0
     """When the first of them failed, epoch seconds."""
     reason: str = ""
@@ -56,12 +70,12 @@ class BootFailures:
     @property
     def are_the_sites(self) -> bool:
         """Several jobs have failed, and no server has booted since."""
-        return len([job for job, wishes in self.jobs if wishes not in self.own]) > 1
+        return sum(each.wishes not in self.own for each in self.jobs) > 1
 
     @property
     def wishes(self) -> frozenset[str]:
         """What the jobs wish for that failed, without the site's defaults."""
-        return frozenset(wishes for _, wishes in self.jobs if wishes)
+        return frozenset(each.wishes for each in self.jobs if each.wishes)
 
     def at(self, now: float) -> BootFailures:
         """What counts now: without what ended long ago, and with no end later than can be."""
@@ -69,19 +83,23 @@ class BootFailures:
             return BootFailures(own=self.own)
         return replace(self, until=now) if self.until > now + LONGEST else self
 
-    def after_failure(self, job: Job, reason: str, now: float, first: float, longest: float) -> BootFailures:
+    def after_failure(
+        self, failure: BootFailure, reason: str, now: float, first: float, longest: float
+    ) -> BootFailures:
         """One more job has failed to boot. Servers that were booting together fail together, and count as
         one.
 
         Args:
-            job: whose server it is.
+            failure: the job, and what became of its server.
             reason: for people.
             now: the daemon's clock.
             first: seconds that the first hold lasts; doubled by each further one in a row.
             longest: seconds, where the doubling stops.
         """
-        known = any(each == job.id for each, _ in self.jobs)
-        jobs = self.jobs if known else (*self.jobs, (job.id, job.wishes))[:MOST]
+        if any(each.job_id == failure.job_id for each in self.jobs):
+            jobs = tuple(failure if each.job_id == failure.job_id else each for each in self.jobs)
+        else:
+            jobs = (*self.jobs, failure)[:MOST]
         after = replace(self, jobs=jobs, since=self.since if self.jobs else now, reason=reason)
         if not after.are_the_sites:
             return after
@@ -89,26 +107,33 @@ class BootFailures:
         until = max(self.until, now + backoff.delay(times, first, longest))
         return replace(after, times=times, until=until)
 
-    def shows_something(self, requested_at: float) -> bool:
-        """Whether a server that boots, and whose create was sent at that time, shows whose these failures
-        were."""
-        return bool(self.jobs) and requested_at >= self.since
-
-    def are_own(self, job: Job, booted: Job) -> bool:
-        """Whether the failures of a job are its own.
+    def are_judged_by(self, requested_at: float, has_booted: bool) -> bool:
+        """Whether a server shows whose these failures were.
 
         Args:
-            job: one of ``jobs``.
+            requested_at: when its job was admitted.
+            has_booted: its worker has reported; else only its create was accepted, which says something where
+                creates were not answered.
+        """
+        shows = has_booted or not any(each.had_server for each in self.jobs)
+        return bool(self.jobs) and requested_at >= self.since and shows
+
+    def are_own(self, failure: BootFailure, job: Job, booted: Job) -> bool | None:
+        """Whether the failures of a job are its own; None: that stays in doubt.
+
+        Args:
+            failure: one of ``jobs``.
+            job: its record.
             booted: whose server has booted meanwhile.
         """
-        if job.excused >= EXCUSES:
-            return True
-        others = any(_kind(*each) != _kind(job.id, job.wishes) for each in self.jobs)
-        return not others and not (job.wishes and job.wishes == booted.wishes)
+        others = any(_kind(each) != _kind(failure) for each in self.jobs)
+        if job.excused < EXCUSES and (others or (job.wishes and job.wishes == booted.wishes)):
+            return False
+        return True if failure.had_server or job.doubtful >= UNANSWERED else None
 
     def after_boot(self, booted: Job) -> BootFailures:
         """What is left of them when a server has booted that shows something."""
-        kinds = {_kind(*each) for each in self.jobs}
+        kinds = {_kind(each) for each in self.jobs}
         own = self.without_own(booted.wishes).own
         if len(kinds) == 1 and self.wishes and booted.wishes not in self.wishes:
             (wishes,) = self.wishes
@@ -136,6 +161,6 @@ class BootFailures:
 NONE = BootFailures()
 
 
-def _kind(job_id: str, wishes: str) -> str:
+def _kind(failure: BootFailure) -> str:
     """Jobs of one kind fail for the same fault of their own."""
-    return wishes or job_id
+    return failure.wishes or failure.job_id

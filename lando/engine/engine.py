@@ -91,6 +91,7 @@ class Engine:
             self._learn_boot_time(ledger, job, event)
         if job.state == "booting" and after.state != "booting":
             boot_outcomes.ended(ledger, job, after, event, self.policy, self.fire)
+            after = ledger.job(job.id) or after
         if after.state == "terminating" and after.floating_ip is not None:
             # The attach effect runs before the deletion: its back-off must not delay that.
             make_due(ledger, ledger.effects(("attach_floating_ip",), job.id), event.at)

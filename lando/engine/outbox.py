@@ -165,6 +165,7 @@ class Outbox:
             admission.miss_answer(ledger, job)
         elif isinstance(result, Created) or (isinstance(result, Listed) and result.servers):
             admission.accept(ledger, job, now)
+            boot_outcomes.accepted(ledger, job, now, self._engine.fire)
         event = self._create_event(effect, mark, result, now)
         after = job if event is None else self._engine.fire(ledger, job, event).job
         request = create_requests.open_request(after)

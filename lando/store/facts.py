@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from lando.engine.boot_failures import BootFailures
+from lando.engine.boot_failures import BootFailure, BootFailures
 from lando.engine.holds import ACCOUNT, Hold, Holds
 from lando.engine.reservation import Reservation
 
@@ -129,7 +129,7 @@ def to_boot_failures(value: Any) -> BootFailures:
     """The boot failures that a fact has."""
     if value is None:
         return BootFailures()
-    jobs = tuple((job, wishes) for job, wishes in value["jobs"])
+    jobs = tuple(BootFailure(*each) for each in value["jobs"])
     return BootFailures(**{**value, "jobs": jobs, "own": tuple(value["own"])})
 
 

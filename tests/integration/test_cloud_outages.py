@@ -1,8 +1,10 @@
-"""An outage of a service that creates depend on: it is named, costs few creates, and its end is seen."""
+"""An outage of the cloud fails no job: it is named, costs few creates, and its end is seen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,50 @@ def test_an_outage_is_named_and_its_end_is_seen_before_the_hold_ends(site: OpenS
     checks = [site.proxy.calls.count(call) for call in OF_A_CHECK]
     site.wait_all_done(site.queue_jobs(1))
     assert [site.proxy.calls.count(call) for call in OF_A_CHECK] == checks, "it is over"
+
+
+WHAT_NOVA_SAYS = "Unexpected API Error. Please report this at http://bugs.launchpad.net/nova/"
+
+
+@contextmanager
+def creates_answered_500(site: OpenStackSite) -> Iterator[None]:
+    """As while Neutron or the message queue is down behind nova-api; nothing is created."""
+    site.proxy.faults.add(Fault(CREATE, status=500, message=WHAT_NOVA_SAYS))
+    yield
+    site.proxy.faults.clear()
+
+
+def builds_that_end_in_error(site: OpenStackSite) -> AbstractContextManager[None]:
+    return site.facility.knobs(spawn_fail_every=1, spawn_delay=0.1)
+
+
+@pytest.mark.parametrize(
+    ("outage", "words"),
+    [(creates_answered_500, WHAT_NOVA_SAYS), (builds_that_end_in_error, "retrying build failures")],
+)
+def test_while_no_server_boots_one_job_at_a_time_is_tried_and_none_fails(
+    site: OpenStackSite, outage: Callable[[OpenStackSite], AbstractContextManager[None]], words: str
+) -> None:
+    site.start_daemon()
+    with outage(site):
+        began = time.time()
+        jobs = site.queue_jobs(8, attempts=1)
+        site.wait_until(
+            lambda: all("no VM has booted since 20" in each.reason for each in site.shown(jobs)),
+            "the outage to be told",
+        )
+        creates = site.proxy.calls.count(CREATE)
+        assert creates <= 8, "several at once, until the first answer"
+        site.wait_until(lambda: site.proxy.calls.count(CREATE) >= creates + 3, "one job to be tried, thrice")
+        assert sum(each.job.state == "booting" for each in site.shown(jobs)) <= 1
+        assert all(words in each.reason or each.job.state != "queued" for each in site.shown(jobs))
+        told = site.command("status").stderr
+        assert "no VM has booted since 20" in told
+        assert words in told
+        holds = 1 + (time.time() - began) / (0.5 * 2)  # ever longer ones
+        assert site.proxy.calls.count(CREATE) <= 8 + holds
+    ended = site.wait_all_done(jobs)
+    assert all(each.job.failures == 0 for each in ended)
+    assert "no VM has booted" not in site.command("status").stderr
+    assert "servers boot again" in site.daemon_log()
+    site.nothing_is_left(sweeps=True)

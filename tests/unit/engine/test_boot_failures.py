@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lando.engine.boot_failures import EXCUSES, MEMORY, BootFailures
+from lando.engine.boot_failures import EXCUSES, MEMORY, UNANSWERED, BootFailure, BootFailures
 from lando.engine.operations import (
     AnswerLost,
     Console,
@@ -289,6 +289,60 @@ def test_creates_that_are_not_answered_fail_nobody_and_are_told(site: Site) -> N
     assert "worker" not in site.failures().reason
 
 
+def test_answers_that_get_lost_now_and_then_count_seldom(site: Site) -> None:
+    site.submit("unlucky")
+    for number in range(3 * UNANSWERED):
+        site.later(POLICY.retry_longest)
+        assert site.admit() == ["unlucky"]
+        site.work(answers=False)
+        site.later(PACE.settle)
+        site.work(answers=False)
+        site.submit(f"good-{number}")
+        site.admit()
+        site.work()
+        site.boot(f"good-{number}")
+        assert site.rules.job("unlucky").failures == (number + 1) // UNANSWERED
+    assert site.counted("unlucky")[0] == "failed"
+
+
+def test_answers_that_get_lost_while_others_are_accepted_hold_nobody(site: Site) -> None:
+    site.submit("a", "b")
+    site.admit()
+    site.work(answers=False)
+    site.submit("c")
+    site.admit()
+    site.later(PACE.settle)
+    site.work()
+    assert site.rules.job("c").server_id is not None
+    assert site.counted("a") == site.counted("b") == ("queued", 0, 1)
+    assert site.failures() == BootFailures()
+
+
+def test_an_accepted_create_shows_that_creates_are_answered_again(site: Site) -> None:
+    site.submit("a", "b")
+    site.admit()
+    site.work(answers=False)
+    site.later(PACE.settle)
+    site.work(answers=False)
+    assert site.failures().are_the_sites
+    site.later(POLICY.hold_longest)
+    assert len(site.admit()) == 1
+    site.work()
+    assert site.failures() == BootFailures(), "although its server has not booted"
+    assert len(site.admit()) == 1
+
+
+def test_an_accepted_create_does_not_show_that_servers_boot(site: Site) -> None:
+    site.submit("a", "b", "c")
+    site.admit()
+    site.work()
+    site.fail("a", "b")
+    site.later(POLICY.hold_longest)
+    assert len(site.admit()) == 1
+    site.work()
+    assert site.failures().are_the_sites
+
+
 def test_a_full_cloud_is_no_failure_to_boot(site: Site) -> None:
     site.submit("a", "b")
     site.admit()
@@ -313,8 +367,9 @@ def test_a_cancel_is_no_failure_to_boot_and_frees_the_turn(site: Site) -> None:
 
 
 def test_failures_are_forgotten_after_a_day_and_survive_a_step_of_the_clock() -> None:
-    failures = BootFailures().after_failure(Job("a"), "oops", 1000.0, 30.0, 600.0)
-    failures = failures.after_failure(Job("b"), "oops", 1000.0, 30.0, 600.0)
+    failures = BootFailures()
+    for job in "ab":
+        failures = failures.after_failure(BootFailure(job, "", True), "oops", 1000.0, 30.0, 600.0)
     assert failures.at(1030.0 + MEMORY) == failures
     assert failures.at(1031.0 + MEMORY) == BootFailures()
     assert failures.at(-1e6).until == -1e6, "written by a clock that was ahead"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lando.engine.boot_failures import BootFailures
+from lando.engine.boot_failures import BootFailure, BootFailures
 from lando.engine.holds import Hold, Holds
 from lando.engine.reservation import Reservation
 from lando.states.job import Job
@@ -127,7 +127,10 @@ def test_a_reservation_is_not_the_reason_while_the_cloud_does_not_answer() -> No
 def test_servers_that_do_not_boot_are_told_with_since_when_and_why() -> None:
     since = 1_700_000_000.0
     failures = BootFailures(
-        jobs=((FIRST, ""), (SECOND, "")), since=since, reason="HTTP 500: oops", until=time.time() + 29.9
+        jobs=(BootFailure(FIRST, "", True), BootFailure(SECOND, "", True)),
+        since=since,
+        reason="HTTP 500: oops",
+        until=time.time() + 29.9,
     )
     said = f"no VM has booted since {rfc3339(since)} (2 jobs tried): HTTP 500: oops"
     assert why(SECOND, boot_failures=failures) == f"{said}; one job is tried in 30 s; position 2"
