@@ -15,7 +15,7 @@ from lando.cloud.interface import ServerRequest
 from lando.config import job_file
 from lando.config.site_config import Config
 from lando.engine.operations import SendCreate
-from lando.errors import UsageError
+from lando.errors import LandoError, UsageError
 from lando.states.job import JobSpec
 from lando.versions import needed
 
@@ -28,10 +28,15 @@ class ServerRequests:
 
     Args:
         config: the configuration.
+
+    Raises:
+        UsageError: the certificates of ``work_queue.tls.ca`` cannot be read, or are too large.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        # Once: no job may be refused because the file of certificates is being replaced.
+        self._stand_in_queue = self._worker_queue()
 
     def accept(self, body: Mapping[str, Any]) -> JobSpec:
         """The spec of a start_worker body, if this installation can run it.
@@ -73,7 +78,8 @@ class ServerRequests:
 
     def _stand_in_settings(self) -> WorkerSettings:
         """As large as a real job's, and made without the worker, which a client may not have installed."""
-        return self._worker_settings(STAND_IN_ID, self._config.worker.command or STAND_IN_COMMAND)
+        command = self._config.worker.command or STAND_IN_COMMAND
+        return self._worker_settings(STAND_IN_ID, command, self._stand_in_queue)
 
     def request(self, operation: SendCreate, body: Mapping[str, Any], deployment: str) -> ServerRequest:
         """What to ask of the cloud for a job.
@@ -92,13 +98,17 @@ class ServerRequests:
         job = operation.job
         assert job.server_name is not None
         command = self._config.worker.command or user_data.installed_command()
+        try:
+            queue = self._worker_queue()
+        except UsageError as error:  # somebody is replacing the file of certificates
+            raise LandoError(str(error)) from error
         script = user_data.render(
             spec,
             job_id=job.id,
             attempt=job.attempt,
             token=operation.token,
             server_name=job.server_name,
-            settings=self._worker_settings(job.id, command),
+            settings=self._worker_settings(job.id, command, queue),
         )
         return ServerRequest(
             name=job.server_name,
@@ -124,13 +134,13 @@ class ServerRequests:
             return frozenset()
         return needed(user_data.worker_configuration(spec, self._stand_in_settings()))
 
-    def _worker_settings(self, job_id: str, command: str) -> WorkerSettings:
+    def _worker_settings(self, job_id: str, command: str, queue: Mapping[str, Any]) -> WorkerSettings:
         local = self._config.cloud == "local"
         worker = replace(self._config.worker, command=command)
         outputs = state_dir.outputs(self._config.state_dir, job_id)
         return WorkerSettings(
             worker=replace(worker, user=None) if local else worker,
-            queue=self._worker_queue(),
+            queue=queue,
             heartbeat=self._config.timeouts.heartbeat,
             run_timeout=self._config.timeouts.run,
             outputs=str(outputs.absolute()) if local else None,

@@ -38,8 +38,9 @@ def start_message(app: App, path: Path, job_id: str | None) -> Message:
         UsageError: the job file, or the id, is not valid.
     """
     spec = job_file.read(path)
+    requests = app.server_requests
     try:
-        app.server_requests.check(spec)
+        requests.check(spec)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     return message_of(spec, str(uuid.uuid4()) if job_id is None else _valid_id(job_id))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from functools import cached_property
 
 import pika
 
@@ -19,13 +18,8 @@ CONNECT_TIMEOUT = 10.0
 class Broker(BrokerSettings):
     """The broker and one account on it, as pika connects to it."""
 
-    @cached_property
-    def _trusted(self) -> str | None:
-        """Read once: a file that is gone later must not end a daemon that reconnects."""
-        return self.authorities()
-
     def parameters(self) -> pika.ConnectionParameters:
-        """What pika needs to connect.
+        """What pika needs to connect. Certificates are read anew, since they are renewed now and then.
 
         Raises:
             UsageError: a certificate or key cannot be used.
@@ -44,7 +38,7 @@ class Broker(BrokerSettings):
 
     def _context(self, tls: Tls) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cadata=self._trusted)
+            context = ssl.create_default_context(cadata=self.authorities())
         except (ssl.SSLError, ValueError) as error:
             raise UsageError(f"{self.setting('tls.ca')}: contains no PEM certificate: {error}") from error
         if tls.certificate is not None:

@@ -12,11 +12,20 @@ from pika import exceptions
 from lando.errors import LandoError, UsageError
 from lando.workqueue.interface import QueueAbsent, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
+from lando.workqueue.rabbitmq.refusals import passing_refusal
 
 GUEST = " (guest may log in only on the broker's own machine)"
 
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406
 """Reply codes: https://www.rabbitmq.com/amqp-0-9-1-reference#constants"""
+
+
+_OUT_OF_DATE = {
+    9: "is not valid yet; check the clocks of this machine and of the one that made it",
+    10: "has expired; renew it, and restart the broker",
+}
+"""What to tell of a certificate that cannot be verified now; OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and
+X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 class QueueTaken(QueueUnavailable):
@@ -71,8 +80,12 @@ def _classify_cause(broker: Broker, error: BaseException) -> LandoError | None:
     if isinstance(error, socket.gaierror):
         return QueueUnavailable(f"{broker.setting('host')}: {broker.host}: {error.strerror}")
     if isinstance(error, exceptions.IncompatibleProtocolError):
-        if "CERTIFICATE_REQUIRED" in str(error):
-            return UsageError(_certificate_required(broker))
+        # With TLS 1.3 the broker judges our certificate only after the handshake.
+        alert = re.search(
+            "ALERT_(CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA)[A-Z_]*|CERTIFICATE_REQUIRED", str(error)
+        )
+        if alert is not None:
+            return _client_certificate_refused(broker, alert[0])
         return QueueUnavailable(
             f"{broker.setting('port')}: no AMQP server answers at {broker}; check that this is the broker's "
             f"port, and whether tls must be {'off' if broker.tls else 'on'}"
@@ -82,7 +95,9 @@ def _classify_cause(broker: Broker, error: BaseException) -> LandoError | None:
     if isinstance(error, exceptions.ChannelClosedByBroker):
         return _classify_reply(broker, error.reply_code, error.reply_text)
     if isinstance(error, exceptions.ConnectionClosedByBroker):
-        return QueueUnavailable(f"the broker at {broker} closed the connection: {error.reply_text}")
+        return passing_refusal(broker, error.reply_text) or QueueUnavailable(
+            f"the broker at {broker} closed the connection: {error.reply_text}"
+        )
     if isinstance(error, OSError):
         return QueueUnavailable(
             f"the broker at {broker} cannot be reached: {_detail(error)}; start it, or correct "
@@ -95,6 +110,9 @@ def _classify_cause(broker: Broker, error: BaseException) -> LandoError | None:
 
 def _virtual_host_refused(broker: Broker, reason: str) -> LandoError:
     setting, name = broker.setting("virtual_host"), repr(broker.virtual_host)
+    passing = passing_refusal(broker, reason)  # its words contain those of a missing permission
+    if passing is not None:
+        return passing
     if "not found" in reason:
         return UsageError(f"{setting}: the broker at {broker} has no virtual host {name}")
     if "refused for user" in reason:
@@ -107,6 +125,11 @@ def _virtual_host_refused(broker: Broker, reason: str) -> LandoError:
 
 def _tls_refused(broker: Broker, error: ssl.SSLError) -> LandoError | None:
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OUT_OF_DATE:
+            return QueueUnavailable(
+                f"the certificate of the broker at {broker}, or of its authority, "
+                f"{_OUT_OF_DATE[error.verify_code]}"
+            )
         mismatch = "mismatch" in error.verify_message.lower() or "doesn't match" in error.verify_message
         setting, remedy = (
             ("host", "use a name or address that the certificate contains")
@@ -122,17 +145,28 @@ def _tls_refused(broker: Broker, error: ssl.SSLError) -> LandoError | None:
         return UsageError(
             f"{broker.setting('tls')}: the broker does not use TLS at {broker}; check port and tls"
         )
-    if "certificate" in reason:
-        return UsageError(f"{_certificate_required(broker)}: {reason}")
+    if "certificate" in reason or "unknown ca" in reason:
+        return _client_certificate_refused(broker, reason)
     return None
 
 
-def _certificate_required(broker: Broker) -> str:
-    return f"{broker.setting('tls.certificate')}: the broker at {broker} requires a client certificate"
+def _client_certificate_refused(broker: Broker, alert: str) -> LandoError:
+    """The broker's answer to our certificate, or to its absence: an alert of TLS (RFC 8446, 6.2)."""
+    alert = alert.replace("_", " ").lower()
+    setting = broker.setting("tls.certificate")
+    if "expired" in alert:  # the broker says the same of one that is not valid yet
+        return QueueUnavailable(
+            f"{setting}: the broker at {broker} refuses the client certificate, since it has expired or is "
+            "not valid yet; replace the files of tls.certificate and tls.key; each try reads them"
+        )
+    return UsageError(f"{setting}: the broker at {broker} requires a client certificate: {alert}")
 
 
 def _classify_reply(broker: Broker, code: int, text: str) -> LandoError:
     detail = text.partition(" - ")[2] or text
+    passing = passing_refusal(broker, detail)
+    if passing is not None:
+        return passing
     if code == ACCESS_REFUSED:
         return UsageError(
             f"{broker.setting('username')}: the account {broker.username!r} lacks a permission: {detail}; "

@@ -119,7 +119,7 @@ class RabbitMQQueue:
         if time.monotonic() < self._next_try:
             raise self._error
         self._sessions += 1
-        with self._ending_session_on_error():
+        with self._ending_session_on_error(was_readable=self._sessions > 1):
             self._session = Session(
                 self._broker, self._names, self._queue_type, self._wakeup, number=self._sessions
             )
@@ -142,13 +142,17 @@ class RabbitMQQueue:
             yield self._session
 
     @contextlib.contextmanager
-    def _ending_session_on_error(self) -> Iterator[None]:
-        """A wrong setting is fatal on the first connection only: later it may be corrected on the broker."""
+    def _ending_session_on_error(self, was_readable: bool = False) -> Iterator[None]:
+        """A wrong setting is fatal on the first connection only: later it may be corrected on the broker.
+
+        Args:
+            was_readable: the files of certificates could be read before, so somebody is replacing them.
+        """
         try:
             yield
         except LandoError as error:
             self._end_session()
-            if isinstance(error, UsageError) and not self._was_connected:
+            if isinstance(error, UsageError) and not (self._was_connected or was_readable):
                 raise
             if isinstance(error, QueueTaken) and self._is_taken_by_live_daemon():
                 raise UsageError(

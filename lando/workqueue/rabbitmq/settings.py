@@ -58,11 +58,24 @@ class BrokerSettings:
         """Read the certificates of the authorities to trust, in PEM; None: the system's.
 
         Raises:
-            UsageError: the file cannot be read.
+            UsageError: the file cannot be read, or does not consist of certificates: it may be half written.
         """
         if self.tls is None or self.tls.ca is None:
             return None if self.tls is None else self.tls.authorities
         try:
-            return self.tls.ca.read_text(encoding="ascii")
+            text = self.tls.ca.read_text(encoding="ascii")
         except (OSError, UnicodeError) as error:
             raise UsageError(f"{self.setting('tls.ca')}: {self.tls.ca}: {error}") from error
+        self._refuse_unless_certificates(text)
+        return text
+
+    def _refuse_unless_certificates(self, text: str) -> None:
+        import ssl  # noqa: PLC0415 - only where TLS is used
+
+        try:
+            # An empty text would be taken for "the system's authorities" by whoever trusts it.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text or "\n")
+        except (ssl.SSLError, ValueError) as error:
+            raise UsageError(
+                f"{self.setting('tls.ca')}: contains no PEM certificate, or only a part of one: {error}"
+            ) from error

@@ -10,6 +10,7 @@ import pytest
 from lando.errors import UsageError
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.settings import BrokerSettings, Tls
+from tests.support.certificates import CERTIFICATE
 
 BROKER = BrokerSettings("h", 5672, "/", "lando", Secret("hunter2"), prefix="c.yml: work_queue.")
 
@@ -26,10 +27,10 @@ def test_a_setting_has_the_name_that_it_has_in_the_file() -> None:
 
 def test_authorities_are_a_file_or_its_text(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
-    ca.write_text("PEM")
+    ca.write_text(CERTIFICATE)
     assert BROKER.authorities() is None
     assert replace(BROKER, tls=Tls()).authorities() is None
-    assert replace(BROKER, tls=Tls(ca)).authorities() == "PEM"
+    assert replace(BROKER, tls=Tls(ca)).authorities() == CERTIFICATE
     assert replace(BROKER, tls=Tls(authorities="PEM")).authorities() == "PEM"
 
 
@@ -41,3 +42,13 @@ def test_authorities_that_cannot_be_read_are_named(tmp_path: Path, content: str 
     with pytest.raises(UsageError) as error:
         replace(BROKER, tls=Tls(ca)).authorities()
     assert str(error.value).startswith(f"c.yml: work_queue.tls.ca: {ca}: ")
+
+
+@pytest.mark.parametrize("content", ["", "PEM", CERTIFICATE[:-60], CERTIFICATE + CERTIFICATE[:300]])
+def test_a_half_written_file_is_no_authority(tmp_path: Path, content: str) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text(content)
+    with pytest.raises(
+        UsageError, match=r"^c\.yml: work_queue\.tls\.ca: contains no PEM certificate, or only a part"
+    ):
+        replace(BROKER, tls=Tls(ca)).authorities()
