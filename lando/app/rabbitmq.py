@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lando.config.work_queue import WorkQueueConfig
-from lando.errors import UsageError
+from lando.errors import LandoError, UsageError
 from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.settings import BrokerSettings, Tls
 
 if TYPE_CHECKING:
     from lando.workqueue.rabbitmq.broker import Broker
+
+log = logging.getLogger("lando")
 
 MAX_AUTHORITIES = 12_000
 """Characters of certificates that fit into a start-up script beside the job."""
@@ -54,6 +58,22 @@ def try_account(broker: Broker, queue_name: str) -> None:
 
     with contextlib.suppress(QueueUnavailable):  # the daemon waits for the broker
         inspect_queue(broker, queue_name)
+
+
+def log_harmful_policies(broker: Broker, names: QueueNames) -> None:
+    """Warn of each policy that could cost messages, where policies can be seen."""
+    from lando.workqueue.rabbitmq.policies import harmful_policies  # noqa: PLC0415 - only where there is one
+
+    try:
+        for policy in harmful_policies(broker, names):
+            log.warning(
+                "%s: this can delete jobs, results or dead letters; exclude the queue from the pattern",
+                policy,
+            )
+    except LandoError as error:
+        log.debug("the policies of the broker cannot be seen: %s", error)  # `lando-fsm check` tells it
+    except Exception:
+        log.exception("looking for policies of the broker failed; this is a bug in lando-fsm")
 
 
 def worker_queue(queue: WorkQueueConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from lando.app.app import App
+from lando.app.rabbitmq import log_harmful_policies
 from lando.app.timing import timing
 from lando.cloud.interface import ServerRequest
 from lando.daemon.checkpoints import make_last_checkpoint
@@ -146,7 +147,16 @@ class Service:
         if self._store.guard is not None:
             watch = partial(_watch, self._store.guard, self.daemon.look, self._is_closed)
             threading.Thread(target=watch, name="database file", daemon=True).start()
-        self.daemon.run(ready, on_stop)
+
+        def begin() -> None:
+            ready()
+            if self._app.embedded_queue is None:  # now that the queues exist
+                threading.Thread(target=self._try_policies, name="policies", daemon=True).start()
+
+        self.daemon.run(begin, on_stop)
+
+    def _try_policies(self) -> None:
+        log_harmful_policies(self._app.broker, self._app.names)
 
     def _try_cloud(self) -> None:
         """Log which settings do not fit the cloud, before a job fails because of them."""

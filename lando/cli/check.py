@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -71,6 +72,7 @@ def _results(app: App) -> Iterator[CheckResult]:
         ("state directory", _state_directory),
         ("database", _database),
         ("queue", _queue),
+        *((("queue policies", _policies),) if app.embedded_queue is None else ()),
         ("worker account", _worker_account),
         ("daemon", _daemon),
         ("cloud", _cloud),
@@ -190,6 +192,25 @@ def _rabbitmq(app: App) -> Answer:
             "restart the daemon"
         )
     return _with_dead_letters(detail, sum(each.waiting for each in (letters, report_letters) if each))
+
+
+def _policies(app: App) -> Answer:
+    from lando.workqueue.rabbitmq.policies import PoliciesUnseen, harmful_policies  # noqa: PLC0415
+
+    virtual_host = shlex.quote(app.broker.virtual_host)
+    try:
+        harmful = harmful_policies(app.broker, app.names)
+    except PoliciesUnseen as error:
+        return "ok", (
+            f"cannot be seen from here, since {error}; on the broker's machine: `rabbitmqctl list_queues -p "
+            f"{virtual_host} name policy operator_policy effective_policy_definition`"
+        )
+    if harmful:
+        return "warning", (
+            f"{'; '.join(map(str, harmful))}: this can delete jobs, results or dead letters; exclude these "
+            "queues from the policy's pattern"
+        )
+    return "ok", "no policy of the broker can delete messages of these queues"
 
 
 def _with_dead_letters(detail: str, dead_letters: int) -> Answer:

@@ -17,9 +17,10 @@ from typing import Any
 import pika
 
 from lando.errors import LandoError
+from lando.workqueue.interface import QueueAbsent
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.classify import blocked_message
-from lando.workqueue.rabbitmq.connection import Connection, RunningProcedure
+from lando.workqueue.rabbitmq.connection import Connection, Procedure, RunningProcedure
 from lando.workqueue.rabbitmq.names import QueueNames
 
 PERIOD = 1.0
@@ -46,6 +47,9 @@ class AlarmProbe:
         self._connection: Connection | None = None
         self._opening: RunningProcedure[Any] | None = None
         self._unconfirmed: dict[int, Callable[[], None]] = {}
+        self._on_unroutable: dict[str, Callable[[], None]] = {}
+        self.is_exchange_absent = False
+        """Whether a message could not be published because its exchange was deleted; reset by the caller."""
         self._published = 0
         self._called_at: float | None = None
         self._unanswered = 0.0
@@ -83,7 +87,7 @@ class AlarmProbe:
             if now < self._next_message:
                 return True
             self._connection = Connection(self._broker)
-            self._opening = RunningProcedure(self._connection.open_confirming_channel(self._on_confirm))
+            self._opening = RunningProcedure(self._open(self._connection))
         self._connection.serve()
         assert self._opening is not None
         if not self._connection.wait(self._opening.advance, patience):
@@ -94,12 +98,17 @@ class AlarmProbe:
             self.publish(self._names.commands, UNBOUND_KEY)
         return is_waiting
 
+    def _open(self, connection: Connection) -> Procedure[None]:
+        channel = yield from connection.open_confirming_channel(self._on_confirm)
+        channel.add_on_return_callback(self._on_return)
+
     def publish(
         self,
         exchange: str,
         routing_key: str,
         headers: Mapping[str, str] | None = None,
         on_refused: Callable[[], None] = lambda: None,
+        on_unroutable: Callable[[], None] | None = None,
     ) -> None:
         """Publish an empty message; only while there is a ``connection``.
 
@@ -108,6 +117,7 @@ class AlarmProbe:
             routing_key: see ``exchange``.
             headers: the message's.
             on_refused: called if the broker does not accept it (basic.nack).
+            on_unroutable: called if no queue is bound to the exchange; None: that is no error.
 
         Raises:
             LandoError: the connection is lost.
@@ -121,8 +131,15 @@ class AlarmProbe:
             headers=None if headers is None else dict(headers),
             delivery_mode=pika.DeliveryMode.Transient.value,
         )
-        connection.channel.basic_publish(exchange, routing_key, b"", properties)
+        if on_unroutable is not None:
+            self._on_unroutable[exchange] = on_unroutable
+        connection.channel.basic_publish(
+            exchange, routing_key, b"", properties, mandatory=on_unroutable is not None
+        )
         connection.serve()
+
+    def _on_return(self, _: Any, method: Any, *__: Any) -> None:
+        self._on_unroutable.pop(method.exchange, lambda: None)()
 
     def _on_confirm(self, frame: Any) -> None:
         self._reason = ""
@@ -150,6 +167,7 @@ class AlarmProbe:
         self._close()
         self._next_message = time.monotonic() + PERIOD
         self._reason = str(error)
+        self.is_exchange_absent = self.is_exchange_absent or isinstance(error, QueueAbsent)
 
     def stop(self) -> None:
         """Close the connection. The next ``probe`` with a patience starts again."""
@@ -162,6 +180,7 @@ class AlarmProbe:
         connection, self._connection = self._connection, None
         self._opening = None
         self._unconfirmed.clear()
+        self._on_unroutable.clear()
         self._published = 0
         if connection is not None:
             connection.close(CLOSE_TIMEOUT)

@@ -89,6 +89,7 @@ def _classify_cause(broker: Broker, error: BaseException) -> LandoError | None:
         return QueueUnavailable(
             f"{broker.setting('port')}: no AMQP server answers at {broker}; check that this is the broker's "
             f"port, and whether tls must be {'off' if broker.tls else 'on'}"
+            f"{_or_certificate(broker)}"
         )
     if isinstance(error, exceptions.StreamLostError):
         return QueueUnavailable(f"the connection to the broker at {broker} was lost")
@@ -148,6 +149,12 @@ def _tls_refused(broker: Broker, error: ssl.SSLError) -> LandoError | None:
     if "certificate" in reason or "unknown ca" in reason:
         return _client_certificate_refused(broker, reason)
     return None
+
+
+def _or_certificate(broker: Broker) -> str:
+    """The broker may close the connection before its reason is read."""
+    has_certificate = broker.tls is not None and broker.tls.certificate is not None
+    return ", and whether tls.certificate has expired" if has_certificate else ""
 
 
 def _client_certificate_refused(broker: Broker, alert: str) -> LandoError:

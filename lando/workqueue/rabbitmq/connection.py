@@ -127,36 +127,44 @@ class Connection:
             yield
         return channel
 
-    def is_permitted(self, send: Callable[[Channel, Callable[[Any], None]], Any]) -> Procedure[bool]:
-        """Call a synchronous AMQP method that the account may lack the permission for.
+    def attempt(
+        self, send: Callable[[Channel, Callable[[Any], None]], Any]
+    ) -> Procedure[BaseException | Any]:
+        """Call a synchronous AMQP method on a channel of its own, which the broker closes when it refuses.
 
         Args:
-            send: sends it on a channel of its own, which the broker closes when it refuses; is given the
-                channel and the callback.
+            send: sends it; is given the channel and the callback.
 
         Returns:
-            Whether the broker did it.
+            The answer's method, or pika's exception with the refusal.
         """
         answers: list[Any] = []
         refusals: list[BaseException] = []
-
-        def on_close(_: Any, error: BaseException) -> None:
-            refusals.append(error)
-            if not (answers or is_access_refused(error)):
-                self._on_closed(error)
-
         opened: list[Channel] = []
         channel = self._connection.channel(on_open_callback=opened.append)
-        channel.add_on_close_callback(on_close)
+        channel.add_on_close_callback(lambda _, error: refusals.append(error))
         while not (opened or refusals):
             yield
         if opened:
             send(channel, answers.append)
         while not (answers or refusals):
             yield
-        if answers:
-            channel.close()
-        return bool(answers)
+        if not answers:
+            return refusals[0]
+        channel.close()
+        return answers[0].method
+
+    def is_permitted(self, send: Callable[[Channel, Callable[[Any], None]], Any]) -> Procedure[bool]:
+        """The same of a method that the account may lack the permission for.
+
+        Returns:
+            Whether the broker did it. The connection counts as lost if it refused for another reason.
+        """
+        answer = yield from self.attempt(send)
+        if isinstance(answer, BaseException) and not is_access_refused(answer):
+            self._on_closed(answer)
+            yield
+        return not isinstance(answer, BaseException)
 
     def open_confirming_channel(self, on_confirm: Callable[[Any], None]) -> Procedure[Channel]:
         """The same, with publisher confirms; ``on_confirm`` gets the frame of each ack and nack."""

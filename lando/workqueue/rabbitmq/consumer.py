@@ -35,6 +35,8 @@ SAMPLE_EVERY = 1.0
 SAMPLE_MESSAGES, SAMPLE_BYTES = 200, 8 * 1024 * 1024
 """Seconds since the last fence, and messages or bytes received since, after which another is set unasked: it
 finds out whether the queue is full. A queue does not fill up without as much being received."""
+LONGEST_WITHOUT_FENCE = 25.0
+"""Seconds after which another is set unasked: it finds out whether the broker still delivers the queues."""
 MAX_PENDING = 64 * 1024 * 1024
 """Bytes of messages still to be dead-lettered above which no more are received."""
 
@@ -107,10 +109,14 @@ class RabbitMQQueue:
             self._probe.probe(PROBE_PATIENCE)
         if self._fence is not None:
             self._fence.advance(self._warn_of)
+        if self._probe.is_exchange_absent:
+            self._probe.is_exchange_absent = False
+            session.verify_now()
 
     def _is_sample_due(self) -> bool:
         is_much = self._messages_since_fence >= SAMPLE_MESSAGES or self._bytes_since_fence >= SAMPLE_BYTES
-        return is_much and self._fence is None and time.monotonic() >= self._fence_asked_at + SAMPLE_EVERY
+        wait = SAMPLE_EVERY if is_much else LONGEST_WITHOUT_FENCE
+        return self._fence is None and time.monotonic() >= self._fence_asked_at + wait
 
     def _begin_session(self, patience: float) -> Session:
         wait = self._next_try - time.monotonic()
@@ -119,6 +125,7 @@ class RabbitMQQueue:
         if time.monotonic() < self._next_try:
             raise self._error
         self._sessions += 1
+        self._fence_asked_at = time.monotonic()
         with self._ending_session_on_error(was_readable=self._sessions > 1):
             self._session = Session(
                 self._broker, self._names, self._queue_type, self._wakeup, number=self._sessions

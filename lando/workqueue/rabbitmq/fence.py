@@ -36,7 +36,7 @@ TRY_AGAIN = 1.0
 """Seconds between two tries while there is another consumer."""
 TRY_FULL_QUEUE_AGAIN = 0.25
 """Seconds between two tries while the queue is full."""
-PUBLISH_AGAIN = 30.0
+PUBLISH_AGAIN = 15.0
 """Seconds after which a fence is published again: another consumer may have taken it."""
 
 
@@ -51,12 +51,19 @@ class _Part:
     """When to publish it next (``time.monotonic``)."""
     position: float = math.inf
     """Where the queue has refused the fence: as soon as so many messages were taken, it is passed as well."""
+    received_before: int | None = None
+    """How much was received when it was last published; None if it was not, or was refused."""
     refused_at: float | None = None
     """When that was last (``time.monotonic``)."""
 
     @property
     def is_passed(self) -> bool:
         return self.nonce in self.reader.fences or self.reader.taken >= self.position
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing has come since it was published, which is long ago, though nothing is unacked."""
+        return not self.is_passed and self.reader.is_idle and self.reader.received == self.received_before
 
     def count(self, waiting: int) -> int:
         """The position of the newest message in the queue, or a later one, among all that were delivered.
@@ -70,6 +77,7 @@ class _Part:
     def refuse(self, position: int) -> None:
         """The queue is full, and has refused the fence; ``position`` was counted before."""
         self.refused_at = time.monotonic()
+        self.received_before = None
         self.publish_at = self.refused_at + TRY_FULL_QUEUE_AGAIN
         self.position = min(self.position, position)  # the first count: no later one is needed
 
@@ -87,6 +95,7 @@ class Fence:
     def __init__(self, names: QueueNames, session: Session, probe: AlarmProbe) -> None:
         self.asked_at = time.monotonic()
         self._names = names
+        self._session = session
         self._probe = probe
         self._parts = (_Part(session.commands, names.commands), _Part(session.reports, names.reports))
         self._connection: Connection | None = None
@@ -124,7 +133,7 @@ class Fence:
             self._connection = connection
             self._publishing = None
             for part in self._parts:
-                part.publish_at = 0.0
+                part.publish_at, part.received_before = 0.0, None
         now = time.monotonic()
         if self._publishing is None:
             due = [part for part in self._parts if not part.is_passed and now >= part.publish_at]
@@ -153,12 +162,29 @@ class Fence:
                     each.publish_at = time.monotonic() + TRY_AGAIN
                 return
             positions.append(part.count(found.message_count))
+            # Seen with quorum queues of RabbitMQ 3.10: one that is deleted and at once declared by somebody
+            # keeps a consumer, whose messages never arrive, and of which the broker tells nothing.
+            if part in parts and part.is_lost:
+                self._session.lose_consumer(part.reader.queue)
+                return
         self.obstacle = None
         for part, position in zip(self._parts, positions, strict=True):
             if part in parts:
                 part.publish_at = time.monotonic() + PUBLISH_AGAIN
-                on_refused = partial(part.refuse, position)
-                self._probe.publish(part.exchange, self._names.queue, {FENCE: part.nonce}, on_refused)
+                part.received_before = part.reader.received
+                self._probe.publish(
+                    part.exchange,
+                    self._names.queue,
+                    {FENCE: part.nonce},
+                    on_refused=partial(part.refuse, position),
+                    on_unroutable=partial(self._note_unroutable, part),
+                )
+
+    def _note_unroutable(self, part: _Part) -> None:
+        log.warning("no queue is bound to the exchange %r any more; it is bound again", part.exchange)
+        part.publish_at = time.monotonic() + TRY_AGAIN
+        part.received_before = None
+        self._session.verify_now()
 
     def _verify(self, connection: Connection, warn_of: set[str]) -> Procedure[None]:
         """Ask once more for other consumers; if there is one, begin again."""

@@ -46,6 +46,11 @@ class QueueNames:
         return f"{self.queue}.daemon"
 
     @property
+    def exchanges(self) -> tuple[str, ...]:
+        """All exchanges."""
+        return (self.commands, self.reports, self.dead_letters)
+
+    @property
     def queues(self) -> tuple[str, ...]:
         """All queues."""
         return (self.queue, self.reports, self.dead_letters, self.report_letters, self.lock)

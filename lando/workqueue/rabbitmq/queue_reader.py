@@ -104,6 +104,11 @@ class QueueReader:
             size -= len(delivery.raw)
         return taken
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was received is acked: the broker may deliver more."""
+        return not self._unacked
+
     def has_unacked(self, tag: int) -> bool:
         """Whether it has received this message, and not acked it."""
         return tag in self._unacked

@@ -11,11 +11,13 @@ from functools import partial
 
 from lando.workqueue.interface import MAX_BATCH, RESERVED, Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
+from lando.workqueue.rabbitmq.classify import classify
 from lando.workqueue.rabbitmq.connection import Connection, Procedure, RunningProcedure
 from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.queue_reader import QueueReader
 from lando.workqueue.rabbitmq.settings import QueueType
 from lando.workqueue.rabbitmq.topology import declare
+from lando.workqueue.rabbitmq.upkeep import Upkeep, consumer_lost, find_queue, lock_is_shared, lock_lost
 from lando.workqueue.wakeup import Wakeup
 
 PREFETCH = 1500
@@ -53,6 +55,7 @@ class Session:
         first_tag = 2 * number * TAGS
         self.commands = QueueReader(names.queue, names, broker.username, PREFETCH, first_tag)
         self.reports = QueueReader(names.reports, names, broker.username, REPORTS_PREFETCH, first_tag + TAGS)
+        self._upkeep: Upkeep | None = None
         self.has_report_letters = False
         """Whether the workers' dead letters have a queue of their own."""
         self._connection = Connection(broker, wakeup)
@@ -77,13 +80,46 @@ class Session:
 
     def _begin_consuming(self, queue_type: QueueType | None) -> Procedure[None]:
         channel = yield from self._connection.open_channel()
-        yield from self._connection.call(
-            lambda callback: channel.queue_declare(self._names.lock, exclusive=True, callback=callback)
-        )
+        yield from self._take_lock()
         self.has_report_letters = yield from declare(self._connection, self._names, queue_type)
         second = yield from self._connection.open_another_channel()
         for reader, own in ((self.commands, channel), (self.reports, second)):
             yield from reader.begin(self._connection, own, partial(self._on_cancel, reader.queue))
+        self._upkeep = Upkeep(
+            self._connection, self._broker, self._names, queue_type, self.has_report_letters
+        )
+
+    def _take_lock(self) -> Procedure[None]:
+        """Declare the exclusive queue, and consume it: so the broker tells at once when it is deleted, and no
+        policy lets it expire."""
+        connection, lock = self._connection, self._names.lock
+        declared = yield from connection.attempt(
+            lambda channel, callback: channel.queue_declare(lock, exclusive=True, callback=callback)
+        )
+        if isinstance(declared, BaseException):
+            found = yield from connection.attempt(partial(find_queue, lock))
+            connection.fail(
+                classify(self._broker, declared)
+                if isinstance(found, BaseException)
+                else lock_is_shared(self._broker, self._names)
+            )
+            yield
+        channel = yield from connection.open_another_channel()
+        channel.add_on_cancel_callback(lambda _: connection.fail(lock_lost(self._broker, self._names)))
+        yield from connection.call(
+            lambda callback: channel.basic_consume(
+                lock, lambda *_: None, auto_ack=True, exclusive=True, callback=callback
+            )
+        )
+
+    def verify_now(self) -> None:
+        """Something is missing on the broker: declare it again soon."""
+        if self._upkeep is not None:
+            self._upkeep.begin_now()
+
+    def lose_consumer(self, queue: str) -> None:
+        """The broker was found to deliver nothing of a queue: treat the connection as lost."""
+        self._connection.fail(consumer_lost(self._broker, queue))
 
     def _on_cancel(self, queue: str) -> None:
         canceled = f"the broker at {self._broker} canceled the consumer of {queue!r} (was the queue deleted?)"
@@ -97,14 +133,22 @@ class Session:
         Raises:
             LandoError: the connection is lost.
         """
+        assert self._upkeep is not None
+        self._upkeep.advance()
         if not self._waiting():
-            self._connection.wait(lambda: self._waiting() > 0 or self._connection.woken, timeout)
+            timeout = min(timeout, self._upkeep.until_due)
+            self._connection.wait(self._has_something_to_do, timeout)
             self._connection.woken = False
         self._fill_buffer(limit)
         of_reports = (limit // RESERVED, MAX_BATCH // RESERVED) if len(self.reports) else (0, 0)
         commands = self.commands.take(limit - of_reports[0], MAX_BATCH - of_reports[1])
         left = MAX_BATCH - sum(len(command.raw) for command in commands)
         return commands + self.reports.take(limit - len(commands), left)
+
+    def _has_something_to_do(self) -> bool:
+        assert self._upkeep is not None
+        self._upkeep.advance()
+        return self._waiting() > 0 or self._connection.woken
 
     def _waiting(self) -> int:
         return len(self.commands) + len(self.reports)
@@ -127,6 +171,8 @@ class Session:
         Raises:
             LandoError: the connection is lost.
         """
+        if self._upkeep is not None and not self._is_memory_full():
+            self._upkeep.advance()
         until = time.monotonic() + min(timeout, 1.0)
         self._connection.wait(lambda: self._connection.woken or self._is_memory_full(), min(timeout, 1.0))
         self._connection.woken = False

@@ -23,28 +23,37 @@ REPORT_LETTER_BYTES_KEPT = 64 * 1024 * 1024
 """The same of the workers' dead letters."""
 
 
-def declare(connection: Connection, names: QueueNames, queue_type: QueueType | None) -> Procedure[bool]:
+def declare(
+    connection: Connection,
+    names: QueueNames,
+    queue_type: QueueType | None,
+    with_report_letters: bool = True,
+) -> Procedure[bool]:
     """Declare exchanges, queues and bindings.
 
     Args:
         connection: with an open channel.
         names: what the exchanges and queues are called.
         queue_type: None for quorum if the broker has quorum queues, else classic.
+        with_report_letters: False if the account is known not to be permitted what is told below.
 
     Returns:
         Whether the workers' dead letters have a queue of their own. An account that was made before there was
         one may not declare it; they then go to the queue of the clients' dead letters.
     """
     kind = queue_type or ("quorum" if connection.broker_version >= QUORUM_SINCE else "classic")
-    for exchange in (names.commands, names.reports, names.dead_letters):
+    for exchange in names.exchanges:
         yield from _declare_exchange(connection, exchange)
-    letters = _dead_letter_arguments(kind, DEAD_LETTERS_KEPT, DEAD_LETTER_BYTES_KEPT)
-    yield from _declare_queue(connection, names.dead_letters, letters)
+    of_queue = arguments(kind, names)
+    yield from _declare_queue(connection, names.dead_letters, of_queue[names.dead_letters])
     yield from _bind(connection, names.dead_letters, names.dead_letters, names.queue)
-    has_report_letters = yield from _declare_report_letters(connection, names, kind)
-    yield from _declare_queue(connection, names.queue, _queue_arguments(kind, names, names.queue))
+    has_report_letters = with_report_letters and (
+        yield from _declare_report_letters(connection, names, of_queue[names.report_letters])
+    )
+    yield from _bind_report_letters(connection, names, has_report_letters)
+    yield from _declare_queue(connection, names.queue, of_queue[names.queue])
     yield from _bind(connection, names.queue, names.commands, names.queue)
-    yield from _declare_queue(connection, names.reports, _reports_arguments(kind, names))
+    yield from _declare_queue(connection, names.reports, of_queue[names.reports])
     yield from _bind(connection, names.reports, names.reports, names.queue)
     # Earlier versions bound the queue of commands. Only now, so that at no time a report is unroutable: one
     # that is in both queues is a duplicate.
@@ -52,19 +61,38 @@ def declare(connection: Connection, names: QueueNames, queue_type: QueueType | N
     return has_report_letters
 
 
-def _declare_report_letters(connection: Connection, names: QueueNames, kind: QueueType) -> Procedure[bool]:
-    """Declare the queue of the workers' dead letters, and bind it, or else that of the clients'."""
-    arguments = _dead_letter_arguments(kind, REPORT_LETTERS_KEPT, REPORT_LETTER_BYTES_KEPT)
+def arguments(kind: QueueType, names: QueueNames) -> dict[str, dict[str, Any]]:
+    """The arguments of each durable queue, by its name.
+
+    Args:
+        kind: their type.
+        names: what they are called.
+    """
+    return {
+        names.queue: _queue_arguments(kind, names, names.queue),
+        names.reports: _reports_arguments(kind, names),
+        names.dead_letters: _dead_letter_arguments(kind, DEAD_LETTERS_KEPT, DEAD_LETTER_BYTES_KEPT),
+        names.report_letters: _dead_letter_arguments(kind, REPORT_LETTERS_KEPT, REPORT_LETTER_BYTES_KEPT),
+    }
+
+
+def _declare_report_letters(
+    connection: Connection, names: QueueNames, arguments: dict[str, Any]
+) -> Procedure[bool]:
     is_declared = yield from connection.is_permitted(
         lambda channel, callback: channel.queue_declare(
             names.report_letters, durable=True, arguments=arguments, callback=callback
         )
     )
+    return is_declared
+
+
+def _bind_report_letters(connection: Connection, names: QueueNames, is_declared: bool) -> Procedure[None]:
+    """Bind the queue of the workers' dead letters, or else that of the clients'."""
     chosen = names.report_letters if is_declared else names.dead_letters
     yield from _bind(connection, chosen, names.dead_letters, names.reports)
     if is_declared:
         yield from _unbind(connection, names.dead_letters, names.dead_letters, names.reports)
-    return is_declared
 
 
 def _declare_exchange(connection: Connection, exchange: str) -> Procedure[None]:

@@ -1,0 +1,162 @@
+"""Policies of the broker that concern our queues: AMQP shows none, its management plugin does.
+
+Source: https://www.rabbitmq.com/docs/policies, https://www.rabbitmq.com/docs/management#http-api
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from lando.errors import LandoError, UsageError
+from lando.workqueue.rabbitmq.names import QueueNames
+from lando.workqueue.rabbitmq.settings import BrokerSettings
+from lando.workqueue.rabbitmq.topology import arguments
+
+PORT, TLS_PORT = 15672, 15671
+"""Where the management plugin listens unless it is told otherwise."""
+TIMEOUT = 5.0
+"""Seconds for each of its answers."""
+GATHERED_WITHIN = 12.0
+"""Seconds within which the plugin knows a new queue's policies; by default it gathers them every 5."""
+EFFECTIVE = "effective_policy_definition"
+MAX_ANSWER = 1024 * 1024
+"""Bytes of an answer that are read."""
+LOWER_COUNTS = ("max-length", "max-length-bytes", "delivery-limit")
+"""Of a policy's value and that of the queue's own argument, the lower one counts."""
+OURS_COUNTS = ("overflow", "dead-letter-exchange", "dead-letter-routing-key")
+"""A policy's value counts only where the queue has no such argument."""
+HARMFUL = ("expires", "message-ttl", *LOWER_COUNTS, *OURS_COUNTS)
+"""What can delete a queue, or messages, or move them elsewhere."""
+
+
+class PoliciesUnseen(LandoError):
+    """The policies cannot be seen; the message says why."""
+
+
+@dataclass(frozen=True)
+class HarmfulPolicy:
+    """What policies would do to a queue."""
+
+    queue: str
+    policies: str
+    """The names of the policy and of the operator policy that concern it."""
+    settings: str
+    """What they set and should not, such as ``expires: 1800000``."""
+
+    def __str__(self) -> str:
+        return f"{self.policies}: {self.settings} on the queue {self.queue!r}"
+
+
+def harmful_policies(broker: BrokerSettings, names: QueueNames) -> list[HarmfulPolicy]:
+    """The policies that could cost messages of ours, as the management plugin shows them.
+
+    Args:
+        broker: the daemon's account, which needs the tag ``management``.
+        names: what there is on the broker.
+
+    Raises:
+        PoliciesUnseen: the plugin cannot be asked, the account may not ask it, or there is no queue yet.
+        UsageError: the certificates cannot be used.
+    """
+    connection = _connect(broker)
+    try:
+        found = [
+            (queue, _described(connection, broker, queue)) for queue in names.queues if queue != names.lock
+        ]
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        where = f"{'https' if broker.tls else 'http'}://{broker.host}:{TLS_PORT if broker.tls else PORT}"
+        raise PoliciesUnseen(f"no management plugin answers at {where}: {error}") from error
+    finally:
+        connection.close()
+    if not any(described for _, described in found):
+        raise PoliciesUnseen("the queues do not exist yet")
+    return [
+        policy
+        for queue, described in found
+        if described is not None and (policy := _judge(names, queue, described)) is not None
+    ]
+
+
+def _connect(broker: BrokerSettings) -> http.client.HTTPConnection:
+    """No proxy is used and no redirection followed: what is sent contains the password."""
+    if broker.tls is None:
+        return http.client.HTTPConnection(broker.host, PORT, timeout=TIMEOUT)
+    context = ssl.create_default_context(cadata=broker.authorities())
+    if broker.tls.certificate is not None:
+        try:
+            context.load_cert_chain(broker.tls.certificate, broker.tls.key, password="")
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise UsageError(f"{broker.setting('tls.certificate')}: {error}") from error
+    return http.client.HTTPSConnection(broker.host, TLS_PORT, timeout=TIMEOUT, context=context)
+
+
+def _described(
+    connection: http.client.HTTPConnection, broker: BrokerSettings, queue: str
+) -> Mapping[str, Any] | None:
+    """The same as ``_get``, once the plugin has gathered what it knows of the queue's policies."""
+    deadline = time.monotonic() + GATHERED_WITHIN
+    while True:
+        described = _get(connection, broker, queue)
+        if described is None or EFFECTIVE in described:
+            return described
+        if time.monotonic() > deadline:
+            raise PoliciesUnseen(f"the management plugin does not tell those of the queue {queue!r}")
+        time.sleep(0.5)
+
+
+def _get(
+    connection: http.client.HTTPConnection, broker: BrokerSettings, queue: str
+) -> Mapping[str, Any] | None:
+    """What the plugin says of a queue; None if it does not exist."""
+    account = base64.b64encode(f"{broker.username}:{broker.password.reveal()}".encode()).decode("ascii")
+    path = f"/api/queues/{quote(broker.virtual_host, safe='')}/{quote(queue, safe='')}"
+    connection.request("GET", path, headers={"Authorization": f"Basic {account}"})
+    response = connection.getresponse()
+    raw = response.read(MAX_ANSWER)
+    if response.status == http.client.NOT_FOUND:
+        return None
+    if response.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+        raise PoliciesUnseen(
+            f"the account {broker.username!r} may not ask the management plugin, for which it needs the tag "
+            "`management`"
+        )
+    if response.status != http.client.OK:
+        raise http.client.HTTPException(f"HTTP {response.status}")
+    described = json.loads(raw)
+    if not isinstance(described, dict):
+        raise ValueError("the answer is no object")
+    return described
+
+
+def _judge(names: QueueNames, queue: str, described: Mapping[str, Any]) -> HarmfulPolicy | None:
+    effective = described[EFFECTIVE]
+    if not isinstance(effective, dict):  # [] where there is none
+        return None
+    ours = arguments("quorum", names)[queue]
+    harmful = {key: value for key, value in effective.items() if _is_harmful(key, value, ours)}
+    if not harmful:
+        return None
+    policies = [
+        f"{kind} {described[key]!r}"
+        for kind, key in (("policy", "policy"), ("operator policy", "operator_policy"))
+        if described.get(key)
+    ]
+    settings = ", ".join(f"{key}: {value}" for key, value in sorted(harmful.items()))
+    return HarmfulPolicy(queue, " and ".join(policies), settings)
+
+
+def _is_harmful(key: str, value: Any, ours: Mapping[str, Any]) -> bool:
+    if key not in HARMFUL:
+        return False
+    argument = ours.get(f"x-{key}")
+    if argument is None:
+        return True
+    return key in LOWER_COUNTS and isinstance(value, int) and value < argument
