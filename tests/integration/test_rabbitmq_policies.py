@@ -32,6 +32,7 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with (broker.root / "rabbitmq.conf").open("a") as settings:
         settings.write(f"listeners.tcp.2 = {ADDRESS}:{broker.port}\n")
         settings.write(f"management.tcp.ip = {ADDRESS}\nmanagement.tcp.port = {policies.PORT}\n")
+        settings.write("collect_statistics_interval = 1000\n")
     try:
         broker.start()
         yield broker

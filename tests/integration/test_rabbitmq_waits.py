@@ -61,7 +61,7 @@ def evaluate(here: VirtualHost, expression: str) -> None:
 def limit_virtual_host(here: VirtualHost, what: str) -> Callable[[], None]:
     host = f'<<"{here.name}">>'
     evaluate(here, f'ok = rabbit_vhost_limit:set({host}, [{{<<"{what}">>, 0}}], <<"tests">>)')
-    return lambda: evaluate(here, f'ok = rabbit_vhost_limit:clear({host}, <<"tests">>)')
+    return lambda: evaluate(here, f'rabbit_vhost_limit:clear({host}, <<"tests">>)')
 
 
 def limit_user(here: VirtualHost, what: str) -> Callable[[], None]:
@@ -71,7 +71,7 @@ def limit_user(here: VirtualHost, what: str) -> Callable[[], None]:
         f'ok = rabbit_auth_backend_internal:set_user_limits({user}, <<"{{\\"{what}\\": 0}}">>, <<"tests">>)',
     )
     return lambda: evaluate(
-        here, f'ok = rabbit_auth_backend_internal:clear_user_limits({user}, <<"all">>, <<"tests">>)'
+        here, f'rabbit_auth_backend_internal:clear_user_limits({user}, <<"all">>, <<"tests">>)'
     )
 
 
@@ -134,7 +134,12 @@ def test_a_daemon_that_starts_waits_and_all_programs_say_for_what(
         client = site.client.start("start_worker", workflow(site.root, "true"))
         assert client.stderr is not None and says in client.stderr.readline()
         wait_for(lambda: says in site.daemon_log(), "the daemon to say why it waits")
-        assert says in site.command("status").stdout
+
+        def status() -> str:
+            said = site.command("status")
+            return f"{said.stdout}{said.stderr}"
+
+        wait_for(lambda: says in status(), "status to say it", 20)
         checked = site.command("check", check=False)
         assert says in next(line for line in checked.stdout.splitlines() if line.startswith("queue "))
         assert checked.returncode == 1
