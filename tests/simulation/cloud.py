@@ -6,11 +6,14 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from lando.cloud.interface import (
     Ambiguous,
     FloatingIp,
     Quota,
+    QuotaExceeded,
+    RateLimited,
     Refused,
     Server,
     ServerRequest,
@@ -23,6 +26,10 @@ from tests.simulation.outages import Kind, Outages
 from tests.simulation.world import World
 
 NEVER = float("inf")
+PATIENCE = 60.0
+"""Seconds that the driver waits for an answer."""
+LACKING = ("0", "3", "7")
+"""Ends of the ids of the servers that an incomplete list lacks."""
 FAILED_BUILD = "Build of instance aborted: Failed to provision"
 NO_NETWORK = "Build of instance aborted: Failed to allocate the network(s), not rescheduling."
 NO_HOST = "No valid host was found. There are not enough hosts available."
@@ -92,7 +99,7 @@ class SimulatedCloud:
     outages: Outages
     booted: Callable[[SimulatedServer], None]
     flaws: Flaws = Flaws()
-    limit: int | None = None
+    limit: int = 100
     has_floating_ips: bool = True
     settle_time: float = SETTLE
     has_quota: bool = True
@@ -101,6 +108,8 @@ class SimulatedCloud:
     """Each call: when, and which."""
     creates: list[tuple[float, str]] = field(default_factory=list)
     """Each create that was sent: when, and the job's id."""
+    marks: set[str] = field(default_factory=set)
+    """Of all of them."""
     _serial: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -109,17 +118,23 @@ class SimulatedCloud:
     def create(self, request: ServerRequest) -> Server:
         self.ask("create", "keystone", "glance", "neutron", "nova")
         self.creates.append((self.world.now, request.job_id))
+        self.marks.add(request.mark)
         if request.job_id in self.flaws.refused:
             raise Refused("Flavor m9.absent could not be found; correct flavor in the job file", "job")
         if self._lasts("creates"):
-            if self._chance(0.05):
+            if self._chance(0.1):
                 self._make(request, late=True)
             raise Ambiguous("creating a server: HTTP 500: Unexpected API Error")
+        if self._lasts("quota"):
+            raise QuotaExceeded("creating a server: HTTP 403: Quota exceeded for instances")
         if self._lasts("answers") and self._chance(0.5):
             if self._chance(0.7):
-                self._make(request, late=self._chance(0.2))
+                self._make(request, late=self._chance(0.4))
             raise Ambiguous("creating a server: no answer: Read timed out")
-        return self._shown(self._make(request))
+        server = self._make(request)
+        if self._lasts("slow") and self._chance(0.5):
+            self._time_out("create")
+        return self._shown(server)
 
     def _make(self, request: ServerRequest, late: bool = False) -> SimulatedServer:
         now = self.world.now
@@ -164,7 +179,12 @@ class SimulatedCloud:
         now = self.world.now
         for server in [each for each in self.machines.values() if each.gone < now - 3600.0]:
             del self.machines[server.id]
-        return [self._shown(each) for each in self.existing() if each.listed <= now]
+        lacks = self._lasts("lists")
+        return [
+            self._shown(each)
+            for each in self.existing()
+            if each.listed <= now and not (lacks and each.id.endswith(LACKING))
+        ]
 
     def console_log(self, server_id: str) -> str:
         self.ask("console_log", "keystone", "nova")
@@ -176,7 +196,8 @@ class SimulatedCloud:
     def quota(self, volumes: bool = False) -> Quota:
         self.ask("quota", "keystone", "nova")
         none = Share(0, None)
-        return Quota(Share(len(self.existing()), self.limit), none, none)
+        used = self.limit if self._lasts("quota") else len(self.existing())
+        return Quota(Share(used, self.limit), none, none)
 
     def size(self, flavor: str | None) -> Size:
         self.ask("size", "keystone", "nova")
@@ -204,6 +225,16 @@ class SimulatedCloud:
         for service in services:
             if self._lasts(service):
                 raise Unreachable(f"{name}: {service}: HTTP 503: Service Unavailable")
+        if self._lasts("login"):
+            raise Refused(f"{name}: logging in as lando: HTTP 401", "site", account_wide=True)
+        if self._lasts("rate") and self._chance(0.5):
+            raise RateLimited(f"{name}: HTTP 429", self._between(1.0, 120.0) if self._chance(0.5) else None)
+        if name != "create" and self._lasts("slow") and self._chance(0.5):
+            self._time_out(name)
+
+    def _time_out(self, name: str) -> NoReturn:
+        self.world.now += PATIENCE
+        raise Ambiguous(f"{name}: Request timed out. (timeout=60.0)")
 
     def _shown(self, server: SimulatedServer) -> Server:
         request, is_built = server.request, self.world.now >= server.built

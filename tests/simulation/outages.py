@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Kind = Literal[
-    "nova", "keystone", "neutron", "glance", "creates", "answers", "builds", "workers", "capacity",
+    "nova", "keystone", "login", "neutron", "glance", "slow", "rate", "lists", "quota", "capacity",
+    "creates", "answers", "builds", "workers",
     "broker", "disk", "lock",
 ]  # fmt: skip
 """What is broken:
 
 nova, keystone      does not answer: nothing of the cloud can be read
+login               Keystone refuses the account
 neutron, glance     does not answer: no create is possible, all servers can be read
+slow                half of all calls are answered after a minute only, which nobody waits for
+rate                half of all calls are refused, since there are too many
+lists               lists of servers lack some of them
+quota               others use up the quota
+capacity            builds end with "No valid host was found"
 creates             creates are answered 500, and mostly make nothing; everything else works
 answers             half of the answers to creates are lost, and the servers exist; some are listed late
 builds              every server that is built in that time ends in ERROR
 workers             servers boot, but their workers cannot report, now or later
-capacity            builds end with "No valid host was found"
 broker              the broker is down for everybody
 disk                the disk is full: nothing can be committed
 lock                another process locks the database

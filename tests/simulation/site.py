@@ -75,6 +75,7 @@ class Site:
     servers_of: dict[str, set[str]] = field(default_factory=dict)
     """The servers that were ever believed to be a job's, and may exist."""
     daemon: Daemon | None = None
+    broken: Broken | None = None
 
     def __post_init__(self) -> None:
         self.world = World(self.seed)
@@ -110,6 +111,8 @@ class Site:
                 self.queue.rewind()
                 self.downs.append((self.world.now, self.world.now + self.downtime))
                 self.world.wait(self.world.now + self.downtime)
+        if self.broken is not None:
+            raise self.broken
         if self.world.bugs:
             raise Broken("the daemon's log tells of a bug:\n" + "\n".join(self.world.bugs[:3]))
 
@@ -151,8 +154,12 @@ class Site:
     # what must hold
 
     def _check(self, changed: Changed) -> None:
-        for before, job in changed:
-            self._check_job(before, job)
+        try:
+            for before, job in changed:
+                self._check_job(before, job)
+        except Broken as broken:
+            self.broken = broken
+            raise Over from None  # past the daemon, which goes on after every error
         for each in tuple(self.commits):
             each()
 
@@ -160,6 +167,8 @@ class Site:
         servers = self.servers_of.setdefault(job.id, set())
         if job.server_id is not None:
             servers.add(job.server_id)
+        if len(self.cloud.marks) < len(self.cloud.creates):
+            raise Broken(f"{self._told(job)}: a create was sent twice with one mark")
         believed = {each for each in servers if self._exists(each)}
         if len(believed) > 1:
             raise Broken(f"{self._told(job)}: two servers are believed to be its: {sorted(believed)}")

@@ -259,7 +259,7 @@ def _wrong(job: Job, fate: Fate) -> str | None:
         "workflow": (("failed", "workflow_failed", "the workflow failed"),),
         "image": (("failed", "system_failed", "not bootable"),),
         "silent": (("failed", "system_failed", "did not report"),),
-        "flavor": (("failed", "system_failed", "m9.absent"),),
+        "flavor": (("failed", "workflow_failed", "m9.absent"),),
         "canceled": (("failed", "canceled", "canceled"), ("done", "succeeded", "")),
     }
     for state, outcome, words in expected[fate]:
