@@ -103,6 +103,7 @@ class SimulatedCloud:
     has_floating_ips: bool = True
     settle_time: float = SETTLE
     has_quota: bool = True
+    project: str | None = "project"
     machines: dict[str, SimulatedServer] = field(default_factory=dict)
     calls: list[tuple[float, str]] = field(default_factory=list)
     """Each call: when, and which."""

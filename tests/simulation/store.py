@@ -8,9 +8,9 @@ from typing import Any
 
 from lando.engine.ledger import StateChange
 from lando.messages import Origin
-from lando.state_dir import DAEMON_BUSY_TIMEOUT
+from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.states.job import ENDED_STATES, Job
-from lando.store.database import StoreLocked, StoreUnavailable
+from lando.store.database import StoreUnavailable
 from tests.model.ledger import MemoryLedger
 from tests.simulation.outages import Outages
 from tests.simulation.world import World
@@ -94,6 +94,8 @@ class SimulatedStore:
 
     def __init__(self, world: World, outages: Outages, committed: Callable[[Changed], None]) -> None:
         self.tables = Tables()
+        self.guard = None
+        """It has no file."""
         self._world = world
         self._outages = outages
         self._committed = committed
@@ -106,7 +108,7 @@ class SimulatedStore:
         if self._outages.lasts("lock", now):
             self._world.sleep(DAEMON_BUSY_TIMEOUT)
             if self._outages.lasts("lock", self._world.now):
-                raise StoreLocked("lando.db: database is locked")
+                raise StoreUnavailable("lando.db: database is locked")
         tables.changes, tables.changed = [], []
         is_full = self._outages.lasts("disk", now)
         before = tables.contents() if is_full or self._world.kill_at is not None else None

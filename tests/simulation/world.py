@@ -134,6 +134,9 @@ class SimulatedPool(Generic[R]):
         self._waiting.append(call)
         self._begin()
 
+    def stop(self) -> None:
+        self._waiting.clear()
+
     def collect(self) -> list[R]:
         results, self._results = self._results, []
         return results
@@ -174,6 +177,8 @@ def simulated(world: World, look: float) -> Iterator[None]:
                 _replace(undo, module, "Pool", partial(SimulatedPool, world))
                 _replace(undo, module, "reach", world.reach)
                 _replace(undo, module, "Retrying", partial(tenacity.Retrying, sleep=world.sleep))
+                for part in vars(module).values():
+                    _replace_default(undo, part, world)
         _replace(undo, deadline_check, "EVERY", look)
         try:
             yield
@@ -185,6 +190,17 @@ def _replace(undo: contextlib.ExitStack, module: Any, name: str, value: Any) -> 
     if name in vars(module) and module.__name__ != "lando.daemon.pool":
         undo.callback(setattr, module, name, vars(module)[name])
         setattr(module, name, value)
+
+
+def _replace_default(undo: contextlib.ExitStack, part: Any, world: World) -> None:
+    """The clock that a part has unless it is given one."""
+    make = vars(part).get("__init__") if isinstance(part, type) else None
+    defaults = getattr(make, "__defaults__", None) or ()
+    if make is not None and real_time.monotonic in defaults:
+        undo.callback(setattr, make, "__defaults__", defaults)
+        make.__defaults__ = tuple(
+            world.monotonic if default is real_time.monotonic else default for default in defaults
+        )
 
 
 @contextlib.contextmanager
