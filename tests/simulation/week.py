@@ -30,6 +30,9 @@ OUTAGE = (2 * MINUTE, 5 * HOUR)
 KILLS, STOPS, STEPS, PAUSES, LOST_HOSTS = 20, 6, 10, 6, 5
 DOWN = (1.0, HOUR)
 """Seconds for which no daemon runs after one was killed or stopped."""
+TOGETHER = (3, 12)
+"""Jobs are submitted so many at a time. One that is alone at a site shows nothing about the cloud, and ends
+after its attempts: ``lando.engine.boot_failures``."""
 WISHES: tuple[dict[str, Any], ...] = ({}, {}, {}, {"flavor": "m1.large"}, {"volume_size": 40})
 KILL_POINTS = (
     "receive", "before-take-commit", "before-ack", "after-ack", "before-work-commit", "after-work-commit",
@@ -106,8 +109,12 @@ def week(seed: int, jobs: int = JOBS, settings: Settings = SETTINGS) -> Week:
     site = Site(seed, outages, settings)
     here = Week(seed, site, {site.new_job_id(): fate for fate in fates})
     site.flaws = site.cloud.flaws = Flaws(*(here_with(here, fate) for fate in ("image", "silent", "flavor")))
-    for job, fate in here.fates.items():
-        site.world.plan(random.uniform(0.0, WEEK - 6 * HOUR), partial(_submit, site, job, fate))
+    left = list(here.fates.items())
+    while left:
+        at, count = random.uniform(0.0, WEEK - 6 * HOUR), random.randint(*TOGETHER)
+        for job, fate in left[:count]:
+            site.world.plan(at + random.uniform(0.0, MINUTE), partial(_submit, site, job, fate))
+        del left[:count]
     _plan_mishaps(site)
     _measure_latencies(here)
     site.run(WEEK + AFTERWARDS)
