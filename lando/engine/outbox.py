@@ -141,7 +141,7 @@ class Outbox:
             # A deletion that takes long is asked about at growing intervals, without end.
             pace = self._engine.pace
             wait = max(pace.poll, min(pace.longest, (now - job.entered_at) / 10))
-            ledger.postpone_effect(effect, now + wait, effect.tries, "the cloud has not deleted it yet")
+            ledger.postpone_effect(effect, now + wait, 0, "the cloud has not deleted it yet")
         else:
             ledger.remove_effect(effect)
             self._take_result(ledger, job, effect, operation, result, now)

@@ -178,9 +178,14 @@ def test_a_list_without_the_server_does_not_shorten_the_wait_that_the_cloud_aske
     assert rules.effects()[0].due_at == rules.now + 60.0
 
 
-def test_a_list_without_the_server_makes_its_deletion_due_at_once(rules: Rules) -> None:
+@pytest.mark.parametrize("failures", [0, 3])
+def test_a_list_without_the_server_makes_its_deletion_due_at_once(rules: Rules, failures: int) -> None:
+    """Also after an outage, in which requests had failed before one was accepted."""
     rules.run("a")
     rules.take("cancel_job", "a")
+    for _ in range(failures):
+        rules.conclude(Trouble("no answer"))
+        rules.now = rules.effects()[0].due_at
     rules.conclude(StillExists())
     due = rules.effects()[0].due_at
     assert due > rules.now
