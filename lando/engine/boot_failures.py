@@ -3,7 +3,7 @@
 A job fails to boot when its server goes into ERROR or is lost before its worker reports, when its worker does
 not report in time, or when its create is not answered and makes no server. The cause may be the job's (its
 image, its flavor) or the site's (Neutron, Glance, the hosts, the network of the servers). One failure cannot
-tell. So it is in doubt (``Job.doubtful``) until a server boots whose create was sent after the first of them:
+tell. So it is in doubt (``Job.doubtful``) until a server boots that was requested no earlier:
 
 - Several jobs have failed until then: the fault was the site's. Nothing is counted, and while it lasts, one
   job at a time is admitted, ever more seldom.
@@ -56,6 +56,9 @@ class BootFailures:
     """Each job once, the first to fail first."""
     since: float = 0.0
     """When the first of them failed, epoch seconds."""
+    requested_at: float = 0.0
+    """When the first of them was requested. What was requested before shows nothing: the cause may have begun
+    in between."""
     reason: str = ""
     """Why the last of them failed, for people."""
     until: float = 0.0
@@ -84,13 +87,20 @@ class BootFailures:
         return replace(self, until=now) if self.until > now + LONGEST else self
 
     def after_failure(
-        self, failure: BootFailure, reason: str, now: float, first: float, longest: float
+        self,
+        failure: BootFailure,
+        requested_at: float,
+        reason: str,
+        now: float,
+        first: float,
+        longest: float,
     ) -> BootFailures:
         """One more job has failed to boot. Servers that were booting together fail together, and count as
         one.
 
         Args:
             failure: the job, and what became of its server.
+            requested_at: when that was requested, epoch seconds.
             reason: for people.
             now: the daemon's clock.
             first: seconds that the first hold lasts; doubled by each further one in a row.
@@ -100,7 +110,13 @@ class BootFailures:
             jobs = tuple(failure if each.job_id == failure.job_id else each for each in self.jobs)
         else:
             jobs = (*self.jobs, failure)[:MOST]
-        after = replace(self, jobs=jobs, since=self.since if self.jobs else now, reason=reason)
+        after = replace(
+            self,
+            jobs=jobs,
+            since=self.since if self.jobs else now,
+            requested_at=min(self.requested_at, requested_at) if self.jobs else requested_at,
+            reason=reason,
+        )
         if not after.are_the_sites:
             return after
         times = self.times + 1 if self.until <= now else max(1, self.times)
@@ -116,7 +132,7 @@ class BootFailures:
                 creates were not answered.
         """
         shows = has_booted or not any(each.had_server for each in self.jobs)
-        return bool(self.jobs) and requested_at >= self.since and shows
+        return bool(self.jobs) and requested_at >= self.requested_at and shows
 
     def are_own(self, failure: BootFailure, job: Job, booted: Job) -> bool | None:
         """Whether the failures of a job are its own; None: that stays in doubt.
@@ -155,7 +171,10 @@ class BootFailures:
             step: by so many seconds.
             latest: no hold ends later (epoch seconds).
         """
-        return replace(self, since=self.since + step if self.jobs else 0.0, until=min(self.until, latest))
+        until = min(self.until, latest)
+        if not self.jobs:
+            return replace(self, until=until)
+        return replace(self, since=self.since + step, requested_at=self.requested_at + step, until=until)
 
 
 NONE = BootFailures()

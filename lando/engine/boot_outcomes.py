@@ -35,7 +35,9 @@ def ended(ledger: Ledger, before: Job, after: Job, event: Event, policy: Policy,
         failure = BootFailure(before.id, before.wishes, before.server_id is not None)
         failures, reason = ledger.boot_failures().at(event.at), shorten(after.reason, REASON)
         ledger.set_boot_failures(
-            failures.after_failure(failure, reason, event.at, policy.hold, policy.hold_longest)
+            failures.after_failure(
+                failure, before.entered_at, reason, event.at, policy.hold, policy.hold_longest
+            )
         )
 
 

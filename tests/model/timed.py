@@ -72,7 +72,12 @@ def earlier(books: Books, units: float) -> Books:
     holds = _with_holds(books.holds, lambda hold: replace(hold, until=hold.until - units))
     failures = books.boot_failures
     if failures != NONE:
-        failures = replace(failures, since=failures.since - units, until=failures.until - units)
+        failures = replace(
+            failures,
+            since=failures.since - units,
+            requested_at=failures.requested_at - units,
+            until=failures.until - units,
+        )
     return replace(
         books,
         jobs=tuple(jobs),
@@ -125,7 +130,8 @@ def canonical_boot_failures(failures: BootFailures) -> BootFailures:
         return failures
     return replace(
         failures,
-        since=_within(failures.since, BEFORE) if failures.jobs else 0.0,
+        since=NOW if failures.jobs else 0.0,
+        requested_at=_within(failures.requested_at, BEFORE) if failures.jobs else 0.0,
         until=_within(failures.until, 0),
         reason="",
         times=min(2, failures.times),

@@ -144,16 +144,21 @@ def test_once_a_server_boots_all_go_on_and_nothing_was_counted(site: Site) -> No
     assert all(site.rules.job(job).failures == site.rules.job(job).doubtful == 0 for job in jobs)
 
 
-def test_a_server_that_was_requested_before_the_failure_shows_nothing(site: Site) -> None:
-    site.submit("a", "b", "c")
+def test_a_server_that_was_requested_before_shows_nothing(site: Site) -> None:
+    site.submit("early")
     site.admit()
     site.work()
     site.later(1.0)
+    site.submit("a", "b", "c")
+    site.admit()
+    site.work()
     site.fail("a")
-    site.boot("b")
+    site.boot("early")
     assert site.counted("a") == ("queued", 0, 1)
-    site.fail("c")
+    site.fail("b")
     assert site.failures().are_the_sites
+    site.boot("c")
+    assert site.failures() == BootFailures(), "requested together with those that failed"
 
 
 def test_a_job_that_fails_alone_while_others_boot_ends_after_its_attempts(site: Site) -> None:
@@ -369,7 +374,7 @@ def test_a_cancel_is_no_failure_to_boot_and_frees_the_turn(site: Site) -> None:
 def test_failures_are_forgotten_after_a_day_and_survive_a_step_of_the_clock() -> None:
     failures = BootFailures()
     for job in "ab":
-        failures = failures.after_failure(BootFailure(job, "", True), "oops", 1000.0, 30.0, 600.0)
+        failures = failures.after_failure(BootFailure(job, "", True), 900.0, "oops", 1000.0, 30.0, 600.0)
     assert failures.at(1030.0 + MEMORY) == failures
     assert failures.at(1031.0 + MEMORY) == BootFailures()
     assert failures.at(-1e6).until == -1e6, "written by a clock that was ahead"
