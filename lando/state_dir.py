@@ -31,7 +31,7 @@ def prepare(state_dir: Path, database: Path | None) -> None:
 
     Raises:
         UsageError: the directory cannot be made or written, or the database is on a network file system.
-        LandoError: its disk is full, fails, or is mounted read-only, which may have been set right later.
+        LandoError: its disk is full, or fails.
     """
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -39,21 +39,18 @@ def prepare(state_dir: Path, database: Path | None) -> None:
         if is_outage(error):
             raise LandoError(f"{state_dir}: {error.strerror}") from error
         raise UsageError(f"{state_dir}: {error.strerror}; name another one by LANDO_STATE_DIR") from error
-    refuse_read_only_disk(state_dir)
     if not os.access(state_dir, os.W_OK):
-        raise UsageError(f"{state_dir}: is not writable; name another one by LANDO_STATE_DIR")
+        raise UsageError(
+            f"{state_dir}: is not writable; name another one by LANDO_STATE_DIR{read_only_note(state_dir)}"
+        )
     if database is not None:
         refuse_network_filesystem(database.parent)
 
 
-def refuse_read_only_disk(path: Path) -> None:
-    """Refuse a disk that is mounted read-only, as the kernel does to one that fails.
-
-    Raises:
-        LandoError: it is. A later try can succeed.
-    """
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
-        raise LandoError(f"{path}: its disk is mounted read-only; the kernel's log may say why (dmesg)")
+def read_only_note(path: Path) -> str:
+    """In brackets: the disk is mounted read-only, as the kernel does to one that fails; empty if it is not."""
+    is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    return " (its disk is mounted read-only; the kernel's log may say why: dmesg)" if is_read_only else ""
 
 
 def outputs(state_dir: Path, job_id: str) -> Path:

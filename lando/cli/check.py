@@ -20,7 +20,7 @@ from lando.cli.text import count
 from lando.cloud.check_result import CheckResult
 from lando.errors import LandoError
 from lando.sqlite.checkpoint import LARGE_LOG, log_path, log_size, readers
-from lando.state_dir import refuse_network_filesystem, refuse_read_only_disk
+from lando.state_dir import read_only_note, refuse_network_filesystem
 from lando.store.database import HEAD, refuse_damage, schema_version
 from lando.views.jobs import exists
 from lando.workqueue.embedded import waiting
@@ -124,9 +124,9 @@ def _state_directory(app: App) -> Answer:
     refuse_network_filesystem(existing)
     if not existing.is_dir():
         raise LandoError(f"{existing} is not a directory; set LANDO_STATE_DIR to another one")
-    refuse_read_only_disk(existing)
     if not os.access(existing, os.W_OK):
-        raise LandoError(f"{existing} is not writable; set LANDO_STATE_DIR to another directory")
+        note = read_only_note(existing)
+        raise LandoError(f"{existing} is not writable; set LANDO_STATE_DIR to another directory{note}")
     free = shutil.disk_usage(existing).free
     little = free < 2**30
     detail = f"{directory}, {'only ' if little else ''}{free / 2**30:.1f} GiB free"

@@ -8,8 +8,9 @@ tell. So it is in doubt (``Job.doubtful``) until a server boots that was request
 - Several jobs have failed until then: the fault was the site's. Nothing is counted, and while it lasts, one
   job at a time is admitted, ever more seldom.
 - One job has failed, or several that wish for the same flavor, image or volume, and another's server has
-  booted: the fault is theirs, and counts as one failure. Answers get lost now and then: where only creates
-  were not answered, an accepted one shows as much, and only ``UNANSWERED`` of them in a row count as one.
+  booted: the fault is theirs, and counts as one failure. Answers get lost now and then: while only one job
+  meets that, its create is sent again, ``UNANSWERED`` times in an attempt; and where only creates were not
+  answered, an accepted one shows as much as a server that boots.
 
 Bad jobs may come in pairs, which would excuse each other for ever. Therefore a job is excused ``EXCUSES``
 times at most, until a worker of it reports. A job that is alone shows nothing: it ends after its attempts.
@@ -27,7 +28,7 @@ from lando.states.records import replace
 EXCUSES = 3
 """How often a job's failures to boot are taken for the site's, before they are taken for its own."""
 UNANSWERED = 3
-"""How many creates of a job in a row that made no server count as one failure."""
+"""How many creates in a row that are not answered, and make no server, end an attempt."""
 MOST = 64
 """Jobs that are remembered: the first that failed."""
 MOST_OWN = 8
@@ -134,8 +135,8 @@ class BootFailures:
         shows = has_booted or not any(each.had_server for each in self.jobs)
         return bool(self.jobs) and requested_at >= self.requested_at and shows
 
-    def are_own(self, failure: BootFailure, job: Job, booted: Job) -> bool | None:
-        """Whether the failures of a job are its own; None: that stays in doubt.
+    def are_own(self, failure: BootFailure, job: Job, booted: Job) -> bool:
+        """Whether the failures of a job are its own.
 
         Args:
             failure: one of ``jobs``.
@@ -143,9 +144,8 @@ class BootFailures:
             booted: whose server has booted meanwhile.
         """
         others = any(_kind(each) != _kind(failure) for each in self.jobs)
-        if job.excused < EXCUSES and (others or (job.wishes and job.wishes == booted.wishes)):
-            return False
-        return True if failure.had_server or job.doubtful >= UNANSWERED else None
+        alike = bool(job.wishes) and job.wishes == booted.wishes
+        return job.excused >= EXCUSES or not (others or alike)
 
     def after_boot(self, booted: Job) -> BootFailures:
         """What is left of them when a server has booted that shows something."""

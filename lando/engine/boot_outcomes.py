@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from lando.engine.boot_failures import UNANSWERED, BootFailure
+from lando.engine.boot_failures import UNANSWERED, BootFailure, BootFailures
 from lando.engine.ledger import Ledger
 from lando.message_limits import REASON, shorten
-from lando.states.events import BootFailuresJudged, CreateAbsent, Event, Report
+from lando.states.events import BootFailuresJudged, Event, Report
 from lando.states.job import Job
 from lando.states.table import Policy
 
@@ -28,17 +28,59 @@ def ended(ledger: Ledger, before: Job, after: Job, event: Event, policy: Policy,
     """
     if isinstance(event, Report):
         _judge(ledger, before, event.at, fire, has_booted=True)
-    elif isinstance(event, CreateAbsent) and _was_another_accepted_since(ledger, before):
-        if after.doubtful >= UNANSWERED:
-            fire(ledger, after, BootFailuresJudged(event.at, counted=True))
-    elif isinstance(event, CreateAbsent) or after.verdict == "not_booted":
-        failure = BootFailure(before.id, before.wishes, before.server_id is not None)
-        failures, reason = ledger.boot_failures().at(event.at), shorten(after.reason, REASON)
-        ledger.set_boot_failures(
-            failures.after_failure(
-                failure, before.entered_at, reason, event.at, policy.hold, policy.hold_longest
-            )
+    elif after.verdict == "not_booted":
+        ledger.set_boot_failures(_after_failure(ledger, before, after.reason, event.at, policy))
+
+
+def is_create_sent_again(ledger: Ledger, job: Job, now: float, policy: Policy) -> bool:
+    """Whether a job whose create was not answered, and made no server, sends another one at once.
+
+    Args:
+        ledger: the caller's transaction.
+        job: its record, before anything else is recorded of that.
+        now: the daemon's clock.
+        policy: the back-offs.
+    """
+    if job.doubtful or len(job.requests) >= UNANSWERED:
+        return False
+    return _was_another_accepted_since(ledger, job) or not (
+        _after_failure(ledger, job, "", now, policy).are_the_sites
+    )
+
+
+def unanswered(
+    ledger: Ledger, before: Job, after: Job, reason: str, now: float, policy: Policy, fire: Fire
+) -> None:
+    """A create was not answered, and made no server.
+
+    Args:
+        ledger: the caller's transaction.
+        before: the job's record until then.
+        after: its record now.
+        reason: why there was no answer.
+        now: the daemon's clock.
+        policy: the back-offs.
+        fire: answers an event.
+    """
+    if not _was_another_accepted_since(ledger, before):
+        ledger.set_boot_failures(_after_failure(ledger, before, reason, now, policy))
+    elif after.state == "queued":
+        fire(ledger, after, BootFailuresJudged(now, counted=True))
+
+
+def _after_failure(ledger: Ledger, job: Job, reason: str, now: float, policy: Policy) -> BootFailures:
+    return (
+        ledger.boot_failures()
+        .at(now)
+        .after_failure(
+            BootFailure(job.id, job.wishes, job.server_id is not None),
+            job.entered_at,
+            shorten(reason, REASON),
+            now,
+            policy.hold,
+            policy.hold_longest,
         )
+    )
 
 
 def _was_another_accepted_since(ledger: Ledger, unanswered: Job) -> bool:
@@ -67,9 +109,8 @@ def _judge(ledger: Ledger, witness: Job, now: float, fire: Fire, has_booted: boo
         for failure in failures.jobs:
             job = ledger.job(failure.job_id)
             if job is not None and job.id != witness.id and job.doubtful:
-                own = failures.are_own(failure, job, witness)
-                if own is not None:
-                    fire(ledger, job, BootFailuresJudged(now, own))
+                counted = failures.are_own(failure, job, witness)
+                fire(ledger, job, BootFailuresJudged(now, counted))
         ledger.set_boot_failures(failures.after_boot(witness))
     elif has_booted and witness.wishes in failures.own:
         ledger.set_boot_failures(failures.without_own(witness.wishes))

@@ -6,8 +6,10 @@ An effect is carried out at least once; its operation can be repeated without ha
 
 A create whose answer was lost is never repeated. Its effect is begun again as ``FindServers``, which looks
 for the request's mark in a full list. Found: the server is the job's, duplicates are deleted. Not listed
-twice, the cloud's settle time apart: the request is void, and the job is queued again. The time apart is from
-the end of the first look to the begin of the second, which may take long.
+twice, the cloud's settle time apart: the request is void, and a new one is sent with a mark and a token of
+its own; or the job is queued again, if the cloud does not answer creates. Where it was the daemon that was
+stopped, that says nothing about the cloud. The time apart is from the end of the first look to the begin of
+the second, which may take long.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from lando.engine.operations import (
     Trouble,
 )
 from lando.states import create_requests
+from lando.states.booting import why_unanswered
 from lando.states.events import (
     CreateAbsent,
     CreateRefused,
@@ -48,8 +51,6 @@ from lando.states.job import Job
 from lando.states.table import EffectKind
 
 DELETIONS: tuple[EffectKind, ...] = ("delete_server", "delete_twins")
-UNANSWERED = "the daemon was stopped before the answer came"
-"""Why an answer is missing if nothing else is known."""
 CONSOLE_TRIES = 3
 """After this many failed tries to fetch a console log, the deletion goes on without it."""
 
@@ -166,8 +167,11 @@ class Outbox:
         elif isinstance(result, Created) or (isinstance(result, Listed) and result.servers):
             admission.accept(ledger, job, now)
             boot_outcomes.accepted(ledger, job, now, self._engine.fire)
-        event = self._create_event(effect, mark, result, now)
+        event = self._create_event(ledger, job, effect, mark, result, now)
         after = job if event is None else self._engine.fire(ledger, job, event).job
+        if effect.reason and isinstance(event, CreateAbsent) and create_requests.is_void(after, mark):
+            reason = why_unanswered(effect.reason)
+            boot_outcomes.unanswered(ledger, job, after, reason, now, self._engine.policy, self._engine.fire)
         request = create_requests.open_request(after)
         if request is None:
             ledger.remove_effect(effect)
@@ -176,10 +180,12 @@ class Outbox:
             wait = max(pace.settle, pace.back_off(effect.tries))
             ledger.postpone_effect(effect, now + wait, effect.tries + 1, effect.reason)
         else:
-            reason = result.reason if isinstance(result, AnswerLost) else effect.reason
+            reason = result.reason if isinstance(result, AnswerLost) else ""
             ledger.postpone_effect(effect, now, effect.tries, reason)
 
-    def _create_event(self, effect: Effect, mark: str, result: OperationResult, now: float) -> Event | None:
+    def _create_event(
+        self, ledger: Ledger, job: Job, effect: Effect, mark: str, result: OperationResult, now: float
+    ) -> Event | None:
         if isinstance(result, Created):
             return ServerCreated(now, mark, result.server_id)
         if isinstance(result, CreateRejected):
@@ -188,7 +194,10 @@ class Outbox:
             first, *duplicates = sorted(result.servers)
             return ServerCreated(now, mark, first, tuple(duplicates))
         if isinstance(result, Listed):
-            return CreateAbsent(now, mark, self._engine.pace.settle, effect.reason or UNANSWERED)
+            engine = self._engine
+            again = not effect.reason or boot_outcomes.is_create_sent_again(ledger, job, now, engine.policy)
+            secrets = engine.new_secret(), engine.new_secret()
+            return CreateAbsent(now, mark, engine.pace.settle, effect.reason, again, *secrets)
         return None
 
     def _take_result(

@@ -124,13 +124,19 @@ def boot_failed(job: Job, event: BootFailed, policy: Policy) -> Job:
 def judge(job: Job, event: BootFailuresJudged, policy: Policy) -> Job:
     """The failures to boot were the job's own, which count as one, or the site's, which do not count."""
     if event.counted:
-        return replace(job, failures=job.failures + 1, doubtful=0)
+        # The attempt that has begun since is a further one that is allowed.
+        most = job.attempts if job.state == "queued" else job.attempts - 1
+        return replace(job, failures=min(most, job.failures + 1), doubtful=0)
     return replace(job, doubtful=0, excused=job.excused + 1)
 
 
 def is_in_doubt(job: Job, event: object) -> bool:
     """Boots failed, and it is open whose fault that is."""
     return job.doubtful > 0
+
+
+TRYING_AGAIN = "; trying again after "
+"""Before what a reason says of the next attempt."""
 
 
 def wait_after_failure(job: Job, policy: Policy) -> float:

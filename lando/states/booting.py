@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lando.states import actions, create_requests
 from lando.states.events import CreateAbsent, CreateRefused, CreateSent, RefusalKind
-from lando.states.job import Job
+from lando.states.job import CreateRequest, Job
 from lando.states.records import replace
 from lando.states.table import Policy, StateText, ignored, moves, refused, stays
 
@@ -17,9 +17,21 @@ TEXT = StateText(
 
 
 def send(job: Job, event: CreateSent, policy: Policy) -> Job:
-    """From this commit on a server may exist, and the boot timeout runs."""
-    job = replace(job, deadline_at=event.at + actions.boot_timeout(job, policy))
+    """From this commit on a server may exist. The attempt's first request starts its boot timeout."""
+    if len(job.requests) == 1:
+        job = replace(job, deadline_at=event.at + actions.boot_timeout(job, policy))
     return create_requests.set_status(job, event.mark, "sent")
+
+
+def is_to_be_sent_again(job: Job, event: CreateAbsent) -> bool:
+    """The request made no server, and another one is sent at once."""
+    return create_requests.is_absent_for_good(job, event) and event.again
+
+
+def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
+    """The lost request made no server: it is void, and a new one gets its own mark and token."""
+    job = create_requests.set_status(job, event.mark, "void")
+    return replace(job, requests=(*job.requests, CreateRequest(event.new_mark, event.new_token)))
 
 
 def blames_job(job: Job, event: CreateRefused) -> bool:
@@ -96,8 +108,13 @@ def wait_unanswered(job: Job, event: CreateAbsent, policy: Policy) -> Job:
         deadline_at=None,
         server_name=None,
         not_before=event.at + wait,
-        reason=f"the create was not answered, and no VM was made: {event.reason}",
+        reason=why_unanswered(event.reason),
     )
+
+
+def why_unanswered(words: str) -> str:
+    """Why a job waits whose create made no server, as a sentence; ``words`` say why there was no answer."""
+    return f"the create was not answered, and no VM was made: {words}"
 
 
 # Rows that booting and running have in common are written in both: each state is read alone.
@@ -157,12 +174,18 @@ ROWS = (
         why="no server exists; it keeps its place, and no failure is counted",
     ),
     refused("create_refused", why="its request was resolved before"),
+    stays(
+        "create_absent",
+        action=ask_again,
+        when=is_to_be_sent_again,
+        why="the request made no server: a new one is sent, with its own mark and token",
+    ),
     moves(
         "create_absent",
         "queued",
         action=wait_unanswered,
         when=create_requests.is_absent_for_good,
-        why="the request made no server; another attempt has a mark and a token of its own",
+        why="the request made no server, and the cloud does not answer creates",
     ),
     stays(
         "create_absent",

@@ -16,6 +16,12 @@ def find(job: Job, mark: str) -> CreateRequest | None:
     return next((request for request in job.requests if request.mark == mark), None)
 
 
+def is_void(job: Job, mark: str) -> bool:
+    """The request with this mark made no server."""
+    request = find(job, mark)
+    return request is not None and request.status == "void"
+
+
 def open_request(job: Job) -> CreateRequest | None:
     """The request that is not resolved: it was not sent yet, or its server may exist and its id is not
     known."""

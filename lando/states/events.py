@@ -86,12 +86,16 @@ class CreateAbsent(Event):
     """The answer to the create was lost, and a full server list does not show its mark.
 
     ``settle``: seconds within which a server that was created is listed. ``reason``: why it was not answered.
+    ``again``: another request is to be sent at once, with ``new_mark`` and ``new_token``.
     """
 
     name = "create_absent"
     mark: str
     settle: float
     reason: str
+    again: bool
+    new_mark: str
+    new_token: str
 
 
 @dataclass(frozen=True)

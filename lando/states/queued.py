@@ -62,7 +62,8 @@ def fail(job: Job, event: BootFailuresJudged, policy: Policy) -> Job:
     """Its servers do not boot, while those of others do."""
     job = actions.judge(job, event, policy)
     counted = f"that was failure {job.failures} of {job.attempts} allowed"
-    reason = f"{job.reason}; the VMs of other jobs have booted since; {counted}"
+    failed, _, _ = job.reason.partition(actions.TRYING_AGAIN)
+    reason = f"{failed}; the VMs of other jobs have booted since; {counted}"
     return replace(job, outcome="system_failed", misses=0, reason=reason)
 
 

@@ -102,7 +102,7 @@ def try_again(job: Job, event: ServerGone, policy: Policy) -> Job:
         doubtful=job.doubtful + (job.verdict == "not_booted"),
         server_name=None,
         not_before=event.at + wait,
-        reason=f"{job.reason}; trying again after {wait:g} s (failure {failures} of {job.attempts})",
+        reason=f"{job.reason}{actions.TRYING_AGAIN}{wait:g} s (failure {failures} of {job.attempts})",
     )
 
 
@@ -116,7 +116,7 @@ def wait_for_others(job: Job, event: ServerGone, policy: Policy) -> Job:
         doubtful=job.doubtful + 1,
         server_name=None,
         not_before=event.at + wait,
-        reason=f"{job.reason}; trying again after {wait:g} s; that counts as a failure only if the next VMs "
+        reason=f"{job.reason}{actions.TRYING_AGAIN}{wait:g} s; that counts as a failure only if the next VMs "
         "of other jobs boot",
     )
 

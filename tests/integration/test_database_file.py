@@ -382,11 +382,12 @@ def test_a_full_disk_delays_no_stop(small: LocalSite) -> None:
 
 
 @needs_mounts
-def test_a_disk_that_is_read_only_is_told_with_an_exit_code_that_systemd_restarts(small: LocalSite) -> None:
+def test_a_disk_that_is_read_only_is_told(small: LocalSite) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small.state], check=True)
     daemon = small.start_daemon(ready=False, make_state=False)
-    assert daemon.wait(timeout=PATIENCE) == 1
-    assert f"{small.state}: its disk is mounted read-only" in small.daemon_log()
+    assert daemon.wait(timeout=PATIENCE) == 2
+    assert f"{small.state}: is not writable" in small.daemon_log()
+    assert "its disk is mounted read-only" in small.daemon_log()
     checked = small.command("check", check=False)
     assert "its disk is mounted read-only" in checked.stdout
     subprocess.run(["mount", "-o", "remount,rw", small.state], check=True)

@@ -14,9 +14,9 @@ from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
 from lando.engine.taken import Taken
 from lando.messages import Message
-from lando.states import actions, booting, create_requests, terminating
+from lando.states import actions, create_requests, terminating
 from lando.states.events import CreateAbsent, CreateRefused, Event, Report
-from lando.states.job import Job, State
+from lando.states.job import CreateRequest, Job, State
 from lando.states.machine import TABLE, build
 from lando.states.table import Policy, Row, ignored, moves
 
@@ -142,10 +142,12 @@ class SendsUnrecorded(Outbox):
 
 
 class TakesSilenceForRefusal(Outbox):
-    def _create_event(self, effect: Effect, mark: str, result: OperationResult, now: float) -> Event | None:
+    def _create_event(
+        self, ledger: Ledger, job: Job, effect: Effect, mark: str, result: OperationResult, now: float
+    ) -> Event | None:
         if isinstance(result, AnswerLost):
             return CreateRefused(now, mark, "capacity", result.reason)
-        return super()._create_event(effect, mark, result, now)
+        return super()._create_event(ledger, job, effect, mark, result, now)
 
 
 class GivesUp(Outbox):
@@ -185,10 +187,12 @@ def reporting_whatever_status(job: Job, event: Any) -> Any:
 
 
 def without_voiding(rows: list[Row]) -> list[Row]:
-    def wait(job: Job, event: CreateAbsent, policy: Policy) -> Job:
-        return replace(booting.wait_unanswered(job, event, policy), requests=job.requests)
+    def ask_again(job: Job, event: CreateAbsent, policy: Policy) -> Job:
+        new = CreateRequest(event.new_mark, event.new_token)
+        old = tuple(replace(request, absent_since=None) for request in job.requests)
+        return replace(job, requests=(new, *old))
 
-    return [replace(rows[0], action=wait), *rows[1:]]
+    return [replace(rows[0], action=ask_again), *rows[1:]]
 
 
 def adopt_without_voiding(job: Job, mark: str) -> Job:
@@ -323,9 +327,10 @@ BREAKAGES = (
     Breakage("a lost answer is a refusal", "one server a job", FAULT, Variant(outbox=TakesSilenceForRefusal)),
     Breakage(
         "requests that were given up stay open",
-        "nothing is stuck",
+        "one request is adopted",
         FAULT,
         table("booting", "create_absent", without_voiding),
+        {"lando.states.create_requests.adopt": adopt_without_voiding},
     ),
     Breakage("absence concludes nothing", "every job can end", ASK, _no_conclusion()),
     # the outbox, admission, the sweeper

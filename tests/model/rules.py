@@ -424,7 +424,8 @@ def _canonical(job: Job) -> Job:
 def _canonical_effect(effect: Effect) -> Effect:
     """The row without what no rule reads that is explored: when it is due; tries only where they count."""
     tries = effect.tries if effect.kind == "save_console_log" else 0
-    return replace(effect, due_at=0.0, tries=tries, reason="")
+    lost = "lost" if effect.kind == "create_server" and effect.reason else ""
+    return replace(effect, due_at=0.0, tries=tries, reason=lost)
 
 
 def _numbered(effects: tuple[Effect, ...], canonical: Callable[[Effect], Effect]) -> dict[int, Effect]:

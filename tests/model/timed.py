@@ -121,7 +121,8 @@ def _canonical_request(request: CreateRequest) -> CreateRequest:
 
 def canonical_effect(effect: Effect) -> Effect:
     """The row without what no rule can tell apart."""
-    return replace(effect, due_at=_within(effect.due_at, 0), tries=min(2, effect.tries), reason="")
+    lost = "lost" if effect.kind == "create_server" and effect.reason else ""
+    return replace(effect, due_at=_within(effect.due_at, 0), tries=min(2, effect.tries), reason=lost)
 
 
 def canonical_boot_failures(failures: BootFailures) -> BootFailures:

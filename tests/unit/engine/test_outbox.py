@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lando.engine.boot_failures import UNANSWERED, BootFailures
 from lando.engine.operations import (
     AnswerLost,
     Attached,
@@ -61,7 +62,7 @@ def test_a_create_is_recorded_as_sent_before_it_is_sent_and_looked_for_afterward
     assert again == FindServers(request.mark), "its answer was lost: it is looked for"
 
 
-def test_a_lost_create_ends_the_attempt_after_two_lists_without_it_a_settle_time_apart(rules: Rules) -> None:
+def test_a_lost_create_is_sent_again_after_two_lists_without_it_a_settle_time_apart(rules: Rules) -> None:
     rules.submit("a")
     rules.admit()
     rules.conclude(AnswerLost("timed out"))
@@ -71,8 +72,21 @@ def test_a_lost_create_ends_the_attempt_after_two_lists_without_it_a_settle_time
     assert len(rules.job("a").requests) == 1
     rules.now += PACE.settle
     rules.conclude(Listed(()))
+    assert [request.status for request in rules.job("a").requests] == ["void", "ordered"]
+    assert rules.effects()[0].due_at == rules.now, "the new request goes out at once"
+    assert isinstance(rules.conclude(Created("server-2")), SendCreate)
+    assert (rules.job("a").server_id, rules.effects()) == ("server-2", [])
+
+
+def test_creates_that_get_lost_again_and_again_end_the_attempt(rules: Rules) -> None:
+    rules.submit("a")
+    rules.admit()
+    for _ in range(UNANSWERED):
+        assert isinstance(rules.conclude(AnswerLost("timed out")), SendCreate)
+        rules.conclude(Listed(()))
+        rules.now += PACE.settle
+        rules.conclude(Listed(()))
     job = rules.job("a")
-    assert [request.status for request in job.requests] == ["void"]
     assert (job.state, job.failures, rules.effects()) == ("queued", 0, [])
     assert job.reason.endswith("no VM was made: timed out")
     assert rules.admit() == []
@@ -82,24 +96,17 @@ def test_a_lost_create_ends_the_attempt_after_two_lists_without_it_a_settle_time
     assert (rules.job("a").server_id, rules.job("a").attempt, rules.effects()) == ("server-2", 2, [])
 
 
-def test_no_create_is_sent_while_the_cloud_has_a_server_that_the_database_does_not_know(rules: Rules) -> None:
+def test_a_create_that_the_daemon_did_not_send_says_nothing_of_the_cloud(rules: Rules) -> None:
     rules.submit("a")
     rules.admit()
+    for _ in range(2 * UNANSWERED):
+        rules.begin()  # recorded as sent, and the daemon dies
+        rules.conclude(Listed(()))
+        rules.now += PACE.settle
+        rules.conclude(Listed(()))
+    assert rules.job("a").state == "booting"
     with rules.ledgers() as ledger:
-        ledger.held_back = frozenset("a")
-        (effect,) = ledger.next_effects()
-        assert rules.outbox.begin(ledger, effect, rules.now) is None
-    assert rules.job("a").requests[0].status == "ordered"
-    assert [effect.due_at for effect in rules.effects()] == [NOW + PACE.poll]
-    with rules.ledgers() as ledger:
-        ledger.held_back = frozenset()
-    rules.now += PACE.poll
-    rules.conclude(AnswerLost("timed out"))
-    with rules.ledgers() as ledger:
-        ledger.held_back = frozenset("a")
-        (effect,) = ledger.next_effects()
-        found = rules.outbox.begin(ledger, effect, rules.now)
-    assert isinstance(found, FindServers), "one that may have been sent is looked for"
+        assert ledger.boot_failures() == BootFailures()
 
 
 def test_a_list_that_failed_does_not_show_that_a_server_is_absent(rules: Rules) -> None:

@@ -81,7 +81,7 @@ SAMPLES: tuple[Event, ...] = (
     ServerCreated(NOW, "mark-1", "server-1"),
     ServerActive(NOW, "server-1", "192.0.2.1"),
     CreateRefused(NOW, "mark-1", "quota", "used up"),
-    CreateAbsent(NOW, "mark-1", 30.0, "HTTP 500"),
+    CreateAbsent(NOW, "mark-1", 30.0, "HTTP 500", True, "mark-2", "token-2"),
     BootFailed(NOW, "server-1", "no valid host"),
     BootTimeout(NOW),
     WorkerStarted(NOW, 1, "token-1", 1),
@@ -295,12 +295,26 @@ def test_a_create_is_sent_once() -> None:
     assert fired(sent.job, CreateSent(NOW, "mark-1")).answer == "ignored"
 
 
-def test_two_absences_a_settle_time_apart_end_the_attempt_and_count_no_failure() -> None:
-    first = fired(booting(), CreateAbsent(NOW, "mark-1", 30.0, "HTTP 500")).job
+def absent(at: float, again: bool = True) -> CreateAbsent:
+    return CreateAbsent(at, "mark-1", 30.0, "HTTP 500", again, "mark-2", "token-2")
+
+
+def test_two_absences_a_settle_time_apart_make_a_new_request() -> None:
+    first = fired(booting(), absent(NOW)).job
     assert first.requests == (CreateRequest("mark-1", "token-1", "sent", absent_since=NOW),)
-    early = fired(first, CreateAbsent(NOW + 29.9, "mark-1", 30.0, "HTTP 500")).job
+    early = fired(first, absent(NOW + 29.9)).job
     assert early.requests == first.requests
-    second = fired(early, CreateAbsent(NOW + 30.0, "mark-1", 30.0, "HTTP 500")).job
+    second = fired(early, absent(NOW + 30.0)).job
+    assert [(request.mark, request.status) for request in second.requests] == [
+        ("mark-1", "void"),
+        ("mark-2", "ordered"),
+    ]
+
+
+def test_where_the_cloud_answers_no_creates_they_end_the_attempt_and_count_no_failure() -> None:
+    first = fired(booting(), absent(NOW, again=False)).job
+    assert first.requests == (CreateRequest("mark-1", "token-1", "sent", absent_since=NOW),)
+    second = fired(first, absent(NOW + 30.0, again=False)).job
     assert [(request.mark, request.status) for request in second.requests] == [("mark-1", "void")]
     assert (second.state, second.failures, second.doubtful) == ("queued", 0, 1)
     assert second.not_before == NOW + 30.0 + POLICY.retry_first
@@ -442,7 +456,7 @@ def test_a_workers_word_outweighs_a_refusal_and_an_older_absence() -> None:
         WorkflowFinished(NOW, 1, "token-1", 1),
     ).job
     assert fired(take_report, CreateRefused(NOW, "mark-1", "capacity", "")).answer == "ignored"
-    looked = fired(take_report, CreateAbsent(NOW, "mark-1", 30.0, "HTTP 500")).job
+    looked = fired(take_report, CreateAbsent(NOW, "mark-1", 30.0, "HTTP 500", True, "mark-2", "token-2")).job
     assert looked.requests[0].status == "adopted"
     assert looked.requests[0].absent_since == NOW
 
