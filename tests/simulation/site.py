@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -26,6 +26,8 @@ from tests.simulation.workers import Workers
 from tests.simulation.world import Killed, World, simulated
 
 DEPLOYMENT = "simulated"
+TOLD = 3000
+"""Characters of a job's history that are told."""
 ENDING = 90.0
 """Seconds: deleting a server takes no longer while the cloud works."""
 
@@ -74,6 +76,9 @@ class Site:
     """From when to when no daemon ran."""
     servers_of: dict[str, set[str]] = field(default_factory=dict)
     """The servers that were ever believed to be a job's, and may exist."""
+    alone: dict[str, bool] = field(default_factory=dict)
+    """Whether no other job waited or booted when a job failed to boot, the last time: it ends after its
+    attempts, outage or not (``is_alone`` in ``lando.engine.boot_outcomes``)."""
     daemon: Daemon | None = None
     broken: Broken | None = None
 
@@ -167,6 +172,9 @@ class Site:
         servers = self.servers_of.setdefault(job.id, set())
         if job.server_id is not None:
             servers.add(job.server_id)
+        if before is not None and (before.state, job.state) == ("booting", "terminating"):
+            others = self.tables.jobs_in(("queued", "booting"))
+            self.alone[job.id] = all(each.id == job.id for each in others)
         if len(self.cloud.marks) < len(self.cloud.creates):
             raise Broken(f"{self._told(job)}: a create was sent twice with one mark")
         believed = {each for each in servers if self._exists(each)}
@@ -219,15 +227,14 @@ class Site:
         server = self.cloud.machines.get(job.server_id or "")
         return job.state in ("booting", "running") and server is not None and server.is_sound
 
-    def told(self, jobs: Iterable[str]) -> str:
-        """The history of these jobs, for whoever looks for the cause of a failure."""
-        wanted = set(jobs)
+    def told(self, job: str) -> str:
+        """The end of a job's history, for whoever looks for the cause of a failure."""
         return "\n".join(
-            f"{at:9.1f} s  {change.job_id[:8]}  {change.event}: {change.source} → {change.target}, attempt "
-            f"{change.attempt}: {change.reason}"
+            f"{at:9.1f} s  {change.event}: {change.source} → {change.target}, attempt {change.attempt}: "
+            f"{change.reason}"
             for at, change in self.store.history
-            if change.job_id in wanted
-        )
+            if change.job_id == job
+        )[-TOLD:]
 
 
 def _accept(body: Any) -> JobSpec:

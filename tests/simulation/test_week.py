@@ -22,5 +22,6 @@ def test_a_week_of_outages_costs_no_job(seed: int, record_property: Callable[[st
     for line in (*HEADER.splitlines(), seen.row()):
         record_property("seen", line)
     print(HEADER, seen.row(), sep="\n")
+    assert seen.alone == 0
     assert seen.busiest_hour() <= SETTINGS.places * CALLS_A_PLACE
     assert max(seen.latencies) <= LATEST
