@@ -48,7 +48,7 @@ def prepare(state_dir: Path, database: Path | None) -> None:
 
 
 def read_only_note(path: Path) -> str:
-    """In brackets: the disk is mounted read-only, as the kernel does to one that fails; empty if it is not."""
+    """In brackets: the disk is mounted read-only, as the kernel does to one that fails; else empty."""
     is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
     return " (its disk is mounted read-only; the kernel's log may say why: dmesg)" if is_read_only else ""
 
