@@ -178,7 +178,8 @@ class NoCapacity(CloudError):
 
 
 class Unreachable(CloudError):
-    """Definitely nothing was done: the request was not accepted (connection refused, 503).
+    """Nothing was done: the request was not accepted (connection refused, 503). Of a create that is definite:
+    a 503 of a proxy is ``Ambiguous``.
 
     Args:
         message: says what failed.

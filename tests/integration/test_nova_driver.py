@@ -652,8 +652,9 @@ def test_a_rate_limit_may_name_a_date(fake: Project) -> None:
 
 
 def test_a_service_that_answers_503_is_unreachable(fake: Project) -> None:
-    error = definite(fake, Unreachable, status=503, html=True, retry_after="3")
-    assert error.retry_after == 3.0
+    error = definite(fake, Unreachable, status=503, retry_after="3")
+    assert isinstance(error, Unreachable)
+    assert (error.retry_after, error.sent) == (3.0, True)
 
 
 def test_a_service_that_refuses_connections_is_unreachable(fake: Project) -> None:
@@ -674,8 +675,13 @@ LOST: dict[str, dict[str, Any]] = {
     "cut": {"status": 202, "ending": "cut"},
     "500": {"status": 500},
     "502": {"status": 502, "html": True},
+    "503": {"status": 503, "html": True},
     "504": {"status": 504, "html": True},
+    "501 of Nova": {"status": 501},
+    "502 of Nova": {"status": 502},
+    "504 of Nova": {"status": 504},
     "conflict": {"status": 409},
+    "page of conflict": {"status": 409, "html": True},
     "page of success": {"status": 200, "html": True},
     "page of refusal": {"status": 400, "html": True},
     "page of absence": {"status": 404, "html": True},

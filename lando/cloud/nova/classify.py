@@ -144,7 +144,7 @@ def create_error(
         error = call_error(failed, action, account)
         return not_sent(error) if isinstance(error, Ambiguous) else error
     message = f"{action}: {failed}"
-    if failed.status == 503:
+    if failed.error_name and failed.status == 503:  # a proxy's may follow a create that went through
         return Unreachable(message, failed.retry_after, sent=True)
     if failed.status in (401, 406, 413, 429):
         return _status_error(failed, message, account)

@@ -148,8 +148,9 @@ def _message_and_name(response: requests.Response) -> tuple[str, str | None]:
     if isinstance(body, dict):
         for key, value in (*body.items(), ("", body)):
             if isinstance(value, dict) and isinstance(value.get("message"), str):
-                error_name = value.get("type") or key or value.get("title") or "fault"
-                return _short(value["message"]), str(error_name)
+                # A message alone is a gateway's: the middleware of OpenStack gives it a title.
+                error_name = value.get("type") or key or value.get("title")
+                return _short(value["message"]), str(error_name) if error_name else None
             if key == "NeutronError" and isinstance(value, str):
                 return _short(value), key
     return _short(_page(response)) or str(response.reason), None

@@ -61,3 +61,32 @@ def test_retry_after_as_a_date_is_by_the_senders_clock() -> None:
     assert retry_after(formatdate(NOON - 90, usegmt=True), formatdate(NOON, usegmt=True)) is None
     found = retry_after(formatdate(time.time() + 90, usegmt=True), "no date")
     assert found is not None and 60 < found < 100
+
+
+def read(status: int, body: bytes) -> failures.Failure:
+    response = requests.Response()
+    response.status_code, response.url = status, "http://cloud/v2.1/servers"
+    response.request = requests.Request("POST", response.url).prepare()
+    response.headers["Content-Type"] = "application/json"
+    response.raw = io.BytesIO(body)
+    return failures.read(exceptions.from_response(response, "POST", response.url))
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"serviceUnavailable": {"code": 503, "message": "later"}}', "serviceUnavailable"),
+        (b'{"error": {"code": 503, "title": "Service Unavailable", "message": "later"}}', "error"),
+        (b'{"message": "later", "code": "503 Service Unavailable", "title": "Service Unavailable"}',
+         "Service Unavailable"),
+        (b'{"NeutronError": {"type": "Busy", "message": "later", "detail": ""}}', "Busy"),
+        (b'{"message": "later"}', None),
+        (b'{"message": "later", "request_id": "0af3"}', None),
+    ],
+    ids=["Nova", "Keystone", "middleware", "Neutron", "gateway", "gateway with an id"],
+)  # fmt: skip
+def test_an_error_of_openstack_has_a_name_and_one_of_a_gateway_has_none(
+    body: bytes, name: str | None
+) -> None:
+    failed = read(503, body)
+    assert (failed.error_name, failed.message) == (name, "later")
