@@ -210,7 +210,7 @@ class Daemon:
             connected = self._queue_health.disconnected_since is None
             self._admitter.admit(transaction, now, self._dispatcher.free_creates, connected)
             failures = transaction.boot_failures()
-            begun = self._dispatcher.begin(transaction, self._clock.now())
+            begun = self._dispatcher.begin(transaction, self._clock.now(), self._watcher.is_cloud_silent)
             request = self._watcher.request(transaction)
             self._receiver.forget(transaction, now)
             reach("before-work-commit")

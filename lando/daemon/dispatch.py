@@ -1,8 +1,14 @@
-"""Effects that are due: begun in a transaction, carried out by a pool, concluded in a later transaction."""
+"""Effects that are due: begun in a transaction, carried out by a pool, concluded in a later transaction.
+
+While the cloud does not answer, one deletion at a time is tried, a back-off apart: the others would meet the
+same.
+"""
 
 from __future__ import annotations
 
 import collections
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +17,8 @@ from lando.daemon.effects import Effects
 from lando.daemon.log import log
 from lando.daemon.pool import Pool
 from lando.engine.ledger import Effect
-from lando.engine.operations import DeleteServers, Operation, OperationResult
-from lando.engine.outbox import Outbox
+from lando.engine.operations import DeleteServers, Operation, OperationResult, Trouble
+from lando.engine.outbox import DELETIONS, Outbox
 from lando.engine.pace import Pace
 from lando.failpoints import reach
 from lando.states.table import EffectKind
@@ -32,6 +38,8 @@ class Begun:
     operations: tuple[tuple[Effect, Operation], ...]
     next_due: float
     """Seconds from now; 0.0 for at once, infinite if nothing waits."""
+    is_silent: bool = False
+    """The cloud does not answer: deletions wait for one that succeeds."""
 
     @property
     def deletes(self) -> bool:
@@ -63,11 +71,20 @@ class Dispatcher:
         self._pool: Pool[_Finished] = Pool(POOL, wake)
         self._finished: collections.deque[_Finished] = collections.deque()
         self._in_progress: dict[int, EffectKind] = {}
+        self._failed_deletions = 0
+        """How many failed since one succeeded."""
+        self._next_deletion = 0.0
+        """When one may be tried while the cloud does not answer; seconds of the monotonic clock."""
+        self._was_silent = False
 
     @property
     def in_progress(self) -> int:
         """How many operations are in progress, or finished and not concluded."""
         return len(self._in_progress)
+
+    @property
+    def _is_deleting(self) -> bool:
+        return any(kind in DELETIONS for kind in self._in_progress.values())
 
     @property
     def free_creates(self) -> int:
@@ -90,13 +107,32 @@ class Dispatcher:
             except Exception as error:
                 self._rule_failed(transaction, finished.effect, error, now)
             self._in_progress.pop(finished.effect.id, None)
+            if isinstance(finished.operation, DeleteServers):
+                self._note_deletion(finished.result)
         reach("before-conclude-commit")
 
-    def begin(self, transaction: Transaction, now: float) -> Begun:
-        """Begin the effects that are due, as far as the pool has threads for them."""
+    def _note_deletion(self, result: OperationResult) -> None:
+        if isinstance(result, Trouble):
+            self._next_deletion = time.monotonic() + self._pace.back_off(self._failed_deletions)
+            self._failed_deletions += 1
+        else:
+            self._failed_deletions = 0
+
+    def begin(self, transaction: Transaction, now: float, is_cloud_silent: bool = False) -> Begun:
+        """Begin the effects that are due, as far as the pool has threads for them.
+
+        Args:
+            transaction: the caller's.
+            now: the daemon's clock.
+            is_cloud_silent: the cloud's servers could not be listed when that was last tried.
+        """
+        is_silent = is_cloud_silent and self._failed_deletions > 0
+        if self._was_silent and not is_silent:
+            self._outbox.cloud_answers(transaction, now)
+        wait, is_deleting = self._next_deletion - time.monotonic(), self._is_deleting
         free, free_creates, creates = POOL - len(self._in_progress), self.free_creates, 0
         operations: list[tuple[Effect, Operation]] = []
-        next_due = float("inf")
+        next_due = math.inf
         for effect in transaction.next_effects():
             if effect.id in self._in_progress:
                 continue
@@ -116,12 +152,16 @@ class Dispatcher:
                 continue
             if operation is None:
                 next_due = 0.0  # the job's next effect may be due
+            elif is_silent and isinstance(operation, DeleteServers) and (is_deleting or wait > 0):
+                next_due = min(next_due, math.inf if is_deleting else wait)
             else:
+                is_deleting |= isinstance(operation, DeleteServers)
                 operations.append((effect, operation))
-        return Begun(tuple(operations), next_due)
+        return Begun(tuple(operations), next_due, is_silent)
 
     def carry_out(self, begun: Begun) -> None:
         """Hand what was begun to the pool. The caller has committed: creates are recorded as sent."""
+        self._was_silent = begun.is_silent
         for effect, operation in begun.operations:
             self._in_progress[effect.id] = effect.kind
             self._pool.submit(partial(_carry_out, self._effects, effect, operation))

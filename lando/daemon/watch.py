@@ -69,6 +69,8 @@ class Watcher:
         self._observe = observe
         self._grace = grace
         self.health = CloudHealth()
+        self.is_cloud_silent = False
+        """The last look at the cloud got no list of servers."""
         self.project = RecordedFact(PROJECT_FACT)
         self.quota = QuotaView(cloud.has_quota, max(QUOTA_VALID_FOR, 3 * observe))
         self._pool: Pool[CloudSnapshot | Exception] = Pool(1, wake)
@@ -87,6 +89,7 @@ class Watcher:
         """
         for result in self._pool.collect():
             self._in_progress = False
+            self.is_cloud_silent = not isinstance(result, CloudSnapshot)
             if isinstance(result, CloudSnapshot):
                 self._note("; ".join(result.troubles))
                 self._snapshots.append(result)

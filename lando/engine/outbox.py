@@ -235,6 +235,19 @@ class Outbox:
             if not any(server is not None and server in listed for server in servers):
                 make_due(ledger, (effect,), now)
 
+    def cloud_answers(self, ledger: Ledger, now: float) -> None:
+        """The cloud did not answer at all, and does again: deletions that failed are due now.
+
+        One that waits for longer than any back-off does so because the cloud has named a time.
+
+        Args:
+            ledger: the caller's transaction.
+            now: the daemon's clock.
+        """
+        failed = (effect for effect in ledger.effects(DELETIONS) if effect.tries)
+        longest = now + self._engine.pace.longest
+        make_due(ledger, (effect for effect in failed if effect.due_at <= longest), now)
+
 
 def _is_to_be_sent(job: Job) -> bool:
     """The open request was not sent yet; one that may have been is looked for, which harms nothing."""

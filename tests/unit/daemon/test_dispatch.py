@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lando.daemon import dispatch
 from lando.daemon.dispatch import CREATES, POOL, Begun, Dispatcher
 from lando.engine.ledger import Effect
 from lando.engine.operations import (
@@ -17,6 +18,7 @@ from lando.engine.operations import (
     Operation,
     OperationResult,
     SendCreate,
+    Trouble,
 )
 from lando.engine.pace import Pace
 from lando.states.job import Job
@@ -39,6 +41,7 @@ class Rules:
         self.begin_fails: dict[str, Exception] = {}
         self.conclude_fails: dict[str, Exception] = {}
         self.nothing_to_do: set[str] = set()
+        self.answers_again = 0
 
     def begin(self, transaction: Transaction, effect: Effect, now: float) -> Operation | None:
         self.begun.append(effect.job_id)
@@ -64,18 +67,25 @@ class Rules:
             transaction.set_fact("written before the failure", effect.job_id)
             raise self.conclude_fails[effect.job_id]
         self.concluded.append(effect.job_id)
-        transaction.remove_effect(effect)
+        if not isinstance(result, Trouble):
+            transaction.remove_effect(effect)
+
+    def cloud_answers(self, transaction: Transaction, now: float) -> None:
+        self.answers_again += 1
 
 
 class Cloud:
-    """The handlers of effects: each operation succeeds, once a test lets it."""
+    """The handlers of effects: each operation succeeds, or fails, once a test lets it."""
 
     def __init__(self) -> None:
+        self.trouble: Trouble | None = None
         self.answers = threading.Event()
         self.answers.set()
 
     def carry_out(self, operation: Operation) -> OperationResult:
         assert self.answers.wait(PATIENCE)
+        if self.trouble is not None:
+            return self.trouble
         return Created("server-1") if isinstance(operation, SendCreate) else Gone()
 
 
@@ -94,11 +104,11 @@ class Loop:
             transaction.insert_job(Job(job), {}, None)
             transaction.add_effect(job, kind, (), self.now + due_in)
 
-    def iterate(self) -> Begun:
+    def iterate(self, is_cloud_silent: bool = False) -> Begun:
         """Conclude what is finished, begin what is due, and carry it out."""
         with self.store.transaction() as transaction:
             self.dispatcher.conclude(transaction, self.now)
-            begun = self.dispatcher.begin(transaction, self.now)
+            begun = self.dispatcher.begin(transaction, self.now, is_cloud_silent)
         self.dispatcher.carry_out(begun)
         return begun
 
@@ -185,6 +195,85 @@ def test_creates_that_hang_leave_threads_for_deletions(loop: Loop) -> None:
     assert loop.dispatcher.free_creates == 0
     loop.add("to delete")
     assert jobs(loop.iterate()) == ["to delete"]
+
+
+# a cloud that does not answer
+
+
+class Silent:
+    """Ten deletions that fail, in a cloud whose servers cannot be listed either."""
+
+    def __init__(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.loop, self.now = loop, 0.0
+        monkeypatch.setattr(dispatch.time, "monotonic", lambda: self.now)
+        for number in range(10):
+            loop.add(f"{number:02}")
+        loop.cloud.trouble = Trouble("no route")
+        self.fail(loop.iterate())
+
+    def fail(self, begun: Begun) -> None:
+        self.loop.wait(len(begun.operations))
+
+
+@pytest.fixture
+def silent(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Silent:
+    return Silent(loop, monkeypatch)
+
+
+def test_while_the_cloud_is_silent_one_deletion_is_tried_per_back_off(silent: Silent) -> None:
+    loop = silent.loop
+    tried = []
+    for _ in range(3600):
+        begun = loop.iterate(is_cloud_silent=True)
+        silent.fail(begun)
+        tried += jobs(begun)
+        silent.now += 1.0
+    assert 55 <= len(tried) <= 61
+    assert loop.iterate(is_cloud_silent=True).next_due == pytest.approx(60.0, abs=60.0)
+
+
+def test_only_one_deletion_is_in_progress_while_the_cloud_is_silent(silent: Silent) -> None:
+    loop = silent.loop
+    loop.iterate(is_cloud_silent=True)
+    silent.now += 60.0
+    loop.cloud.answers.clear()
+    assert len(loop.iterate(is_cloud_silent=True).operations) == 1
+    silent.now += 1000.0
+    begun = loop.iterate(is_cloud_silent=True)
+    assert (begun.operations, begun.next_due) == ((), float("inf")), "its result wakes the loop"
+
+
+def test_a_deletion_that_needs_no_call_and_other_effects_do_not_wait(silent: Silent) -> None:
+    loop = silent.loop
+    loop.add("without a server")
+    loop.rules.nothing_to_do.add("without a server")
+    loop.add("console", "save_console_log")
+    begun = loop.iterate(is_cloud_silent=True)
+    assert jobs(begun) == ["console"]
+    assert "without a server" not in loop.effects()
+
+
+@pytest.mark.parametrize("seen_by", ["list", "deletion"])
+def test_once_the_cloud_answers_all_deletions_go_on(silent: Silent, seen_by: str) -> None:
+    loop = silent.loop
+    loop.iterate(is_cloud_silent=True)
+    loop.cloud.trouble = None
+    if seen_by == "deletion":
+        silent.now += 60.0
+        assert len(loop.iterate(is_cloud_silent=True).operations) == 1
+        loop.wait()
+    assert loop.rules.answers_again == 0
+    begun = loop.iterate(is_cloud_silent=seen_by == "deletion")
+    assert (len(begun.operations), loop.rules.answers_again) == (POOL, 1)
+    loop.wait(POOL)
+    loop.iterate()
+    assert loop.rules.answers_again == 1, "it is told once"
+
+
+def test_deletions_that_fail_in_a_cloud_that_answers_do_not_wait_for_each_other(silent: Silent) -> None:
+    begun = silent.loop.iterate()
+    assert len(begun.operations) == POOL
+    silent.fail(begun)
 
 
 # a rule that fails

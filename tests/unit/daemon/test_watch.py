@@ -7,6 +7,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from benchmarks.emptycloud import EmptyCloud
+from lando.cloud.interface import Unreachable
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon import watch
 from lando.daemon.watch import Watcher
@@ -79,3 +80,15 @@ def test_a_server_that_is_listed_again_was_not_gone(monkeypatch: pytest.MonkeyPa
     watched.judge(LISTED_AGAIN, 30.0)
     assert watched.judge(DENIED, GRACE) == []
     assert len(watched.judge(DENIED, 2 * GRACE)) == 1
+
+
+def test_the_cloud_is_silent_while_its_servers_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota or a list of floating IPs that cannot be read leaves servers that can be deleted."""
+    watched = Watched(monkeypatch)
+    seen = []
+    results = (Unreachable("no route"), CloudSnapshot((), troubles=("no quota",)), ValueError(), LISTED_AGAIN)
+    for result in results:
+        monkeypatch.setattr(watched.watcher._pool, "collect", lambda result=result: [result])
+        watched.watcher.collect()
+        seen.append(watched.watcher.is_cloud_silent)
+    assert seen == [True, False, True, False]

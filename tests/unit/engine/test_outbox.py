@@ -185,6 +185,28 @@ def test_a_list_without_the_server_does_not_shorten_the_wait_that_the_cloud_aske
     assert rules.effects()[0].due_at == rules.now + 60.0
 
 
+def test_a_deletion_that_failed_is_due_at_once_when_the_cloud_answers_again(rules: Rules) -> None:
+    rules.run("a")
+    rules.take("cancel_job", "a")
+    for _ in range(9):
+        rules.conclude(Trouble("no route"))
+        rules.now = rules.effects()[0].due_at
+    rules.conclude(Trouble("no route"))
+    assert rules.effects()[0].due_at == rules.now + 60.0
+    with rules.ledgers() as ledger:
+        rules.outbox.cloud_answers(ledger, rules.now)
+    assert rules.effects()[0].due_at == rules.now
+
+
+def test_a_deletion_for_which_the_cloud_has_named_a_time_is_not_due_before(rules: Rules) -> None:
+    rules.run("a")
+    rules.take("cancel_job", "a")
+    rules.conclude(Trouble("too many calls", retry_after=600.0))
+    with rules.ledgers() as ledger:
+        rules.outbox.cloud_answers(ledger, rules.now)
+    assert rules.effects()[0].due_at == rules.now + 600.0
+
+
 @pytest.mark.parametrize("failures", [0, 3])
 def test_a_list_without_the_server_makes_its_deletion_due_at_once(rules: Rules, failures: int) -> None:
     """Also after an outage, in which requests had failed before one was accepted."""
