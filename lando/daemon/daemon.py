@@ -204,6 +204,7 @@ class Daemon:
             self._dispatcher.conclude(transaction, now)
             leaked = self._watcher.judge(transaction, snapshots if may_judge else 0, now)
             self._unknown.write(transaction)
+            self._sweep.write(transaction)
             transaction.held_back = self._unknown.jobs
             self._deadlines.check(transaction, now)
             self._services.judge(transaction, now)
@@ -235,6 +236,7 @@ class Daemon:
         self._watcher.health.write_again()
         self._watcher.project.write_again()
         self._unknown.write_again()
+        self._sweep.write_again()
         self._admitter.write_again()
         deadline = time.monotonic() + wait
         while not self._stopping and time.monotonic() < deadline:

@@ -1,4 +1,5 @@
-"""Leaked resources: found in snapshots, deleted, and counted once they are gone."""
+"""Leaked resources: found in snapshots, deleted, and counted once they are gone; what stays is recorded for
+``status``."""
 
 from __future__ import annotations
 
@@ -12,10 +13,13 @@ from lando.cloud.interface import Cloud, Server
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon.log import log
 from lando.daemon.pool import Pool
+from lando.daemon.recorded_fact import RecordedFact
 from lando.engine import leaks
 from lando.engine.leaks import Sweeper
 from lando.engine.ownership import CloudResource, described, kind_of
+from lando.message_limits import REASON, shorten
 from lando.states.job import Job
+from lando.store.facts import STAYING_FACT, Staying, staying_value
 from lando.store.transaction import Transaction
 
 THREADS = 2
@@ -25,7 +29,22 @@ FIRST, LONGEST = 1.0, 600.0
 """Seconds between two requests to delete the same resource: doubled each time. Some can only be deleted by an
 administrator: one that is locked, or for which Nova answers 404 although it lists it."""
 STAYS = 6
-"""From this request on, half a minute after the first, each is logged: the resource stays."""
+"""From this request on, half a minute after the first, each is logged, and ``status`` tells of it: the
+resource stays."""
+
+
+@dataclass
+class _Tries:
+    """The requests to delete one resource."""
+
+    resource: CloudResource
+    since: float
+    """Epoch seconds of the first."""
+    due: float = 0.0
+    """When it may be requested again; monotonic seconds."""
+    times: int = 0
+    words: str = ""
+    """Why the last one failed; empty if it was accepted."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +78,10 @@ class Sweep:
         self._in_progress: set[str] = set()
         self._requested: dict[str, CloudResource] = {}
         self._clock = clock
-        self._tries: dict[str, tuple[int, float]] = {}
-        """How often the deletion of each was requested, and when it may be requested again."""
+        self._tries: dict[str, _Tries] = {}
+        self._fact = RecordedFact(STAYING_FACT)
+        self._before: dict[str, float] | None = None
+        """Since when each stays, as an earlier daemon has recorded; None until that was read."""
 
     def find(
         self, transaction: Transaction, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float
@@ -73,6 +94,8 @@ class Sweep:
             jobs: every job that may own a server, and every job that a server names.
             now: seconds of the monotonic clock.
         """
+        if self._before is None:
+            self._before = {each.id: each.since for each in transaction.staying()}
         leaked = self._sweeper.leaked(snapshot, jobs, now)
         self._count_gone(transaction, snapshot)
         return leaked
@@ -80,10 +103,11 @@ class Sweep:
     def delete(self, leaked: Iterable[CloudResource]) -> None:
         """Request the deletion of each, unless that is in progress, or was requested a short while ago."""
         for resource in leaked:
-            tries, due = self._tries.get(resource.id, (0, 0.0))
-            if resource.id not in self._in_progress and self._clock() >= due:
-                wait = backoff.delay(tries + 1, FIRST, LONGEST)
-                self._tries[resource.id] = (tries + 1, self._clock() + wait)
+            since = (self._before or {}).get(resource.id) or time.time()
+            tries = self._tries.setdefault(resource.id, _Tries(resource, since))
+            if resource.id not in self._in_progress and self._clock() >= tries.due:
+                tries.times += 1
+                tries.due = self._clock() + backoff.delay(tries.times, FIRST, LONGEST)
                 self._in_progress.add(resource.id)
                 self._pool.submit(partial(_request_deletion, self._cloud, resource))
 
@@ -92,14 +116,31 @@ class Sweep:
         for requested in self._pool.collect():
             resource, what = requested.resource, described(requested.resource)
             self._in_progress.discard(resource.id)
+            tries = self._tries.get(resource.id)
+            if tries is not None:
+                tries.words = "" if requested.error is None else shorten(str(requested.error), REASON)
             if requested.error is not None:
                 log.warning("%s belongs to no job and could not be deleted yet: %s", what, requested.error)
             else:
-                tries, _ = self._tries.get(resource.id, (1, 0.0))
-                again = f" {tries} times, and it still existed each time" if tries >= STAYS else ""
+                times = 0 if tries is None else tries.times
+                again = f" {times} times, and it still existed each time" if times >= STAYS else ""
                 if again or resource.id not in self._requested:
                     log.warning("%s belongs to no job; its deletion was requested%s", what, again)
                 self._requested[resource.id] = resource
+
+    def write(self, transaction: Transaction) -> None:
+        """Record what stays for ``status``."""
+        if self._before is not None:
+            stays = (tries for tries in self._tries.values() if tries.times >= STAYS)
+            staying = [
+                Staying(each.resource.id, described(each.resource), each.since, each.times, each.words)
+                for each in stays
+            ]
+            self._fact.write(transaction, staying_value(staying))
+
+    def write_again(self) -> None:
+        """What was written last may have been rolled back."""
+        self._fact.write_again()
 
     def stop(self) -> None:
         """Delete nothing more."""
@@ -114,8 +155,10 @@ class Sweep:
                 del self._requested[resource.id]
                 transaction.count_swept(kind_of(resource))
                 log.warning("%s, which belonged to no job, is gone", described(resource))
-        if snapshot.floating_ips is not None or self._cloud.floating_ips is None:
-            self._tries = {id_: tries for id_, tries in self._tries.items() if id_ in listed}
+        for id_, tries in tuple(self._tries.items()):
+            was_listed = isinstance(tries.resource, Server) or snapshot.floating_ips is not None
+            if was_listed and id_ not in listed:
+                del self._tries[id_]
 
 
 def _request_deletion(cloud: Cloud, resource: CloudResource) -> _Requested:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lando.engine.boot_failures import BootFailure, BootFailures
 from lando.engine.holds import ACCOUNT, Hold, Holds
 from lando.engine.reservation import Reservation
+from lando.times import rfc3339
 
 DEPLOYMENT_FACT = "deployment"
 """The deployment's name, where the configuration has none."""
@@ -35,6 +37,39 @@ BOOTS_FACT = "boots"
 """How many seconds the last boots took."""
 UNKNOWN_FACT = "unknown"
 """What the daemon last saw in the cloud that the database does not know, as ``unknown_value`` has it."""
+STAYING_FACT = "staying"
+"""What the sweep has asked to be deleted several times, and still exists, as ``staying_value`` has it."""
+
+
+@dataclass(frozen=True)
+class Staying:
+    """A server or a floating IP that belongs to no job, and cannot be deleted."""
+
+    id: str
+    described: str
+    """For people."""
+    since: float
+    """Epoch seconds at which its deletion was requested first."""
+    times: int
+    """How often it was requested."""
+    words: str
+    """Why the last request failed; empty if it was accepted."""
+
+    @property
+    def sentence(self) -> str:
+        """What was done, and what came of it."""
+        tries = f"deletion requested {self.times:,} times since {rfc3339(self.since)}"
+        return f"{tries}, and it still exists: {self.words or 'the last request was accepted'}"
+
+
+def to_staying(value: Any) -> tuple[Staying, ...]:
+    """What a fact says that stays."""
+    return tuple(Staying(**each) for each in value or ())
+
+
+def staying_value(staying: Iterable[Staying]) -> list[dict[str, Any]]:
+    """What stays, as a fact."""
+    return [asdict(each) for each in staying]
 
 
 @dataclass(frozen=True)

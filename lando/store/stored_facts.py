@@ -16,8 +16,10 @@ from lando.store.facts import (
     HOLD_FACT,
     RESERVATION_FACT,
     SEEN_FACT,
+    STAYING_FACT,
     SWEPT_FACT,
     UNKNOWN_FACT,
+    Staying,
     UnknownResources,
     boot_failures_value,
     holds_value,
@@ -25,6 +27,7 @@ from lando.store.facts import (
     to_boot_failures,
     to_holds,
     to_reservation,
+    to_staying,
     to_unknown,
 )
 
@@ -59,6 +62,10 @@ class StoredFacts(ABC):
     def unknown(self) -> UnknownResources:
         """What the daemon last saw in the cloud that the database does not know."""
         return to_unknown(self.fact(UNKNOWN_FACT))
+
+    def staying(self) -> tuple[Staying, ...]:
+        """What the sweep has asked to be deleted several times, and still exists."""
+        return to_staying(self.fact(STAYING_FACT))
 
 
 class WrittenFacts(StoredFacts):

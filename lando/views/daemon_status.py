@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lando.store.facts import UnknownResources
+from lando.store.facts import Staying, UnknownResources
 from lando.times import rfc3339
 
 NOTHING = UnknownResources()
 SHOWN = 3
-"""How many unknown servers are named; ``servers`` lists all."""
+"""How many unknown servers, or resources that stay, are named; ``servers`` lists all."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,13 @@ class DaemonStatus:
     no_boot_reason: str = ""
     unknown: UnknownResources = NOTHING
     """What it last saw in the cloud that the database does not know."""
+    staying: tuple[Staying, ...] = ()
+    """What belongs to no job, and cannot be deleted."""
 
     @property
     def problems(self) -> list[tuple[str, str]]:
-        """What keeps the daemon from its work, and what it does not know, each with the reason."""
+        """What keeps the daemon from its work, what it does not know and what it cannot delete, each with the
+        reason."""
         return [
             (problem, reason)
             for problem, reason in (
@@ -40,6 +43,7 @@ class DaemonStatus:
                 (self.cloud_problem, self.cloud_silent_reason),
                 (self.boot_problem, self.no_boot_reason),
                 (self.unknown_problem, self._unknown_servers),
+                (self.staying_problem, self._what_stays),
             )
             if problem
         ]
@@ -85,3 +89,19 @@ class DaemonStatus:
         if len(ours) > SHOWN:
             named.append(f"and {len(ours) - SHOWN:,} more")
         return f"{', '.join(named)}; left alone: see `lando-fsm servers`"
+
+    @property
+    def staying_problem(self) -> str:
+        """The sentence about what cannot be deleted; empty where nothing is."""
+        if not self.staying:
+            return ""
+        since = rfc3339(min(each.since for each in self.staying))
+        each_is = "orphan has" if len(self.staying) == 1 else "orphans have"
+        return f"{len(self.staying):,} {each_is} not been deleted since {since}, and may cost money"
+
+    @property
+    def _what_stays(self) -> str:
+        told = [f"{each.described}: {each.sentence}" for each in self.staying[:SHOWN]]
+        if len(self.staying) > SHOWN:
+            told.append(f"and {len(self.staying) - SHOWN:,} more: see `lando-fsm servers`")
+        return "; ".join(told)

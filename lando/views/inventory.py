@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lando.cloud.interface import QUOTA_UNITS, Cloud, FloatingIp, Quota, Server, Share
@@ -12,7 +12,8 @@ from lando.engine.leaks import unowned_floating_ips
 from lando.engine.ownership import CloudResource, Ownership, ResourceKind, is_unknown, why_unknown
 from lando.errors import LandoError
 from lando.states.job import LIVE_STATES, Job
-from lando.store.facts import DEPLOYMENT_FACT
+from lando.store.facts import DEPLOYMENT_FACT, Staying
+from lando.times import rfc3339
 from lando.views.jobs import Views
 
 BelongsTo = Literal["job", "deletion", "unresolved_create", "twin", "nothing", "unknown"]
@@ -32,6 +33,8 @@ class DatabaseSnapshot:
     """The jobs that servers of ours name, by id; None: there is no database."""
     swept: Mapping[ResourceKind, int] | None = None
     """How many leaked resources were deleted so far."""
+    staying: Mapping[str, Staying] = field(default_factory=dict)
+    """What the daemon's sweep cannot delete, by id."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -48,6 +51,8 @@ class InventoryItem:
     job: Job | None = None
     """The job that it belongs, or belonged, to; of what is unknown, the job that it names."""
     has_database: bool = True
+    staying: Staying | None = None
+    """The daemon has tried to delete it, and it still exists."""
 
     @property
     def is_unknown(self) -> bool:
@@ -73,7 +78,11 @@ class InventoryItem:
 
     @property
     def description(self) -> str:
-        """What it belongs to, for people."""
+        """What it belongs to, for people, and whether it cannot be deleted."""
+        belongs = self._what_it_belongs_to()
+        return belongs if self.staying is None else f"{belongs}; {self.staying.sentence}"
+
+    def _what_it_belongs_to(self) -> str:
         if self.is_unknown:
             return f"unknown: {why_unknown(self.resource, self.job)}"
         job = self.job.id[:8] if self.job is not None else ""
@@ -102,6 +111,7 @@ class InventoryItem:
             "attempt": None if server is None else server.attempt,
             "belongs_to": self.belongs_to,
             "leaked": self.is_leaked,
+            "stays_since": None if self.staying is None else rfc3339(self.staying.since),
         }
 
     def _job_id(self) -> str | None:
@@ -197,7 +207,12 @@ def take_inventory(cloud: Cloud, views: Views, deployment: str | None) -> Invent
     unknown = [server for server, item in zip(servers, items, strict=True) if item.is_unknown]
     with_unknown = {each.id for each in unowned_floating_ips(floating_ips, after.live, unknown).unknown}
     items += [_floating_ip_item(each, ownership, after, with_unknown) for each in floating_ips]
-    return Inventory(after, snapshot, tuple(items))
+    return Inventory(after, snapshot, tuple(_with_staying(item, after) for item in items))
+
+
+def _with_staying(item: InventoryItem, database: DatabaseSnapshot) -> InventoryItem:
+    staying = database.staying.get(item.resource.id) if item.is_leaked else None
+    return item if staying is None else replace(item, staying=staying)
 
 
 def read_database(views: Views, deployment: str | None, named: Iterable[str] = ()) -> DatabaseSnapshot:
@@ -215,7 +230,8 @@ def read_database(views: Views, deployment: str | None, named: Iterable[str] = (
         live = tuple(view.job for view in queries.jobs(LIVE_STATES))
         jobs = {view.job.id: view.job for view in queries.jobs(ids=ids)} if ids else {}
         deployment = deployment or queries.fact(DEPLOYMENT_FACT)
-        return DatabaseSnapshot(deployment, live, jobs, queries.swept())
+        staying = {each.id: each for each in queries.staying()}
+        return DatabaseSnapshot(deployment, live, jobs, queries.swept(), staying)
 
 
 def _server_item(server: Server, ownership: Ownership, database: DatabaseSnapshot) -> InventoryItem:

@@ -169,7 +169,7 @@ class Views:
                 return DaemonStatus(pid)
             queue, cloud = (queries.fact(name) or {} for name in (QUEUE_FACT, CLOUD_FACT))
             failures = queries.boot_failures()
-            unknown = queries.unknown()
+            unknown, staying = queries.unknown(), queries.staying()
         return DaemonStatus(
             pid,
             queue.get("disconnected_since"),
@@ -179,6 +179,7 @@ class Views:
             failures.since if failures.are_the_sites else None,
             failures.reason,
             unknown,
+            staying,
         )
 
     def unread(self) -> int:

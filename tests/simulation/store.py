@@ -11,6 +11,7 @@ from lando.messages import Origin
 from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.states.job import ENDED_STATES, Job
 from lando.store.database import StoreUnavailable
+from lando.store.facts import STAYING_FACT, Staying, to_staying
 from tests.model.ledger import MemoryLedger
 from tests.simulation.outages import Outages
 from tests.simulation.world import World
@@ -75,6 +76,9 @@ class Tables(MemoryLedger):
 
     def set_fact(self, name: str, value: Any) -> None:
         self._facts[name] = value
+
+    def staying(self) -> tuple[Staying, ...]:
+        return to_staying(self.fact(STAYING_FACT))
 
     def count_swept(self, kind: str) -> None:
         self._facts[kind] = self._facts.get(kind, 0) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from lando.daemon import sweep
 from lando.daemon.sweep import LONGEST, Sweep
 from lando.engine.leaks import Sweeper
 from lando.engine.ownership import CloudResource
+from lando.store.facts import STAYING_FACT, Staying, staying_value
 from lando.store.store import Store
 
 SERVER = Server("server-1", "lando-a-1", "ACTIVE", "mark-1", "ours")
@@ -51,12 +53,7 @@ class Swept:
         self.cloud = Leaky()
         self._woken = threading.Semaphore(0)
         self.now = 0.0
-        self.sweep = Sweep(
-            self.cloud,  # type: ignore[arg-type]
-            Sweeper("ours", grace=60.0),
-            self._woken.release,
-            lambda: self.now,
-        )
+        self.next_daemon()
 
     def find(self, snapshot: CloudSnapshot, now: float) -> list[CloudResource]:
         with self.store.transaction() as transaction:
@@ -73,6 +70,21 @@ class Swept:
     def collect(self) -> None:
         assert self._woken.acquire(timeout=PATIENCE)
         self.sweep.collect()
+
+    def stays(self) -> tuple[Staying, ...]:
+        """What is recorded of what stays."""
+        with self.store.transaction() as transaction:
+            self.sweep.write(transaction)
+        with self.store.reading() as queries:
+            return queries.staying()
+
+    def next_daemon(self) -> None:
+        self.sweep = Sweep(
+            self.cloud,  # type: ignore[arg-type]
+            Sweeper("ours", grace=60.0),
+            self._woken.release,
+            lambda: self.now,
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -172,3 +184,37 @@ def test_what_stays_although_its_deletion_is_accepted_is_told(
     said = [record.getMessage() for record in caplog.records if "server-1" in record.getMessage()]
     assert len(said) == 3
     assert f"{sweep.STAYS} times, and it still existed" in said[1]
+
+
+def test_what_stays_is_recorded_until_it_is_gone(swept: Swept) -> None:
+    before = time.time()
+    swept.find(EVERYTHING, 0.0)
+    for times in range(1, sweep.STAYS + 1):
+        assert swept.stays() == ()
+        swept.delete(SERVER, FLOATING_IP)
+        swept.find(EVERYTHING, float(times))
+    assert [(each.id, each.times, each.words) for each in swept.stays()] == [
+        ("server-1", sweep.STAYS, ""),
+        ("ip-1", sweep.STAYS, ""),
+    ]
+    assert all(before <= each.since <= time.time() for each in swept.stays())
+    swept.cloud.error = Unreachable("it is locked")
+    swept.delete(SERVER)
+    assert [(each.times, each.words) for each in swept.stays()] == [(7, "it is locked"), (6, "")]
+    swept.find(CloudSnapshot(()), 7.0)
+    assert [each.id for each in swept.stays()] == ["ip-1"], "no floating IP was asked for"
+    swept.find(NOTHING, 8.0)
+    assert swept.stays() == ()
+
+
+def test_the_next_daemon_knows_since_when_it_stays(swept: Swept) -> None:
+    since = 1_700_000_000.0
+    with swept.store.transaction() as transaction:
+        value = staying_value([Staying("server-1", "server lando-a-1 (server-1)", since, 9, "locked")])
+        transaction.set_fact(STAYING_FACT, value)
+    assert [each.times for each in swept.stays()] == [9], "nothing was listed yet"
+    swept.find(EVERYTHING, 0.0)
+    for _ in range(sweep.STAYS):
+        swept.delete(SERVER)
+    (stays,) = swept.stays()
+    assert (stays.since, stays.times, stays.words) == (since, sweep.STAYS, "")

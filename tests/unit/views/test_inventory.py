@@ -13,6 +13,7 @@ from lando.cli.text import last_lines
 from lando.cloud.interface import Server
 from lando.config.site_config import load
 from lando.states.job import CreateRequest, Job
+from lando.store.facts import STAYING_FACT, Staying, staying_value
 from lando.store.store import Store
 from lando.views.inventory import Inventory
 
@@ -112,3 +113,16 @@ def test_a_server_of_another_deployment_is_only_counted(site: App) -> None:
 def test_a_console_is_harmless_for_a_terminal() -> None:
     text = "\x1b[32m[  OK  ]\x1b[0m Started.\r\n\x07\x1b]0;title\x07\nlast\n\n"
     assert last_lines(text) == ["[  OK  ] Started.", "\\x07\\x1b]0;title\\x07", "last"]
+
+
+@pytest.mark.parametrize("owned", [False, True])
+def test_what_the_daemon_cannot_delete_is_shown_with_since_when(site: App, owned: bool) -> None:
+    store = Store(site.config.database_url)
+    with store.transaction() as transaction:
+        stays = Staying("s1", "server lando-1 (s1)", 1_700_000_000.0, 9, "HTTP 409: locked")
+        transaction.set_fact(STAYING_FACT, staying_value([stays]))
+    job = replace(BOOTING, server_id="s1") if owned else Job(A, state="done", attempt=1)
+    (item,) = inventory(site, job).items
+    said = "deletion requested 9 times since 2023-11-14T22:13:20.000Z, and it still exists: HTTP 409: locked"
+    assert item.description.endswith(said) != owned
+    assert item.as_json()["stays_since"] == (None if owned else "2023-11-14T22:13:20.000Z")

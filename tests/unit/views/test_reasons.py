@@ -11,7 +11,7 @@ from lando.engine.boot_failures import BootFailure, BootFailures
 from lando.engine.holds import Hold, Holds
 from lando.engine.reservation import Reservation
 from lando.states.job import Job
-from lando.store.facts import UnknownResources, UnknownServer
+from lando.store.facts import Staying, UnknownResources, UnknownServer
 from lando.store.queries import JobView
 from lando.times import rfc3339
 from lando.views.daemon_status import DaemonStatus
@@ -138,3 +138,20 @@ def test_servers_that_do_not_boot_are_told_with_since_when_and_why() -> None:
     assert why(FIRST, boot_failures=due) == f"{said}; being retried with one job; position 1"
     alone = replace(failures, jobs=failures.jobs[:1])
     assert why(FIRST, boot_failures=alone) == "waits for its turn; position 1"
+
+
+def test_what_the_sweep_cannot_delete_is_a_problem() -> None:
+    first = Staying("s1", "server lando-1 (s1)", 1_700_000_000.0, 9, "HTTP 409: locked")
+    second = Staying("s2", "server lando-2 (s2)", 1_700_000_060.0, 1000, "")
+    [(problem, words)] = DaemonStatus(1, staying=(second, first)).problems
+    assert problem == "2 orphans have not been deleted since 2023-11-14T22:13:20.000Z, and may cost money"
+    assert words == (
+        "server lando-2 (s2): deletion requested 1,000 times since 2023-11-14T22:14:20.000Z, and it still "
+        "exists: the last request was accepted; server lando-1 (s1): deletion requested 9 times since "
+        "2023-11-14T22:13:20.000Z, and it still exists: HTTP 409: locked"
+    )
+    [(problem, words)] = DaemonStatus(1, staying=(first,) * 5).problems
+    assert problem.startswith("5 orphans have") and words.endswith("and 2 more: see `lando-fsm servers`")
+    [(problem, _)] = DaemonStatus(1, staying=(first,)).problems
+    assert problem.startswith("1 orphan has")
+    assert DaemonStatus(1).problems == []
