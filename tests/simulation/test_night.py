@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.cloud import BUILD, SLOWEST_BOOT
-from tests.simulation.night import JOBS, SETTINGS, night
+from tests.simulation.night import HOUR, JOBS, LENGTH, SETTINGS, Figures, night
 from tests.simulation.outages import Kind
 from tests.simulation.site import Settings
 
 SOON = 120.0
+CALLS_AN_HOUR = 800.0
 LONGEST_BACK_OFF = 600.0
 LONGEST_BOOT_TIMEOUT = 20 * 60.0
 RAMP = 30.0
@@ -24,7 +25,7 @@ def _check(
     kinds: tuple[Kind, ...],
     full_within: float,
     settings: Settings = SETTINGS,
-) -> None:
+) -> Figures:
     seen = night(*kinds, settings=settings)
     say("seen", f"12 h without {' and '.join(kinds)}: {seen}")
     print(seen)
@@ -32,13 +33,16 @@ def _check(
     assert seen.attempts == 0
     assert seen.creates < 100
     assert seen.full_after <= full_within
+    return seen
 
 
 @pytest.mark.parametrize("kinds", [("nova", "keystone"), ("neutron", "glance")])
 def test_where_reads_show_the_end_all_goes_on_within_two_minutes(
     kinds: tuple[Kind, ...], record_property: Callable[[str, object], None]
 ) -> None:
-    _check(record_property, kinds, SOON, replace(SETTINGS, observe=10.0))
+    seen = _check(record_property, kinds, SOON, replace(SETTINGS, observe=10.0))
+    assert sum(seen.calls.values()) < CALLS_AN_HOUR * LENGTH / HOUR
+    assert seen.calls["delete"] <= 3 * 60 * LENGTH / HOUR, "one deletion a minute is tried, thrice"
 
 
 @pytest.mark.parametrize(
