@@ -4,6 +4,7 @@ seen."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,10 @@ import pytest
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq import policies
 from lando.workqueue.rabbitmq.policies import PoliciesUnseen, harmful_policies
-from lando.workqueue.rabbitmq.settings import BrokerSettings
+from lando.workqueue.rabbitmq.settings import BrokerSettings, Tls
 from lando.workqueue.rabbitmq.topology import REPORT_BYTES_WAITING, REPORTS_WAITING
 from tests.support.local_site import wait_for
-from tests.support.rabbitmq_server import Broker, VirtualHost, require_server
+from tests.support.rabbitmq_server import Broker, VirtualHost, make_certificates, require_server
 from tests.support.rabbitmq_site import BrokerSite
 
 ADDRESS = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250 + 1}.7"
@@ -27,12 +28,21 @@ ADDRESS = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250 + 1}.7"
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker with the management plugin."""
     require_server()
-    broker = Broker(tmp_path_factory.mktemp("managed") / "rabbitmq")
+    broker = Broker(tmp_path_factory.mktemp("managed") / "rabbitmq", tls=True)
+    shutil.rmtree(broker.root / "certificates")
+    make_certificates(broker.root / "certificates", ADDRESS)
+    certificates = broker.certificates
+    assert certificates is not None
     (broker.root / "enabled_plugins").write_text("[rabbitmq_management].")
     with (broker.root / "rabbitmq.conf").open("a") as settings:
         settings.write(f"listeners.tcp.2 = {ADDRESS}:{broker.port}\n")
         settings.write(f"management.tcp.ip = {ADDRESS}\nmanagement.tcp.port = {policies.PORT}\n")
-        settings.write("collect_statistics_interval = 1000\n")
+        settings.write(f"management.ssl.ip = {ADDRESS}\nmanagement.ssl.port = {policies.TLS_PORT}\n")
+        settings.write(f"management.ssl.cacertfile = {certificates.ca}\n")
+        settings.write(f"management.ssl.certfile = {certificates.server}\n")
+        settings.write(f"management.ssl.keyfile = {certificates.server_key}\n")
+        settings.write("collect_statistics_interval = 300\n")
+    (broker.root / "advanced.config").write_text("[{rabbit, [{quorum_tick_interval, 300}]}].")
     try:
         broker.start()
         yield broker
@@ -99,7 +109,8 @@ def test_what_our_own_arguments_outweigh_is_harmless(here: VirtualHost) -> None:
     site = account(here)
     permit(here)
     with here.connect(here.admin) as connection:
-        connection.channel().queue_declare(here.names.reports, durable=True)
+        kind = {"x-queue-type": "quorum"}
+        connection.channel().queue_declare(here.names.reports, durable=True, arguments=kind)
     set_policy(
         here,
         "wide",
@@ -114,6 +125,22 @@ def test_what_our_own_arguments_outweigh_is_harmless(here: VirtualHost) -> None:
         return [str(policy) for policy in harmful_policies(site, here.names)]
 
     wait_for(lambda: told() == ["policy 'wide': max-length: 2999 on the queue 'lando.reports'"], "the policy")
+
+
+def test_with_tls_the_plugin_proves_who_it_is(here: VirtualHost, managed: Broker) -> None:
+    permit(here)
+    set_policy(here, "tidy", '{<<"expires">>, 1800000}')
+    with here.connect(here.admin) as connection:
+        connection.channel().queue_declare(here.names.dead_letters, durable=True)
+    assert managed.certificates is not None
+    known = replace(account(here), tls=Tls(managed.certificates.ca))
+    [found] = harmful_policies(known, here.names)
+    assert str(found) == "policy 'tidy': expires: 1800000 on the queue 'lando.dead-letters'"
+    foreign = replace(known, tls=Tls(managed.certificates.ca.with_name("foreign.pem")))
+    with pytest.raises(
+        PoliciesUnseen, match=r"no management plugin answers at https://.*:15671: .*verify failed"
+    ):
+        harmful_policies(foreign, here.names)
 
 
 def test_without_the_plugin_nothing_is_seen(here: VirtualHost) -> None:

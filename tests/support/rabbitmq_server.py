@@ -516,14 +516,14 @@ class Certificates:
         return cls(*(directory / f"{name}.pem" for name in names))
 
 
-def make_certificates(directory: Path) -> None:
-    """Make them, by the command ``openssl``."""
+def make_certificates(directory: Path, address: str = HOST) -> None:
+    """Make them, by the command ``openssl``; the holders are at ``address``, too."""
     directory.mkdir()
     for authority in ("ca", "foreign"):
         _openssl(directory, f"req -x509 -days 30 -subj /CN={authority} -out {authority}.pem", authority)
     for holder in ("server", "client"):
         _openssl(directory, f"req -subj /CN={holder} -out {holder}.csr", holder)
-        (directory / f"{holder}.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        (directory / f"{holder}.ext").write_text(f"subjectAltName=IP:127.0.0.1,IP:{address},DNS:localhost\n")
         _openssl(
             directory,
             f"x509 -req -days 30 -in {holder}.csr -CA ca.pem -CAkey ca.key.pem -CAcreateserial"

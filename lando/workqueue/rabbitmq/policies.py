@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import json
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +30,11 @@ TIMEOUT = 5.0
 """Seconds for each of its answers."""
 GATHERED_WITHIN = 12.0
 """Seconds within which the plugin knows a new queue's policies; by default it gathers them every 5."""
+LONGEST = 30.0
+"""Seconds for all of it: what listens there may be anything, and send a byte now and then."""
+SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+"""This machine's sockets, as proc_net_tcp(5) describes them."""
+LISTENING = "0A"
 EFFECTIVE = "effective_policy_definition"
 MAX_ANSWER = 1024 * 1024
 """Bytes of an answer that are read."""
@@ -66,16 +75,34 @@ def harmful_policies(broker: BrokerSettings, names: QueueNames) -> list[HarmfulP
         PoliciesUnseen: the plugin cannot be asked, the account may not ask it, or there is no queue yet.
         UsageError: the certificates cannot be used.
     """
+    _refuse_to_tell_strangers(broker)
     connection = _connect(broker)
-    try:
-        found = [
-            (queue, _described(connection, broker, queue)) for queue in names.queues if queue != names.lock
-        ]
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        where = f"{'https' if broker.tls else 'http'}://{broker.host}:{TLS_PORT if broker.tls else PORT}"
-        raise PoliciesUnseen(f"no management plugin answers at {where}: {error}") from error
-    finally:
-        connection.close()
+    ends: list[list[HarmfulPolicy] | LandoError] = []
+
+    def ask() -> None:
+        try:
+            ends.append(_harmful(connection, broker, names))
+        except LandoError as error:
+            ends.append(error)
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+            ends.append(PoliciesUnseen(f"no management plugin answers at {_address(broker)}: {error}"))
+        finally:
+            connection.close()
+
+    asking = threading.Thread(target=ask, name="management plugin", daemon=True)
+    asking.start()
+    asking.join(LONGEST)
+    if not ends:
+        raise PoliciesUnseen(f"no management plugin answers at {_address(broker)}: timed out")
+    if isinstance(ends[0], LandoError):
+        raise ends[0]
+    return ends[0]
+
+
+def _harmful(
+    connection: http.client.HTTPConnection, broker: BrokerSettings, names: QueueNames
+) -> list[HarmfulPolicy]:
+    found = [(queue, _described(connection, broker, queue)) for queue in names.queues if queue != names.lock]
     if not any(described for _, described in found):
         raise PoliciesUnseen("the queues do not exist yet")
     return [
@@ -83,6 +110,60 @@ def harmful_policies(broker: BrokerSettings, names: QueueNames) -> list[HarmfulP
         for queue, described in found
         if described is not None and (policy := _judge(names, queue, described)) is not None
     ]
+
+
+def _address(broker: BrokerSettings) -> str:
+    return f"https://{broker.host}:{TLS_PORT}" if broker.tls else f"http://{broker.host}:{PORT}"
+
+
+def _refuse_to_tell_strangers(broker: BrokerSettings) -> None:
+    """The password is for the broker only, and the management plugin's port need not be the broker's: where
+    the plugin is disabled, every account of the broker's machine may listen there.
+
+    TLS proves whose port it is. Without it, it must be a port of this machine on which the same account
+    listens as on the broker's.
+
+    Raises:
+        PoliciesUnseen: this cannot be known.
+    """
+    if broker.tls is not None:
+        return
+    if not _is_this_machine(broker.host):
+        raise PoliciesUnseen(
+            f"without `tls` nothing proves that {_address(broker)} is the broker's, and the account's "
+            "password is not sent there"
+        )
+    listeners = _listeners(PORT)
+    if not listeners:
+        raise PoliciesUnseen(f"no management plugin listens at {_address(broker)}")
+    if len(listeners) > 1 or listeners != _listeners(broker.port):
+        raise PoliciesUnseen(
+            f"what listens at {_address(broker)} is not known to be the broker's, and the account's "
+            "password is not sent there"
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        found = socket.getaddrinfo(host, PORT, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
+
+
+def _listeners(port: int) -> set[str]:
+    """The accounts (uid) that listen at a port, at whatever address of this machine."""
+    accounts = set()
+    for table in SOCKETS:
+        try:
+            rows = table.read_text(encoding="ascii").splitlines()[1:]
+        except OSError:  # no Linux, or no IPv6
+            continue
+        for row in rows:
+            _, local, _, state, _, _, _, account, *_ = row.split()
+            if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
+                accounts.add(account)
+    return accounts
 
 
 def _connect(broker: BrokerSettings) -> http.client.HTTPConnection:
@@ -149,7 +230,7 @@ def _judge(names: QueueNames, queue: str, described: Mapping[str, Any]) -> Harmf
         for kind, key in (("policy", "policy"), ("operator policy", "operator_policy"))
         if described.get(key)
     ]
-    settings = ", ".join(f"{key}: {value}" for key, value in sorted(harmful.items()))
+    settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in sorted(harmful.items()))
     return HarmfulPolicy(queue, " and ".join(policies), settings)
 
 
