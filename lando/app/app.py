@@ -123,10 +123,9 @@ class App:
         """
         if self.embedded_queue is not None:
             return state_dir.running(self.daemon_lock) is not None
-        from lando.workqueue.rabbitmq.inspection import inspect_queue  # noqa: PLC0415 - loads pika
+        from lando.workqueue.rabbitmq.inspection import is_daemon_connected  # noqa: PLC0415 - loads pika
 
-        found = inspect_queue(self.broker, self.names.queue)
-        return found is not None and found.consumers > 0
+        return is_daemon_connected(self.broker, self.names)
 
     def views(self) -> Views:
         """What people are shown of jobs; nothing of it need exist yet."""

@@ -12,6 +12,7 @@ import pika
 from lando.errors import UsageError
 from lando.workqueue.interface import QueueAbsent
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
+from lando.workqueue.rabbitmq.classify import QueueTaken
 from lando.workqueue.rabbitmq.connection import Connection, Procedure
 from lando.workqueue.rabbitmq.names import QueueNames
 
@@ -22,7 +23,6 @@ class QueueInfo:
 
     waiting: int
     """Messages that no consumer has received."""
-    consumers: int
     version: str
     """The broker's."""
 
@@ -43,13 +43,27 @@ def inspect_queue(broker: Broker, queue: str) -> QueueInfo | None:
         connection.close()
 
 
+def is_daemon_connected(broker: Broker, names: QueueNames) -> bool:
+    """Whether a daemon holds the lock, which it takes before it declares any queue. Needs no permission.
+
+    Raises:
+        QueueUnavailable: the broker cannot be reached.
+        UsageError: a setting is wrong.
+    """
+    try:
+        inspect_queue(broker, names.lock)
+    except QueueTaken:
+        return True
+    return False
+
+
 def _inspect(connection: Connection, queue: str) -> Procedure[QueueInfo]:
     channel = yield from connection.open_channel()
     found = yield from connection.call(
         lambda callback: channel.queue_declare(queue, passive=True, callback=callback)
     )
     version = ".".join(map(str, connection.broker_version))
-    return QueueInfo(found.message_count, found.consumer_count, version)
+    return QueueInfo(found.message_count, version)
 
 
 @dataclass(frozen=True)
