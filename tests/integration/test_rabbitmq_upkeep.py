@@ -111,15 +111,15 @@ def test_a_deleted_lock_is_noticed_at_once_and_taken_again(least_privilege: Virt
 def test_a_second_daemon_never_gets_in_unnoticed(
     least_privilege: VirtualHost, read: Read, is_told: bool, request: pytest.FixtureRequest
 ) -> None:
-    request.getfixturevalue("quickly")
-    if not is_told:
+    if not is_told:  # what is told is noticed before it is looked for
+        request.getfixturevalue("quickly")
         request.getfixturevalue("uncanceled")
     first, second = connect(read(least_privilege)), read(least_privilege)
     assert "held by another connection" in why_not(second)
     delete_lock(least_privilege)
     connect(second)
     assert "another daemon may have it now" in why_not(first)
-    until = time.monotonic() + 2.0
+    until = time.monotonic() + 1.0
     while time.monotonic() < until:
         assert not is_connected(first)
         assert is_connected(second)
@@ -246,7 +246,56 @@ def exists(here: VirtualHost, queue: str) -> bool:
     return False
 
 
+def test_a_queue_of_dead_letters_that_is_down_stops_nothing(
+    least_privilege: VirtualHost, read: Read, quickly: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, names = least_privilege, least_privilege.names
+    queue = connect(read(here))
+    session = queue._session
+    caplog.set_level(logging.WARNING)
+    set_state(here, names.dead_letters, "crashed")
+    wait_for(
+        lambda: is_connected(queue) and "has crashed and failed to restart" in caplog.text, "the warning"
+    )
+    administer(here, lambda channel: channel.queue_delete(names.report_letters))
+    until = time.monotonic() + 4 * QUICK
+    while time.monotonic() < until:
+        assert is_connected(queue)
+    assert len([record for record in caplog.records if "has crashed" in record.message]) == 1
+    set_state(here, names.dead_letters, "live")
+    wait_for(lambda: is_connected(queue) and exists(here, names.report_letters), "the other queue")
+    assert queue._session is session
+    assert f"{names.dead_letters!r} was deleted" not in caplog.text
+
+
+def set_state(here: VirtualHost, queue: str, state: str) -> None:
+    """Stands for a queue whose process has crashed too often, or is started again."""
+    assert isinstance(here.broker, servers.Broker)
+    name = f'rabbit_misc:r(<<"{here.name}">>, queue, <<"{queue}">>)'
+    update = f"rabbit_amqqueue:update({name}, fun(Q) -> amqqueue:set_state(Q, {state}) end)"
+    here.broker.evaluate(f"rabbit_misc:execute_mnesia_transaction(fun() -> {update} end), ok")
+
+
 # what is consumed
+
+
+def test_a_daemon_that_reads_late_has_lost_no_consumer(
+    least_privilege: VirtualHost, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "PUBLISH_AGAIN", 0.5)
+    queue = connect(read(least_privilege))
+    session = queue._session
+
+    def is_fenced() -> bool:
+        queue.receive(500, 0.05)
+        return queue.passed_fence() is not None
+
+    queue.request_fence()
+    while queue._fence is None or any(part.received_before is None for part in queue._fence._parts):
+        queue.receive(0, 0.0)  # until it is published
+    time.sleep(1.0)
+    wait_for(is_fenced, "the fence", 20)
+    assert queue._session is session
 
 
 @pytest.mark.parametrize("how", ["deleted", "deleted unheard", "replaced", "canceled"])
@@ -260,11 +309,12 @@ def test_a_queue_without_our_consumer_is_consumed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here, names = least_privilege, least_privilege.names
-    request.getfixturevalue("quickly")
+    if how != "deleted":  # of which the broker tells
+        request.getfixturevalue("quickly")
+        monkeypatch.setattr(consumer, "LONGEST_WITHOUT_FENCE", QUICK)
+        monkeypatch.setattr(fence, "PUBLISH_AGAIN", 1.0)
     if how == "deleted unheard":
         request.getfixturevalue("uncanceled")
-    monkeypatch.setattr(consumer, "LONGEST_WITHOUT_FENCE", QUICK)
-    monkeypatch.setattr(fence, "PUBLISH_AGAIN", 1.0)
     queue = connect(read(here))
     deaf, exchange, sender = {
         "commands": (names.queue, names.commands, here.client),
@@ -287,7 +337,11 @@ def test_a_queue_without_our_consumer_is_consumed_again(
         administer(here, replace)
     if how == "replaced":
         publish(here, sender, exchange, b"zero")  # what shows that the broker delivers nothing
-    wait_for(lambda: is_connected(queue) and queue._session is not session, "a new session", 20)
+    wait_for(
+        lambda: is_connected(queue) and queue._session is not session,
+        "a new session",
+        upkeep.PERIOD / 2 if how == "deleted" else 20,
+    )
     publish(here, sender, exchange, b"one")
     received: list[bytes] = []
 

@@ -165,8 +165,10 @@ class Fence:
             # Seen with quorum queues of RabbitMQ 3.10: one that is deleted and at once declared by somebody
             # keeps a consumer, whose messages never arrive, and of which the broker tells nothing.
             if part in parts and part.is_lost:
-                self._session.lose_consumer(part.reader.queue)
-                return
+                self._session.read()  # what has come while nobody has read, as during a long commit
+                if part.is_lost:
+                    self._session.lose_consumer(part.reader.queue)
+                    return
         self.obstacle = None
         for part, position in zip(self._parts, positions, strict=True):
             if part in parts:

@@ -31,6 +31,10 @@ _LIMITS = tuple(
 )
 _VIRTUAL_HOST_IS_DOWN = re.compile("vhost '.*' is down")
 _NODE_IS_DOWN = re.compile("home node '(?P<node>.*?)' of durable (?P<what>.*) is down or inaccessible")
+_QUEUE_IS_DOWN = re.compile(
+    "queue '.*' in vhost '.*' (process is stopped by supervisor|has crashed and failed to restart)"
+    "|failed to perform operation on .* due to timeout"
+)
 _BACKEND_FAILED = re.compile("backend .* returned an error")
 
 
@@ -52,6 +56,12 @@ def passing_refusal(broker: BrokerSettings, words: str) -> QueueUnavailable | No
     if node is not None:
         return QueueUnavailable(
             f"the broker at {broker} cannot use {node['what']} at present: its node {node['node']!r} is down"
+        )
+    queue = _QUEUE_IS_DOWN.search(words)
+    if queue is not None:
+        return QueueUnavailable(
+            f"the broker at {broker} cannot use a queue at present: {queue[0]}; `rabbitmqctl restart_vhost` "
+            "starts the queues of a virtual host again"
         )
     if _VIRTUAL_HOST_IS_DOWN.search(words):
         return QueueUnavailable(

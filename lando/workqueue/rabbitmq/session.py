@@ -121,6 +121,14 @@ class Session:
         """The broker was found to deliver nothing of a queue: treat the connection as lost."""
         self._connection.fail(consumer_lost(self._broker, queue))
 
+    def read(self) -> None:
+        """Read what has arrived into memory, as much as may be there.
+
+        Raises:
+            LandoError: the connection is lost.
+        """
+        self._fill_buffer(PREFETCH + REPORTS_PREFETCH)
+
     def _on_cancel(self, queue: str) -> None:
         canceled = f"the broker at {self._broker} canceled the consumer of {queue!r} (was the queue deleted?)"
         self._connection.fail(QueueUnavailable(canceled))

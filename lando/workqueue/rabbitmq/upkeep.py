@@ -16,9 +16,10 @@ from typing import Any
 from pika import exceptions
 from pika.channel import Channel
 
-from lando.workqueue.interface import QueueUnavailable
+from lando.errors import LandoError
+from lando.workqueue.interface import QueueAbsent, QueueUnavailable
 from lando.workqueue.rabbitmq.broker import Broker
-from lando.workqueue.rabbitmq.classify import NOT_FOUND, classify, no_answer
+from lando.workqueue.rabbitmq.classify import QueueTaken, classify, no_answer
 from lando.workqueue.rabbitmq.connection import Connection, Procedure, RunningProcedure
 from lando.workqueue.rabbitmq.names import QueueNames
 from lando.workqueue.rabbitmq.settings import QueueType
@@ -86,6 +87,7 @@ class Upkeep:
         self._due = time.monotonic() + PERIOD
         self._called_at = 0.0
         self._waited = 0.0
+        self._obstacle: str | None = None
         self._without_consumer = dict.fromkeys((names.queue, names.reports), 0)
 
     @property
@@ -100,6 +102,8 @@ class Upkeep:
     def advance(self) -> None:
         """Ask the broker, and take its answers; what is wrong fails the connection."""
         now = time.monotonic()
+        if self._connection.error is not None:  # whoever waits next raises it
+            return
         if self._running is None:
             if now < self._due:
                 return
@@ -112,18 +116,21 @@ class Upkeep:
             self._connection.fail(no_answer(self._broker, PATIENCE))
 
     def _verify(self) -> Procedure[None]:
-        lock = yield from self._connection.attempt(partial(find_queue, self._names.lock))
-        if isinstance(lock, BaseException):
-            self._connection.fail(lock_lost(self._broker, self._names))
+        if not (yield from self._holds_lock()):
             return
+        obstacle: str | None = None
         for described, find in self._needed():
             found = yield from self._connection.attempt(find)
             if not isinstance(found, BaseException):
                 continue
-            if not _is_missing(found):
-                self._connection.fail(classify(self._broker, found))
+            error = classify(self._broker, found)
+            if isinstance(error, QueueAbsent):
+                log.warning("%s was deleted on the broker, or has expired; it is declared again", described)
+            elif isinstance(error, QueueUnavailable) and isinstance(found, exceptions.ChannelClosedByBroker):
+                obstacle = str(error)
+            else:
+                self._connection.fail(error)
                 return
-            log.warning("%s was deleted on the broker, or has expired; it is declared again", described)
         for queue in self._without_consumer:
             found = yield from self._connection.attempt(partial(find_queue, queue))
             if isinstance(found, BaseException):
@@ -134,7 +141,27 @@ class Upkeep:
             if missed >= LOST:
                 self._connection.fail(consumer_lost(self._broker, queue))
                 return
+        self._tell(obstacle)
+        if obstacle is not None:  # to declare would end the connection, which still receives
+            return
         yield from declare(self._connection, self._names, self._queue_type, self._has_report_letters)
+
+    def _holds_lock(self) -> Procedure[bool]:
+        """Whether the lock is ours and consumed; if not, the connection has failed."""
+        found = yield from self._connection.attempt(partial(find_queue, self._names.lock))
+        if not isinstance(found, BaseException) and found.consumer_count:
+            return True
+        error: LandoError = lock_lost(self._broker, self._names)
+        if isinstance(found, BaseException):
+            refusal = classify(self._broker, found)
+            error = error if isinstance(refusal, (QueueAbsent, QueueTaken)) else refusal
+        self._connection.fail(error)
+        return False
+
+    def _tell(self, obstacle: str | None) -> None:
+        if obstacle is not None and obstacle != self._obstacle:
+            log.warning("%s; until then, dead letters may wait", obstacle)
+        self._obstacle = obstacle
 
     def _needed(self) -> Iterator[tuple[str, Callable[[Channel, Callable[[Any], None]], Any]]]:
         """What is looked for. Queues that are consumed are not among it: the broker tells of their end."""
@@ -146,10 +173,6 @@ class Upkeep:
                 f"the queue {self._names.report_letters!r}",
                 partial(find_queue, self._names.report_letters),
             )
-
-
-def _is_missing(error: BaseException) -> bool:
-    return isinstance(error, exceptions.ChannelClosedByBroker) and error.reply_code == NOT_FOUND
 
 
 def find_queue(queue: str, channel: Channel, callback: Callable[[Any], None]) -> None:

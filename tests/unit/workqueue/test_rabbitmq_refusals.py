@@ -38,6 +38,15 @@ PASSING = {
     "home node 'rabbit@two' of durable queue 'lando' in vhost 'v' is down or inaccessible": (
         "the broker at h:5672 cannot use queue 'lando' in vhost 'v' at present: its node 'rabbit@two' is down"
     ),
+    "queue 'lando' in vhost 'v' process is stopped by supervisor": (
+        "the broker at h:5672 cannot use a queue at present: queue 'lando' in vhost 'v' process is stopped by"
+    ),
+    "queue 'lando' in vhost 'v' has crashed and failed to restart": (
+        "the broker at h:5672 cannot use a queue at present: queue 'lando' in vhost 'v' has crashed and"
+    ),
+    "failed to perform operation on queue 'lando' in vhost 'v' due to timeout": (
+        "the broker at h:5672 cannot use a queue at present: failed to perform operation on queue 'lando'"
+    ),
     "access to vhost 'v' refused for user 'ana', backend ldap returned an error: timeout": (
         "the broker at h:5672 cannot check permissions at present, since its authentication backend fails"
     ),
