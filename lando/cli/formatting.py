@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -30,6 +31,8 @@ COLORS = {
     "failed": "bold red",
 }
 HEADINGS = ("JOB", "NAME", "STATE", "STEP", "ATTEMPT", "SINCE", "WHY")
+SHORT = 60
+"""Characters of a reason that may be repeated for many jobs."""
 
 
 def print_table(jobs: Sequence[JobStatus]) -> None:
@@ -65,8 +68,8 @@ def table(jobs: Sequence[JobStatus]) -> Table:
         # On a narrow terminal only these shrink; their cells are cut, not wrapped.
         shrinks = heading in ("NAME", "WHY")
         result.add_column(heading, no_wrap=not shrinks, max_width=30 if heading == "NAME" else None)
-    for status in jobs:
-        job_id, name, state, *rest, reason = _cells(status)
+    for status, cells in zip(jobs, _rows(jobs), strict=True):
+        job_id, name, state, *rest, reason = cells
         color = "yellow" if status.job.outcome == "canceled" else COLORS[status.job.state]
         result.add_row(
             Text(job_id),
@@ -80,19 +83,40 @@ def table(jobs: Sequence[JobStatus]) -> Table:
 
 def plain_table(jobs: Sequence[JobStatus]) -> str:
     """The jobs as aligned text."""
-    return aligned(HEADINGS, [_cells(status) for status in jobs])
+    return aligned(HEADINGS, _rows(jobs))
 
 
-def _cells(status: JobStatus) -> tuple[str, ...]:
-    return (
-        status.job.id[:8],
-        status.name,
-        status.state_text,
-        status.step_text,
-        _attempt(status.job),
-        _since(status.job),
-        one_line(status.reason),
-    )
+def _rows(jobs: Sequence[JobStatus]) -> list[tuple[str, ...]]:
+    return [
+        (
+            status.job.id[:8],
+            status.name,
+            status.state_text,
+            status.step_text,
+            _attempt(status.job),
+            _since(status.job),
+            reason,
+        )
+        for status, reason in zip(jobs, _reasons(jobs), strict=True)
+    ]
+
+
+def _reasons(jobs: Sequence[JobStatus]) -> list[str]:
+    """Why each is where it is. In an outage hundreds of jobs wait for the same: it is told once."""
+    told: dict[tuple[str, ...], str] = {}
+    found = []
+    for status in jobs:
+        reason = one_line(status.reason)
+        before, *place = re.split(r"(; position \d+)", reason, maxsplit=1)
+        same = (status.job.state, before, *place[1:])
+        if status.ended or len(reason) <= SHORT:
+            found.append(reason)
+        elif same in told:
+            found.append(f"the same as {told[same]}{''.join(place[:1])}")
+        else:
+            told[same] = status.job.id[:8]
+            found.append(reason)
+    return found
 
 
 def _attempt(job: Job) -> str:

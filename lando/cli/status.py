@@ -11,6 +11,7 @@ from lando.cli import formatting
 from lando.cli.common import JobId, load_views, note, print_json
 from lando.cli.text import count
 from lando.states.job import State
+from lando.views.daemon_status import DaemonStatus
 from lando.views.jobs import JobStatus, Views
 
 STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
@@ -67,19 +68,22 @@ def _table(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
     found = views.jobs(state, ids)
     if found:
         formatting.print_table(found)
-    else:
-        note("no jobs" + (f" in state {', '.join(state)}" if state else ""))
     if sys.stderr.isatty() or not found:
-        note(_summary(views, found))
+        nothing = "no jobs" + (f" in state {', '.join(state)}" if state else "")
+        note(f"{formatting.state_counts(found) if found else nothing}; {_running(views.daemon())}")
     _warn(views)
+
+
+def _running(daemon: DaemonStatus) -> str:
+    if daemon.pid:
+        return f"daemon: pid {daemon.pid}"
+    return "no daemon is running; `lando-fsm daemon` starts one"
 
 
 def _summary(views: Views, found: list[JobStatus]) -> str:
     daemon = views.daemon()
-    running = (
-        f"daemon: pid {daemon.pid}" if daemon.pid else "no daemon is running; `lando-fsm daemon` starts one"
-    )
-    return "; ".join((formatting.state_counts(found), running, *(problem for problem, _ in daemon.problems)))
+    problems = (problem for problem, _ in daemon.problems)
+    return "; ".join((formatting.state_counts(found), _running(daemon), *problems))
 
 
 def _warn(views: Views) -> None:

@@ -64,6 +64,11 @@ class ServicesCheck:
         self._hold_ended = False
 
     @property
+    def trouble(self) -> str:
+        """Which service does not answer, and in which words; empty: the last check succeeded."""
+        return self._trouble
+
+    @property
     def obstacle(self) -> str | None:
         """Why no job may try; None: the last check succeeded, or there was none."""
         if not self._trouble or time.monotonic() >= self._fails_until:

@@ -27,6 +27,11 @@ class DaemonStatus:
     no_boot_since: float | None = None
     """Epoch seconds since which servers of several jobs failed to boot, and none has booted."""
     no_boot_reason: str = ""
+    no_start_since: float | None = None
+    """Epoch seconds since which no job could be started, whatever it asks for."""
+    no_start_reason: str = ""
+    unrecorded_since: float | None = None
+    """Epoch seconds since which it has recorded nothing, which it does every few seconds."""
     unknown: UnknownResources = NOTHING
     """What it last saw in the cloud that the database does not know."""
     staying: tuple[Staying, ...] = ()
@@ -39,14 +44,27 @@ class DaemonStatus:
         return [
             (problem, reason)
             for problem, reason in (
+                (self.database_problem, self._why_unrecorded),
                 (self.queue_problem, self.disconnected_reason),
                 (self.cloud_problem, self.cloud_silent_reason),
+                (self.start_problem, self.no_start_reason),
                 (self.boot_problem, self.no_boot_reason),
                 (self.unknown_problem, self._unknown_servers),
                 (self.staying_problem, self._what_stays),
             )
             if problem
         ]
+
+    @property
+    def database_problem(self) -> str:
+        """The sentence about the database; empty where the daemon writes to it."""
+        if self.unrecorded_since is None:
+            return ""
+        return f"the daemon has written nothing to its database since {rfc3339(self.unrecorded_since)}"
+
+    @property
+    def _why_unrecorded(self) -> str:
+        return "it is locked, its disk is full or fails, or the daemon is stopped: see the daemon's log"
 
     @property
     def queue_problem(self) -> str:
@@ -63,6 +81,13 @@ class DaemonStatus:
         if self.cloud_silent_since is None:
             return ""
         return f"the cloud has not answered since {rfc3339(self.cloud_silent_since)}"
+
+    @property
+    def start_problem(self) -> str:
+        """The sentence about jobs that cannot be started; empty where another one says why."""
+        if self.no_start_since is None or self.cloud_silent_since is not None:
+            return ""
+        return f"no job has been started since {rfc3339(self.no_start_since)}"
 
     @property
     def boot_problem(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from lando.engine.ledger import StateChange
 from lando.errors import LandoError, UsageError
 from lando.messages import Malformed, Message, decode
 from lando.states.job import ENDED_STATES, Job
-from lando.store.facts import CLOUD_FACT, QUEUE_FACT
+from lando.store.facts import CLOUD_FACT, DAEMON_FACT, NO_START_FACT, QUEUE_FACT, SEEN_FACT
 from lando.store.queries import JobView, Queries
 from lando.store.store import Store
 from lando.store.transaction import display_name
@@ -21,6 +23,9 @@ from lando.times import rfc3339
 from lando.views.daemon_status import DaemonStatus
 from lando.views.queue_peek import QueuePeek
 from lando.views.reasons import AdmissionOrder, is_leaking, reason, remark
+
+SILENT_AFTER = 20.0
+"""Seconds without a record of the daemon, which writes one every five, after which that is told."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,11 @@ class Views:
             if queries is None:
                 return DaemonStatus(pid)
             queue, cloud = (queries.fact(name) or {} for name in (QUEUE_FACT, CLOUD_FACT))
+            start = queries.fact(NO_START_FACT) or {}
             failures = queries.boot_failures()
             unknown, staying = queries.unknown(), queries.staying()
+            seen_at = queries.fact(SEEN_FACT) if queries.count_live() else None
+            recorded = queries.fact(DAEMON_FACT) or {}
         return DaemonStatus(
             pid,
             queue.get("disconnected_since"),
@@ -178,9 +186,22 @@ class Views:
             cloud.get("words", ""),
             failures.since if failures.are_the_sites else None,
             failures.reason,
+            start.get("since"),
+            start.get("words", ""),
+            self._unrecorded_since(pid, recorded.get("pid"), seen_at),
             unknown,
             staying,
         )
+
+    def _unrecorded_since(self, pid: int, recorded: int | None, seen_at: float | None) -> float | None:
+        """Since when the daemon has not recorded its start, or that it lives, if it should have."""
+        try:
+            started_at = self._daemon_lock.stat().st_mtime
+        except OSError:
+            return None
+        has_begun = recorded == pid or not pid
+        since = started_at if not has_begun else max(started_at, seen_at or math.inf)
+        return since if time.time() - since > SILENT_AFTER else None
 
     def unread(self) -> int:
         """How many messages wait in the queue that are not shown as jobs; 0 where that cannot be seen."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lando.cloud.interface import Quota, Share, Size
 from lando.cloud.snapshot import CloudSnapshot
-from lando.daemon.admit import Admitter
+from lando.daemon.admit import Admitter, NoStart
 from lando.daemon.unknown import NOT_LISTED, Unknown
 from lando.engine.admission import Admission
+from lando.engine.holds import Hold, Holds
 from lando.engine.quota import QuotaView
 from lando.messages import Message
-from lando.store.facts import OBSTACLE_FACT
+from lando.store.facts import NO_START_FACT, OBSTACLE_FACT
 from lando.store.store import Store
 from tests.support.engine_rules import NOW, new_engine
 
@@ -22,6 +25,7 @@ class Services:
     """A check of the cloud's services."""
 
     obstacle: str | None = None
+    trouble = ""
 
 
 class Loop:
@@ -44,10 +48,10 @@ class Loop:
         self.unknown.look(snapshot, [])
         self.view.update(snapshot, [])
 
-    def admit(self, free_creates: int = 6, connected: bool = True) -> list[str]:
+    def admit(self, free_creates: int = 6, connected: bool = True, now: float = NOW) -> list[str]:
         """The jobs that have started so far."""
         with self.store.transaction() as transaction:
-            self.admitter.admit(transaction, NOW, free_creates, connected)
+            self.admitter.admit(transaction, now, free_creates, connected)
         with self.store.transaction() as transaction:
             return [job.id for job in transaction.jobs_in(("booting",))]
 
@@ -123,3 +127,39 @@ def test_no_job_starts_while_a_service_does_not_answer(loop: Loop) -> None:
     assert loop.obstacle == loop.services.obstacle
     loop.services.obstacle = None
     assert loop.admit() == ["a", "b"]
+
+
+def no_start(loop: Loop) -> object:
+    with loop.store.reading() as queries:
+        return queries.fact(NO_START_FACT)
+
+
+def hold(loop: Loop, holds: Holds) -> None:
+    with loop.store.transaction() as transaction:
+        transaction.set_holds(holds)
+
+
+def test_since_when_everybody_waits_is_written_over_restarts(loop: Loop) -> None:
+    loop.read_quota()
+    hold(loop, Holds(everybody=Hold("unreachable", NOW + 600.0, "HTTP 503", account=True)))
+    loop.admit()
+    assert no_start(loop) == {"since": NOW, "words": "HTTP 503"}
+    loop.admitter._no_start = NoStart()  # another daemon
+    loop.services.trouble = "Neutron does not answer"
+    loop.admit(now=NOW + 60.0)
+    assert no_start(loop) == {"since": NOW, "words": "Neutron does not answer"}
+    loop.services.trouble = ""
+    hold(loop, Holds())
+    assert loop.admit(now=NOW + 90.0) == ["a", "b"]
+    assert no_start(loop) is None
+
+
+def test_nobody_waits_where_no_job_is_queued(loop: Loop) -> None:
+    hold(loop, Holds(everybody=Hold("site", NOW - 1.0, "a right is missing")))
+    loop.admit()
+    assert no_start(loop) == {"since": NOW, "words": "a right is missing"}
+    with loop.store.transaction() as transaction:
+        for job in transaction.jobs_with("abc"):
+            transaction.save_job(replace(job, state="failed"))
+    loop.admit()
+    assert no_start(loop) is None

@@ -155,3 +155,11 @@ def test_what_the_sweep_cannot_delete_is_a_problem() -> None:
     [(problem, _)] = DaemonStatus(1, staying=(first,)).problems
     assert problem.startswith("1 orphan has")
     assert DaemonStatus(1).problems == []
+
+
+def test_jobs_that_cannot_be_started_are_a_line_of_status_unless_the_cloud_is_silent() -> None:
+    since = 1_700_000_000.0
+    held = DaemonStatus(pid=1, no_start_since=since, no_start_reason="HTTP 503: oops")
+    assert held.problems == [(f"no job has been started since {rfc3339(since)}", "HTTP 503: oops")]
+    silent = replace(held, cloud_silent_since=since, cloud_silent_reason="no route")
+    assert silent.problems == [(f"the cloud has not answered since {rfc3339(since)}", "no route")]
