@@ -196,7 +196,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 UNREACHABLE: dict[str, tuple[Callable[[Installation, int], dict[str, Any]], str]] = {
     "nobody listens": (lambda *_: {"port": free_ports(1)[0]}, r"refused.*work_queue\.host and port"),
-    "unknown host": (lambda *_: {"host": "no-such-host.invalid"}, r"work_queue\.host: no-such-host\.invalid"),
+    "unknown host": (
+        lambda *_: {"host": "no-such-host.invalid"},
+        r"the broker, no-such-host\.invalid, cannot be resolved: .*work_queue\.host",
+    ),
     "a port that is silent": (
         lambda _, silent: {"port": silent},
         r"did not answer.*work_queue\.host and port",

@@ -389,6 +389,24 @@ def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
     assert [message for message in quoted if not all(part in source for part in fragments(message))] == []
 
 
+@pytest.mark.parametrize(
+    "section", ["The cloud is down", "The broker is down", "The daemon or its database is down"]
+)
+def test_what_status_says_of_what_is_down_is_what_the_code_says(section: str) -> None:
+    source = "\n".join(
+        message
+        for folder in ("lando", "worker")
+        for path in (ROOT / folder).rglob("*.py")
+        for message in texts(path.read_text())
+    )
+    head, *rows = table(ROOT / "docs" / "troubleshooting.md", section)
+    said = [quoted for row in rows for quoted in re.findall('"([^"]+)"', row[head.index("`status` says")])]
+    assert len(said) > 5
+    services = re.compile("Neutron|Glance|Cinder")
+    unsaid = [each for each in said if any(part not in source for part in fragments(services.sub("…", each)))]
+    assert unsaid == []
+
+
 def fragments(message: str) -> list[str]:
     """The parts of a quoted message between what differs (…) and between what the code joins with colons."""
     return [part.strip() for part in re.split("…|: |; ", message) if part.strip()]

@@ -78,7 +78,10 @@ def _classify_cause(broker: Broker, error: BaseException) -> LandoError | None:
     if isinstance(error, ssl.SSLError):
         return _tls_refused(broker, error)
     if isinstance(error, socket.gaierror):
-        return QueueUnavailable(f"{broker.setting('host')}: {broker.host}: {error.strerror}")
+        return QueueUnavailable(
+            f"the name of the broker, {broker.host}, cannot be resolved: {error.strerror}; check DNS, or "
+            f"correct {broker.setting('host')}"
+        )
     if isinstance(error, exceptions.IncompatibleProtocolError):
         # With TLS 1.3 the broker judges our certificate only after the handshake.
         alert = re.search(
