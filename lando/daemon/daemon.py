@@ -201,16 +201,17 @@ class Daemon:
             self._queue_health.write(transaction)
             self._watcher.health.write(transaction)
             self._clock.record(transaction)
+            transaction.held_back = self._unknown.jobs
             self._dispatcher.conclude(transaction, now)
             leaked = self._watcher.judge(transaction, snapshots if may_judge else 0, now)
             self._unknown.write(transaction)
-            self._sweep.write(transaction)
             transaction.held_back = self._unknown.jobs
+            self._sweep.write(transaction)
             self._deadlines.check(transaction, now)
             self._services.judge(transaction, now)
             connected = self._queue_health.disconnected_since is None
             self._admitter.admit(transaction, now, self._dispatcher.free_creates, connected)
-            failures = transaction.boot_failures()
+            failures = transaction.boot_failures().at(now)
             begun = self._dispatcher.begin(transaction, self._clock.now(), self._watcher.is_cloud_silent)
             request = self._watcher.request(transaction)
             self._receiver.forget(transaction, now)

@@ -83,7 +83,7 @@ class ServicesCheck:
             now: the daemon's clock.
         """
         results = self._pool.collect()
-        if not (transaction.holds().doubt_services or transaction.boot_failures().are_the_sites):
+        if not (transaction.holds().doubt_services or transaction.boot_failures().at(now).are_the_sites):
             self._in_progress = self._in_progress and not results
             self._wanted = False
             self._begin_anew()

@@ -15,7 +15,7 @@ from lando.engine.reservation import Reservation
 from lando.message_limits import REASON, shorten
 from lando.states.booting import why_refused
 from lando.states.events import Admitted
-from lando.states.job import Job
+from lando.states.job import ENDED_STATES, Job
 from lando.states.records import replace
 
 WAITS_FOR_QUOTA = "waits for the project's quota"
@@ -57,7 +57,7 @@ class Admission:
             headroom: what the project's quota leaves; None where the cloud has none.
         """
         holds = ledger.holds().at(now)
-        failures = ledger.boot_failures().at(now)
+        failures = self._failures(ledger, now)
         live = ledger.live()
         if holds.everybody is not None and holds.everybody.until > now:
             return AdmissionResult()
@@ -65,9 +65,29 @@ class Admission:
             return self._admit_in_order(ledger, now, at_once, live, holds, headroom)
         if at_once < 1 or sum(live.values()) >= self._places or _is_trying(ledger, holds.probe):
             return AdmissionResult()
-        if failures.are_the_sites and (failures.until > now or _is_booting(ledger, failures.probe)):
+        if failures.are_the_sites and (failures.until > now or self._is_probing(ledger, failures, now)):
             return AdmissionResult()
         return self._admit_probe(ledger, holds, failures, now, live, headroom)
+
+    def _failures(self, ledger: Ledger, now: float) -> BootFailures:
+        """The boot failures, without those of jobs that have ended since, once a job may be tried."""
+        failures = ledger.boot_failures().at(now)
+        if not failures.are_the_sites or failures.until > now:
+            return failures
+        jobs = {each.job_id: ledger.job(each.job_id) for each in failures.jobs}
+        ended = {job_id for job_id, job in jobs.items() if job is None or job.state in ENDED_STATES}
+        if ended:
+            failures = failures.without(ended)
+            ledger.set_boot_failures(failures)
+        return failures
+
+    def _is_probing(self, ledger: Ledger, failures: BootFailures, now: float) -> bool:
+        """Whether the job that finds out may still boot, for as long as the site allows: its own boot timeout
+        must not hold others."""
+        job = None if failures.probe is None else ledger.job(failures.probe)
+        if job is None or job.state != "booting":
+            return False
+        return now - job.entered_at < self._engine.policy.boot_timeout
 
     def _admit_in_order(
         self,
@@ -192,12 +212,6 @@ def _is_trying(ledger: Ledger, probe: str | None) -> bool:
     return job is not None and job.state == "booting" and job.server_id is None
 
 
-def _is_booting(ledger: Ledger, probe: str | None) -> bool:
-    """Whether the job that finds out may still boot."""
-    job = None if probe is None else ledger.job(probe)
-    return job is not None and job.state == "booting"
-
-
 def _next_probe(
     ledger: Ledger,
     holds: Holds,
@@ -216,15 +230,31 @@ def _next_probe(
     closed = holds.closed(now).union(short)
     if holds.everybody is not None:
         return _next_turn(ledger, holds, closed, now, small)
+    if failures.are_the_sites and (job := _next_to_boot(ledger, holds, failures, closed, now, small)):
+        return job, holds
     # Of wishes that worked before if possible: these tell most.
-    if failures.are_the_sites:
-        for skip in (closed | holds.unclear | failures.wishes, closed | holds.unclear, closed):
-            job = ledger.least_doubtful(now, skip, small)
-            if job is not None:
-                return job, holds
     job = _next_proven(ledger, holds, closed | holds.unclear, now, small)
     job = job or ledger.next_queued(now, closed | holds.unclear, small)
     return job or ledger.next_queued(now, closed, small), holds
+
+
+def _next_to_boot(
+    ledger: Ledger,
+    holds: Holds,
+    failures: BootFailures,
+    closed: frozenset[str],
+    now: float,
+    small: Collection[str | None],
+) -> Job | None:
+    """The job that finds out whether servers boot: of those that failed least often, and wish for something
+    else. Every second one is of wishes whose servers have booted before, or of the site's defaults."""
+    proven = {*failures.booted, ""}
+    for among in (proven, None) if failures.times % 2 else (None,):
+        for skip in (closed | holds.unclear | failures.wishes, closed | holds.unclear, closed):
+            job = ledger.least_doubtful(now, skip, small, among)
+            if job is not None:
+                return job
+    return None
 
 
 def _next_turn(

@@ -7,17 +7,23 @@ tell. So it is in doubt (``Job.doubtful``) until a server boots that was request
 
 - Several jobs have failed until then: the fault was the site's. Nothing is counted, and while it lasts, one
   job at a time is admitted, ever more seldom.
-- One job has failed, or several that wish for the same flavor, image or volume, and another's server has
-  booted: the fault is theirs, and counts as one failure. Answers get lost now and then: while only one job
+- One job has failed, or several that wish for the same flavor and image, and another's server has booted: the
+  fault is theirs, and counts as one failure. Answers get lost now and then: while only one job
   meets that, its create is sent again, ``UNANSWERED`` times in an attempt; and where only creates were not
   answered, an accepted one shows as much as a server that boots.
 
-Bad jobs may come in pairs, which would excuse each other for ever. Therefore a job is excused ``EXCUSES``
-times at most, until a worker of it reports. A job that is alone shows nothing: it ends after its attempts.
+An outage may begin between two creates, so that one judgement proves little. Wishes that were found to be at
+fault ``PROOFS`` times are known to fail alone: their failures count at once, and hold nobody.
+
+Bad jobs may come in pairs, which would excuse each other for ever. Therefore a job that wishes for something
+is excused ``EXCUSES`` times at most, until a worker of it reports; what the site's defaults do is never the
+job's fault while others fail, too. A job that is alone shows nothing: it ends after its attempts.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,8 +37,10 @@ UNANSWERED = 3
 """How many creates in a row that are not answered, and make no server, end an attempt."""
 MOST = 64
 """Jobs that are remembered: the first that failed."""
-MOST_OWN = 8
-"""Wishes that are remembered as failing alone: the last."""
+PROOFS = 2
+"""How often wishes are found to be at fault before their failures count at once."""
+MOST_WISHES = 8
+"""Wishes that are remembered as failing alone, or as booting: the last."""
 LONGEST = 3600.0
 """Seconds: no hold ends later than this from now. One that does was written by a clock that was ahead."""
 MEMORY = 86400.0
@@ -47,6 +55,11 @@ class BootFailure(NamedTuple):
     """Of the job."""
     had_server: bool
     """There was a server the last time."""
+
+    @property
+    def kind(self) -> str:
+        """Jobs of one kind fail for the same fault of their own."""
+        return kind_of(self.wishes) or self.job_id
 
 
 @dataclass(frozen=True)
@@ -68,13 +81,19 @@ class BootFailures:
     """How often in a row such a hold was set."""
     probe: str | None = None
     """The id of the job that finds out whether servers boot again."""
-    own: tuple[str, ...] = ()
-    """Wishes whose servers did not boot while those of others did: they hold nobody."""
+    suspected: tuple[str, ...] = ()
+    """Kinds of wishes whose servers did not boot while those of others did, as often as they are here."""
+    booted: tuple[str, ...] = ()
+    """Wishes whose servers have booted."""
 
     @property
     def are_the_sites(self) -> bool:
         """Several jobs have failed, and no server has booted since."""
-        return sum(each.wishes not in self.own for each in self.jobs) > 1
+        return sum(not self.is_own(each.wishes) for each in self.jobs) > 1
+
+    def is_own(self, wishes: str) -> bool:
+        """Whether such jobs are known to fail alone."""
+        return self.suspected.count(kind_of(wishes)) >= PROOFS
 
     @property
     def wishes(self) -> frozenset[str]:
@@ -84,7 +103,7 @@ class BootFailures:
     def at(self, now: float) -> BootFailures:
         """What counts now: without what ended long ago, and with no end later than can be."""
         if self.jobs and max(self.until, self.since) + MEMORY < now:
-            return BootFailures(own=self.own)
+            return self._forgotten()
         return replace(self, until=now) if self.until > now + LONGEST else self
 
     def after_failure(
@@ -143,22 +162,34 @@ class BootFailures:
             job: its record.
             booted: whose server has booted meanwhile.
         """
-        others = any(_kind(each) != _kind(failure) for each in self.jobs)
-        alike = bool(job.wishes) and job.wishes == booted.wishes
+        others = any(each.kind != failure.kind for each in self.jobs)
+        kind = kind_of(job.wishes)
+        if others and not kind and job.boot_timeout is None:
+            return False
+        alike = bool(kind) and kind == kind_of(booted.wishes)
         return job.excused >= EXCUSES or not (others or alike)
 
-    def after_boot(self, booted: Job) -> BootFailures:
-        """What is left of them when a server has booted that shows something."""
-        kinds = {_kind(each) for each in self.jobs}
-        own = self.without_own(booted.wishes).own
-        if len(kinds) == 1 and self.wishes and booted.wishes not in self.wishes:
-            (wishes,) = self.wishes
-            own = (wishes, *(each for each in own if each != wishes))[:MOST_OWN]
-        return BootFailures(own=own)
+    def judged(self, witness: Job, has_booted: bool) -> BootFailures:
+        """What is left of them once a server has shown whose they were; see ``are_judged_by``."""
+        kinds = {kind_of(each.wishes) for each in self.jobs}
+        after = (self.with_booted(witness.wishes) if has_booted else self)._forgotten()
+        if len(kinds) == 1 and kinds.isdisjoint(("", kind_of(witness.wishes))):
+            return replace(after, suspected=(*kinds, *after.suspected)[: PROOFS * MOST_WISHES])
+        return after
 
-    def without_own(self, wishes: str) -> BootFailures:
+    def with_booted(self, wishes: str) -> BootFailures:
         """The same, once a server with these wishes has booted."""
-        return replace(self, own=tuple(each for each in self.own if each != wishes))
+        kind = kind_of(wishes)
+        booted = self.booted if wishes in self.booted else (wishes, *self.booted)[:MOST_WISHES]
+        return replace(self, suspected=tuple(each for each in self.suspected if each != kind), booted=booted)
+
+    def without(self, job_ids: Collection[str]) -> BootFailures:
+        """The same without those of these jobs, which have ended."""
+        jobs = tuple(each for each in self.jobs if each.job_id not in job_ids)
+        return replace(self, jobs=jobs) if jobs else self._forgotten()
+
+    def _forgotten(self) -> BootFailures:
+        return BootFailures(suspected=self.suspected, booted=self.booted)
 
     def due(self, now: float) -> BootFailures:
         """The same, with the hold ending now: the cause may be gone."""
@@ -180,6 +211,8 @@ class BootFailures:
 NONE = BootFailures()
 
 
-def _kind(failure: BootFailure) -> str:
-    """Jobs of one kind fail for the same fault of their own."""
-    return failure.wishes or failure.job_id
+def kind_of(wishes: str) -> str:
+    """What may keep a server from booting, of what a job wishes for: flavor and image, as JSON."""
+    asked = json.loads(wishes) if wishes else {}
+    kind = {name: asked[name] for name in ("flavor", "image") if name in asked}
+    return json.dumps(kind) if kind else ""

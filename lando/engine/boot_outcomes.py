@@ -8,10 +8,12 @@ from collections.abc import Callable
 from lando.engine.boot_failures import UNANSWERED, BootFailure, BootFailures
 from lando.engine.ledger import Ledger
 from lando.message_limits import REASON, shorten
-from lando.states.events import BootFailuresJudged, Event, Report
-from lando.states.job import Job
+from lando.states.events import BootFailuresJudged, BootVerdict, Event, Report
+from lando.states.job import ENDED_STATES, Job
 from lando.states.table import Policy
 
+PATIENCE = 10
+"""Failures to boot for which a job waits for others that show nothing."""
 Fire = Callable[[Ledger, Job, Event], object]
 
 
@@ -41,7 +43,7 @@ def is_create_sent_again(ledger: Ledger, job: Job, now: float, policy: Policy) -
         now: the daemon's clock.
         policy: the back-offs.
     """
-    if job.doubtful or len(job.requests) >= UNANSWERED:
+    if job.unanswered or len(job.requests) >= UNANSWERED:
         return False
     return _was_another_accepted_since(ledger, job) or not (
         _after_failure(ledger, job, "", now, policy).are_the_sites
@@ -108,18 +110,33 @@ def _judge(ledger: Ledger, witness: Job, now: float, fire: Fire, has_booted: boo
     if failures.are_judged_by(witness.entered_at, has_booted):
         for failure in failures.jobs:
             job = ledger.job(failure.job_id)
-            if job is not None and job.id != witness.id and job.doubtful:
+            if job is not None and job.id != witness.id and _is_in_doubt(job):
                 counted = failures.are_own(failure, job, witness)
                 fire(ledger, job, BootFailuresJudged(now, counted))
-        ledger.set_boot_failures(failures.after_boot(witness))
-    elif has_booted and witness.wishes in failures.own:
-        ledger.set_boot_failures(failures.without_own(witness.wishes))
+        ledger.set_boot_failures(failures.judged(witness, has_booted))
+    elif has_booted and (after := failures.with_booted(witness.wishes)) != failures:
+        ledger.set_boot_failures(after)
 
 
-def is_alone(ledger: Ledger, job: Job) -> bool:
+def _is_in_doubt(job: Job) -> bool:
+    return bool(job.doubtful or job.unanswered or job.verdict == "not_booted")
+
+
+def verdict(ledger: Ledger, job: Job) -> BootVerdict:
+    """Whether it counts that the server of a job, which is gone, did not boot."""
+    failures = ledger.boot_failures()
+    if failures.is_own(job.wishes) or _is_alone(ledger, failures, job):
+        return "counts"
+    return "open" if any(each.job_id == job.id for each in failures.jobs) else "excused"
+
+
+def _is_alone(ledger: Ledger, failures: BootFailures, job: Job) -> bool:
     """Whether no other job can show, or has shown, whether the site boots servers."""
-    if any(each.job_id != job.id for each in ledger.boot_failures().jobs):
+    others = (ledger.job(each.job_id) for each in failures.jobs if each.job_id != job.id)
+    if any(other is not None and other.state not in ENDED_STATES for other in others):
         return False
+    if job.doubtful >= PATIENCE:
+        return True
     if any(each.id != job.id for each in ledger.jobs_in(("booting",))):
         return False
     return ledger.next_queued(math.inf) is None

@@ -150,7 +150,13 @@ class Ledger(Protocol):
         """
         ...
 
-    def least_doubtful(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Job | None:
+    def least_doubtful(
+        self,
+        now: float,
+        skip: Collection[str],
+        small: Collection[str | None],
+        among: Collection[str] | None = None,
+    ) -> Job | None:
         """Of the jobs that ``next_queued`` chooses from, the first whose boots failed least often."""
         ...
 

@@ -108,8 +108,8 @@ class Outbox:
         return None
 
     def _fire_gone(self, ledger: Ledger, job: Job, server_id: str | None, now: float) -> None:
-        alone = job.verdict != "not_booted" or boot_outcomes.is_alone(ledger, job)
-        self._engine.fire(ledger, job, ServerGone(now, server_id, alone))
+        boot = boot_outcomes.verdict(ledger, job) if job.verdict == "not_booted" else "counts"
+        self._engine.fire(ledger, job, ServerGone(now, server_id, boot))
 
     def _create(self, ledger: Ledger, job: Job, now: float) -> Operation | None:
         """Send the create, or look for its server if it may have been sent before."""
@@ -166,10 +166,12 @@ class Outbox:
             admission.miss_answer(ledger, job)
         elif isinstance(result, Created) or (isinstance(result, Listed) and result.servers):
             admission.accept(ledger, job, now)
-            boot_outcomes.accepted(ledger, job, now, self._engine.fire)
+            if job.state == "booting":
+                boot_outcomes.accepted(ledger, job, now, self._engine.fire)
         event = self._create_event(ledger, job, effect, mark, result, now)
         after = job if event is None else self._engine.fire(ledger, job, event).job
-        if effect.reason and isinstance(event, CreateAbsent) and create_requests.is_void(after, mark):
+        is_unanswered = isinstance(event, CreateAbsent) and create_requests.is_void(after, mark)
+        if is_unanswered and effect.reason and job.state == "booting":
             reason = why_unanswered(effect.reason)
             boot_outcomes.unanswered(ledger, job, after, reason, now, self._engine.policy, self._engine.fire)
         request = create_requests.open_request(after)

@@ -68,6 +68,7 @@ def start_running(job: Job, event: Report, policy: Policy) -> Job:
         take_report(job, event, policy),
         doubtful=0,
         excused=0,
+        unanswered=0,
         deadline_at=None if timeout is None else event.at + timeout,
         reason="the workflow is running",
     )
@@ -83,6 +84,7 @@ def finish(job: Job, event: WorkflowFinished, policy: Policy) -> Job:
         log_tail=event.log_tail,
         doubtful=0,
         excused=0,
+        unanswered=0,
     )
     is_final = event.final and event.outcome == "system_failed"
     return conclude(job, "unsuitable" if is_final else event.outcome, reason)
@@ -126,13 +128,13 @@ def judge(job: Job, event: BootFailuresJudged, policy: Policy) -> Job:
     if event.counted:
         # The attempt that has begun since is a further one that is allowed.
         most = job.attempts if job.state == "queued" else job.attempts - 1
-        return replace(job, failures=min(most, job.failures + 1), doubtful=0)
-    return replace(job, doubtful=0, excused=job.excused + 1)
+        return replace(job, failures=min(most, job.failures + 1), doubtful=0, unanswered=0)
+    return replace(job, doubtful=0, unanswered=0, excused=job.excused + 1)
 
 
 def is_in_doubt(job: Job, event: object) -> bool:
     """Boots failed, and it is open whose fault that is."""
-    return job.doubtful > 0
+    return job.doubtful > 0 or job.unanswered > 0
 
 
 TRYING_AGAIN = "; trying again after "
@@ -141,7 +143,8 @@ TRYING_AGAIN = "; trying again after "
 
 def wait_after_failure(job: Job, policy: Policy) -> float:
     """Seconds until the job may be admitted again after one more failure; doubled by each."""
-    return backoff.delay(job.failures + job.doubtful + 1, policy.retry_first, policy.retry_longest)
+    failures = job.failures + job.doubtful + job.unanswered + 1
+    return backoff.delay(failures, policy.retry_first, policy.retry_longest)
 
 
 def capacity_wait(misses: int, policy: Policy) -> float:
@@ -184,7 +187,7 @@ def worker_lost(job: Job, event: WorkerLost, policy: Policy) -> Job:
 
 def adopt_server(job: Job, event: ServerCreated, policy: Policy) -> Job:
     """The server of the open request exists, and is the job's."""
-    return replace(create_requests.adopt(job, event.mark), server_id=event.server_id)
+    return replace(create_requests.adopt(job, event.mark), server_id=event.server_id, unanswered=0)
 
 
 def record_absence(job: Job, event: CreateAbsent, policy: Policy) -> Job:

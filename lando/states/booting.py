@@ -104,7 +104,7 @@ def wait_unanswered(job: Job, event: CreateAbsent, policy: Policy) -> Job:
     wait = actions.wait_after_failure(job, policy)
     return replace(
         actions.nothing_exists(job, event, policy),
-        doubtful=job.doubtful + 1,
+        unanswered=job.unanswered + 1,
         deadline_at=None,
         server_name=None,
         not_before=event.at + wait,

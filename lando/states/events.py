@@ -17,6 +17,9 @@ from lando.states.job import Outcome
 RefusalKind = Literal["quota", "rate_limit", "capacity", "unreachable", "job", "site"]
 
 
+BootVerdict = Literal["counts", "open", "excused"]
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened at ``at``."""
@@ -141,12 +144,12 @@ class ServerLost(Event):
 class ServerGone(Event):
     """The create is resolved, and the server (None: there was none) is gone.
 
-    ``alone``: no other job can show whether the site boots servers.
+    ``boot``: of a server that did not boot, whether that counts, is open, or was found to be the site's.
     """
 
     name = "server_gone"
     server_id: str | None
-    alone: bool = True
+    boot: BootVerdict = "counts"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,14 @@ def is_runnable(job: Job, event: Retry) -> bool:
 def start_over(job: Job, event: Retry, policy: Policy) -> Job:
     """The count of failures starts again; the numbers of attempts continue."""
     return replace(
-        job, outcome=None, failures=0, doubtful=0, excused=0, not_before=event.at, reason="retried"
+        job,
+        outcome=None,
+        failures=0,
+        doubtful=0,
+        excused=0,
+        unanswered=0,
+        not_before=event.at,
+        reason="retried",
     )
 
 

@@ -121,6 +121,8 @@ class Job:
     """Boots that failed since, of which it is open whether they are the site's. See ``boot_failures``."""
     excused: int = 0
     """How often failures to boot were found to be the site's since a worker of the job last reported."""
+    unanswered: int = 0
+    """Attempts in a row whose creates were not answered, and made no server; these are not failures."""
     misses: int = 0
     """How often in a row the cloud had no capacity for its server; these are not failures."""
     not_before: float = 0.0

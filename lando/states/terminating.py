@@ -7,7 +7,7 @@ to stop owning a server: the job leaves when the create is resolved and the serv
 from __future__ import annotations
 
 from lando.states import actions, create_requests
-from lando.states.events import ServerGone, WorkflowFinished
+from lando.states.events import BootFailuresJudged, ServerGone, WorkflowFinished
 from lando.states.job import Job, Outcome, Verdict
 from lando.states.records import replace
 from lando.states.table import Policy, StateText, ignored, moves, refused, stays
@@ -59,9 +59,21 @@ def may_run_again(job: Job, event: object) -> bool:
     return has_system_failure(job, event) and job.failures + job.doubtful + 1 < job.attempts
 
 
-def is_anybodys(job: Job, event: ServerGone) -> bool:
-    """Its server did not boot, which may be the site's fault, and other jobs will show whether it is."""
-    return job.verdict == "not_booted" and not event.alone and job.failures < job.attempts
+def may_be_the_sites(job: Job, event: ServerGone) -> bool:
+    """Its server did not boot, which may be, or was found to be, the site's fault."""
+    return job.verdict == "not_booted" and event.boot != "counts" and job.failures < job.attempts
+
+
+def is_to_be_judged(job: Job, event: BootFailuresJudged) -> bool:
+    """Boots failed, this one or earlier ones, and it is open whose fault that is."""
+    return job.verdict == "not_booted" or actions.is_in_doubt(job, event)
+
+
+def judge(job: Job, event: BootFailuresJudged, policy: Policy) -> Job:
+    """As elsewhere; but an attempt that did not boot either is what counts, once its server is gone."""
+    if event.counted and job.verdict == "not_booted":
+        return replace(job, verdict="system_failed", doubtful=0, unanswered=0)
+    return actions.judge(job, event, policy)
 
 
 def had_no_capacity(job: Job, event: object) -> bool:
@@ -113,11 +125,10 @@ def wait_for_others(job: Job, event: ServerGone, policy: Policy) -> Job:
         end(job, event, policy),
         outcome=None,
         failures=job.failures,
-        doubtful=job.doubtful + 1,
+        doubtful=job.doubtful + (event.boot == "open"),
         server_name=None,
         not_before=event.at + wait,
-        reason=f"{job.reason}{actions.TRYING_AGAIN}{wait:g} s; that counts as a failure only if the next VMs "
-        "of other jobs boot",
+        reason=f"{job.reason}{actions.TRYING_AGAIN}{wait:g} s{OPEN if event.boot == 'open' else ''}",
     )
 
 
@@ -134,6 +145,7 @@ def wait_for_capacity(job: Job, event: ServerGone, policy: Policy) -> Job:
     )
 
 
+OPEN = "; that counts as a failure only if the next VMs of other jobs boot"
 OVER = "the attempt has ended already"
 
 ROWS = (
@@ -155,7 +167,7 @@ ROWS = (
         "server_gone",
         "queued",
         action=wait_for_others,
-        when=is_anybodys,
+        when=may_be_the_sites,
         why="its server did not boot, which may be the site's fault: other jobs will show",
     ),
     moves(
@@ -228,11 +240,11 @@ ROWS = (
     ignored("server_lost", why="the deletion itself finds out"),
     stays(
         "boot_failures_judged",
-        action=actions.judge,
-        when=actions.is_in_doubt,
-        why="whose the failures of earlier attempts were is known",
+        action=judge,
+        when=is_to_be_judged,
+        why="whose its failures to boot were is known",
     ),
-    ignored("boot_failures_judged", why="none of its earlier failures is in doubt"),
+    ignored("boot_failures_judged", why="none of its failures is in doubt"),
     ignored("boot_timeout", why=OVER),
     ignored("run_timeout", why=OVER),
     ignored("worker_lost", why=OVER),

@@ -32,11 +32,18 @@ def next_queued(
 
 
 def least_doubtful(
-    now: float, skip: Collection[str], small: Collection[str | None], held_back: Collection[str]
+    now: float,
+    skip: Collection[str],
+    small: Collection[str | None],
+    among: Collection[str] | None,
+    held_back: Collection[str],
 ) -> tuple[sa.Select[Any], dict[str, Any]]:
     """The statement, and its parameters; see ``Ledger.least_doubtful`` and ``Ledger.held_back``."""
-    query = _LEAST_DOUBTFUL_FREE if held_back else _LEAST_DOUBTFUL_BUT
-    return query, _values(now, skip, small, held_back)
+    values = _values(now, skip, small, held_back)
+    if among is None:
+        return (_LEAST_DOUBTFUL_FREE if held_back else _LEAST_DOUBTFUL_BUT), values
+    query = _LEAST_DOUBTFUL_FREE_OF if held_back else _LEAST_DOUBTFUL_OF
+    return query, {**values, "among": [*among]}
 
 
 def next_wishes(
@@ -103,10 +110,14 @@ _FIRST_OF = _first(_among)
 _FIRST_FREE = _first(_free)
 _FIRST_FREE_OF = _first(_free_among)
 _LEAST_DOUBTFUL = (
-    sa.select(*JOB_COLUMNS).order_by(JOBS.c.doubtful, JOBS.c.priority.desc(), JOBS.c.number).limit(1)
+    sa.select(*JOB_COLUMNS)
+    .order_by(JOBS.c.doubtful + JOBS.c.unanswered, JOBS.c.priority.desc(), JOBS.c.number)
+    .limit(1)
 )  # reads every job that waits, but once a probe only
 _LEAST_DOUBTFUL_BUT = _LEAST_DOUBTFUL.where(_not_skipped(JOBS))
 _LEAST_DOUBTFUL_FREE = _LEAST_DOUBTFUL.where(_free(JOBS))
+_LEAST_DOUBTFUL_OF = _LEAST_DOUBTFUL.where(_among(JOBS))
+_LEAST_DOUBTFUL_FREE_OF = _LEAST_DOUBTFUL.where(_free_among(JOBS))
 _LEAST_WISHES = sa.select(sa.func.min(JOBS.c.wishes))
 _LATER = JOBS.c.wishes > sa.bindparam("after")
 _WISHES = _LEAST_WISHES.where(_not_skipped(JOBS))

@@ -167,7 +167,8 @@ def to_boot_failures(value: Any) -> BootFailures:
     if value is None:
         return BootFailures()
     jobs = tuple(BootFailure(*each) for each in value["jobs"])
-    return BootFailures(**{**value, "jobs": jobs, "own": tuple(value["own"])})
+    lists = {name: tuple(value[name]) for name in ("suspected", "booted")}
+    return BootFailures(**{**value, **lists, "jobs": jobs})
 
 
 def boot_failures_value(failures: BootFailures) -> dict[str, Any]:

@@ -42,6 +42,7 @@ JOBS = Table(
     Column("failures", Integer, nullable=False),
     Column("doubtful", Integer, nullable=False),
     Column("excused", Integer, nullable=False),
+    Column("unanswered", Integer, nullable=False),
     Column("misses", Integer, nullable=False),
     Column("not_before", Float(53), nullable=False),
     Column("deadline_at", Float(53)),

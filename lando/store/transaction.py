@@ -197,9 +197,15 @@ class Transaction(WrittenFacts):
         """See ``Ledger.next_queued``."""
         return self._one_job(*admission_order.next_queued(now, skip, small, among, self.held_back))
 
-    def least_doubtful(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Job | None:
+    def least_doubtful(
+        self,
+        now: float,
+        skip: Collection[str],
+        small: Collection[str | None],
+        among: Collection[str] | None = None,
+    ) -> Job | None:
         """See ``Ledger.least_doubtful``."""
-        return self._one_job(*admission_order.least_doubtful(now, skip, small, self.held_back))
+        return self._one_job(*admission_order.least_doubtful(now, skip, small, among, self.held_back))
 
     def next_wishes(
         self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None

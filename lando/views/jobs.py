@@ -174,7 +174,7 @@ class Views:
                 return DaemonStatus(pid)
             queue, cloud = (queries.fact(name) or {} for name in (QUEUE_FACT, CLOUD_FACT))
             start = queries.fact(NO_START_FACT) or {}
-            failures = queries.boot_failures()
+            failures = queries.boot_failures().at(time.time())
             unknown, staying = queries.unknown(), queries.staying()
             seen_at = queries.fact(SEEN_FACT) if queries.count_live() else None
             recorded = queries.fact(DAEMON_FACT) or {}

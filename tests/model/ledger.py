@@ -146,9 +146,15 @@ class MemoryLedger:
         ready = [job for job in self._ready(now, skip, small) if among is None or job.wishes in among]
         return max(ready, key=lambda job: job.priority, default=None)  # the first of equals
 
-    def least_doubtful(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Job | None:
-        ready = self._ready(now, skip, small)
-        return min(ready, key=lambda job: (job.doubtful, -job.priority), default=None)
+    def least_doubtful(
+        self,
+        now: float,
+        skip: Collection[str],
+        small: Collection[str | None],
+        among: Collection[str] | None = None,
+    ) -> Job | None:
+        ready = [job for job in self._ready(now, skip, small) if among is None or job.wishes in among]
+        return min(ready, key=lambda job: (job.doubtful + job.unanswered, -job.priority), default=None)
 
     def next_wishes(
         self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None

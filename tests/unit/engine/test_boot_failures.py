@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lando.engine.boot_failures import EXCUSES, MEMORY, UNANSWERED, BootFailure, BootFailures
+from lando.engine.boot_failures import EXCUSES, MEMORY, PROOFS, UNANSWERED, BootFailure, BootFailures
 from lando.engine.operations import (
     AnswerLost,
     Console,
@@ -158,7 +158,7 @@ def test_a_server_that_was_requested_before_shows_nothing(site: Site) -> None:
     site.fail("b")
     assert site.failures().are_the_sites
     site.boot("c")
-    assert site.failures() == BootFailures(), "requested together with those that failed"
+    assert not site.failures().jobs, "requested together with those that failed"
 
 
 def test_a_job_that_fails_alone_while_others_boot_ends_after_its_attempts(site: Site) -> None:
@@ -234,7 +234,8 @@ def test_failures_of_a_job_that_was_alone_are_excused_once_others_fail_too(site:
 
 
 def test_bad_jobs_do_not_excuse_each_other_for_ever(site: Site) -> None:
-    site.submit("bad", "worse")
+    site.submit("bad", flavor="gpu")
+    site.submit("worse", flavor="huge")
     for number in range(20):
         site.submit(f"good-{number}")
         site.later(POLICY.retry_longest)
@@ -252,25 +253,156 @@ def test_bad_jobs_do_not_excuse_each_other_for_ever(site: Site) -> None:
     assert site.rules.job("bad").excused == EXCUSES
 
 
+def test_what_the_sites_defaults_do_is_never_the_fault_of_jobs_that_fail_together(site: Site) -> None:
+    site.submit("a", "b")
+    for number in range(2 * EXCUSES):
+        site.later(POLICY.retry_longest)
+        site.admit()
+        site.work()
+        site.fail("a", "b")
+        site.submit(f"good-{number}")
+        site.later(max(1.0, site.failures().until - site.rules.now))
+        assert site.admit() == [f"good-{number}"]
+        site.work()
+        site.boot(f"good-{number}")
+        assert site.counted("a") == site.counted("b") == ("queued", 0, 0)
+
+
 def test_jobs_that_wish_for_the_same_are_taken_for_one(site: Site) -> None:
     """A flavor that does not boot is not the site's fault, and soon holds nobody else."""
-    site.submit("gpu-1", "gpu-2", flavor="gpu")
-    site.submit("plain-1", "plain-2")
+    bad = ["gpu-1", "gpu-2"]
+    site.submit(*bad, flavor="gpu")
+    for number in range(PROOFS):
+        site.later(POLICY.retry_longest)
+        assert {*site.admit()} >= {*bad}
+        site.work()
+        site.fail(*bad)
+        assert site.failures().are_the_sites
+        site.submit(f"plain-{number}")
+        site.later(max(1.0, site.failures().until - site.rules.now))
+        assert site.admit() == [f"plain-{number}"], "others are tried first"
+        site.work()
+        site.boot(f"plain-{number}")
+        assert site.counted("gpu-1")[1:] == site.counted("gpu-2")[1:] == (number + 1, 0)
+    site.later(POLICY.retry_longest)
     site.admit()
     site.work()
-    site.fail("gpu-1", "gpu-2")
-    assert site.failures().are_the_sites
-    site.submit("plain-3")
-    site.later(POLICY.hold)
-    assert site.admit() == ["plain-3"], "others are tried first"
-    site.work()
-    site.boot("plain-3")
-    assert site.counted("gpu-1")[1:] == site.counted("gpu-2")[1:] == (1, 0)
-    site.later(POLICY.retry_longest)
-    assert set(site.admit()) == {"gpu-1", "gpu-2"}
-    site.work()
-    site.fail("gpu-1", "gpu-2")
+    site.fail(*bad)
     assert not site.failures().are_the_sites, "known to fail alone"
+    assert site.counted("gpu-1") == site.counted("gpu-2") == ("failed", 3, 0)
+
+
+def test_one_bad_image_in_many_jobs_stops_nobody_for_long(rules: Rules) -> None:
+    """They come first, and fill every place for as long as they may boot."""
+    site = Site(rules, places=4)
+    bad = [f"bad-{number}" for number in range(12)]
+    site.submit(*bad, image="mine")
+    began = site.rules.now
+    good: list[str] = []
+    while any(site.counted(job)[0] != "failed" for job in bad):
+        assert site.rules.now < began + 2 * 12 * 3 * 300.0 / 4
+        good.append(f"good-{len(good)}")
+        site.submit(good[-1])
+        site.admit()
+        site.work()
+        for job in good:
+            if site.counted(job)[0] == "booting":
+                site.boot(job)
+                site.rules.report("workflow_finished", job, seq=2, outcome="succeeded")
+        site.later(100.0)
+        for job in bad:
+            if site.counted(job)[0] == "booting" and site.rules.now - site.rules.job(job).entered_at > 300.0:
+                site.rules.fire(job, BootTimeout(site.rules.now))
+        site.work()
+    assert site.counted(good[0])[0] == "done"
+
+
+def test_bad_jobs_of_many_wishes_are_not_all_tried_before_the_sites_defaults(site: Site) -> None:
+    for number in range(30):
+        site.submit(f"bad-{number:02}", image=f"mine-{number}")
+    site.admit()
+    site.work()
+    site.fail(*(f"bad-{number:02}" for number in range(8)))
+    site.submit("good")
+    for _ in range(3):
+        site.later(site.failures().until - site.rules.now)
+        probes = site.admit()
+        assert len(probes) == 1
+        if probes == ["good"]:
+            break
+        site.work()
+        site.fail(*probes)
+    assert probes == ["good"]
+
+
+def test_a_job_that_is_judged_while_its_server_is_deleted_ends_after_its_attempts(site: Site) -> None:
+    site.submit("bad", "other")
+    for number in range(3):
+        site.later(POLICY.retry_longest)
+        site.admit()
+        site.work()
+        server = site.rules.job("bad").server_id
+        assert server is not None
+        site.rules.fire("bad", BootFailed(site.rules.now, server, "oops"))
+        site.submit(f"good-{number}")
+        site.later(1.0)
+        site.admit()
+        with site.rules.ledgers() as ledger:
+            effects = [each for each in ledger.next_effects() if each.job_id == f"good-{number}"]
+            operation = site.rules.outbox.begin(ledger, effects[0], site.rules.now)
+            assert operation is not None
+            site.rules.outbox.conclude(ledger, effects[0], operation, Created("s"), site.rules.now)
+        site.boot(f"good-{number}")
+        assert site.rules.job("bad").state == "terminating"
+        site.work()
+    assert site.counted("bad") == ("failed", 3, 0)
+
+
+def test_a_probe_holds_its_turn_for_no_longer_than_the_site_allows_a_boot(site: Site) -> None:
+    site.submit("slow", boot_timeout=30 * 86400.0)
+    site.admit()
+    site.work()
+    site.submit("a", "b")
+    site.admit()
+    site.work()
+    site.fail("a", "b", "slow")
+    site.later(POLICY.hold_longest)
+    (first,) = site.admit()
+    site.work()
+    site.later(POLICY.boot_timeout)
+    assert len(site.admit()) == 1
+    assert first
+
+
+def test_jobs_that_have_ended_are_no_sign_of_an_outage(site: Site) -> None:
+    site.submit("a", "b")
+    site.admit()
+    site.work()
+    site.fail("a", "b")
+    for job in "ab":
+        site.rules.take("cancel_job", job)
+    site.submit("c")
+    site.later(POLICY.hold_longest)
+    for number in range(3):
+        assert site.admit() == ["c"]
+        assert not site.failures().are_the_sites
+        site.work()
+        site.fail("c")
+        assert site.counted("c")[0] == ("queued" if number < 2 else "failed")
+        site.later(POLICY.hold_longest)
+
+
+def test_a_job_that_is_alone_is_not_charged_for_creates_that_were_not_answered(site: Site) -> None:
+    site.submit("a")
+    for _ in range(9):
+        site.later(POLICY.retry_longest)
+        site.admit()
+        lose_answers(site, "a")
+    site.later(POLICY.retry_longest)
+    site.admit()
+    site.work()
+    site.fail("a")
+    assert site.counted("a") == ("queued", 0, 1)
 
 
 def test_an_outage_that_meets_jobs_of_one_flavor_only_fails_none(site: Site) -> None:
@@ -288,7 +420,7 @@ def test_an_outage_that_meets_jobs_of_one_flavor_only_fails_none(site: Site) -> 
     site.work()
     site.boot(probe)
     assert {site.rules.job(f"gpu-{number}").failures for number in (1, 2, 3)} == {0}
-    assert site.failures() == BootFailures()
+    assert not site.failures().jobs
 
 
 @pytest.mark.parametrize("kind", [BootTimeout, ServerLost])
@@ -356,7 +488,7 @@ def test_answers_that_get_lost_while_others_are_accepted_hold_nobody(site: Site)
     site.later(PACE.settle)
     site.work()
     assert site.rules.job("c").server_id is not None
-    assert site.failures() == BootFailures()
+    assert not site.failures().jobs
 
 
 def test_an_accepted_create_shows_that_creates_are_answered_again(site: Site) -> None:
@@ -367,7 +499,7 @@ def test_an_accepted_create_shows_that_creates_are_answered_again(site: Site) ->
     site.later(POLICY.hold_longest)
     assert len(site.admit()) == 1
     site.work()
-    assert site.failures() == BootFailures(), "although its server has not booted"
+    assert not site.failures().jobs, "although its server has not booted"
     assert len(site.admit()) == 1
 
 
@@ -390,7 +522,7 @@ def test_a_full_cloud_is_no_failure_to_boot(site: Site) -> None:
         server = site.rules.job(job).server_id
         assert server is not None
         site.rules.fire(job, BootFailed(site.rules.now, server, "No valid host", no_capacity=True))
-    assert site.failures() == BootFailures()
+    assert not site.failures().jobs
 
 
 def test_a_cancel_is_no_failure_to_boot_and_frees_the_turn(site: Site) -> None:

@@ -316,7 +316,7 @@ def test_where_the_cloud_answers_no_creates_they_end_the_attempt_and_count_no_fa
     assert first.requests == (CreateRequest("mark-1", "token-1", "sent", absent_since=NOW),)
     second = fired(first, absent(NOW + 30.0, again=False)).job
     assert [(request.mark, request.status) for request in second.requests] == [("mark-1", "void")]
-    assert (second.state, second.failures, second.doubtful) == ("queued", 0, 1)
+    assert (second.state, second.failures, second.unanswered) == ("queued", 0, 1)
     assert second.not_before == NOW + 30.0 + POLICY.retry_first
     assert "HTTP 500" in second.reason
 

@@ -435,7 +435,7 @@ def test_migrations_and_tables_say_the_same(store: Store, path: Path) -> None:
 
 def test_an_older_schema_is_migrated_and_keeps_its_jobs(new_path: Path) -> None:
     upgraded_to(new_path, "0001")
-    new = ("flavor", "misses", "doubtful", "excused", "floating_ip", "wishes", "worker_version")
+    new = ("flavor", "misses", "doubtful", "excused", "unanswered", "floating_ip", "wishes", "worker_version")
     fields = {name: value for name, value in dataclasses.asdict(Job(A)).items() if name not in new}
     values = {**fields, "requests": "[]", "name": "old", "body": '{"flavor": "large"}'}
     with closing(sqlite3.connect(new_path)) as connection, connection:
@@ -515,7 +515,7 @@ def test_a_job_that_cannot_be_brought_within_the_limits_is_left_as_it_is(
 def old_job(path: Path, body: dict[str, Any], **fields: Any) -> None:
     """A job as version 0003 stored it."""
     columns = {**dataclasses.asdict(Job(A, **fields)), "requests": "[]", "name": "", "body": json.dumps(body)}
-    new = ("wishes", "worker_version", "doubtful", "excused")
+    new = ("wishes", "worker_version", "doubtful", "excused", "unanswered")
     values = {name: value for name, value in columns.items() if name not in new}
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(

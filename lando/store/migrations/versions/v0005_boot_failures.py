@@ -11,5 +11,5 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Add columns: no failure of an older version is in doubt."""
-    op.add_column("jobs", sa.Column("doubtful", sa.Integer(), nullable=False, server_default="0"))
-    op.add_column("jobs", sa.Column("excused", sa.Integer(), nullable=False, server_default="0"))
+    for name in ("doubtful", "excused", "unanswered"):
+        op.add_column("jobs", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
