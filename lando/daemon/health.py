@@ -68,8 +68,8 @@ class BootHealth:
         elif failures.reason != self._reason:
             self._reason = failures.reason
             log.error(
-                "no server has booted since %s, of %d jobs: %s; one job at a time is tried, and none of that "
-                "is counted as a failure of theirs",
+                "servers have failed to boot since %s, of %d jobs: %s; one job at a time is tried, and none "
+                "of that is counted as a failure of theirs",
                 rfc3339(failures.since),
                 len(failures.jobs),
                 failures.reason,

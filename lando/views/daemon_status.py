@@ -94,7 +94,7 @@ class DaemonStatus:
         """The sentence about servers that do not boot; empty where they do."""
         if self.no_boot_since is None:
             return ""
-        return f"no VM has booted since {rfc3339(self.no_boot_since)}; one job at a time is tried"
+        return f"VMs have failed to boot since {rfc3339(self.no_boot_since)}; one job at a time is tried"
 
     @property
     def unknown_problem(self) -> str:

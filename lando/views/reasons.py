@@ -158,7 +158,7 @@ def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:
 def no_boots(failures: BootFailures) -> str:
     """The sentence about boot failures that are the site's."""
     jobs = f"{len(failures.jobs)} jobs" if len(failures.jobs) < MOST else f"{MOST} jobs or more"
-    return f"no VM has booted since {rfc3339(failures.since)} ({jobs} tried): {failures.reason}"
+    return f"VMs have failed to boot since {rfc3339(failures.since)} ({jobs} tried): {failures.reason}"
 
 
 def _retried(hold: Hold, now: float) -> str:

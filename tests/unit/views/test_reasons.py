@@ -132,7 +132,7 @@ def test_servers_that_do_not_boot_are_told_with_since_when_and_why() -> None:
         reason="HTTP 500: oops",
         until=time.time() + 29.9,
     )
-    said = f"no VM has booted since {rfc3339(since)} (2 jobs tried): HTTP 500: oops"
+    said = f"VMs have failed to boot since {rfc3339(since)} (2 jobs tried): HTTP 500: oops"
     assert why(SECOND, boot_failures=failures) == f"{said}; one job is tried in 30 s; position 2"
     due = replace(failures, until=0.0)
     assert why(FIRST, boot_failures=due) == f"{said}; being retried with one job; position 1"
