@@ -341,9 +341,12 @@ class Actions:
             yield Action(("a unit of time passes, unrecorded so far",), unrecorded, broken, passes=True)
 
     def _boots_late(self, world: World) -> bool:
-        """Whether a server would not boot in time if another unit passed."""
+        """Whether a server would not boot in time if another unit passed; where servers do not boot, what
+        runs ends first: how it is lost is explored elsewhere."""
+        runs_on = not (self.scenario.outage or self.scenario.unbootable)
         return any(
-            job.state == "booting" and lived.began + 1 >= self.rules.policy.boot_timeout
+            (job.state == "booting" and lived.began + 1 >= self.rules.policy.boot_timeout)
+            or (job.state == "running" and not runs_on)
             for job, lived in zip(world.books.jobs, self._lived(world), strict=True)
         )
 

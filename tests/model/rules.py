@@ -15,6 +15,7 @@ from lando.cloud.interface import FloatingIp, Server, ServerStatus
 from lando.cloud.snapshot import CloudSnapshot
 from lando.engine import clock_changes, deadlines
 from lando.engine.admission import Admission
+from lando.engine.boot_failures import NONE, BootFailures
 from lando.engine.engine import Engine
 from lando.engine.leaks import Sweeper
 from lando.engine.ledger import Effect, Ledger
@@ -352,7 +353,7 @@ class Rules:
                 tuple(effects.values()),
                 raw.early_cancels,
                 timed.canonical_holds(raw.holds),
-                timed.canonical_boot_failures(raw.boot_failures),
+                self._boot_failures(raw.boot_failures),
                 timed.canonical_record(raw.seen_at),
             )
         else:
@@ -364,6 +365,10 @@ class Rules:
         self.rows.update((job.state, event.name, answered.why) for job, event, answered in fired)
         broken = _misfired(fired) or _undone(before, books) or self._unsuitable(before, books)
         return Step(self._one_of_a_kind(books), answer, effects=effects, broken=broken)
+
+    def _boot_failures(self, failures: BootFailures) -> BootFailures:
+        """Of a job that is alone they decide nothing."""
+        return NONE if len(self.scenario.jobs) == 1 else timed.canonical_boot_failures(failures)
 
     def _unsuitable(self, before: Books, after: Books) -> Broken | None:
         """A worker that cannot do what its job needs does not run it, and no other VM is booted for it."""
