@@ -173,6 +173,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def waiting_wishes(self, now: float) -> list[str]:
+        """The different wishes of the queued jobs whose back-off has ended."""
+        ...
+
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
         """All jobs in these states."""
         ...

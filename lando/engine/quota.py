@@ -47,32 +47,54 @@ class QuotaHeadroom:
             ours: how many servers of ours exist, or may exist, by their jobs' wishes.
             wishes: of the next one's job.
         """
-        if not self.sizes.keys() >= {flavor_of(each) for each in (wishes, *ours)}:
+        if not self._is_read((wishes, *ours)):
             return "the size of its flavor is being read"
         if volume_of(wishes) is not None and not self.volumes:
             return "what is left of volumes is being read"
-        taken = sum((self._size(each) * count for each, count in ours.items()), self.others)
-        return next(self._shortages(self._size(wishes), taken), None)
+        wanted, taken = self._size(wishes), self._taken(ours)
+        return next((self._sentence(name, wanted, taken) for name in self._lacking(wanted, taken)), None)
+
+    def short(self, ours: Mapping[str, int], many: Collection[str]) -> set[str]:
+        """Those of many wishes that have a ``shortage``: what is taken is added up once for all."""
+        if not self._is_read(ours):
+            return set(many)
+        taken = self._taken(ours)
+        return {each for each in many if self._is_short(each, taken)}
 
     @property
     def has_volumes(self) -> bool:
         """Whether jobs of the same flavor may need more or less of the quota than one another."""
         return self.quota.volumes is not None
 
+    def _is_read(self, many: Iterable[str]) -> bool:
+        return self.sizes.keys() >= {flavor_of(each) for each in many}
+
+    def _is_short(self, wishes: str, taken: Size) -> bool:
+        if flavor_of(wishes) not in self.sizes or (volume_of(wishes) is not None and not self.volumes):
+            return True  # it is being read
+        return any(self._lacking(self._size(wishes), taken))
+
+    def _taken(self, ours: Mapping[str, int]) -> Size:
+        return sum((self._size(each) * count for each, count in ours.items()), self.others)
+
     def _size(self, wishes: str) -> Size:
         return _size_of(wishes, self.sizes)
 
-    def _shortages(self, wanted: Size, taken: Size) -> Iterator[str]:
-        for name, unit in QUOTA_UNITS.items():
-            share = getattr(self.quota, name)
-            need, used, foreign = (getattr(size, name) for size in (wanted, taken, self.others))
+    def _lacking(self, wanted: Size, taken: Size) -> Iterator[str]:
+        """The fields of the quota of which too little is left."""
+        for name in QUOTA_UNITS:
+            share, need = getattr(self.quota, name), getattr(wanted, name)
             limit = None if share is None else share.limit
-            if limit is not None and 0 < need <= limit < used + need:
-                by_others = f", {foreign:,} of them by others" if foreign else ""
-                is_one = name == "servers"
-                needs = "" if is_one else f", and this job needs {need:,}"
-                what = "VMs" if is_one else unit
-                yield f"{used:,} of {limit:,} {what} are in use{by_others}{needs}"
+            if limit is not None and 0 < need <= limit < getattr(taken, name) + need:
+                yield name
+
+    def _sentence(self, name: str, wanted: Size, taken: Size) -> str:
+        need, used, foreign = (getattr(size, name) for size in (wanted, taken, self.others))
+        by_others = f", {foreign:,} of them by others" if foreign else ""
+        is_one = name == "servers"
+        needs = "" if is_one else f", and this job needs {need:,}"
+        what = "VMs" if is_one else QUOTA_UNITS[name]
+        return f"{used:,} of {getattr(self.quota, name).limit:,} {what} are in use{by_others}{needs}"
 
 
 def measure(

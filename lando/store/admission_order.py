@@ -6,6 +6,7 @@ jobs that have to wait cost little.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -63,8 +64,17 @@ def next_wishes(
 def _values(
     now: float, skip: Collection[str], small: Collection[str | None], held_back: Collection[str]
 ) -> dict[str, Any]:
-    values: dict[str, Any] = {"now": now, "skip": [*skip], "small": [flavor or "" for flavor in small]}
-    return {**values, "held_back": [*held_back]} if held_back else values
+    values: dict[str, Any] = {
+        "now": now,
+        "skip": json.dumps([*skip]),
+        "small": json.dumps([flavor or "" for flavor in small]),
+    }
+    return {**values, "held_back": json.dumps([*held_back])} if held_back else values
+
+
+def _listed(name: str) -> sa.Select[Any]:
+    """The strings of a list in JSON: one parameter, of which SQLite has a limited number, however many."""
+    return sa.select(sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("value").c.value)
 
 
 def _waiting(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -74,8 +84,8 @@ def _waiting(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
 def _not_skipped(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
     return sa.and_(
         _waiting(jobs),
-        jobs.c.wishes.not_in(sa.bindparam("skip", expanding=True)),
-        sa.func.coalesce(jobs.c.flavor, "").not_in(sa.bindparam("small", expanding=True)),
+        jobs.c.wishes.not_in(_listed("skip")),
+        sa.func.coalesce(jobs.c.flavor, "").not_in(_listed("small")),
     )
 
 
@@ -85,7 +95,7 @@ def _among(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
 
 def _free(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
     """Apart from the others: the index does not have the ids."""
-    return sa.and_(_not_skipped(jobs), jobs.c.id.not_in(sa.bindparam("held_back", expanding=True)))
+    return sa.and_(_not_skipped(jobs), jobs.c.id.not_in(_listed("held_back")))
 
 
 def _free_among(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -118,6 +128,8 @@ _LEAST_DOUBTFUL_BUT = _LEAST_DOUBTFUL.where(_not_skipped(JOBS))
 _LEAST_DOUBTFUL_FREE = _LEAST_DOUBTFUL.where(_free(JOBS))
 _LEAST_DOUBTFUL_OF = _LEAST_DOUBTFUL.where(_among(JOBS))
 _LEAST_DOUBTFUL_FREE_OF = _LEAST_DOUBTFUL.where(_free_among(JOBS))
+WAITING_WISHES = sa.select(JOBS.c.wishes).where(_waiting(JOBS)).distinct()
+"""See ``Ledger.waiting_wishes``."""
 _LEAST_WISHES = sa.select(sa.func.min(JOBS.c.wishes))
 _LATER = JOBS.c.wishes > sa.bindparam("after")
 _WISHES = _LEAST_WISHES.where(_not_skipped(JOBS))

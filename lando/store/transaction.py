@@ -215,6 +215,10 @@ class Transaction(WrittenFacts):
         found: str | None = self._connection.execute(query, values).scalar()
         return found
 
+    def waiting_wishes(self, now: float) -> list[str]:
+        """See ``Ledger.waiting_wishes``."""
+        return [*self._connection.execute(admission_order.WAITING_WISHES, {"now": now}).scalars()]
+
     def _one_job(self, query: sa.Select[Any], values: Mapping[str, Any]) -> Job | None:
         row = self._connection.execute(query, values).first()
         return None if row is None else to_job(row)

@@ -162,6 +162,9 @@ class MemoryLedger:
         wishes = {job.wishes for job in self._ready(now, skip, small)}
         return min((each for each in wishes if after is None or each > after), default=None)
 
+    def waiting_wishes(self, now: float) -> list[str]:
+        return [*{job.wishes for job in self._ready(now, (), ())}]
+
     def _ready(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Iterable[Job]:
         for job in self._jobs.values():
             is_ready = job.state == "queued" and job.not_before <= now and job.id not in self.held_back

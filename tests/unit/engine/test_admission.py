@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 
 from lando.cloud.interface import Quota, Share, Size
 from lando.engine import admission
+from lando.engine.admission import Admission
+from lando.engine.boot_failures import BootFailure, BootFailures
 from lando.engine.holds import MEMORY, MOST, MOST_ACCEPTED
+from lando.engine.ledger import Ledger
 from lando.engine.operations import AnswerLost, Console, Created, CreateRejected, Gone
 from lando.engine.quota import QuotaHeadroom
 from lando.states.events import BootFailed, ServerActive
@@ -488,6 +492,53 @@ def test_where_the_first_waits_for_its_volume_one_with_a_smaller_volume_finds_ou
         sizes={None: Size(1, 1, 512, volumes=1, gigabytes=40)},
     )
     assert rules.admit(places=9, room=here) == ["c"]
+
+
+MANY = 300
+
+
+@pytest.mark.parametrize("is_probe", [False, True])
+def test_volumes_of_hundreds_of_sizes_that_wait_cost_a_few_queries(
+    rules: Rules, is_probe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = replace(
+        room(servers=99),
+        quota=Quota(*[Share(0, None)] * 3, volumes=Share(0, None), gigabytes=Share(950, 1000)),
+        others=Size(gigabytes=950),
+    )
+    for number in range(MANY):
+        rules.submit(f"waits-{number}", volume_size=60 + number)
+    rules.submit("fits", volume_size=50)
+    rules.submit("refused", volume_size=1001)
+    assert rules.admit(places=9, room=here) == [], "it is kept free for the first"
+    rules.now += PACE.reservation
+    with rules.ledgers() as ledger:
+        if is_probe:
+            failures = (BootFailure("waits-0", "", True), BootFailure("waits-1", "", True))
+            ledger.set_boot_failures(BootFailures(failures, rules.now - 9))
+        queries = count(monkeypatch, ledger, "next_queued", "least_doubtful", "waiting_wishes")
+        result = Admission(rules.engine, 9).admit(ledger, rules.now, 9, here)
+    first = ["fits"] if is_probe else ["fits", "refused"]
+    assert [job.id for job in result.jobs] == first
+    assert queries.total() < 20, queries
+
+
+def count(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, *names: str) -> Counter[str]:
+    """How often these methods are called from now on."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Any:
+        method = getattr(ledger, name)
+
+        def call(*args: Any) -> Any:
+            calls[name] += 1
+            return method(*args)
+
+        return call
+
+    for name in names:
+        monkeypatch.setattr(ledger, name, counted(name), raising=False)
+    return calls
 
 
 # the reservation

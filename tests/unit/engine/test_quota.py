@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from lando.cloud.interface import Quota, Server, Share, Size
@@ -165,6 +166,19 @@ def test_a_job_that_asks_for_a_volume_waits_until_that_quota_was_asked_for() -> 
     view.update(replace(seen(UNUSED), volumes=True), [])
     assert view.covers([None], volumes=True), "although nobody says it"
     assert view.headroom.shortage({}, VOLUME) is None
+
+
+def test_those_of_many_wishes_that_are_short_are_those_with_a_shortage() -> None:
+    quota = Quota(Share(0, 9), Share(5, 9), Share(0, None), volumes=Share(0, 9), gigabytes=Share(60, 99))
+    sizes: dict[str | None, Size] = {None: Size(1, 1), "small": Size(1, 1, 1, 1, 20), "large": Size(1, 4)}
+    many = ["", *(json.dumps({"flavor": each}) for each in ("small", "large", "new"))]
+    many += [json.dumps({"volume_size": size}) for size in (10, 20, 40, 99, 100)]
+    many += [json.dumps({"flavor": "large", "volume_size": 1})]
+    for volumes in (True, False):
+        headroom = QuotaHeadroom(quota, Size(cores=5, gigabytes=60), sizes, volumes)
+        for ours in ({}, {"": 1}, {many[1]: 1}, {many[3]: 1}):
+            alone = {each for each in many if headroom.shortage(ours, each) is not None}
+            assert headroom.short(ours, many) == alone
 
 
 def test_what_is_not_known_of_a_quota_keeps_nobody_waiting() -> None:

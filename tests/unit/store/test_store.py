@@ -302,6 +302,17 @@ def test_the_admission_order_is_read_from_its_index_without_sorting(store: Store
             assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
+def test_however_many_wait_for_the_quota_the_admission_order_is_one_query(store: Store) -> None:
+    insert(store, Job(A, wishes="0"), Job(B, wishes="b"), Job(C, wishes="c", not_before=9.0))
+    many = [str(number) for number in range(260_000)]  # more than SQLite's highest limit of variables
+    with store.transaction() as transaction:
+        job = transaction.next_queued(0.0, many, many)
+        assert job is not None and job.id == B
+        assert sorted(transaction.waiting_wishes(0.0)) == ["0", "b"]
+        transaction.held_back = frozenset((*many, B))
+        assert transaction.next_queued(0.0, many) is None
+
+
 def test_jobs_that_are_held_back_are_left_out_of_the_admission_order(store: Store) -> None:
     insert(store, Job(A, wishes="w"), Job(B, priority=1, wishes="v"), Job(C, wishes="w"))
     with store.transaction() as transaction:
