@@ -91,9 +91,11 @@ def why_unknown(resource: CloudResource, job: Job | None) -> str:
     if isinstance(resource, FloatingIp):
         return "it is the floating IP of a VM that is unknown"
     if job is None:
-        return f"it names job {resource.job_id}, attempt {resource.attempt}; the database never had that job"
+        attempt = "" if resource.attempt is None else f", attempt {resource.attempt}"
+        return f"it names job {resource.job_id}{attempt}; the database never had that job"
     known = f"knows up to attempt {job.attempt}" if job.attempt else "knows no attempt"
-    return f"it names attempt {resource.attempt} of job {job.id}, of which the database {known}"
+    attempt = "" if resource.attempt is None else f"attempt {resource.attempt} of "
+    return f"it names {attempt}job {job.id}, of which the database {known}"
 
 
 def _floating_ip_key(mark: str) -> str:

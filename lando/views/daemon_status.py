@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lando.store.facts import Staying, UnknownResources
+from lando.store.facts import Staying, UnknownResources, UnknownServer
 from lando.times import rfc3339
 
 NOTHING = UnknownResources()
@@ -110,7 +110,7 @@ class DaemonStatus:
     @property
     def _unknown_servers(self) -> str:
         ours = [server for server in self.unknown.servers if server.ours]
-        named = [f"{each.name} (job {each.job_id}, attempt {each.attempt})" for each in ours[:SHOWN]]
+        named = [f"{each.name} ({_what_it_names(each)})" for each in ours[:SHOWN]]
         if len(ours) > SHOWN:
             named.append(f"and {len(ours) - SHOWN:,} more")
         return f"{', '.join(named)}; left alone: see `lando-fsm servers`"
@@ -130,3 +130,8 @@ class DaemonStatus:
         if len(self.staying) > SHOWN:
             told.append(f"and {len(self.staying) - SHOWN:,} more: see `lando-fsm servers`")
         return "; ".join(told)
+
+
+def _what_it_names(server: UnknownServer) -> str:
+    attempt = "" if server.attempt is None else f", attempt {server.attempt}"
+    return f"job {server.job_id}{attempt}"

@@ -122,10 +122,8 @@ def _of_queued(job: Job, order: AdmissionOrder) -> str:
 
 def _of_unknown(server: UnknownServer) -> str:
     whose = "see `lando-fsm servers`" if server.ours else "it carries another deployment's name"
-    return (
-        f"{server.name} ({server.id}) of its attempt {server.attempt}, which this database "
-        f"does not know: {whose}"
-    )
+    attempt = "" if server.attempt is None else f" of its attempt {server.attempt}"
+    return f"{server.name} ({server.id}){attempt}, which this database does not know: {whose}"
 
 
 def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:

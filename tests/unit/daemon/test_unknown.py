@@ -10,6 +10,7 @@ import pytest
 from lando.cloud.interface import FloatingIp, Server
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon.unknown import Unknown
+from lando.engine.ownership import why_unknown
 from lando.states.job import Job
 from lando.store.facts import UnknownResources, UnknownServer
 from lando.store.store import Store
@@ -64,3 +65,10 @@ def test_each_is_logged_once_with_what_it_names(caplog: pytest.LogCaptureFixture
     unknown.look(CloudSnapshot(()), QUEUED)
     unknown.look(CloudSnapshot((SERVER,)), QUEUED)
     assert len(caplog.messages) == 4, "it is there again"
+
+
+def test_a_server_that_names_no_attempt_is_told_without_one() -> None:
+    server = replace(SERVER, attempt=None)
+    assert why_unknown(server, None) == "it names job a; the database never had that job"
+    said = "it names job a, of which the database knows no attempt"
+    assert why_unknown(server, Job("a")) == said

@@ -82,6 +82,8 @@ def test_a_job_is_not_started_while_the_cloud_has_a_server_that_the_database_doe
     said = f"not started while {has}: it carries another deployment's name; position 1"
     assert why(FIRST, unknown={FIRST: theirs}) == said
     assert why(SECOND, unknown={FIRST: ours}) == "waits for its turn; position 2"
+    said = "not started while the cloud has VM lando-1 (s1), which this database does not know: see"
+    assert why(FIRST, unknown={FIRST: replace(ours, attempt=None)}).startswith(said)
 
 
 def test_what_is_unknown_is_a_line_of_status() -> None:
@@ -100,6 +102,8 @@ def test_what_is_unknown_is_a_line_of_status() -> None:
     ((problem, named),) = more.problems
     assert problem == "4 VMs and 2 floating IPs of this deployment are unknown to this database"
     assert named.endswith(f", and 1 more; {left_alone}")
+    ((_, named),) = DaemonStatus(1, unknown=UnknownResources((replace(first, attempt=None),))).problems
+    assert named.startswith(f"vm-1 (job {FIRST}); "), "a VM may name no attempt"
     theirs = UnknownResources((replace(first, ours=False),))
     assert DaemonStatus(1, unknown=theirs).problems == [], "it is no business of this deployment"
 
