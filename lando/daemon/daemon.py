@@ -59,7 +59,7 @@ class Daemon:
         sweeper: finds leaked servers.
         max_workers: how many jobs may own a server at the same time.
         observe: seconds between two snapshots of the cloud.
-        grace: seconds between two lists of its floating IPs.
+        grace: seconds between two lists of its floating IPs, and for which what is gone must be missing.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Daemon:
         self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock, self.stop)
         self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake)
         self._sweep = Sweep(cloud, sweeper, queue.wake)
-        self._unknown = Unknown(sweeper.deployment)
+        self._unknown = Unknown(sweeper.deployment, grace)
         self._watcher = Watcher(cloud, engine, outbox, self._sweep, self._unknown, observe, grace, queue.wake)
         every = max(engine.policy.hold, observe)
         self._services = ServicesCheck(cloud, every, engine.policy.hold_longest, queue.wake)

@@ -114,8 +114,8 @@ class Watcher:
             snapshot = self._snapshots.popleft()
             snapshot = replace(snapshot, gone=self._gone_for_good(snapshot.gone, time.monotonic()))
             with guarded(transaction, "the judgement of a snapshot"):
-                jobs = _jobs(transaction, snapshot)
-                self._unknown.look(snapshot, jobs)
+                jobs = _jobs(transaction, snapshot, self._unknown.jobs)
+                self._unknown.look(snapshot, jobs, time.monotonic())
                 self.quota.update(snapshot, jobs)
                 if snapshot.floating_ips is not None:
                     self._next_floating_ips = time.monotonic() + self._grace
@@ -168,10 +168,11 @@ class Watcher:
             self.quota.fail(trouble)
 
 
-def _jobs(transaction: Transaction, snapshot: CloudSnapshot) -> list[Job]:
-    """Every job that may own a server, and every other job that a listed server names."""
+def _jobs(transaction: Transaction, snapshot: CloudSnapshot, held_back: frozenset[str]) -> list[Job]:
+    """Every job that may own a server, every other job that a listed server names, and those that are held
+    back: the server that one of these names may be missing in one list."""
     live = transaction.jobs_in(LIVE_STATES)
-    named = {server.job_id for server in snapshot.servers if server.job_id is not None}
+    named = held_back.union(server.job_id for server in snapshot.servers if server.job_id is not None)
     return live + transaction.jobs_with(named.difference(job.id for job in live))
 
 

@@ -94,18 +94,21 @@ class UnknownResources:
     """Those of this deployment, and those of others that name a job of this database."""
     floating_ips: int = 0
     """How many belong to such servers of this deployment."""
+    more: int = 0
+    """How many servers of this deployment there are beside these."""
 
 
 def to_unknown(value: Any) -> UnknownResources:
     """What a fact says that is unknown."""
     if value is None:
         return UnknownResources()
-    return UnknownResources(tuple(UnknownServer(**each) for each in value["servers"]), value["floating_ips"])
+    servers = tuple(UnknownServer(**each) for each in value["servers"])
+    return UnknownResources(servers, value["floating_ips"], value.get("more", 0))
 
 
 def unknown_value(unknown: UnknownResources) -> dict[str, Any]:
     """What is unknown, as a fact."""
-    return {"servers": [asdict(each) for each in unknown.servers], "floating_ips": unknown.floating_ips}
+    return {**vars(unknown), "servers": [asdict(each) for each in unknown.servers]}
 
 
 def to_holds(value: Any) -> Holds:

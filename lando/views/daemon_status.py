@@ -99,7 +99,7 @@ class DaemonStatus:
     @property
     def unknown_problem(self) -> str:
         """The sentence about what is unknown to the database; empty where nothing is."""
-        servers = sum(server.ours for server in self.unknown.servers)
+        servers = sum(server.ours for server in self.unknown.servers) + self.unknown.more
         if not servers:
             return ""
         floating_ips = self.unknown.floating_ips
@@ -112,7 +112,7 @@ class DaemonStatus:
         ours = [server for server in self.unknown.servers if server.ours]
         named = [f"{each.name} ({_what_it_names(each)})" for each in ours[:SHOWN]]
         if len(ours) > SHOWN:
-            named.append(f"and {len(ours) - SHOWN:,} more")
+            named.append(f"and {len(ours) - SHOWN + self.unknown.more:,} more")
         return f"{', '.join(named)}; left alone: see `lando-fsm servers`"
 
     @property

@@ -36,7 +36,7 @@ class Loop:
         self.view = QuotaView(has_quota, valid_for=60.0)
         engine = new_engine()
         self.services = Services()
-        self.unknown = Unknown("ours")
+        self.unknown = Unknown("ours", 60.0)
         admission = Admission(engine, 9)
         self.admitter = Admitter(admission, self.view, self.services, self.unknown)  # type: ignore[arg-type]
         with store.transaction() as transaction:
@@ -45,7 +45,7 @@ class Loop:
 
     def read_quota(self) -> None:
         snapshot = CloudSnapshot((), quota=QUOTA, sizes={None: Size(1, 1, 512)})
-        self.unknown.look(snapshot, [])
+        self.unknown.look(snapshot, [], 0.0)
         self.view.update(snapshot, [])
 
     def admit(self, free_creates: int = 6, connected: bool = True, now: float = NOW) -> list[str]:
@@ -79,7 +79,7 @@ def test_no_job_starts_before_the_servers_were_listed_where_there_is_no_quota(st
     loop = Loop(store, has_quota=False)
     assert loop.admit() == []
     assert loop.obstacle == NOT_LISTED
-    loop.unknown.look(CloudSnapshot(()), [])
+    loop.unknown.look(CloudSnapshot(()), [], 0.0)
     assert loop.admit() == ["a", "b", "c"]
     assert loop.obstacle is None
 
@@ -103,7 +103,7 @@ def test_no_job_starts_while_the_queue_is_disconnected(loop: Loop) -> None:
 
 def test_a_cloud_that_does_not_answer_is_no_reason_where_no_job_waits(store: Store) -> None:
     view = QuotaView(has_quota=True, valid_for=60.0)
-    admitter = Admitter(Admission(new_engine(), 9), view, Services(), Unknown("ours"))  # type: ignore[arg-type]
+    admitter = Admitter(Admission(new_engine(), 9), view, Services(), Unknown("ours", 60.0))  # type: ignore[arg-type]
     with store.transaction() as transaction:
         admitter.admit(transaction, NOW, 6, True)
     with store.reading() as queries:

@@ -7,9 +7,10 @@ from unittest.mock import MagicMock
 import pytest
 
 from benchmarks.emptycloud import EmptyCloud
-from lando.cloud.interface import Unreachable
+from lando.cloud.interface import Server, Unreachable
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon import watch
+from lando.daemon.unknown import Unknown
 from lando.daemon.watch import Watcher
 from lando.engine.pace import Pace
 from lando.states.events import ServerLost
@@ -30,13 +31,14 @@ class Watched:
         self.engine, self.transaction = MagicMock(pace=Pace()), MagicMock()
         self.transaction.jobs_in.return_value = [Job("a", state="booting", server_id="server-1")]
         self.transaction.jobs_with.return_value = []
+        self.unknown = Unknown("ours", GRACE)
         cloud, wake = EmptyCloud(), MagicMock()
         self.watcher = Watcher(
             cloud,  # type: ignore[arg-type]
             self.engine,
             MagicMock(),
             MagicMock(),
-            MagicMock(),
+            self.unknown,
             observe=1.0,
             grace=GRACE,
             wake=wake,
@@ -60,6 +62,21 @@ def test_a_server_is_gone_once_the_cloud_has_denied_it_for_the_grace_period(
     assert watched.judge(DENIED, GRACE - 1) == []
     [lost] = watched.judge(DENIED, GRACE)
     assert isinstance(lost, ServerLost)
+
+
+def test_an_unknown_server_is_gone_once_the_cloud_has_not_listed_it_for_the_grace_period(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = Watched(monkeypatch)
+    jobs = {"b": Job("b")}
+    watched.transaction.jobs_with = lambda ids: [jobs[each] for each in ids]
+    server = Server("server-2", "vm", "ACTIVE", "mark", "theirs", "b", 1)
+    watched.judge(CloudSnapshot((server,)), 0.0)
+    for now, shown in ((1.0, 1), (GRACE, 1), (GRACE + 1, 0)):
+        watched.judge(LISTED_AGAIN, now)
+        assert len(watched.unknown.jobs) == shown
+        watched.unknown.write(watched.transaction)
+        assert len(watched.transaction.set_fact.call_args.args[1]["servers"]) == shown, "of a job of ours"
 
 
 def test_the_project_of_the_servers_is_recorded_before_a_job_is_admitted(
