@@ -170,7 +170,11 @@ class Service:
             log.exception("checking the cloud's settings failed; this is a bug in lando-fsm")
 
     def close(self) -> None:
-        """Close the database and release the locks; the next daemon may start."""
+        """Close the database and release the locks; the next daemon may start.
+
+        Raises:
+            DatabaseUnusable: it is damaged, or was removed or replaced, and was not written.
+        """
         self._is_closed.set()
         self._resources.close()
 

@@ -9,7 +9,7 @@ import time
 from lando import state_dir
 from lando.app.app import App
 from lando.app.service import Service
-from lando.errors import LandoError
+from lando.errors import DatabaseUnusable, LandoError
 from lando.state_dir import DaemonRunning
 
 
@@ -69,8 +69,14 @@ class FallbackDaemon:
             self._error = error
 
     def close(self) -> None:
-        """Stop the daemon in this process, if any."""
+        """Stop the daemon in this process, if any.
+
+        Raises:
+            DatabaseUnusable: the database is damaged, or was removed or replaced; what became of it is said.
+        """
         if self._service is not None and self._thread is not None:
             self._service.daemon.stop()
             self._thread.join()
             self._service.close()
+            if isinstance(self._error, DatabaseUnusable):
+                raise self._error  # says more than what the command itself has met

@@ -15,6 +15,7 @@ admit.py          admission of queued jobs, and what the next one waits for
 health.py         whether the work queue and the cloud answer
 recorded_fact.py  what ``status`` reads, written when it has changed
 checkpoints.py    the database's file is whole now and then, and at the end
+abandon.py        the end where the database is damaged, or was removed or replaced
 clock.py          steps of the wall clock, and pauses of the daemon
 pool.py           threads that call the cloud and return results
 log.py            lines about jobs and bugs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from lando.daemon.abandon import abandon
 from lando.daemon.log import log
-from lando.errors import LandoError
+from lando.errors import DatabaseUnusable, LandoError
 from lando.sqlite.checkpoint import LARGE_LOG, log_path, log_size, readers
 from lando.store.sqlite_guard import SqliteGuard
 from lando.store.store import Store
@@ -59,10 +60,13 @@ class Checkpoints:
 
 
 def make_last_checkpoint(store: Store) -> None:
-    """Make the file whole before it is closed; whatever keeps it from that does not keep the daemon.
+    """Make the file whole before it is closed; an outage that keeps it from that does not keep the daemon.
 
     Args:
         store: the database of a daemon that has ended.
+
+    Raises:
+        DatabaseUnusable: it is damaged, or was removed or replaced, and was not written.
     """
     guard = store.guard
     if guard is None or store.is_left:
@@ -71,6 +75,8 @@ def make_last_checkpoint(store: Store) -> None:
         if guard.last_checkpoint():
             return
         reason = f"{_readers(guard)} still reads from the database"
+    except DatabaseUnusable as error:
+        raise abandon(store, error) from error
     except LandoError as error:
         reason = str(error)
     log.warning("%s is not whole without %s: %s", guard.path, log_path(guard.path).name, reason)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from lando.cloud.interface import Cloud
+from lando.daemon.abandon import abandon
 from lando.daemon.admit import Admitter
 from lando.daemon.checkpoints import Checkpoints
 from lando.daemon.clock import Clock
@@ -34,7 +35,7 @@ from lando.engine.leaks import Sweeper
 from lando.engine.outbox import Outbox
 from lando.errors import DatabaseUnusable, UsageError
 from lando.failpoints import reach
-from lando.store.database import StoreReplaced, StoreUnavailable
+from lando.store.database import StoreUnavailable
 from lando.store.facts import DAEMON_FACT
 from lando.store.store import Store
 from lando.workqueue.interface import QueueUnavailable, WorkQueue
@@ -122,9 +123,9 @@ class Daemon:
                 self._iterate()
                 failures = 0
             except DatabaseUnusable as error:
-                left = self._abandon(error)
-                left.is_left = True
-                raise left from error
+                self._dispatcher.stop()
+                self._sweep.stop()
+                raise abandon(self._store, error) from error
             except StoreUnavailable as error:
                 failures += 1
                 self._pause(str(error), failures)
@@ -149,20 +150,6 @@ class Daemon:
     def look(self) -> None:
         """Look at the database soon: its file is not the same any more. May be called from another thread."""
         self._queue.wake()
-
-    def _abandon(self, error: DatabaseUnusable) -> DatabaseUnusable:
-        """Do nothing more, neither in the cloud nor to the file; the error, with what became of the data."""
-        self._dispatcher.stop()
-        self._sweep.stop()
-        self._store.leave()
-        guard = self._store.guard
-        difference = None if guard is None else guard.difference()
-        if guard is None or (difference is None and not isinstance(error, StoreReplaced)):
-            return error
-        return StoreReplaced(
-            f"{difference or error}. {guard.save()}. Nothing was done in the cloud from then on, and VMs run "
-            'on. What to do before the next start: docs/operations.md, "A database that was replaced"'
-        )
 
     def _iterate(self) -> None:
         """Take messages, then do everything else; each in a transaction of its own.

@@ -17,7 +17,7 @@ from lando.sqlite.failures import damage
 from lando.sqlite.quick_check import quick_check
 from lando.sqlite.same_file import SameFile
 from lando.sqlite.stamp import Numbers, Stamp
-from lando.store.database import StoreReplaced, StoreUnusable, errors
+from lando.store.database import StoreReplaced, StoreUnusable, errors, refuse_difference
 
 LAST_PATIENCE = 0.5
 """Seconds that the last checkpoint waits for another process: the daemon has five to end."""
@@ -67,8 +67,16 @@ class SqliteGuard:
         return is_whole
 
     def last_checkpoint(self) -> bool:
-        """The one at the end, which also empties the write-ahead log unless somebody uses it."""
+        """The one at the end, which also empties the write-ahead log unless somebody uses it.
+
+        Raises:
+            StoreReplaced: the files were removed or replaced, or the file has other contents.
+            StoreUnusable: it is damaged.
+            StoreUnavailable: it cannot be written.
+        """
         with errors(self.path), self._connection() as connection:
+            refuse_difference(self._same_file)  # nobody may have looked since the last transaction
+            self.refuse_difference(None)
             connection.execute(f"PRAGMA busy_timeout = {LAST_PATIENCE * 1000:.0f}")
             is_whole = self._checkpoint(connection)
             return checkpoint(connection, "TRUNCATE") or is_whole

@@ -218,6 +218,41 @@ def test_a_database_that_is_not_the_same_any_more_ends_the_daemon(
     quick.nothing_is_left()
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced", "overwritten"])
+def test_a_stop_at_once_does_not_write_to_a_file_that_is_not_the_same(quick: LocalSite, how: str) -> None:
+    """Nothing has looked at the files since; what was there before is saved, or told to be lost."""
+    change, sentence, is_saved = CHANGES[how]
+    daemon = quick.start_daemon()
+    contents = old_backup(quick)
+    job = quick.submit(workflow(quick.root, "true"))
+    quick.wait(job, "done")
+    quick.views().close()
+    change(quick, contents)
+    daemon.terminate()
+    assert daemon.wait(timeout=PATIENCE) == 2
+    log = quick.daemon_log()
+    assert sentence in log and "stopped; running workflows" not in log
+    assert not database(quick).exists() or database(quick).read_bytes() == contents.read_bytes()
+    saved = [path.name for path in quick.state.iterdir() if ".saved-" in path.name]
+    assert len(saved) == is_saved, log
+    assert not is_saved or jobs_in_a_copy(quick, saved[0]) == {job: "done"}
+    assert is_saved or "What it held is lost but for backups" in log
+
+
+def test_run_says_what_became_of_a_database_that_was_removed(quick: LocalSite, gate: Gate) -> None:
+    """The command itself meets it first."""
+    running = quick.start("run", workflow(quick.root, gate.script))
+    gate.wait_for_arrivals()
+    wait_for(lambda: quick.look()[0]["state"] == "running", "the daemon to have no more to do")
+    quick.views().close()
+    remove(quick)
+    _, err = running.communicate(timeout=PATIENCE)
+    (saved,) = quick.state.glob("lando.db.saved-*")
+    assert running.returncode == 2 and "Traceback" not in err
+    assert f"What it held was saved as {saved}" in err
+    assert len(jobs_in_a_copy(quick, saved.name)) == 1
+
+
 def test_what_was_left_of_a_replaced_database_is_not_applied_to_the_new_one(quick: LocalSite) -> None:
     """SQLite takes any log of this name for the file's own."""
     daemon = quick.start_daemon()
