@@ -26,15 +26,56 @@ class SameFile:
         self._files = [f"{path}{suffix}" for suffix in ("", "-wal", "-shm")]
         self._opened = {str(path): _identity(str(path))}
 
+    def is_gone(self) -> bool:
+        """Whether the database is not there any more, or another one is.
+
+        Raises:
+            OSError: it cannot be examined.
+        """
+        database = self._files[0]
+        return _identity(database) != self._opened[database]
+
     def remove_orphans(self) -> None:
         """Remove what is left beside a database that is gone: its log would be taken for that of the next
         file of this name."""
-        database, *beside = self._files
-        if _identity(database) == self._opened[database]:
+        if not self.is_gone():
             return
-        for file in beside:
+        for file in self._files[1:]:
             if _identity(file) == self._opened.get(file):
                 Path(file).unlink(missing_ok=True)
+
+    def set_aside(self, ending: str) -> list[Path]:
+        """Rename what belongs to contents that are gone: its log would be applied to what is there now.
+
+        Another process may have the log open, and would write it into the file when it closes it: that log
+        is emptied, at which SQLite's checkpoint fails, and a copy is kept.
+
+        Args:
+            ending: is added to each name.
+
+        Returns:
+            The new files.
+
+        Raises:
+            OSError: a file cannot be renamed or copied; it was emptied nevertheless.
+        """
+        database, *beside = self._files
+        made = []
+        for file in beside:
+            if _identity(file) is None or _identity(file) != self._opened.get(file):
+                continue
+            old, target = Path(file), Path(f"{file}{ending}")
+            if file != f"{database}-wal":
+                made.append(old.rename(target))
+                continue
+            try:
+                with os.fdopen(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as copy:
+                    copy.write(old.read_bytes())
+                made.append(target)
+            finally:
+                os.truncate(old, 0)
+                old.unlink()
+        return made
 
     def difference(self) -> str | None:
         """What happened to the files; None if they are the same. Costs three calls of stat(2).

@@ -68,12 +68,42 @@ class Stamp:
         """
         return self._possible is None or self._in_file() in self._possible
 
+    def is_written_by(self, log: Path) -> bool:
+        """Whether the write-ahead log has first pages with numbers that are not known: it belongs to what
+        somebody restored through SQLite. Not so if it was left by contents that were copied over.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return self._possible is not None and not all(map(self.is_known, _in_log(log)))
+
     def _in_file(self) -> Numbers:
         """The numbers in the file; less than 0 if it ends before."""
-        found = os.pread(self._file, _USER.stop, _FIRST)
-        if len(found) < _USER.stop:
-            return -1, -1
-        return int.from_bytes(found[_SCHEMA], "big"), int.from_bytes(found[_USER], "big")
+        return _numbers(os.pread(self._file, _USER.stop, _FIRST))
+
+
+def _numbers(found: bytes) -> Numbers:
+    if len(found) < _USER.stop:
+        return -1, -1
+    return int.from_bytes(found[_SCHEMA], "big"), int.from_bytes(found[_USER], "big")
+
+
+def _in_log(log: Path) -> set[Numbers]:
+    """The numbers of each first page in a log since it was begun anew.
+
+    Source: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+    """
+    if not log.exists():
+        return set()
+    found = set()
+    with log.open("rb") as file:
+        header = file.read(32)
+        page_size, salts = int.from_bytes(header[8:12], "big"), header[16:24]
+        while len(frame := file.read(24)) == 24 and frame[8:16] == salts:
+            page = file.read(page_size)
+            if int.from_bytes(frame[:4], "big") == 1:
+                found.add(_numbers(page[_FIRST : _FIRST + _USER.stop]))
+    return found
 
 
 def _descriptor(path: Path) -> int:

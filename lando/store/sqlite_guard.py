@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from lando.errors import LandoError
-from lando.sqlite.checkpoint import checkpoint
+from lando.sqlite.checkpoint import checkpoint, log_path
 from lando.sqlite.failures import damage
 from lando.sqlite.quick_check import quick_check
 from lando.sqlite.same_file import SameFile
@@ -125,13 +125,13 @@ class SqliteGuard:
             raise StoreReplaced(_overwritten(self.path))
 
     def save(self) -> str:
-        """Copy what was opened to a new file, after it was removed or replaced; a sentence about that."""
-        if self._is_overwritten or not self._stamp.is_in_file():
-            return (
-                "What it held is lost but for backups: restore one, and remove "
-                f"{self.path.name}-wal and -shm, which belong to what was there before"
-            )
+        """Copy what was opened to a new file, after it was removed or replaced; a sentence about that.
+
+        Nothing of what was there before is left to be applied to what is there now.
+        """
         at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        if self._is_overwritten or not self._stamp.is_in_file():
+            return f"What it held is lost but for backups. {self._set_aside(at)}"
         target = self.path.with_name(f"{self.path.name}.saved-{at}")
         part = target.with_name(f"{target.name}.part")
         try:
@@ -141,9 +141,25 @@ class SqliteGuard:
             part.replace(target)
         except (OSError, sqlite3.Error, LandoError) as error:
             part.unlink(missing_ok=True)
-            return f"What it held could not be saved ({error}): restore a backup"
+            aside = self._set_aside(at) if self._same_file.is_gone() else ""
+            return f"What it held could not be saved ({error}): restore a backup. {aside}".rstrip(". ")
         self._same_file.remove_orphans()
         return f"What it held was saved as {target}"
+
+    def _set_aside(self, at: str) -> str:
+        """A sentence about the log of what was there before."""
+        log = log_path(self.path)
+        try:
+            if self._stamp.is_written_by(log):
+                return f"{log.name} belongs to what is there now"
+            aside = self._same_file.set_aside(f".replaced-{at}")
+        except OSError as error:
+            return (
+                f"Remove {log.name} and -shm before anything opens the file: they belong to what was there "
+                f"before ({error})"
+            )
+        names = " and ".join(path.name for path in aside)
+        return f"What belonged to it was renamed: {names}" if aside else "Nothing of it is left"
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

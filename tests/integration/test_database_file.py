@@ -236,7 +236,10 @@ def test_a_stop_at_once_does_not_write_to_a_file_that_is_not_the_same(quick: Loc
     saved = [path.name for path in quick.state.iterdir() if ".saved-" in path.name]
     assert len(saved) == is_saved, log
     assert not is_saved or jobs_in_a_copy(quick, saved[0]) == {job: "done"}
-    assert is_saved or "What it held is lost but for backups" in log
+    assert is_saved or "What it held is lost but for backups. What belonged to it was renamed" in log
+    if how != "removed":
+        assert quick.status() == []
+        assert jobs_in_a_copy(quick) == {}
 
 
 def test_run_says_what_became_of_a_database_that_was_removed(quick: LocalSite, gate: Gate) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,81 @@ def test_what_was_opened_is_saved(store: Store, path: Path) -> None:
     with closing(sqlite3.connect(saved)) as connection:
         assert connection.execute("SELECT value FROM facts WHERE name = 'a fact'").fetchone() == ("1",)
     assert not list(path.parent.glob("lando.db-*")), "SQLite would apply the log to the next file"
+
+
+@contextmanager
+def another_process(path: Path) -> Iterator[None]:
+    """It has the database open, and closes it at the end, at which SQLite writes the log into the file."""
+    code = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1])\n"
+        "connection.execute('SELECT count(*) FROM facts').fetchall()\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+        "connection.close()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline()
+    try:
+        yield
+    finally:
+        process.communicate()
+
+
+DAEMON = """
+import os, subprocess, sys
+from pathlib import Path
+from lando.store.store import Store
+store = Store(f"sqlite:///{sys.argv[1]}")
+store.start_guard()
+with store.transaction() as transaction:
+    transaction.set_fact("a fact", 1)
+print(flush=True)
+sys.stdin.readline()
+store.leave()
+print(store.guard.save(), flush=True)
+os._exit(2)
+"""
+
+
+def test_a_file_that_was_overwritten_stays_as_it_was_restored(
+    tmp_path: Path, path: Path, fresh_database: Path
+) -> None:
+    """Neither who opens it, nor who had it open, applies to it what was there before."""
+    shutil.copyfile(fresh_database, path)
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", DAEMON, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert daemon.stdout is not None and daemon.stdout.readline()
+    log = path.with_name("lando.db-wal").read_bytes()
+    with another_process(path):
+        shutil.copyfile(fresh_database, path)
+        sentence, _ = daemon.communicate("end\n")
+        (aside,) = path.parent.glob("lando.db-wal.replaced-*")
+        assert "What belonged to it was renamed: " in sentence and aside.name in sentence
+        assert aside.read_bytes() == log and aside.stat().st_mode & 0o777 == 0o600
+        assert len(list(path.parent.glob("lando.db-shm.replaced-*"))) == 1
+    assert path.read_bytes() == fresh_database.read_bytes()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT * FROM facts WHERE name = 'a fact'").fetchall() == []
+
+
+def test_what_was_restored_through_sqlite_keeps_its_log(
+    store: Store, path: Path, fresh_database: Path
+) -> None:
+    store.start_guard()
+    write(store)
+    with closing(sqlite3.connect(fresh_database)) as contents, closing(sqlite3.connect(path)) as copy:
+        copy.execute("SELECT * FROM facts").fetchall()
+        contents.backup(copy)
+    with pytest.raises(StoreReplaced, match="was overwritten"):
+        write(store)
+    assert store.guard is not None
+    assert "lando.db-wal belongs to what is there now" in store.guard.save()
+    assert path.with_name("lando.db-wal").stat().st_size > 0
 
 
 def test_what_cannot_be_saved_is_told(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
