@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from lando.app.app import App
+from lando.app.lost_database import remains, warning
 from lando.app.rabbitmq import log_harmful_policies
 from lando.app.timing import timing
 from lando.cloud.interface import ServerRequest
@@ -26,7 +27,7 @@ from lando.engine.operations import SendCreate
 from lando.errors import DatabaseOutage, DatabaseUnusable, UsageError
 from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.state_dir import DaemonLock
-from lando.store.facts import PROJECT_FACT
+from lando.store.facts import DAEMON_FACT, PROJECT_FACT
 from lando.store.sqlite_guard import SqliteGuard
 from lando.store.store import Store
 
@@ -71,6 +72,7 @@ class Service:
             try:
                 _when_possible(self._store.start_guard)
                 made.callback(make_last_checkpoint, self._store)
+                _when_possible(self._warn_if_new)
                 _when_possible(self._bind_vms)
                 _when_possible(self._bind_project)
                 self.daemon = _when_possible(self._make_daemon)
@@ -79,6 +81,15 @@ class Service:
                 error.is_left = True
                 raise
             self._resources = made.pop_all()
+
+    def _warn_if_new(self) -> None:
+        """A database that was removed leaves nothing else that says so."""
+        left = remains(self._app.config)
+        if left is None:
+            return
+        with self._store.reading() as queries:
+            if queries.fact(DAEMON_FACT) is None:
+                log.warning("%s", warning(self._app.config, left))
 
     def _bind_vms(self) -> None:
         """Refuse to change the state directory while it holds VMs: the daemon would declare them lost."""

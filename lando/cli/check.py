@@ -15,6 +15,7 @@ import click
 from lando import state_dir
 from lando.app import user_data
 from lando.app.app import App
+from lando.app.lost_database import remains, warning
 from lando.cli.common import load_app
 from lando.cli.text import count
 from lando.cloud.check_result import CheckResult
@@ -137,7 +138,10 @@ def _state_directory(app: App) -> Answer:
 
 def _database(app: App) -> Answer:
     path = app.config.database_path
+    left = remains(app.config)
     if path is not None and not exists(path):
+        if left is not None:
+            return "warning", warning(app.config, left)
         return "ok", f"{path}: does not exist yet, created when first needed"
     version = schema_version(app.config.database_url)
     where = path or "reachable"
@@ -146,7 +150,12 @@ def _database(app: App) -> Answer:
     detail = f"{where}, schema {HEAD}"
     if version != HEAD:
         detail = f"{where}, schema {version or 'none'}; migrated to {HEAD} when next used"
-    return ("ok", detail) if path is None else _database_file(path, detail)
+    if path is None:
+        return "ok", detail
+    answer = _database_file(path, detail)
+    if left is not None and (version is None or app.views().is_new()):
+        return "warning", warning(app.config, left)
+    return answer
 
 
 def _database_file(path: Path, detail: str) -> Answer:

@@ -7,8 +7,9 @@ import time
 
 import click
 
+from lando.app.lost_database import remains, warning
 from lando.cli import formatting
-from lando.cli.common import JobId, load_views, note, print_json
+from lando.cli.common import JobId, load_app, note, print_json
 from lando.cli.text import count
 from lando.states.job import State
 from lando.views.daemon_status import DaemonStatus
@@ -35,7 +36,11 @@ def command(
     JOB is an id or the beginning of one. No daemon needs to be running. The exit code is 0 whatever the
     states are.
     """
-    views = load_views(ctx)
+    app = load_app(ctx)
+    views = app.views()
+    left = remains(app.config)
+    if left is not None and views.is_new():
+        note(warning(app.config, left))
     ids = [views.resolve(prefix) for prefix in jobs]
     if as_json:
         print_json([status.as_json() for status in views.jobs(state, ids)])

@@ -154,6 +154,11 @@ class Views:
             with self._store.reading() as queries:
                 yield queries
 
+    def is_new(self) -> bool:
+        """Whether there is no database, or no daemon has used it yet."""
+        with self.reading() as queries:
+            return queries is None or queries.fact(DAEMON_FACT) is None
+
     def close(self) -> None:
         """Close the database; it is opened again when it is needed."""
         store, self._store = self._store, None

@@ -256,6 +256,37 @@ def test_run_says_what_became_of_a_database_that_was_removed(quick: LocalSite, g
     assert len(jobs_in_a_copy(quick, saved.name)) == 1
 
 
+def test_a_database_that_is_missing_is_told_where_another_one_was(quick: LocalSite, gate: Gate) -> None:
+    """By check, status and the next daemon, though another process may have made a new file."""
+    daemon = quick.start_daemon()
+    job = quick.submit(workflow(quick.root, gate.script))
+    gate.wait_for_arrivals()
+    quick.wait(job, "running")
+    quick.views().close()
+    remove(quick)
+    assert daemon.wait(timeout=PATIENCE) == 2
+    (saved,) = quick.state.glob("lando.db.saved-*")
+    told = f"but {saved} has what a daemon saved of an earlier one and {quick.state / 'vms'} has 1 VM. "
+    line = database_line(quick)
+    assert line[17:24] == "warning" and told in line
+    status = quick.command("status", "--json")
+    assert status.stdout == "[]\n" and told in status.stderr
+    quick.command("submit", workflow(quick.root, "true", "second"))
+    line = database_line(quick)
+    assert line[17:24] == "warning" and "lando.db: is new: no daemon has used it yet, " + told in line
+    assert told in quick.command("status").stderr
+    quick.start_daemon(make_state=False)
+    assert "WARNING" in quick.daemon_log() and told in quick.daemon_log()
+    assert told not in quick.command("status").stderr
+    assert database_line(quick)[17:19] == "ok"
+
+
+def database_line(site: LocalSite) -> str:
+    """What check says of the database."""
+    checked = site.command("check", check=False)
+    return next(line for line in checked.stdout.splitlines() if line.startswith("database"))
+
+
 def test_what_was_left_of_a_replaced_database_is_not_applied_to_the_new_one(quick: LocalSite) -> None:
     """SQLite takes any log of this name for the file's own."""
     daemon = quick.start_daemon()
