@@ -84,7 +84,7 @@ def _publish(app: App, message: Message, timeout: float) -> None:
     while True:
         try:
             return send(app, message, max(1.0, begun + timeout - time.monotonic()))
-        except DatabaseUnusable:
+        except (DatabaseUnusable, UsageError):
             raise
         except QueueUnavailable as error:
             failures += 1

@@ -6,11 +6,13 @@ Source: https://www.sqlite.org/rescode.html; which Python class each is raised a
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
+from pathlib import Path
 
+_REFUSALS = ("readonly", "unable to open")
 _ADVICE = (
-    ("readonly", "is its directory writable, and its disk not mounted read-only?"),
-    ("unable to open", "is its directory writable, and its disk not mounted read-only?"),
+    *((words, "is its directory writable, and its disk not mounted read-only?") for words in _REFUSALS),
     ("full", "make room on the disk"),
     ("disk I/O error", "the disk is full, or fails: df, dmesg"),
 )
@@ -36,11 +38,40 @@ def is_damage(error: BaseException | None) -> bool:
     return type(error) is sqlite3.DatabaseError and any(words in str(error) for words in _DAMAGE)
 
 
-def sentence(error: BaseException | None) -> str:
-    """SQLite's words, and what to do."""
+def refusal(error: BaseException | None, path: Path) -> str | None:
+    """What this account may not do with a database's files, if SQLite cannot open or write it for that.
+
+    Args:
+        error: SQLite's.
+        path: of the database.
+    """
+    if not isinstance(error, sqlite3.OperationalError) or not any(word in str(error) for word in _REFUSALS):
+        return None
+    try:
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            return None
+    except OSError:
+        return None  # it is not there, or cannot be looked at
+    if not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK):
+        return f"this account may not read and write its directory: ls -ld {path.parent}"
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+            return f"this account may not read and write the file: ls -l {file}"
+    return None
+
+
+def sentence(error: BaseException | None, path: Path | None = None) -> str:
+    """SQLite's words, and what to do.
+
+    Args:
+        error: SQLite's.
+        path: of the database; None where it is not known.
+    """
     text = str(error)
     if is_damage(error):
         return damage(text)
+    if path is not None and (refused := refusal(error, path)) is not None:
+        return f"{text} ({refused})"
     advice = next((advice for words, advice in _ADVICE if words in text), None)
     return text if advice is None else f"{text} ({advice})"
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from lando.errors import DatabaseOutage, DatabaseUnusable, LandoError, UsageError
-from lando.sqlite.failures import damage, is_damage, is_outage, sentence
+from lando.sqlite.failures import damage, is_damage, is_outage, refusal, sentence
 from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
 from lando.sqlite.quick_check import quick_check
 from lando.sqlite.same_file import SameFile
@@ -39,6 +39,10 @@ class StoreOutage(StoreUnavailable, DatabaseOutage):
 
 class StoreUnusable(StoreUnavailable, DatabaseUnusable):
     """It is damaged, or was removed or replaced."""
+
+
+class StoreForbidden(StoreUnavailable, UsageError):
+    """This account may not read or write its file (exit code 2)."""
 
 
 class StoreReplaced(StoreUnusable):
@@ -202,8 +206,9 @@ def errors(path: Path | None = None) -> Iterator[None]:
         raise UsageError(f"database.url: {error}") from error
     except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
         cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
-        kind = StoreOutage if is_outage(cause) else StoreUnavailable
-        raise kind(f"{where}{sentence(cause)}") from error
+        is_refused = path is not None and refusal(cause, path) is not None
+        kind = StoreOutage if is_outage(cause) else StoreForbidden if is_refused else StoreUnavailable
+        raise kind(f"{where}{sentence(cause, path)}") from error
     except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
         if type(error) not in (sa.exc.DatabaseError, sqlite3.DatabaseError):
             raise  # the value or the statement is wrong, not the database

@@ -4,6 +4,8 @@ interface.py  what every queue does, and the errors that it raises
 embedded.py   the queue in SQLite, for one machine
 embedded_schema.py
               its tables
+embedded_errors.py
+              what keeps it from being read or written
 rabbitmq/     the queue on a broker
 wakeup.py     ends a thread's wait from another thread, a signal handler, or another process
 """

@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lando.errors import DatabaseOutage, DatabaseUnusable, UsageError
+from lando.errors import UsageError
 from lando.messages import Origin
-from lando.sqlite.failures import is_damage, is_outage, sentence
 from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
 from lando.sqlite.same_file import SameFile
+from lando.workqueue.embedded_errors import as_queue_errors
 from lando.workqueue.embedded_schema import LATER_COLUMNS, LATER_SCHEMA, SCHEMA
 from lando.workqueue.interface import (
     CLOSE_TIMEOUT,
@@ -27,7 +27,6 @@ from lando.workqueue.interface import (
     DeadLetter,
     Delivery,
     QueueFull,
-    QueueUnavailable,
     is_incomplete,
     kept_bytes,
 )
@@ -45,14 +44,6 @@ SAFETY_POLL = 5.0
 """Seconds between two polls of the table while nothing wakes the reader."""
 
 
-class QueueOutage(QueueUnavailable, DatabaseOutage):
-    """Another process holds the lock of the queue's file, or its disk is full or fails."""
-
-
-class QueueUnusable(QueueUnavailable, DatabaseUnusable):
-    """The queue's file is damaged."""
-
-
 def connect(database: Path, create: bool = True, patience: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     """Open the queue's tables in ``database``, durable and safe for several processes.
 
@@ -64,7 +55,7 @@ def connect(database: Path, create: bool = True, patience: float = BUSY_TIMEOUT)
     Raises:
         QueueUnavailable: the file cannot be opened or written.
     """
-    with _as_queue_errors(database), contextlib.ExitStack() as undo:
+    with as_queue_errors(database), contextlib.ExitStack() as undo:
         if create and not database.exists():
             os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
         mode = "rwc" if create else "rw"
@@ -85,15 +76,6 @@ def connect(database: Path, create: bool = True, patience: float = BUSY_TIMEOUT)
                 connection.executescript(f"BEGIN IMMEDIATE; {LATER_SCHEMA} COMMIT;")
         undo.pop_all()
         return connection
-
-
-@contextlib.contextmanager
-def _as_queue_errors(database: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        kind = QueueOutage if is_outage(error) else QueueUnusable if is_damage(error) else QueueUnavailable
-        raise kind(f"{database}: {sentence(error)}") from error
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
@@ -176,13 +158,13 @@ class EmbeddedPublisher:
 
     def publish(self, raw: bytes) -> None:
         """See ``Publisher.publish``: the row is committed with fsync."""
-        with _as_queue_errors(self._database):
+        with as_queue_errors(self._database):
             if self._same_file is None or self._same_file.difference() is not None:
                 # Nobody would read it there. Closed first: the connections of a process share the -shm file.
                 self._same_file = None
                 self._connection.close()
                 self._open()
-        with _as_queue_errors(self._database), _transaction(self._connection):
+        with as_queue_errors(self._database), _transaction(self._connection):
             if self._origin == "worker":
                 self._refuse_if_full()
             self._connection.execute(
@@ -239,7 +221,7 @@ class EmbeddedQueue:
     def _unreceived(self, limit: int) -> list[Delivery]:
         """Commands before reports, of a limited size; up to the fence, where one was asked for."""
         last = NO_FENCE if self._fence is None else self._fence[0]
-        with _as_queue_errors(self._database):
+        with as_queue_errors(self._database):
             self._note_refusals()
             share = limit // RESERVED, MAX_BATCH // RESERVED
             of_reports = share if any(self._rows("worker", last, 1)) else (0, 0)
@@ -272,7 +254,7 @@ class EmbeddedQueue:
     def _removing(self) -> Iterator[None]:
         """What could not be removed is received again."""
         try:
-            with _as_queue_errors(self._database), _transaction(self._connection):
+            with as_queue_errors(self._database), _transaction(self._connection):
                 self._note_refusals()
                 yield
         except BaseException:
@@ -304,7 +286,7 @@ class EmbeddedQueue:
         """See ``WorkQueue.request_fence``: the highest row at this time."""
         if self._fence is None:
             asked_at = time.monotonic()
-            with _as_queue_errors(self._database):
+            with as_queue_errors(self._database):
                 (last,) = self._connection.execute("SELECT max(id) FROM queue_messages").fetchone()
             self._fence = last or 0, asked_at
 
@@ -355,7 +337,7 @@ class EmbeddedQueue:
 def waiting(database: Path) -> list[Delivery]:
     """The messages that no daemon has acked yet, oldest first; [] if there is no queue."""
     query = "SELECT id, raw, origin, sender FROM queue_messages ORDER BY id"
-    with _as_queue_errors(database), _reading(database) as connection:
+    with as_queue_errors(database), _reading(database) as connection:
         rows = [] if connection is None else connection.execute(query).fetchall()
     return [Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3]) for row in rows]
 
@@ -376,7 +358,7 @@ class EmbeddedDeadLetters:
 
     def _all(self) -> list[tuple[DeadLetter, int]]:
         """Each with the bytes that it keeps."""
-        with _as_queue_errors(self._database), _reading(self._database) as connection:
+        with as_queue_errors(self._database), _reading(self._database) as connection:
             if connection is None:
                 return []
             size = "length(raw)" if "size" in _missing_columns(connection) else "coalesce(size, length(raw))"
@@ -409,7 +391,7 @@ class EmbeddedDeadLetters:
             if letter_id not in known:
                 raise UsageError(f"no dead letter {letter_id}; `lando-fsm dead-letters` lists them")
         with (
-            _as_queue_errors(self._database),
+            as_queue_errors(self._database),
             contextlib.closing(connect(self._database)) as connection,
             _transaction(connection),
         ):

@@ -17,7 +17,7 @@ from lando.engine.operations import Created
 from lando.messages import Message
 from lando.store.logs import MAX_LOG
 from lando.store.store import Store
-from lando.workqueue.embedded import QueueUnusable
+from lando.workqueue.embedded_errors import QueueUnusable
 from lando.workqueue.interface import Delivery
 from tests.support.engine_rules import Rules
 

@@ -16,9 +16,9 @@ from lando.workqueue.embedded import (
     EmbeddedDeadLetters,
     EmbeddedPublisher,
     EmbeddedQueue,
-    QueueOutage,
     waiting,
 )
+from lando.workqueue.embedded_errors import QueueOutage
 from lando.workqueue.interface import REPORT_BYTES_KEPT, QueueUnavailable
 from tests.unit.workqueue.test_embedded import raws
 
