@@ -18,6 +18,7 @@ from lando.workqueue.interface import QueueUnavailable
 from lando.workqueue.rabbitmq import consumer, fence, upkeep
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
+from lando.workqueue.rabbitmq.inspection import is_daemon_connected
 from lando.workqueue.rabbitmq.publisher import RabbitMQPublisher
 from lando.workqueue.rabbitmq.topology import arguments
 from tests.support import rabbitmq_server as servers
@@ -152,6 +153,21 @@ def test_a_policy_lets_no_lock_expire(
     administer(here, lambda channel: channel.queue_declare(here.names.queue, passive=True))
 
 
+def test_a_daemon_counts_as_connected_as_long_as_it_holds_the_lock(
+    least_privilege: VirtualHost, read: Read
+) -> None:
+    here = least_privilege
+    client = reached(here, here.client)
+    with here.connect(here.daemon) as connection:  # as a daemon that has not declared the queue yet
+        assert not is_daemon_connected(client, here.names)
+        connection.channel().queue_declare(here.names.lock, exclusive=True)
+        assert is_daemon_connected(client, here.names)
+    queue = connect(read(here))
+    assert is_daemon_connected(client, here.names)
+    queue.close()
+    assert not is_daemon_connected(client, here.names)
+
+
 # what is not consumed
 
 
@@ -226,11 +242,14 @@ def test_a_missing_fence_is_noticed_without_waiting_for_the_next_verification(
 def test_dead_letters_flow_again(least_privilege: VirtualHost, read: Read, quickly: None) -> None:
     here, names = least_privilege, least_privilege.names
     queue = connect(read(here))
+    session = queue._session
     administer(here, lambda channel: channel.queue_delete(names.dead_letters))
     wait_for(lambda: is_connected(queue) and exists(here, names.dead_letters), "the queue")
     publish(here, here.client, names.commands, b"rubbish")
     wait_for(lambda: rejected(queue), "the message")
-    wait_for(lambda: here.messages(names.dead_letters) == 1, "the dead letter")
+    # It was bound after it was declared: until then the queue tries again whenever it receives.
+    wait_for(lambda: is_connected(queue) and here.messages(names.dead_letters) == 1, "the dead letter")
+    assert queue._session is session, "a new one would have declared it, too"
 
 
 def rejected(queue: RabbitMQQueue) -> bool:
