@@ -8,7 +8,7 @@ check_boot.py     check --boot
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running
 ending.py         ends the process of a daemon within seconds, whatever is stuck
-log_handler.py    writes the daemon's log to stderr, and never waits long for who reads it
+log_stream.py     writes what a daemon says, and never waits long for who reads it
 follow.py         shows one job until it has finished
 formatting.py     how jobs look: tables and live views
 text.py           text for terminals: aligned columns, counts, lines without control characters

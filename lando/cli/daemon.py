@@ -6,11 +6,12 @@ import contextlib
 import logging
 import os
 import sys
+from typing import TextIO, cast
 
 import click
 
 from lando.cli.ending import Ending
-from lando.cli.log_handler import LogHandler
+from lando.cli.log_stream import LogStream
 from lando.times import rfc3339
 
 log = logging.getLogger("lando")
@@ -49,27 +50,25 @@ def _announce_ready() -> None:
     notify_ready()
     line = f"lando-fsm daemon is ready (pid {os.getpid()})\n"
     with contextlib.suppress(AttributeError, OSError):  # stdout may be closed, or not be read any more
-        os.write(sys.stdout.fileno(), line.encode())
+        LogStream(sys.stdout.fileno()).write(line)
 
 
 def log_to_stderr(level: int) -> None:
     """Log one line per event, with its time.
 
+    From now on, whatever is printed to stderr waits for nobody either: a message or a traceback is the last
+    that a daemon does before it ends.
+
     Args:
         level: of ``logging``: events below it are not logged.
     """
-    handler = _handler()
+    with contextlib.suppress(AttributeError, OSError):  # it is closed, or no file
+        sys.stderr = cast(TextIO, LogStream(sys.stderr.fileno()))
+    handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("lando")
     root.addHandler(handler)
     root.setLevel(level)
-
-
-def _handler() -> logging.Handler:
-    try:
-        return LogHandler(sys.stderr.fileno())
-    except (AttributeError, OSError):  # it is closed, or no file
-        return logging.StreamHandler()
 
 
 class _Formatter(logging.Formatter):

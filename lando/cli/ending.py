@@ -38,13 +38,14 @@ _PARTS = (
     ("lando.workqueue", "the work queue"),
     ("lando.cloud", "the cloud"),
     ("lando.daemon.daemon", "operations in the cloud"),
+    ("lando.app.service", "the database"),  # it tries again while another process has it, or the disk is full
     ("lando.app", "its parts to be loaded"),
 )
 """What the main thread waits for, by the module that it is in."""
 
 
 class Ending:
-    """Handles SIGINT and SIGTERM from construction to ``close``; made by the main thread.
+    """Handles SIGINT and SIGTERM from construction to ``close``; made and closed by the main thread.
 
     The first one calls what ``stop_with`` was given, and starts the LIMIT; before that it ends the process at
     once, as the second one does.
@@ -76,7 +77,9 @@ class Ending:
         self._write(_REQUEST)
 
     def close(self) -> None:
-        """The daemon has ended. What is signalled from now on changes nothing."""
+        """The daemon has ended. A signal now ends the process at once, whatever it still does."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         self._write(_CLOSE)
         self._thread.join()
@@ -120,6 +123,8 @@ def main_thread_waits_for() -> str:
     frame: FrameType | None = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame is not None:
         module = f"{frame.f_globals.get('__name__', '')}."
+        if module.startswith("lando.") and frame.f_code.co_name == "<module>":
+            break
         for part, what in _PARTS:
             if module.startswith(f"{part}."):
                 return what

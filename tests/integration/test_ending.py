@@ -162,6 +162,18 @@ def test_a_database_that_is_locked_at_the_start_is_waited_for(quick: LocalSite) 
     quick.nothing_is_left()
 
 
+def test_a_daemon_that_ends_while_it_waits_for_its_database_says_so(
+    quick: LocalSite, record_property: Record
+) -> None:
+    """Between two tries, too."""
+    quick.make_state()
+    with locked(quick):
+        daemon = quick.start_daemon(ready=False)
+        wait_for_log(quick, r"lando.db: database is locked; retrying in .* s, nothing is lost")
+        log = ends_in_time(quick, daemon, record_property, "database locked at the start")
+    assert "ended while it waited for the database; nothing is lost" in log
+
+
 def test_a_database_that_is_locked_once_it_is_open_is_waited_for(
     quick: LocalSite, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,8 +282,9 @@ def only_child(process: Started) -> int:
     return int(child)
 
 
-def test_a_log_that_nobody_reads(quick: LocalSite) -> None:
-    """Its first line does not get through, and neither does its last."""
+@contextmanager
+def daemon_with_a_full_log(site: LocalSite) -> Iterator[Started]:
+    """A daemon that starts while nobody reads its log."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     with contextlib.suppress(BlockingIOError):
@@ -280,15 +293,52 @@ def test_a_log_that_nobody_reads(quick: LocalSite) -> None:
     os.set_blocking(write_end, True)
     with os.fdopen(read_end), os.fdopen(write_end, "w") as full:
         daemon = start_command(
-            [str(BIN / "lando-fsm"), "daemon"], quick.environment, quick.root, full, fresh=True
+            [str(BIN / "lando-fsm"), "daemon"], site.environment, site.root, full, fresh=True
         )
-        quick.started.append(daemon)
+        site.started.append(daemon)
+        yield daemon
+
+
+def test_a_log_that_nobody_reads(quick: LocalSite) -> None:
+    """Its first line does not get through, and neither does its last."""
+    with daemon_with_a_full_log(quick) as daemon:
         wait_for(lambda: threads_of(daemon) > 1, "signals to be handled")
         time.sleep(0.3)  # until it writes
         daemon.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert daemon.wait(timeout=PATIENCE) == 0
         assert time.monotonic() - began < LIMIT
+
+
+@pytest.mark.parametrize("kind", ["error", "bug"])
+def test_an_error_that_nobody_reads_ends_it(quick: LocalSite, kind: str) -> None:
+    if kind == "error":
+        quick.start_daemon()
+    else:
+        broken = "import lando.cli.daemon\nlando.cli.daemon._serve = None\n"
+        (quick.root / "sitecustomize.py").write_text(broken)
+        quick.environment["PYTHONPATH"] = str(quick.root)
+    with daemon_with_a_full_log(quick) as second:
+        assert second.wait(timeout=PATIENCE) == (2 if kind == "error" else 1)
+
+
+def test_a_signal_after_its_end_ends_the_process(quick: LocalSite) -> None:
+    """Whatever may still hold it: an exit handler of a library, say."""
+    code = (
+        "import time\n"
+        "from lando.cli.ending import Ending\n"
+        "Ending().close()\n"
+        "print('closed', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"closed\n"
+        process.terminate()
+        try:
+            assert process.wait(PATIENCE) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def threads_of(process: Started) -> int:
