@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lando.errors import UsageError
 from lando.redaction import Secret
 from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.rabbitmq import topology, upkeep
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
 from lando.workqueue.rabbitmq.settings import Tls
@@ -64,12 +66,9 @@ def limit_virtual_host(here: VirtualHost, what: str) -> Callable[[], None]:
     return lambda: evaluate(here, f'rabbit_vhost_limit:clear({host}, <<"tests">>)')
 
 
-def limit_user(here: VirtualHost, what: str) -> Callable[[], None]:
-    user = f'<<"{here.daemon.username}">>'
-    evaluate(
-        here,
-        f'ok = rabbit_auth_backend_internal:set_user_limits({user}, <<"{{\\"{what}\\": 0}}">>, <<"tests">>)',
-    )
+def limit_user(here: VirtualHost, what: str, limit: int = 0) -> Callable[[], None]:
+    user, limits = f'<<"{here.daemon.username}">>', f'<<"{{\\"{what}\\": {limit}}}">>'
+    evaluate(here, f'ok = rabbit_auth_backend_internal:set_user_limits({user}, {limits}, <<"tests">>)')
     return lambda: evaluate(
         here, f'rabbit_auth_backend_internal:clear_user_limits({user}, <<"all">>, <<"tests">>)'
     )
@@ -121,6 +120,33 @@ def test_an_obstacle_at_the_first_connection_is_named_and_waited_for(
             wait_for(lambda: is_connected(queue), "the queue to be connected", 20)
     finally:
         lift()
+
+
+def test_a_limit_of_channels_does_not_end_a_session_that_has_its_own(
+    least_privilege: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At this limit the broker ends the connection that opens one more channel."""
+    here = least_privilege
+    verified: list[float] = []
+
+    def declaring(*arguments: Any) -> Any:
+        verified.append(time.monotonic())
+        return topology.declare(*arguments)
+
+    monkeypatch.setattr(upkeep, "PERIOD", 0.2)
+    monkeypatch.setattr(upkeep, "declare", declaring)
+    daemon = Broker(
+        here.broker.host, here.broker.port, here.name, here.daemon.username, Secret(here.daemon.password)
+    )
+    with reading(daemon, here) as queue:
+        wait_for(lambda: is_connected(queue) and verified, "the queue to be verified", 20)
+        lift = limit_user(here, "max-channels", 1)
+        try:
+            enough = len(verified) + 4
+            while len(verified) < enough:
+                queue.receive(500, 0.05)  # raises once the session has failed
+        finally:
+            lift()
 
 
 def test_a_daemon_that_starts_waits_and_all_programs_say_for_what(

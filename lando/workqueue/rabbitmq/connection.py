@@ -68,6 +68,7 @@ class Connection:
         self._loop = IOLoop()
         self._loop.activate_poller()
         self._channel: Channel | None = None
+        self._spare: _Spare | None = None
         if wakeup is not None:
             self._loop.add_handler(wakeup.fileno(), self._on_wakeup, self._loop.READ)
         self._connection = SelectConnection(
@@ -127,10 +128,26 @@ class Connection:
             yield
         return channel
 
+    def open_spare_channel(self) -> Procedure[_Spare]:
+        """Open the channel of ``attempt``, if it is not open.
+
+        At a limit of channels the broker ends the connection that opens one more. A connection that has all
+        its channels from the beginning opens no more.
+        """
+        spare = self._spare
+        if spare is None or spare.refusals:
+            opened: list[Channel] = []
+            self._spare = spare = _Spare(self._connection.channel(on_open_callback=opened.append))
+            while not (opened or spare.refusals):
+                yield
+        return spare
+
     def attempt(
         self, send: Callable[[Channel, Callable[[Any], None]], Any]
     ) -> Procedure[BaseException | Any]:
         """Call a synchronous AMQP method on a channel of its own, which the broker closes when it refuses.
+
+        Without a refusal the channel stays open for the next call: see ``open_spare_channel``.
 
         Args:
             send: sends it; is given the channel and the callback.
@@ -139,19 +156,15 @@ class Connection:
             The answer's method, or pika's exception with the refusal.
         """
         answers: list[Any] = []
-        refusals: list[BaseException] = []
-        opened: list[Channel] = []
-        channel = self._connection.channel(on_open_callback=opened.append)
-        channel.add_on_close_callback(lambda _, error: refusals.append(error))
-        while not (opened or refusals):
-            yield
-        if opened:
-            send(channel, answers.append)
-        while not (answers or refusals):
+        spare = yield from self.open_spare_channel()
+        self._spare = None
+        if not spare.refusals:
+            send(spare.channel, answers.append)
+        while not (answers or spare.refusals):
             yield
         if not answers:
-            return refusals[0]
-        channel.close()
+            return spare.refusals[0]
+        self._spare = spare
         return answers[0].method
 
     def is_permitted(self, send: Callable[[Channel, Callable[[Any], None]], Any]) -> Procedure[bool]:
@@ -258,6 +271,15 @@ class Connection:
         if not self._connection.is_closed and transport is not None:
             transport.abort()
             self._poll(0.0)
+
+
+class _Spare:
+    """A channel for calls that the broker may refuse, and why it has closed it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.refusals: list[BaseException] = []
+        channel.add_on_close_callback(lambda _, error: self.refusals.append(error))
 
 
 class RunningProcedure(Generic[T]):

@@ -83,6 +83,7 @@ class Session:
         yield from self._take_lock()
         self.has_report_letters = yield from declare(self._connection, self._names, queue_type)
         second = yield from self._connection.open_another_channel()
+        yield from self._connection.open_spare_channel()  # if the account may not declare all, it was closed
         for reader, own in ((self.commands, channel), (self.reports, second)):
             yield from reader.begin(self._connection, own, partial(self._on_cancel, reader.queue))
         self._upkeep = Upkeep(
