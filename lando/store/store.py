@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -12,8 +13,10 @@ from lando.sqlite.opening import BUSY_TIMEOUT
 from lando.store.database import connect, errors, refuse_difference, sqlite_path
 from lando.store.facts import DEPLOYMENT_FACT
 from lando.store.queries import Queries
-from lando.store.sqlite_guard import SqliteGuard
 from lando.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from lando.store.sqlite_guard import SqliteGuard
 
 _left: list[sa.Engine] = []
 """Kept until the process ends: to forget an engine closes its connections."""
@@ -46,6 +49,8 @@ class Store:
         Raises:
             StoreUnavailable: the file cannot be written.
         """
+        from lando.store.sqlite_guard import SqliteGuard  # noqa: PLC0415 - for a daemon only
+
         if self._path is not None and self._same_file is not None:
             with errors(self._path):
                 self.guard = SqliteGuard(self._path, self._engine, self._same_file)

@@ -567,3 +567,10 @@ def test_several_processes_make_the_database_at_the_same_instant(new_path: Path)
     assert [process.returncode for process in processes] == [0, 0, 0], said
     with closing(sqlite3.connect(new_path)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+
+
+def test_a_command_loads_nothing_that_only_a_daemon_needs() -> None:
+    code = "import sys, lando.store.store; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "lando.store.queries" in loaded.split()
+    assert {"lando.store.sqlite_guard", "lando.sqlite.stamp"}.isdisjoint(loaded.split())
