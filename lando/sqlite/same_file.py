@@ -90,9 +90,9 @@ class SameFile:
                 if found is not None:
                     self._opened[file] = found
             elif found is None:
-                return f"{file}: was removed or renamed while it was in use"
+                return f"{file} was removed or renamed while it was in use"
             elif found != expected:
-                return f"{file}: was replaced by another file while it was in use"
+                return f"{file} was replaced by another file while it was in use"
         return None
 
 

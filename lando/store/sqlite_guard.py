@@ -181,4 +181,4 @@ def _numbers(connection: sqlite3.Connection) -> Numbers:
 
 
 def _overwritten(path: Path) -> str:
-    return f"{path}: was overwritten while it was in use"
+    return f"{path} was overwritten while it was in use"

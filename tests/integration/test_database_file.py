@@ -163,16 +163,16 @@ def remove(site: LocalSite, suffix: str = "") -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[LocalSite, Path], None], str, bool]] = {
-    "removed": (lambda site, _: remove(site), "lando.db: was removed or renamed while it was in use", True),
-    "replaced": (replace, "lando.db: was replaced by another file while it was in use", True),
-    "overwritten": (overwrite, "lando.db: was overwritten while it was in use", False),
+    "removed": (lambda site, _: remove(site), "lando.db was removed or renamed while it was in use", True),
+    "replaced": (replace, "lando.db was replaced by another file while it was in use", True),
+    "overwritten": (overwrite, "lando.db was overwritten while it was in use", False),
     "restored through SQLite": (
         lambda site, _: restore_through_sqlite(site, old_backup(site)),
-        "lando.db: was overwritten while it was in use",
+        "lando.db was overwritten while it was in use",
         False,
     ),
-    "no log": (lambda site, _: remove(site, "-wal"), "lando.db-wal: was re(moved|placed)", True),
-    "no shm": (lambda site, _: remove(site, "-shm"), "lando.db-shm: was re(moved|placed)", True),
+    "no log": (lambda site, _: remove(site, "-wal"), "lando.db-wal was re(moved|placed)", True),
+    "no shm": (lambda site, _: remove(site, "-shm"), "lando.db-shm was re(moved|placed)", True),
 }
 
 

@@ -55,9 +55,9 @@ def test_each_file_is_missed(path: Path, connection: sqlite3.Connection, suffix:
     assert same.difference() is None
     file = path.with_name(f"lando.db{suffix}")
     file.unlink()
-    assert same.difference() == f"{file}: was removed or renamed while it was in use"
+    assert same.difference() == f"{file} was removed or renamed while it was in use"
     file.touch()
-    assert same.difference() == f"{file}: was replaced by another file while it was in use"
+    assert same.difference() == f"{file} was replaced by another file while it was in use"
 
 
 def test_a_directory_that_was_renamed_is_missed(path: Path, tmp_path: Path) -> None:
