@@ -56,7 +56,7 @@ def test_what_was_opened_is_saved(store: Store, path: Path) -> None:
     write(store)
     path.unlink()
     assert store.guard is not None
-    assert store.guard.difference() == f"{path}: was removed or renamed while it was in use"
+    assert store.guard.difference() == f"{path} was removed or renamed while it was in use"
     sentence = store.guard.save()
     (saved,) = path.parent.glob("lando.db.saved-*")
     assert sentence == f"What it held was saved as {saved}"
