@@ -34,7 +34,8 @@ from lando.states.records import replace
 EXCUSES = 3
 """How often a job's failures to boot are taken for the site's, before they are taken for its own."""
 UNANSWERED = 3
-"""How many creates in a row that are not answered, and make no server, end an attempt."""
+"""How many creates in a row that are not answered, and make no server, end an attempt; and how many such
+attempts in a row count as one failure."""
 MOST = 64
 """Jobs that are remembered: the first that failed."""
 PROOFS = 2

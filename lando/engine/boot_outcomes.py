@@ -43,11 +43,11 @@ def is_create_sent_again(ledger: Ledger, job: Job, now: float, policy: Policy) -
         now: the daemon's clock.
         policy: the back-offs.
     """
-    if job.unanswered or len(job.requests) >= UNANSWERED:
+    if len(job.requests) >= UNANSWERED:
         return False
-    return _was_another_accepted_since(ledger, job) or not (
-        _after_failure(ledger, job, "", now, policy).are_the_sites
-    )
+    if _was_another_accepted_since(ledger, job):
+        return True
+    return not (job.unanswered or _after_failure(ledger, job, "", now, policy).are_the_sites)
 
 
 def unanswered(
@@ -66,7 +66,7 @@ def unanswered(
     """
     if not _was_another_accepted_since(ledger, before):
         ledger.set_boot_failures(_after_failure(ledger, before, reason, now, policy))
-    elif after.state == "queued":
+    elif after.state == "queued" and after.unanswered >= UNANSWERED:
         fire(ledger, after, BootFailuresJudged(now, counted=True))
 
 
@@ -112,6 +112,8 @@ def _judge(ledger: Ledger, witness: Job, now: float, fire: Fire, has_booted: boo
             job = ledger.job(failure.job_id)
             if job is not None and job.id != witness.id and _is_in_doubt(job):
                 counted = failures.are_own(failure, job, witness)
+                if counted and not failure.had_server and job.unanswered < UNANSWERED:
+                    continue  # answers get lost now and then
                 fire(ledger, job, BootFailuresJudged(now, counted))
         ledger.set_boot_failures(failures.judged(witness, has_booted))
     elif has_booted and (after := failures.with_booted(witness.wishes)) != failures:

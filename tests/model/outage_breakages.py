@@ -5,7 +5,7 @@ from __future__ import annotations
 from lando.states import terminating
 
 from .breakages import Breakage, table
-from .scenarios import OUTAGE, UNBOOTABLE
+from .scenarios import OUTAGE
 
 OUTAGE_BREAKAGES = (
     Breakage(
@@ -17,11 +17,5 @@ OUTAGE_BREAKAGES = (
             "server_gone",
             lambda rows: [row for row in rows if row.action is not terminating.wait_for_others],
         ),
-    ),
-    Breakage(
-        "nobody is ever alone",
-        "every job can end in time",
-        UNBOOTABLE,
-        patches={"lando.engine.boot_outcomes.is_alone": lambda ledger, job: False},
     ),
 )

@@ -65,6 +65,8 @@ def why_never_fired(state: str, event: str, answer: str, why: str) -> str | None
         return "it takes three answers that are lost, or two jobs, which only the deep scenarios have"
     if event == "boot_failures_judged" and (answer == "ignored" or state in ("booting", "terminating")):
         return "it takes two servers at a time, which only the deep scenarios have"
+    if event == "boot_failures_judged" and "the last allowed" in why:
+        return "it takes a job that boots for each failure that is allowed"
     if event in ("server_active", "boot_failed", "server_lost") and answer == "ignored":
         return "the observer speaks of the servers that booting and running jobs have now, and of no other"
     if (state, event) == ("running", "boot_failed"):

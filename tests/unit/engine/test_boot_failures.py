@@ -464,7 +464,7 @@ def test_where_creates_of_several_jobs_are_not_answered_none_is_sent_again_at_on
 
 def test_a_job_whose_creates_get_lost_while_others_are_accepted_ends_after_its_attempts(site: Site) -> None:
     site.submit("unlucky")
-    for number in range(3):
+    for number in range(3 * UNANSWERED):
         site.later(POLICY.retry_longest)
         assert site.admit() == ["unlucky"]
         site.work(answers=False)
@@ -472,10 +472,10 @@ def test_a_job_whose_creates_get_lost_while_others_are_accepted_ends_after_its_a
         site.admit()
         site.work()  # of this one: the other's server is not looked for yet
         for _ in range(UNANSWERED):
-            assert site.counted("unlucky") == ("booting", number, 0)
+            assert site.counted("unlucky") == ("booting", number // UNANSWERED, 0)
             site.later(PACE.settle)
             site.work(answers=False)
-        assert site.rules.job("unlucky").failures == number + 1
+        assert site.rules.job("unlucky").failures == (number + 1) // UNANSWERED
     assert site.counted("unlucky")[0] == "failed"
 
 
