@@ -32,9 +32,9 @@ def names(value: Scenario | Breakage) -> str:
     return value.name
 
 
-LARGEST = (USUAL[0], USUAL[3], TIMED[0], TIMED[3], REFUSED[1], OUTAGES[0])
+LARGEST = (USUAL[0], USUAL[3], *TIMED, REFUSED[1], OUTAGES[0])
 LARGE = [pytest.param(each, marks=pytest.mark.large) for each in LARGEST]
-SMALL = (*TIMED[1:3], REFUSED[0], *REFUSED[2:], OUTAGES[1])
+SMALL = (REFUSED[0], *REFUSED[2:], OUTAGES[1])
 
 
 @pytest.mark.parametrize("scenario", [*LARGE, *SMALL], ids=names)
