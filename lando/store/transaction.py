@@ -100,6 +100,9 @@ class Transaction(WrittenFacts):
         self._open = connection
         self._pending = Pending()
         self._prefetched = Prefetched()
+        self._facts: dict[str, str | None] = {}
+        """Those that were read or set, as JSON: several rules ask for the same ones. None is ever pending, so
+        that to ask for one neither writes what is gathered nor forgets what was prefetched."""
         self._made_room_for_early_cancels = False
         self.held_back: frozenset[str] = frozenset()
         """See ``Ledger.held_back``."""
@@ -363,19 +366,23 @@ class Transaction(WrittenFacts):
         except BaseException:
             del self.changes[before:]
             self._pending = Pending()
+            self._facts = {}
             raise
 
     # facts
 
     def fact(self, name: str) -> Any:
         """The value of a fact, or None."""
-        text = self._connection.execute(_FACT, {"name": name}).scalar()
+        if name not in self._facts:
+            self._facts[name] = self._open.execute(_FACT, {"name": name}).scalar()
+        text = self._facts[name]
         return None if text is None else json.loads(text)
 
     def set_fact(self, name: str, value: Any) -> None:
         """Set a fact to a JSON value."""
-        self._connection.execute(sa.delete(FACTS).where(FACTS.c.name == name))
-        self._connection.execute(sa.insert(FACTS).values(name=name, value=json.dumps(value)))
+        text = self._facts[name] = json.dumps(value)
+        self._open.execute(sa.delete(FACTS).where(FACTS.c.name == name))
+        self._open.execute(sa.insert(FACTS).values(name=name, value=text))
 
 
 def display_name(body: Mapping[str, Any]) -> str:

@@ -148,6 +148,33 @@ def test_a_part_that_fails_takes_only_its_own_rows_along(store: Store) -> None:
         assert [(view.job.id, view.job.reason) for view in queries.jobs()] == [(A, "done")]
 
 
+def test_facts_are_asked_for_once_and_leave_a_batch_together(store: Store) -> None:
+    with store.transaction() as transaction:
+        start(transaction, A)
+    statements = Statements(store)
+    with store.transaction() as transaction:
+        transaction.prefetch([], [A])
+        job = transaction.job(A)
+        assert job is not None
+        transaction.save_job(replace(job, reason="changed"))
+        assert transaction.fact("x") is transaction.fact("x") is None
+        transaction.set_fact("x", [1])
+        assert transaction.fact("x") == [1]
+        assert statements.count("UPDATE jobs") == 0, "the record is still gathered"
+    assert statements.count("SELECT facts") == 1
+
+
+def test_a_part_that_fails_leaves_the_facts_as_they_were(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.set_fact("x", 1)
+        with pytest.raises(ZeroDivisionError), transaction.part():
+            transaction.set_fact("x", 2)
+            raise ZeroDivisionError
+        assert transaction.fact("x") == 1
+    with store.reading() as queries:
+        assert queries.fact("x") == 1
+
+
 def test_replace_is_that_of_dataclasses() -> None:
     job = Job(A, reason="x", requests=(CreateRequest("m", "t"),))
     ours, theirs = replace(job, reason="y", seq=3), dataclasses.replace(job, reason="y", seq=3)
