@@ -45,6 +45,8 @@ class _Tries:
     times: int = 0
     words: str = ""
     """Why the last one failed; empty if it was accepted."""
+    was_accepted: bool = False
+    """One of them was."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,6 @@ class Sweep:
         self._sweeper = sweeper
         self._pool: Pool[_Requested] = Pool(THREADS, wake)
         self._in_progress: set[str] = set()
-        self._requested: dict[str, CloudResource] = {}
         self._clock = clock
         self._tries: dict[str, _Tries] = {}
         self._fact = RecordedFact(STAYING_FACT)
@@ -114,19 +115,17 @@ class Sweep:
     def collect(self) -> None:
         """Log the results of finished deletion requests."""
         for requested in self._pool.collect():
-            resource, what = requested.resource, described(requested.resource)
-            self._in_progress.discard(resource.id)
-            tries = self._tries.get(resource.id)
-            if tries is not None:
-                tries.words = "" if requested.error is None else shorten(str(requested.error), REASON)
+            what, tries = described(requested.resource), self._tries[requested.resource.id]
+            self._in_progress.discard(requested.resource.id)
+            tries.words = "" if requested.error is None else shorten(str(requested.error), REASON)
             if requested.error is not None:
                 log.warning("%s belongs to no job and could not be deleted yet: %s", what, requested.error)
-            else:
-                times = 0 if tries is None else tries.times
-                again = f" {times} times, and it still existed each time" if times >= STAYS else ""
-                if again or resource.id not in self._requested:
-                    log.warning("%s belongs to no job; its deletion was requested%s", what, again)
-                self._requested[resource.id] = resource
+                continue
+            stays = tries.times >= STAYS
+            again = f" {tries.times} times, and it still existed each time" if stays else ""
+            if stays or not tries.was_accepted:
+                log.warning("%s belongs to no job; its deletion was requested%s", what, again)
+            tries.was_accepted = True
 
     def write(self, transaction: Transaction) -> None:
         """Record what stays for ``status``."""
@@ -149,16 +148,14 @@ class Sweep:
     def _count_gone(self, transaction: Transaction, snapshot: CloudSnapshot) -> None:
         listed = {server.id for server in snapshot.servers}
         listed.update(floating_ip.id for floating_ip in snapshot.floating_ips or ())
-        for resource in tuple(self._requested.values()):
-            is_known = isinstance(resource, Server) or snapshot.floating_ips is not None
-            if is_known and resource.id not in listed:
-                del self._requested[resource.id]
-                transaction.count_swept(kind_of(resource))
-                log.warning("%s, which belonged to no job, is gone", described(resource))
         for id_, tries in tuple(self._tries.items()):
-            was_listed = isinstance(tries.resource, Server) or snapshot.floating_ips is not None
-            if was_listed and id_ not in listed:
-                del self._tries[id_]
+            is_known = isinstance(tries.resource, Server) or snapshot.floating_ips is not None
+            if id_ in listed or id_ in self._in_progress or not is_known:
+                continue
+            del self._tries[id_]
+            if tries.was_accepted:
+                transaction.count_swept(kind_of(tries.resource))
+                log.warning("%s, which belonged to no job, is gone", described(tries.resource))
 
 
 def _request_deletion(cloud: Cloud, resource: CloudResource) -> _Requested:
