@@ -88,32 +88,29 @@ def end(job: Job, event: ServerGone, policy: Policy) -> Job:
     reason = job.reason
     if has_system_failure(job, event) and job.attempts > 1:
         reason = f"{job.reason}; that was failure {failures} of {job.attempts} allowed"
-    return replace(
-        job,
-        outcome=outcome,
-        verdict=None,
-        failures=failures,
-        doubtful=0,
-        requests=(),
-        server_id=None,
-        server_ip=None,
-        floating_ip=None,
-        reason=reason,
-    )
+    return replace(leave(job), outcome=outcome, failures=failures, doubtful=0, reason=reason)
+
+
+def leave(job: Job) -> Job:
+    """The job without its attempt's server, which is gone."""
+    return replace(job, verdict=None, requests=(), server_id=None, server_ip=None, floating_ip=None)
+
+
+def back_to_the_queue(job: Job, not_before: float) -> Job:
+    """The job, to be admitted again."""
+    return replace(leave(job), server_name=None, not_before=not_before)
 
 
 def try_again(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Back to the queue, with a back-off that doubles with each failure."""
     wait = actions.wait_after_failure(job, policy)
+    has_booted = job.verdict != "not_booted"
     failures = job.failures + job.doubtful + 1
     return replace(
-        end(job, event, policy),
-        outcome=None,
+        back_to_the_queue(job, event.at + wait),
         # A failure to boot may still turn out to be the site's.
-        failures=job.failures + (job.verdict != "not_booted"),
-        doubtful=job.doubtful + (job.verdict == "not_booted"),
-        server_name=None,
-        not_before=event.at + wait,
+        failures=job.failures + has_booted,
+        doubtful=job.doubtful + (not has_booted),
         reason=f"{job.reason}{actions.TRYING_AGAIN}{wait:g} s (failure {failures} of {job.attempts})",
     )
 
@@ -122,27 +119,15 @@ def wait_for_others(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Back to the queue, with a back-off that doubles each time; whether the failure counts is open."""
     wait = actions.wait_after_failure(job, policy)
     return replace(
-        end(job, event, policy),
-        outcome=None,
-        failures=job.failures,
+        back_to_the_queue(job, event.at + wait),
         doubtful=job.doubtful + (event.boot == "open"),
-        server_name=None,
-        not_before=event.at + wait,
         reason=f"{job.reason}{actions.TRYING_AGAIN}{wait:g} s{OPEN if event.boot == 'open' else ''}",
     )
 
 
 def wait_for_capacity(job: Job, event: ServerGone, policy: Policy) -> Job:
     """Back to the queue, with a back-off that doubles each time in a row; no failure is counted."""
-    return replace(
-        end(job, event, policy),
-        outcome=None,
-        failures=job.failures,
-        doubtful=job.doubtful,
-        server_name=None,
-        not_before=event.at + actions.capacity_wait(job.misses, policy),
-        reason=job.reason,
-    )
+    return back_to_the_queue(job, event.at + actions.capacity_wait(job.misses, policy))
 
 
 OPEN = "; that counts as a failure only if the next VMs of other jobs boot"
