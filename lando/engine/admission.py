@@ -164,7 +164,7 @@ class Admission:
             job, holds = _next_probe(ledger, holds, failures, now, small, short)
             if job is None:
                 return AdmissionResult(obstacle=obstacle)
-            shortage = None if headroom is None else headroom.shortage(live, job.wishes)
+            shortage = _shortage(headroom, live, job)
             if shortage is None:
                 break
             obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"

@@ -47,46 +47,37 @@ class QuotaHeadroom:
             ours: how many servers of ours exist, or may exist, by their jobs' wishes.
             wishes: of the next one's job.
         """
-        if not self._is_read((wishes, *ours)):
-            return "the size of its flavor is being read"
-        if volume_of(wishes) is not None and not self.volumes:
-            return "what is left of volumes is being read"
-        wanted, taken = self._size(wishes), self._taken(ours)
-        return next((self._sentence(name, wanted, taken) for name in self._lacking(wanted, taken)), None)
+        return next(self._shortages(self._taken(ours), wishes), None)
 
     def short(self, ours: Mapping[str, int], many: Collection[str]) -> set[str]:
         """Those of many wishes that have a ``shortage``: what is taken is added up once for all."""
-        if not self._is_read(ours):
-            return set(many)
         taken = self._taken(ours)
-        return {each for each in many if self._is_short(each, taken)}
+        return {each for each in many if next(self._shortages(taken, each), None) is not None}
 
     @property
     def has_volumes(self) -> bool:
         """Whether jobs of the same flavor may need more or less of the quota than one another."""
         return self.quota.volumes is not None
 
-    def _is_read(self, many: Iterable[str]) -> bool:
-        return self.sizes.keys() >= {flavor_of(each) for each in many}
+    def _taken(self, ours: Mapping[str, int]) -> Size | None:
+        """What is used; None while the size of a flavor in use is not known."""
+        if not self.sizes.keys() >= {flavor_of(each) for each in ours}:
+            return None
+        return sum((_size_of(each, self.sizes) * count for each, count in ours.items()), self.others)
 
-    def _is_short(self, wishes: str, taken: Size) -> bool:
-        if flavor_of(wishes) not in self.sizes or (volume_of(wishes) is not None and not self.volumes):
-            return True  # it is being read
-        return any(self._lacking(self._size(wishes), taken))
-
-    def _taken(self, ours: Mapping[str, int]) -> Size:
-        return sum((self._size(each) * count for each, count in ours.items()), self.others)
-
-    def _size(self, wishes: str) -> Size:
-        return _size_of(wishes, self.sizes)
-
-    def _lacking(self, wanted: Size, taken: Size) -> Iterator[str]:
-        """The fields of the quota of which too little is left."""
+    def _shortages(self, taken: Size | None, wishes: str) -> Iterator[str]:
+        """What a server of a job with these wishes has to wait for, each as a sentence."""
+        if taken is None or flavor_of(wishes) not in self.sizes:
+            yield "the size of its flavor is being read"
+            return
+        if volume_of(wishes) is not None and not self.volumes:
+            yield "what is left of volumes is being read"
+        wanted = _size_of(wishes, self.sizes)
         for name in QUOTA_UNITS:
             share, need = getattr(self.quota, name), getattr(wanted, name)
             limit = None if share is None else share.limit
             if limit is not None and 0 < need <= limit < getattr(taken, name) + need:
-                yield name
+                yield self._sentence(name, wanted, taken)
 
     def _sentence(self, name: str, wanted: Size, taken: Size) -> str:
         need, used, foreign = (getattr(size, name) for size in (wanted, taken, self.others))
