@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lando import backoff
+from lando.engine.holds import LONGEST, times_in_a_row
 from lando.states.job import Job
 from lando.states.records import replace
 
@@ -42,8 +43,6 @@ PROOFS = 2
 """How often wishes are found to be at fault before their failures count at once."""
 MOST_WISHES = 8
 """Wishes that are remembered as failing alone, or as booting: the last."""
-LONGEST = 3600.0
-"""Seconds: no hold ends later than this from now. One that does was written by a clock that was ahead."""
 MEMORY = 86400.0
 """Seconds after the end of the hold for which failures are remembered."""
 
@@ -140,7 +139,7 @@ class BootFailures:
         )
         if not after.are_the_sites:
             return after
-        times = self.times + 1 if self.until <= now else max(1, self.times)
+        times = times_in_a_row(self.times, self.until, now)
         until = max(self.until, now + backoff.delay(times, first, longest))
         return replace(after, times=times, until=until)
 

@@ -93,7 +93,7 @@ class Refusal:
         """
         times, own, proofs, at_least = 1, False, 0, 0.0
         if before is not None:
-            times = before.times + 1 if before.until <= now else max(1, before.times)
+            times = times_in_a_row(before.times, before.until, now)
             own, proofs, at_least = before.own, before.proofs, before.until
         wait = backoff.delay(times, self.first, self.longest_own if own else self.longest)
         if self.retry_after is not None:
@@ -102,6 +102,19 @@ class Refusal:
             wait = max(wait, self.retry_after) if is_outage else self.retry_after
         until = max(at_least, now + min(LONGEST, wait))
         return Hold(self.kind, until, self.reason, times, own, self.account, proofs)
+
+
+def times_in_a_row(times: int, until: float, now: float) -> int:
+    """How often a hold was set in a row, with the one that is set now.
+
+    Creates that were in progress together fail together, before the hold that they set ends: they count once.
+
+    Args:
+        times: until now.
+        until: when the last one ends or ended, epoch seconds.
+        now: the daemon's clock.
+    """
+    return times + 1 if until <= now else max(1, times)
 
 
 @dataclass(frozen=True)

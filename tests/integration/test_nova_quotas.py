@@ -115,7 +115,7 @@ def test_one_that_is_not_told_is_done_without_and_not_asked_at_every_look(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr(quotas, "TIMEOUT", (5.0, 0.3))
+    monkeypatch.setattr(quotas, "SMALL_READ", (5.0, 0.3))
     now = 0.0
     cloud = at(fake, settings)
     cloud._quotas._clock = lambda: now

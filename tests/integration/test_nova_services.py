@@ -96,7 +96,7 @@ def test_one_that_is_not_there_is_named(fake: OpenStackFake, cloud: NovaCloud) -
 def test_one_that_hangs_is_not_waited_for_as_long_as_for_a_list(
     fake: OpenStackFake, cloud: NovaCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lando.cloud.nova.services.TIMEOUT", (10.0, 0.3))
+    monkeypatch.setattr("lando.cloud.nova.services.SMALL_READ", (10.0, 0.3))
     fake.faults.add(Fault(READS["Nova"], hang=3.0, ending="close"))
     began = time.monotonic()
     with pytest.raises(CloudError, match=r"^Nova does not answer: timed out"):

@@ -16,12 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 from lando.cloud.interface import CloudError, Quota, Share
-from lando.cloud.nova.session import CONNECT_SECONDS, Session
+from lando.cloud.nova.session import SMALL_READ, Session
 
 AGAIN_SECONDS = 600.0
 """A service that did not say its quota is asked again after this time."""
-TIMEOUT = (CONNECT_SECONDS, 20.0)
-"""Seconds to connect to such a service, and until its answer begins."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +80,7 @@ class Quotas:
             return {}
 
     def _of_cinder(self) -> dict[str, Share]:
-        limits = self._session.cinder("GET", "/limits", timeout=TIMEOUT)["limits"]["absolute"]
+        limits = self._session.cinder("GET", "/limits", timeout=SMALL_READ)["limits"]["absolute"]
         return {
             "volumes": _share(limits, "totalVolumesUsed", "maxTotalVolumes"),
             "gigabytes": _share(limits, "totalGigabytesUsed", "maxTotalVolumeGigabytes"),
@@ -90,7 +88,7 @@ class Quotas:
 
     def _of_neutron(self) -> dict[str, Share]:
         project = self._session.keystoneauth.get_project_id()
-        quota = self._session.neutron("GET", f"/quotas/{project}/details", timeout=TIMEOUT)["quota"]
+        quota = self._session.neutron("GET", f"/quotas/{project}/details", timeout=SMALL_READ)["quota"]
         return {"ports": _with_reserved(quota["port"]), "floating_ips": _with_reserved(quota["floatingip"])}
 
 

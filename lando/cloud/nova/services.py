@@ -12,10 +12,7 @@ from typing import Any
 from keystoneauth1.exceptions import EndpointNotFound, HttpError
 
 from lando.cloud.nova import failures
-from lando.cloud.nova.session import CONNECT_SECONDS, Session
-
-TIMEOUT = (CONNECT_SECONDS, 20.0)
-"""Seconds to connect, and until the answer begins; a create would wait for longer in Nova."""
+from lando.cloud.nova.session import SMALL_READ, Session
 
 Read = Callable[[], object]
 
@@ -55,15 +52,15 @@ def _reads(
     subject = {"X-Subject-Token": token}
     yield (
         "Keystone",
-        lambda: session.keystone("GET", "/auth/tokens?nocatalog", headers=subject, timeout=TIMEOUT),
+        lambda: session.keystone("GET", "/auth/tokens?nocatalog", headers=subject, timeout=SMALL_READ),
     )
-    yield "Nova", lambda: nova.client.get("/limits", timeout=TIMEOUT)
+    yield "Nova", lambda: nova.client.get("/limits", timeout=SMALL_READ)
     path = f"/images/{image}" if image else "/images?limit=1"
-    yield "Glance", lambda: session.glance("GET", path, timeout=TIMEOUT)
+    yield "Glance", lambda: session.glance("GET", path, timeout=SMALL_READ)
     of_network = f"/networks/{network}?fields=id" if network else "/networks?fields=id&limit=1"
-    yield "Neutron", lambda: session.neutron("GET", of_network, timeout=TIMEOUT)
+    yield "Neutron", lambda: session.neutron("GET", of_network, timeout=SMALL_READ)
     if volumes:
-        yield "Cinder", lambda: session.cinder("GET", "/limits", timeout=TIMEOUT)
+        yield "Cinder", lambda: session.cinder("GET", "/limits", timeout=SMALL_READ)
 
 
 def _is_an_answer(failed: failures.Failure) -> bool:

@@ -33,6 +33,8 @@ from lando.cloud.nova.login import Login
 logging.getLogger("keystoneauth").setLevel(logging.ERROR)
 
 CONNECT_SECONDS = 10.0
+SMALL_READ = (CONNECT_SECONDS, 20.0)
+"""Seconds to connect, and until the answer begins, of a small read; for a create more is waited."""
 ANSWER_SECONDS = 60.0
 """Until the first byte of an answer; proxies in front of Nova usually have this timeout as well."""
 WHOLE_SECONDS = 300.0
