@@ -110,7 +110,7 @@ def _judge(ledger: Ledger, witness: Job, now: float, fire: Fire, has_booted: boo
     if failures.are_judged_by(witness.entered_at, has_booted):
         for failure in failures.jobs:
             job = ledger.job(failure.job_id)
-            if job is not None and job.id != witness.id and _is_in_doubt(job):
+            if job is not None and job.id != witness.id:
                 counted = failures.are_own(failure, job, witness)
                 if counted and not failure.had_server and job.unanswered < UNANSWERED:
                     continue  # answers get lost now and then
@@ -118,10 +118,6 @@ def _judge(ledger: Ledger, witness: Job, now: float, fire: Fire, has_booted: boo
         ledger.set_boot_failures(failures.judged(witness, has_booted))
     elif has_booted and (after := failures.with_booted(witness.wishes)) != failures:
         ledger.set_boot_failures(after)
-
-
-def _is_in_doubt(job: Job) -> bool:
-    return bool(job.doubtful or job.unanswered or job.verdict == "not_booted")
 
 
 def verdict(ledger: Ledger, job: Job) -> BootVerdict:
