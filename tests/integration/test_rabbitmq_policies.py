@@ -43,11 +43,8 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         settings.write(f"management.ssl.keyfile = {certificates.server_key}\n")
         settings.write("collect_statistics_interval = 300\n")
     (broker.root / "advanced.config").write_text("[{rabbit, [{quorum_tick_interval, 300}]}].")
-    try:
-        broker.start()
+    with broker.running():
         yield broker
-    finally:
-        broker.stop()
 
 
 @pytest.fixture

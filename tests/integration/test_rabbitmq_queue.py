@@ -90,12 +90,8 @@ def publish() -> Iterator[Publish]:
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Broker]:
     """A broker to stop, kill, pause and starve; each test leaves it running."""
     require_server()
-    broker = servers.Broker(tmp_path_factory.mktemp("own") / "rabbitmq")
-    try:
-        broker.start()
+    with servers.Broker(tmp_path_factory.mktemp("own") / "rabbitmq").running() as broker:
         yield broker
-    finally:
-        broker.stop()
 
 
 @pytest.fixture

@@ -187,12 +187,8 @@ def test_a_daemon_that_starts_waits_and_all_programs_say_for_what(
 def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Broker]:
     """A broker with TLS, whose certificate the tests replace."""
     require_server()
-    broker = servers.Broker(tmp_path_factory.mktemp("encrypted") / "rabbitmq", tls=True)
-    try:
-        broker.start()
+    with servers.Broker(tmp_path_factory.mktemp("encrypted") / "rabbitmq", tls=True).running() as broker:
         yield broker
-    finally:
-        broker.stop()
 
 
 @pytest.fixture

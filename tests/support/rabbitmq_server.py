@@ -146,6 +146,15 @@ class Broker:
             "ra_leaderboard:lookup_leader(Name) =:= undefined]"
         )
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Broker]:
+        """Start it, and stop it at the end."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.stop()
+
     def stop(self) -> None:
         """Stop it in good order; returns when no process of it is left. It may be paused, or not running."""
         self._signal(GUARD_PID, signal.SIGTERM)
