@@ -274,14 +274,16 @@ def test_fences_are_met_while_the_queue_of_reports_stays_full(
     nothing_comes(queue)
     met: list[float] = []
     commands: list[float] = []
+    refusals: set[float] = set()
     with Flood(here) as flood, publishing(here, here.client) as client:
         while here.messages(here.names.reports) < topology.REPORTS_WAITING // 2:
             time.sleep(0.1)
-        until = time.monotonic() + 12
+        until = time.monotonic() + 60
         asked: float | None = None
         sent: float | None = None
         received = 0
-        while time.monotonic() < until:
+        while len(met) < 5 or len(commands) < 5 or len(refusals) < 5:
+            assert time.monotonic() < until, (met, commands, refusals)
             if asked is None:
                 asked = time.monotonic()
             if sent is None:
@@ -298,10 +300,11 @@ def test_fences_are_met_while_the_queue_of_reports_stays_full(
             if (queue.passed_fence() or 0.0) >= asked:
                 met.append(time.monotonic() - asked)
                 asked = None
+            refused = queue.refused_at()
+            if refused is not None:
+                refusals.add(refused)
             assert queue.obstacle() is None
         assert flood.published > received
-        assert (queue.refused_at() or 0.0) > until - 3.0
-    assert len(met) > 4, met
     assert max(met) < 3, met
     assert max(commands) < 2, commands
     fenced(queue, acking=True)
