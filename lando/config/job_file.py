@@ -44,13 +44,14 @@ def read(path: Path) -> JobSpec:
     """Read a job file.
 
     Args:
-        path: the file; a relative ``git_clone`` path in it starts from its directory.
+        path: the file; a relative ``git_clone`` path in it starts from its directory, that of a pipe (as of
+            ``<(…)``) from the current one.
 
     Raises:
         UsageError: with every mistake of the file, one a line, as ``FILE:LINE: KEY: what is wrong``.
     """
     document = yaml_document.load(path)
-    spec = _spec(document, path.parent)
+    spec = _spec(document, path.parent if path.is_file() else Path())
     _check_size(document, spec)
     return spec
 

@@ -234,7 +234,12 @@ def load(path: Path, client: bool = False) -> Config:
 
 def _default_state_dir() -> Path:
     named = os.environ.get("LANDO_STATE_DIR")
-    return Path(named) if named else Path(platformdirs.user_state_dir("lando-fsm"))
+    if named:
+        return Path(named)
+    try:
+        return Path(platformdirs.user_state_dir("lando-fsm"))
+    except RuntimeError as error:  # no HOME, and an account without an entry in the user database
+        raise UsageError(f"no directory for lando-fsm's state: {error}; or set LANDO_STATE_DIR") from error
 
 
 def _processors() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,15 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path, words in [(tmp_path / "no.yml", "no such file"), (tmp_path, "is a directory")]:
         with pytest.raises(UsageError, match=words):
             job_file.read(path)
+
+
+def test_a_pipe_has_no_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    end, other = os.pipe()
+    os.write(other, MINIMAL.replace("https://example.org/toyworkflow.git", "./toyworkflow").encode())
+    os.close(other)
+    assert job_file.read(Path(f"/dev/fd/{end}")).git_clone == str(tmp_path / "toyworkflow")
+    os.close(end)
 
 
 def test_file_that_is_not_utf8(tmp_path: Path) -> None:

@@ -704,6 +704,18 @@ def test_place_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         site_config.find_config()
 
 
+def test_without_a_home_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_STATE_HOME", "LANDO_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_entry(*_: object) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    with pytest.raises(UsageError, match="set LANDO_STATE_DIR"):
+        site_config.embedded()
+
+
 def test_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("conf").mkdir()
     path = written("state_dir: ~/state\n", "conf/lando.yml")
