@@ -295,7 +295,10 @@ def _short(value: object) -> str:
     """The value for an error, cut before it is written: it may be a whole message."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    text = repr(value[:60] if isinstance(value, str) else value)
+    from lando.credentials import scrub  # noqa: PLC0415 - for a wrong message only
+
+    # Scrubbed before it is cut: the beginning of an address does not show that it holds a password.
+    text = repr(scrub(value[:2000])[:60] if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

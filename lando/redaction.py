@@ -1,33 +1,36 @@
-"""Credentials that must not be shown: in settings, in a job's input, in addresses; and how text is masked."""
+"""Text that must not be shown, and how it is masked in what is shown.
+
+What counts as such is in ``lando.credentials``.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 MASK = "***"
 
-CREDENTIAL = re.compile(
-    r"password|passwd|passphrase"  # anywhere in the key; the others only as whole words
-    r"|(?:^|_)(?:passcode|pwd|secrets?|(?:auth|access)?tokens?|credentials?|authorization"
-    r"|(?:api|access|secret|private|signing|encryption|auth|agent|user|account)_?keys?)(?:_|$)"
-)
-FILE_KEYS = frozenset(("class", "location", "path", "basename", "format", "checksum"))
-"""The fields of a CWL File that hold no content: https://www.commonwl.org/v1.2/CommandLineTool.html#File"""
-
 SHORT = 4
-"""Characters. Shorter texts are masked only as whole words, shorter numbers not at all."""
+"""Characters. Shorter texts are masked only as whole words: elsewhere they would spoil every word that holds
+them, and what is left would tell them all the same."""
+SHORT_NUMBER = 8
+"""Digits. Fewer are masked only where no other digit adjoins: they occur within times and sizes."""
 
 LONG = 16
 """Characters. Longer texts are searched for one by one, the others by one pattern."""
 
-# Begins at the ://, since a search for the scheme before it takes the square of a text without one.
-_URL_PASSWORD = re.compile(r"(?<=[a-z0-9+.-])://[^/?#\s@:]*:([^/?#\s]+)@", re.IGNORECASE)
+
+BRIEF = 2000
+"""Characters of a text that is searched for secrets one by one."""
+LEAST_ENCODED = 6
+"""Bytes of a secret that is found within a longer base64 text, and in hexadecimal."""
+MOST_WRAPPED = 16 * 1024
+"""Bytes of a secret that is found by the lines of its base64 text."""
 
 
 class Secret:
@@ -43,7 +46,7 @@ class Secret:
         return self._text
 
     def __repr__(self) -> str:
-        return "***"
+        return MASK
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._text == other._text
@@ -52,46 +55,33 @@ class Secret:
         return hash(self._text)
 
 
-def looks_secret(key: str) -> bool:
-    """Whether the value of this key counts as a credential: ``db_password``, ``apiKey2``."""
-    snake_case = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", key)
-    words = re.sub(r"[\W\d_]+", "_", snake_case.lower()).strip("_")
-    return CREDENTIAL.search(words) is not None
-
-
-def secret_values(input: Mapping[str, Any]) -> list[str]:
-    """The credentials in a CWL input object: values whose key says so, and passwords inside addresses.
-
-    Nested values are included; of a value of several lines each line, too, since logs are masked by line.
-    """
-    found: dict[str, None] = {}
-    for value in _secrets_in(input, secret=False):
-        found[value] = None
-        found.update(dict.fromkeys(line.strip() for line in value.splitlines()))
-    return [value for value in found if value]
-
-
-def _secrets_in(value: object, secret: bool) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        is_file = value.get("class") in ("File", "Directory")
-        for key, inner in value.items():
-            names_file = is_file and key in FILE_KEYS
-            yield from _secrets_in(inner, not names_file and (secret or looks_secret(str(key))))
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for inner in value:
-            yield from _secrets_in(inner, secret)
-    elif isinstance(value, str):
-        yield from [value] if secret else _URL_PASSWORD.findall(value)
-    elif secret and isinstance(value, (int, float)) and len(str(value)) >= SHORT and value not in (0, 1):
-        yield str(value)
-
-
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """Replace every secret by ``***``, also where it is escaped as in JSON, a shell or an address."""
-    long, pattern = _finders(tuple(secrets))
+    """Replace every secret by ``***``, also where it is escaped as in JSON, a shell, HTML or an address, and
+    where it is encoded in base64, alone or within a longer text."""
+    chosen = tuple(secrets)
+    if len(text) <= BRIEF:  # to compile a pattern would take longer
+        chosen = tuple(secret for secret in chosen if any(form in text for form in spellings(secret)))
+    if not chosen:
+        return text
+    long, pattern = _finders(chosen)
     for spelling in long:
         text = text.replace(spelling, MASK)
     return pattern.sub(MASK, text) if pattern else text
+
+
+def mask_blobs(text: str) -> str:
+    """Replace long runs of base64 by ``***``: an error of a cloud may quote a server's user data.
+
+    Public keys of SSH, digests and file names are no such runs.
+    """
+    return _BLOB.sub(lambda run: run[0] if _HEX.fullmatch(run[0]) else MASK, text)
+
+
+def longest(secrets: Iterable[str]) -> int:
+    """Bytes of the longest spelling of these secrets."""
+    return max(
+        (len(form.encode(errors="replace")) for secret in secrets for form in spellings(secret)), default=0
+    )
 
 
 @lru_cache(maxsize=8)
@@ -102,11 +92,14 @@ def _finders(secrets: tuple[str, ...]) -> tuple[list[str], re.Pattern[str] | Non
     An alternative of the pattern fails after a few characters. With long ones in it, a text that nearly
     matches would take the product of both lengths.
     """
-    spellings = sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True)
-    long = [form for form in spellings if len(form) > LONG]
-    words = [form for form in spellings if SHORT <= len(form) <= LONG]
-    short = [form for form in spellings if len(form) < SHORT]
+    found = sorted({form for secret in secrets for form in spellings(secret)}, key=len, reverse=True)
+    long = [form for form in found if len(form) > LONG]
+    numbers = [form for form in found if form.isdecimal() and len(form) < SHORT_NUMBER]
+    words = [form for form in found if SHORT <= len(form) <= LONG and form not in numbers]
+    short = [form for form in found if len(form) < SHORT and form not in numbers]
     patterns = [_tree(words)] if words else []
+    if numbers:
+        patterns.append(rf"(?<!\d){_tree(numbers)}(?!\d)")
     if short:
         patterns.append(rf"(?<!\w){_tree(short)}(?!\w)")
     return long, re.compile("|".join(patterns)) if patterns else None
@@ -125,54 +118,67 @@ def _tree(words: Iterable[str]) -> str:
     return f"{joined}?" if ends_here else joined
 
 
-def _spellings(secret: str) -> set[str]:
+@lru_cache(maxsize=256)
+def spellings(secret: str) -> frozenset[str]:
+    """How a secret may be written."""
+    raw = secret.encode(errors="replace")
+    percent = quote(secret, safe="")
+    escaped = json.dumps(secret)[1:-1]
     forms = {
         secret,
-        json.dumps(secret)[1:-1],
+        escaped,
+        escaped.replace("/", "\\/"),
+        json.dumps(escaped)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
         repr(secret)[1:-1],
-        quote(secret, safe=""),
+        repr(raw)[2:-1],
+        percent,
+        re.sub("%..", lambda escape: escape[0].lower(), percent),
+        percent.replace("%20", "+"),
         quote(secret),
+        quote(secret, safe=_SAFE_IN_USERINFO),
+        quote(secret, safe=_SAFE_IN_ADDRESSES),
         shlex.quote(secret),
+        re.sub(r"([^\w@%+=:,./-])", r"\\\1", secret),
+        _html(secret, "&#x27;"),
+        _html(secret, "&#39;"),
+        secret.encode("latin-1", errors="replace").decode(errors="replace"),
+        *_base64(raw),
     }
-    return forms - {""}
+    if len(raw) >= LEAST_ENCODED:
+        forms.update((raw.hex(), raw.hex().upper()))
+    return frozenset(forms - {""})
 
 
-def strip_url(url: str) -> tuple[str, str | None, str | None]:
-    """Split an address into ``(address without credentials, user, password)``, the latter two decoded.
-
-    The user of an ssh address stays in the address: ssh needs it, and it is no secret. Paths and scp-like
-    addresses are returned unchanged.
-    """
-    parts = _authority(url)
-    if parts is None:
-        return url, None, None
-    head, userinfo, tail = parts
-    user, colon, password = userinfo.partition(":")
-    if head.lower().startswith(("ssh://", "git+ssh://", "ssh+git://")):
-        return f"{head}{user}@{tail}" if user else head + tail, None, unquote(password) if colon else None
-    return head + tail, unquote(user) or None, unquote(password) if colon else None
+def _html(text: str, apostrophe: str) -> str:
+    for character, escape in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ('"', "&quot;"),
+        ("'", apostrophe),
+    ):
+        text = text.replace(character, escape)
+    return text
 
 
-def login_secrets(user: str | None, password: str | None) -> list[str]:
-    """The secrets of a login to a git server: the password, and the user where the user is the token.
+def _base64(raw: bytes) -> set[str]:
+    """What is the same in every base64 text that holds these bytes, by where they are in it; of many bytes,
+    the lines of a text that is wrapped after 76 or 64 characters."""
+    found = {base64.b64encode(raw)}
+    if len(raw) >= LEAST_ENCODED:
+        for before, mixed in ((0, 0), (1, 2), (2, 3)):
+            encoded = base64.b64encode(bytes(before) + raw)
+            found.add(encoded[mixed : (before + len(raw)) * 8 // 6])
+    for width in (57, 48):
+        if width < len(raw) <= MOST_WRAPPED:
+            lines = (raw[at : at + width] for at in range(0, len(raw), width))
+            found |= {base64.b64encode(line) for line in lines if len(line) >= LEAST_ENCODED}
+    return {form.decode() for form in found} | {form.translate(_URL_SAFE).decode() for form in found}
 
-    GitHub accepts a token as the user, with the password empty or ``x-oauth-basic``.
-    """
-    user_is_token = password in (None, "", "x-oauth-basic")
-    return [secret for secret in (password, user if user_is_token else None) if secret]
 
-
-def _authority(url: str) -> tuple[str, str, str] | None:
-    """``(scheme://, userinfo, the rest)`` of an address; None if it has no user information."""
-    if "://" not in url:
-        return None
-    try:
-        authority = urlsplit(url).netloc
-    except ValueError:
-        authority = re.split(r"[/?#]", url.partition("://")[2])[0]
-    userinfo, at, _ = authority.rpartition("@")
-    if not at:
-        return None
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://", userinfo, rest[len(userinfo) + 1 :]
+_SAFE_IN_USERINFO = "!$&'()*+,;=:~"
+_SAFE_IN_ADDRESSES = "!#$%&'()*+,/:;=?@[]~"
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_BLOB = re.compile(r"(?<![A-Za-z0-9+/_-])(?!AAAA)(?:[A-Za-z0-9+/]{64,}|[A-Za-z0-9_-]{64,})={0,2}")
+_HEX = re.compile("[0-9a-f]+|[0-9A-F]+")

@@ -29,10 +29,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lando.address import strip_url
 from lando.cloud.interface import MAX_USER_DATA
 from lando.config.site_config import Timeouts, WorkerConfig
 from lando.errors import LandoError, UsageError
-from lando.redaction import strip_url
 from lando.states.job import JobSpec
 from lando.versions import OPTIONAL
 from lando.yaml_json import yaml_safe_json

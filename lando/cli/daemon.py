@@ -12,6 +12,7 @@ import click
 
 from lando.cli.ending import Ending
 from lando.cli.log_stream import LogStream
+from lando.credentials import scrub
 from lando.times import rfc3339
 
 log = logging.getLogger("lando")
@@ -72,7 +73,11 @@ def log_to_stderr(level: int) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """Writes times as RFC 3339 in UTC, as ``status`` and ``history`` do."""
+    """Writes times as RFC 3339 in UTC, as ``status`` and ``history`` do, and masks credentials."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See ``logging.Formatter``."""
+        return scrub(super().format(record))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """See ``logging.Formatter``."""

@@ -134,7 +134,9 @@ def _exit_code(call: Callable[[], Any], name: str) -> int:
         error.show()
         return error.exit_code
     except LandoError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        from lando.credentials import scrub  # noqa: PLC0415 - for an error only
+
+        print(f"{name}: {scrub(str(error))}", file=sys.stderr)
         if isinstance(error, DatabaseUnusable) and error.is_left:
             sys.stdout.flush()
             sys.stderr.flush()

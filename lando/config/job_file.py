@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lando.address import ambiguity
 from lando.config import yaml_document
 from lando.config.section import Section, kind, or_default
 from lando.config.yaml_document import MAX_DEPTH, Document
@@ -134,6 +135,9 @@ def _wrong_with_address(address: str) -> str | None:
     """Why this address is refused; without the address, which may hold credentials."""
     if address.startswith("-"):
         return "may not begin with -, which git would take for an option"
+    ambiguous = ambiguity(address)
+    if ambiguous:
+        return ambiguous
     if "::" in re.sub(r"\[[0-9A-Fa-f:.]+\]", "", address):
         return f"holds ::, by which git runs a program; it takes {_WHAT_GIT_CLONE_TAKES}"
     scheme, is_url, rest = address.partition("://")

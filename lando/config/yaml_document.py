@@ -93,8 +93,11 @@ class Document:
     def check(self) -> None:
         """Raise UsageError with every mistake, one per line, in the order of the file, if there is any."""
         if self.problems:
+            from lando.credentials import scrub  # noqa: PLC0415 - for mistakes only
+
             ordered = sorted(self.problems, key=lambda problem: problem[0])
-            raise UsageError("\n".join(dict.fromkeys(text for _, text in ordered)))
+            # A key is quoted, and may be an address: "git_clone https://…", without its colon.
+            raise UsageError("\n".join(dict.fromkeys(scrub(text) for _, text in ordered)))
 
     def embedded(self, path: KeyPath, text: str) -> Any:
         """Parse the text at ``path`` as YAML. Returns None if it is not YAML."""

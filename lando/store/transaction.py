@@ -11,9 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from lando.address import ambiguity
+from lando.credentials import job_secrets, scrub
 from lando.engine.ledger import Effect, StateChange, rank
 from lando.message_limits import NAME, REASON, shorten
 from lando.messages import Origin
+from lando.redaction import mask
 from lando.repository import clone_name
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.table import EffectKind
@@ -386,12 +389,21 @@ class Transaction(WrittenFacts):
 
 
 def display_name(body: Mapping[str, Any]) -> str:
-    """A job's name, else its document, as in ``toyworkflow/count``; the body need not be valid."""
-    if isinstance(body.get("name"), str) and body["name"]:
-        return shorten(str(body["name"]), NAME)
-    clone = clone_name(_text(body, "git_clone"))
+    """A job's name, else its document, as in ``toyworkflow/count``, without the job's secrets.
+
+    The body need not be valid.
+    """
+    name = body.get("name")
+    shown = name if isinstance(name, str) and name else _name_of_document(body)
+    return shorten(mask(scrub(shown), job_secrets(body)), NAME)
+
+
+def _name_of_document(body: Mapping[str, Any]) -> str:
+    address = _text(body, "git_clone")
+    # The end of an address that can be misread may be the end of a password.
+    clone = "?" if ambiguity(address) else clone_name(address)
     document = _text(body, "run_cwl").rsplit("/", 1)[-1].split("#")[0].removesuffix(".cwl")
-    return shorten(f"{clone}/{document}", NAME)
+    return f"{clone}/{document}"
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:

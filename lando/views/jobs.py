@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lando import state_dir
+from lando.credentials import job_secrets, looks_secret, scrub
 from lando.engine.ledger import StateChange
 from lando.errors import LandoError, UsageError
 from lando.messages import Malformed, Message, decode
+from lando.redaction import MASK, mask
 from lando.states.job import ENDED_STATES, Job
 from lando.store.facts import CLOUD_FACT, DAEMON_FACT, NO_START_FACT, QUEUE_FACT, SEEN_FACT
 from lando.store.queries import JobView, Queries
@@ -327,5 +329,16 @@ def _status_of_message(message: Message, sender: str | None, daemon: DaemonStatu
 
 
 def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels without the job's secrets."""
     labels = body.get("labels")
-    return labels if isinstance(labels, dict) else {}
+    if not labels or not isinstance(labels, dict):
+        return {}
+    secrets = job_secrets(body)
+    return {
+        mask(scrub(key), secrets): MASK if looks_secret(key) else _masked(value, secrets)
+        for key, value in labels.items()
+    }
+
+
+def _masked(value: Any, secrets: Sequence[str]) -> Any:
+    return mask(scrub(value), secrets) if isinstance(value, str) else value

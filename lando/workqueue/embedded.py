@@ -21,12 +21,13 @@ from lando.workqueue.embedded_errors import as_queue_errors
 from lando.workqueue.embedded_schema import LATER_COLUMNS, LATER_SCHEMA, SCHEMA
 from lando.workqueue.interface import (
     CLOSE_TIMEOUT,
-    FIRST_BYTES,
     MAX_BATCH,
     RESERVED,
+    SCRUBBED_BYTES,
     DeadLetter,
     Delivery,
     QueueFull,
+    first_bytes,
     is_incomplete,
     kept_bytes,
 )
@@ -366,8 +367,10 @@ class EmbeddedDeadLetters:
                 f"SELECT id, reason, substr(raw, 1, ?), {size}, at, origin, sender, length(raw) "  # noqa: S608
                 "FROM queue_dead_letters ORDER BY id"
             )
-            rows = connection.execute(query, (FIRST_BYTES,)).fetchall()
-        return [(DeadLetter(str(row[0]), row[1], bytes(row[2]), *row[3:7]), row[7]) for row in rows]
+            rows = connection.execute(query, (SCRUBBED_BYTES,)).fetchall()
+        return [
+            (DeadLetter(str(row[0]), row[1], first_bytes(bytes(row[2])), *row[3:7]), row[7]) for row in rows
+        ]
 
     def requeue(self, ids: Sequence[str]) -> None:
         """See ``DeadLetters.requeue``."""

@@ -49,6 +49,8 @@ RESERVED = 4
 other from being received."""
 FIRST_BYTES = 60
 """Bytes of a dead letter that are listed."""
+SCRUBBED_BYTES = 2000
+"""Bytes of a dead letter in which credentials are looked for."""
 REPORT_BYTES_KEPT = 64 * 1024
 """Bytes that the dead letter of a worker's message keeps, if the message could not be decoded."""
 
@@ -57,6 +59,18 @@ def kept_bytes(delivery: Delivery) -> bytes:
     """What a message's dead letter keeps of it."""
     is_cut = delivery.origin == "worker" and delivery.decoded_as is None
     return delivery.raw[:REPORT_BYTES_KEPT] if is_cut else delivery.raw
+
+
+def first_bytes(raw: bytes) -> bytes:
+    """The bytes of a dead letter that are listed, credentials masked.
+
+    Args:
+        raw: the first SCRUBBED_BYTES of it, or more: within fewer, a credential might not be seen as one.
+    """
+    from lando.credentials import scrub  # noqa: PLC0415 - for a list of dead letters only
+
+    text = raw[:SCRUBBED_BYTES].decode(errors="surrogateescape")
+    return scrub(text).encode(errors="surrogateescape")[:FIRST_BYTES]
 
 
 def is_incomplete(letter_id: str, kept: int) -> UsageError:

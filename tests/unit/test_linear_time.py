@@ -17,7 +17,7 @@ import pytest
 import requests
 from pika import exceptions as amqp
 
-from lando import messages, redaction, repository, yaml_json
+from lando import address, credentials, messages, redaction, repository, yaml_json
 from lando.cli import text as cli_text
 from lando.cloud.nova import classify, failures, tags
 from lando.config import job_file, yaml_document
@@ -111,6 +111,26 @@ UNITS = (
         "x-queue-type ",
         " current is ",
         "lando deployment=a ",
+    ),
+    *(
+        "password=",
+        "password: ",
+        "password='",
+        'password="',
+        '"password":"',
+        "-----BEGIN PRIVATE KEY-----",
+        "Bearer ",
+    ),
+    *(
+        "Authorization: ",
+        "?sig=",
+        "://a:b@",
+        "a://b#c@",
+        "--token ",
+        "eyJaaaaaaaa.",
+        "eyJ",
+        "login a password b ",
+        "A=",
     ),
     *("fatal: ", "denied", "error\n", "connection ", "returned error: 5", "timed ", "in 1", "a(", "a()): "),
 )
@@ -219,9 +239,24 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "a job file's input": lambda text: yaml_document.parse(json.dumps({"a": text}), "job.yml"),
     "display_name": lambda text: display_name({"git_clone": text, "run_cwl": text}),
     "clone_name": repository.clone_name,
-    "looks_secret": redaction.looks_secret,
-    "secret_values": lambda text: redaction.secret_values({"a": text, text: text, "password": text}),
-    "strip_url": redaction.strip_url,
+    "looks_secret": credentials.looks_secret,
+    "secret_values": lambda text: credentials.secret_values({"a": text, text: text, "password": text}),
+    "secret_values of options": lambda text: credentials.secret_values(
+        ["--password", text, text, "--" + text]
+    ),
+    "job_secrets": lambda text: credentials.job_secrets(
+        {"git_clone": text, "name": text, "labels": {text: text}}
+    ),
+    "scrub": credentials.scrub,
+    "scrub without assignments": lambda text: credentials.scrub(text, assignments=False),
+    "mask_blobs": redaction.mask_blobs,
+    "spellings": lambda text: redaction.longest([text]),
+    "strip_url": address.strip_url,
+    "ambiguity": lambda text: (
+        address.ambiguity(text),
+        address.ambiguity("https://" + text),
+        address.ambiguity("https://h/" + text),
+    ),
     "mask": lambda text: redaction.mask(text, [text[:30_000] + "x", text[:5] + "y", "a", "ab"]),
     "mask with many secrets": secrets,
     "yaml_safe_json": lambda text: yaml_json.yaml_safe_json({"a": text}),

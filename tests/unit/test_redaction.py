@@ -4,7 +4,9 @@ from urllib.parse import quote
 
 import pytest
 
-from lando.redaction import login_secrets, looks_secret, mask, secret_values, strip_url
+from lando.address import login_secrets, strip_url
+from lando.credentials import looks_secret, secret_values
+from lando.redaction import mask
 
 SECRET_KEYS = """password db_password dbPassword DBPASSWORD passwd secret client-secret token AUTH_TOKEN
     apiKey api_key aws.secret.access.key private_key privateKey password2 credential credentials

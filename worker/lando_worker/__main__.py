@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lando.message_limits import REASON, shorten
 from lando.versions import VERSION, refusal
 from lando_worker.event_pipe import EventSender
+from lando_worker.outputs import without_secrets
 from lando_worker.result import Result
 from lando_worker.settings import ABILITIES, Settings, SettingsError, load
 from lando_worker.supervisor import start_child, terminate_with, watch
@@ -63,7 +64,7 @@ def run_job(git: str, cd: str, run_cwl: str, params: Path, settings: Settings, s
     try:
         result = watch(child, reporter, log, settings.run_timeout)
     except Exception as error:
-        traceback.print_exc()
+        print(log.masked(traceback.format_exc()), file=sys.stderr, end="")
         result = Result("system_failed", f"the worker failed: {type(error).__name__}: {error}")
     log.close()
     _finish(reporter, log, settings, result)
@@ -103,14 +104,14 @@ def _make_reporter(settings: Settings, vm: Path, params: Path) -> tuple[Reporter
 
 
 def _secrets(settings: Settings, params: Path) -> list[str]:
-    from lando.redaction import secret_values  # noqa: PLC0415
+    from lando.credentials import secret_values  # noqa: PLC0415
     from lando_worker.inputs import InputError, read  # noqa: PLC0415
 
     try:
         found = secret_values(read(params))
     except InputError:
         found = []  # the child reports the error
-    return [*found, *settings.secrets]
+    return list(dict.fromkeys([*found, *secret_values(list(settings.cwl_args)), *settings.secrets]))
 
 
 def _finish(reporter: Reporter, log: LogBuffer, settings: Settings, result: Result) -> None:
@@ -123,7 +124,7 @@ def _finish(reporter: Reporter, log: LogBuffer, settings: Settings, result: Resu
     body: dict[str, Any] = {
         "outcome": result.outcome,
         "exit_code": result.exit_code,
-        "outputs": result.outputs,
+        "outputs": without_secrets(result.outputs, log.masked),
         "log_tail": tail,
         "reason": reason,
         "version": VERSION,

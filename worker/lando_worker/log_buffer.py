@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 
-from lando.redaction import mask
+from lando.credentials import scrub
+from lando.redaction import longest, mask
 
 PIECE = 16 * 1024
 """Bytes of log in one report; ``lando.message_limits`` allows as many characters, and more."""
@@ -15,6 +16,8 @@ TAIL = 8 * 1024
 """Bytes of log in the final report."""
 LINE = 16 * 1024
 """Bytes above which an unfinished line is reported in pieces."""
+WORD = 4 * 1024
+"""Bytes before the end of such a piece in which a space is looked for, to end the piece there."""
 RECENT = 64 * 1024
 """Bytes of output that are kept for the tail."""
 
@@ -28,8 +31,7 @@ class LogBuffer:
 
     def __init__(self, secrets: Collection[str]) -> None:
         self._secrets = tuple(secrets)
-        # A character of a secret has at most six bytes, when written as JSON.
-        self._overlap = max((len(secret) for secret in self._secrets), default=1) * 6
+        self._overlap = max(longest(self._secrets), 1)
         self._lock = threading.Lock()
         self._open_line = b""
         self._pending = bytearray()
@@ -81,9 +83,13 @@ class LogBuffer:
         return self._masked(recent)[-TAIL:].decode(errors="ignore")
 
     def masked(self, text: str) -> str:
-        """``text`` with secrets masked, and without characters that cannot be sent or stored."""
+        """``text`` with secrets masked, and without characters that cannot be sent or stored.
+
+        The job's own secrets are known. Others have to look like one: a submodule's address, for example.
+        """
         # Not every database stores NUL; half of a surrogate pair is not text.
-        return mask(text.replace("\0", ""), self._secrets).encode(errors="replace").decode()
+        known = mask(text.replace("\0", ""), self._secrets)
+        return scrub(known, assignments=False).encode(errors="replace").decode()
 
     def _masked(self, raw: bytes) -> bytes:
         return self.masked(raw.decode(errors="replace")).encode()
@@ -96,6 +102,8 @@ class LogBuffer:
         if len(self._open_line) > LINE + self._overlap:
             masked = self._masked(self._open_line)
             cut = max(len(masked) - self._overlap, 0)
+            # Not within an address, of which two halves would not look as if they held a password.
+            cut = max(masked.rfind(b" ", cut - WORD if cut > WORD else 0, cut), 0) or cut
             lines, self._open_line = lines + masked[:cut], masked[cut:]
         return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,24 @@ def succeeded(printed: str, outdir: Path) -> Result:
         reason = f"the output object {why}; it is in {outdir / KEPT_AS}"
         return Result("succeeded", reason, exit_code=0)
     return Result("succeeded", exit_code=0, outputs=outputs)
+
+
+def without_secrets(value: Any, masked: Callable[[str], str]) -> Any:
+    """``value`` with the secrets in its texts masked; not in what names a file, which would not be found.
+
+    Args:
+        value: an output object, or a part of one.
+        masked: masks a text.
+    """
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, list):
+        return [without_secrets(item, masked) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    is_file = value.get("class") in ("File", "Directory")
+    kept = {key for key, item in value.items() if is_file and isinstance(item, str) and key != "contents"}
+    return {key: item if key in kept else without_secrets(item, masked) for key, item in value.items()}
 
 
 def _clean(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lando.redaction import login_secrets
+from lando.address import login_secrets
 from lando.versions import OPTIONAL, needed
 
 

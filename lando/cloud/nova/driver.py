@@ -312,7 +312,7 @@ class NovaCloud:
             job_id=found.job_id,
             attempt=found.attempt,
             address=_best_address(row.get("addresses") or {}),
-            fault=fault,
+            fault=None if fault is None else failures.without_secrets(str(fault)),
             no_capacity=fault is not None and classify.is_no_capacity(fault),
             size=Size(1, int(flavor.get("vcpus") or 0), int(flavor.get("ram") or 0)),
         )
@@ -327,7 +327,7 @@ class NovaCloud:
                 if failures.read(error).error_name and error.http_status in (404, 409, 501):
                     return ""
                 raise
-        return text.encode()[-CONSOLE_BYTES:].decode("utf-8", errors="ignore")
+        return failures.without_secrets(text.encode()[-CONSOLE_BYTES:].decode("utf-8", errors="ignore"))
 
     def delete(self, server_id: str) -> bool:
         """See ``Cloud.delete``. A repeated call only gets the server, until DELETE_AGAIN_SECONDS have passed.

@@ -18,6 +18,9 @@ import requests
 from keystoneauth1 import exceptions
 from urllib3 import exceptions as urllib3
 
+from lando.credentials import scrub
+from lando.redaction import mask_blobs
+
 MAX_MESSAGE = 300
 """Characters of a service's message that are passed on."""
 MAX_RETRY_AFTER = 3600.0
@@ -245,8 +248,13 @@ def _shown_url(url: str | None) -> str:
     return re.sub(r"//[^/@]*@", "//", (url or "").partition("?")[0])
 
 
+def without_secrets(text: str) -> str:
+    """A text of a service, or a console log: either may quote a server's user data, or a request."""
+    return mask_blobs(scrub(text))
+
+
 def _short(text: str) -> str:
-    line = " ".join(text[: 10 * MAX_MESSAGE].split())
+    line = " ".join(without_secrets(text[: 10 * MAX_MESSAGE]).split())  # before it is cut
     return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + "…"
 
 

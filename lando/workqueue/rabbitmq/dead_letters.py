@@ -14,7 +14,7 @@ import pika
 
 from lando.errors import UsageError
 from lando.messages import Origin
-from lando.workqueue.interface import FIRST_BYTES, DeadLetter, Delivery, is_incomplete, kept_bytes
+from lando.workqueue.interface import DeadLetter, Delivery, first_bytes, is_incomplete, kept_bytes
 from lando.workqueue.rabbitmq.broker import CONNECT_TIMEOUT, Broker
 from lando.workqueue.rabbitmq.classify import no_answer
 from lando.workqueue.rabbitmq.connection import Connection
@@ -114,7 +114,7 @@ class _HeldLetter:
         return DeadLetter(
             self.id,
             str(reason),
-            self.raw[:FIRST_BYTES],
+            first_bytes(self.raw),
             self.size,
             at,
             origins.get(self.headers.get(EXCHANGE, "")),
