@@ -99,6 +99,8 @@ def _ambiguity_of_userinfo(userinfo: str) -> str | None:
 
 def _ambiguity_of_host(host: str, path: str) -> str | None:
     name, port = _host_and_port(host)
+    if "[" in name or "]" in name:
+        return "has brackets around something else than an IPv6 address"
     if "%" in name or not name.isascii():
         return "has a host with encoded or other than ASCII characters; write it as DNS does (xn--…)"
     if ":" in port:

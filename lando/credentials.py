@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,6 +33,8 @@ _SECRET_NAME = re.compile(
     r"|(?:my|db|user|root|admin|sql|mysql|pg|postgres|s?ftp|smtp|mail|ldap|https?|proxy|ssh|login|key|store"
     r"|vnc|git|svn|aws|irods|aspera|ega)pass)(?:_|$)"
 )
+_HINT = re.compile("pass|pwd|pw|secret|token|key|cred|auth|bearer|jwt|cookie|psk|otp|netrc")
+"""A part of every such name, in lower case."""
 _PASS = re.compile(
     r"(?<![^_])(?<!low_)(?<!high_)(?<!band_)(?<!all_)(?<!by_)(?<!per_)(?<!qc_)(?<!first_)(?<!second_)(?<!third_)"
     r"(?<!last_)(?<!final_)(?<!single_)(?<!double_)(?<!multi_)(?<!one_)(?<!two_)(?<!three_)(?<!filter_)"
@@ -80,6 +84,8 @@ _QUERY_SECRETS = frozenset(
 )
 """Names of parameters in an address that are secrets, beside those that ``looks_secret`` knows."""
 
+LONGEST_KEY = 200
+"""Characters of a key that are looked at, half of them at its end."""
 _LEAST_LINE = 6
 """Characters of a line that is masked of a secret of several lines."""
 _LEAST_NUMBER, _LEAST_OTHER_NUMBER = 4, 6
@@ -88,7 +94,14 @@ _LEAST_NUMBER, _LEAST_OTHER_NUMBER = 4, 6
 
 def looks_secret(key: str) -> bool:
     """Whether the value of this key counts as a credential: ``db_password``, ``apiKey2``, ``dbPass``."""
-    return _is_secret_name(_words(key))
+    if len(key) > LONGEST_KEY:
+        key = f"{key[: LONGEST_KEY // 2]}_{key[-LONGEST_KEY // 2 :]}"
+    return _may_name_secret(key) and _is_secret_name(_words(key))
+
+
+def _may_name_secret(text: str) -> bool:
+    """Whether a text may have a name in it that is a secret's; fast, since most have none."""
+    return _HINT.search(text.lower()) is not None
 
 
 def _words(key: str) -> str:
@@ -97,6 +110,7 @@ def _words(key: str) -> str:
 
 
 def _is_secret_name(words: str) -> bool:
+    """``words``: of ``_words``; "" is no name."""
     if _SECRET_NAME.search(words) is None and _PASS.search(words) is None:
         return False
     return _NO_SECRET_NAME.search(words) is None
@@ -119,53 +133,72 @@ def secret_values(value: object) -> list[str]:
     Of a secret of several lines each longer line is included, since logs are masked by line.
     """
     found: dict[str, None] = {}
-    for secret in _secrets_in(value, ""):
-        for form in _forms(secret):
-            found[form] = None
+    # Not by recursion: a message from the queue may be nested deeper than Python's stack.
+    left: list[tuple[object, str]] = [(value, "")]
+    while left:
+        inner, key = left.pop()
+        if isinstance(inner, (str, int, float)):
+            for secret in _secrets_in(inner, key):
+                found.update(dict.fromkeys(_forms(secret)))
+            left += [(parsed, key) for parsed in _json_in(inner)]
+        else:
+            left += _inner(inner, key)
     found.pop("", None)
     return list(found)
 
 
-def _secrets_in(value: object, key: str) -> Iterator[str]:
-    """``key``: the words of the secret's key that the value belongs to; "" if it belongs to none."""
+def _json_in(value: object) -> Iterator[object]:
+    """What a text says in JSON, such as the contents of a file with credentials."""
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield json.loads(value)
+
+
+def _inner(value: object, key: str) -> Iterator[tuple[object, str]]:
+    """The values in a mapping or list, each with the words of the secret's key that it belongs to.
+
+    Args:
+        value: the mapping or list.
+        key: the words of the key that it belongs to itself; "" if that is no secret's.
+    """
     if isinstance(value, Mapping):
-        yield from _secrets_in_mapping(value, key)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
+        yield from _in_mapping(value, key)
+    elif isinstance(value, Sequence):
         flag = ""
-        for inner in value:
-            yield from _secrets_in(inner, key or flag)
-            flag = _flag(inner)
-    elif isinstance(value, str):
-        if key and _is_secret_text(value, key):
-            yield value
-        yield from texts_in(value)
-    elif key and isinstance(value, (int, float)) and not isinstance(value, bool):
-        least = _LEAST_NUMBER if "pass" in key or "secret" in key or "pwd" in key else _LEAST_OTHER_NUMBER
-        if len(str(value)) >= least:
-            yield str(value)
+        for item in value:
+            yield item, key or flag
+            flag = _flag(item)
 
 
-def _secrets_in_mapping(value: Mapping[Any, object], key: str) -> Iterator[str]:
+def _in_mapping(value: Mapping[Any, object], key: str) -> Iterator[tuple[object, str]]:
     is_file = value.get("class") in ("File", "Directory")
     pair = _words_of_pair(value)
     for name, inner in value.items():
-        words = _words(str(name))
+        words = _words(str(name)) if key or looks_secret(str(name)) else ""
         if is_file and name in FILE_KEYS:
-            yield from _secrets_in(inner, "")
-        elif _is_secret_name(words):
-            yield from _secrets_in(inner, words)
+            yield inner, ""
+        elif words and _is_secret_name(words):
+            yield inner, words
         elif pair and str(name).lower() in _NAMES_OF_VALUES:
-            yield from _secrets_in(inner, pair)
+            yield inner, pair
         else:
-            yield from _secrets_in(inner, "" if _NO_SECRET_NAME.search(words) else key)
+            yield inner, "" if key and _NO_SECRET_NAME.search(words) else key
+
+
+def _secrets_in(value: str | float, key: str) -> Iterator[str]:
+    if isinstance(value, str):
+        if key and _is_secret_text(value, key):
+            yield value
+        yield from texts_in(value)
+    elif key and not isinstance(value, bool):
+        least = _LEAST_NUMBER if re.search("pass|secret|pwd", key) else _LEAST_OTHER_NUMBER
+        yield from [str(value)] if len(str(value)) >= least else []
 
 
 def _words_of_pair(value: Mapping[Any, object]) -> str:
     for name, inner in value.items():
-        if isinstance(inner, str) and len(inner) <= 200 and str(name).lower() in _NAMES_OF_NAMES:
-            words = _words(inner)
-            if _is_secret_name(words):
-                return words
+        if str(name).lower() in _NAMES_OF_NAMES and isinstance(inner, str) and looks_secret(inner):
+            return _words(inner)
     return ""
 
 
@@ -193,7 +226,7 @@ def _forms(secret: str) -> Iterator[str]:
     yield stripped
     if "\n" in stripped:
         yield from (line for line in map(str.strip, stripped.splitlines()) if len(line) >= _LEAST_LINE)
-    header = re.match(r"(\w{4,20})\s+(\S{4,})\Z", stripped)
+    header = re.match(r"(basic|bearer|token|digest|negotiate|apikey)\s+(\S{4,})\Z", stripped, re.IGNORECASE)
     if header is not None:
         yield header[2]
         if header[1].lower() == "basic":
@@ -214,22 +247,25 @@ def _basic(text: str) -> Iterator[str]:
 
 Span = tuple[int, int]
 
+_IS_MORE = re.compile("[/:= ]")
+"""Every text has one of these that names a secret, unless it begins as one."""
+
 
 def texts_in(text: str) -> Iterator[str]:
     """The secrets that a text names as such, in addresses, headers, options and assignments, or by shape."""
-    if len(text) < 4:
+    if len(text) < 4 or (_IS_MORE.search(text) is None and not text.startswith(_BEGINNINGS)):
         return
     for start, end in (*_in_addresses(text), *_in_headers(text), *_by_shape(text)):
         value = text[start:end]
         yield from (value, unquote(value), unquote_plus(value))
-        if text[max(0, start - 8) : start].lower().startswith(("basic ", " basic ")):
+        if text[max(0, start - 6) : start].lower() == "basic ":
             yield from _basic(value)
     for start, end in _in_assignments(text, _ASSIGNMENT):
         value = text[start:end]
         if value.lower() not in _SETTINGS:
             yield value
             rest = re.compile(r"\S{1,256}").match(text, end)
-            if rest is not None and text[end] in ",;&" and not text[end + 1 : end + 2].isspace():
+            if rest is not None and text[end] in ",;" and not text[end + 1 : end + 2].isspace():
                 yield value + rest[0]
 
 
@@ -313,6 +349,9 @@ _HEADER = re.compile(
 
 def _in_headers(text: str) -> Iterator[Span]:
     """Authorization headers; bearer tokens elsewhere that hold a digit or are long, unlike words."""
+    lowered = text.lower()
+    if "bearer" not in lowered and "authorization" not in lowered:
+        return
     for match in _HEADER.finditer(text):
         if match[1] is not None:
             yield match.span(1)
@@ -325,14 +364,15 @@ _SHAPE = re.compile(
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{35}|hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}"
     r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"
 )
+_BEGINNINGS = ("gh", "glpat-", "xox", "AKIA", "ASIA", "AIza", "hf_", "sk-", "eyJ")
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----")
 
 
 def _by_shape(text: str) -> Iterator[Span]:
     """Tokens of known services, JSON web tokens, and private keys."""
-    for match in _SHAPE.finditer(text):
-        yield match.span()
-    key = _PRIVATE_KEY.search(text)
+    if any(beginning in text for beginning in _BEGINNINGS):
+        yield from (match.span() for match in _SHAPE.finditer(text))
+    key = _PRIVATE_KEY.search(text) if "PRIVATE KEY" in text else None
     while key is not None:
         end = text.find("-----END", key.end())
         close = -1 if end < 0 else text.find("-----", end + 8)
@@ -358,7 +398,7 @@ _VALUE = re.compile(r"\\?\"(?P<a>[^\"\\]+)|\\?'(?P<b>[^'\\]+)|(?P<c>[^\s\"',;&<>
 
 def _in_assignments(text: str, pattern: re.Pattern[str]) -> Iterator[Span]:
     """``password=…``, ``"password": "…"``, ``--password …``, and of ``_ASSIGNMENT`` also ``password: …``."""
-    match = pattern.search(text)
+    match = pattern.search(text) if _may_name_secret(text) else None
     while match is not None:
         place = match.end()
         name = match[match.lastgroup or 0]

@@ -29,6 +29,8 @@ BRIEF = 2000
 """Characters of a text that is searched for secrets one by one."""
 LEAST_ENCODED = 6
 """Bytes of a secret that is found within a longer base64 text, and in hexadecimal."""
+MOST_SPELLED = 1000
+"""Characters of a secret that is found in every spelling; of a longer one there are the lines."""
 MOST_WRAPPED = 16 * 1024
 """Bytes of a secret that is found by the lines of its base64 text."""
 
@@ -122,6 +124,10 @@ def _tree(words: Iterable[str]) -> str:
 def spellings(secret: str) -> frozenset[str]:
     """How a secret may be written."""
     raw = secret.encode(errors="replace")
+    if len(secret) > MOST_SPELLED:
+        return frozenset((secret, json.dumps(secret)[1:-1], *_base64(raw)))
+    if re.fullmatch("[A-Za-z0-9_.~-]+", secret):  # nothing escapes it
+        return frozenset((secret, *_encoded(raw)))
     percent = quote(secret, safe="")
     escaped = json.dumps(secret)[1:-1]
     forms = {
@@ -143,10 +149,8 @@ def spellings(secret: str) -> frozenset[str]:
         _html(secret, "&#x27;"),
         _html(secret, "&#39;"),
         secret.encode("latin-1", errors="replace").decode(errors="replace"),
-        *_base64(raw),
+        *_encoded(raw),
     }
-    if len(raw) >= LEAST_ENCODED:
-        forms.update((raw.hex(), raw.hex().upper()))
     return frozenset(forms - {""})
 
 
@@ -160,6 +164,11 @@ def _html(text: str, apostrophe: str) -> str:
     ):
         text = text.replace(character, escape)
     return text
+
+
+def _encoded(raw: bytes) -> set[str]:
+    digits = raw.hex() if len(raw) >= LEAST_ENCODED else ""
+    return {*_base64(raw), digits, digits.upper()} - {""}
 
 
 def _base64(raw: bytes) -> set[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from lando.credentials import job_secrets
 from lando.engine import admission, boot_outcomes
 from lando.engine.engine import Engine
 from lando.engine.ledger import Effect, Ledger, make_due
@@ -36,6 +37,7 @@ from lando.engine.operations import (
     StillExists,
     Trouble,
 )
+from lando.redaction import mask
 from lando.states import create_requests
 from lando.states.booting import why_unanswered
 from lando.states.events import (
@@ -212,7 +214,8 @@ class Outbox:
         now: float,
     ) -> None:
         if isinstance(result, Console):
-            ledger.save_console(job.id, job.attempt, result.text)
+            secrets = [*job_secrets(ledger.body(job.id)), *(request.token for request in job.requests)]
+            ledger.save_console(job.id, job.attempt, mask(result.text, secrets))
         elif isinstance(result, Attached):
             assert isinstance(operation, AttachFloatingIp)
             self._engine.fire(ledger, job, ServerActive(now, operation.server_id, result.address))
