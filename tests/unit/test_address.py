@@ -83,9 +83,7 @@ PARTS = st.text(st.sampled_from("aZ09:@/#?%\\[]-. ü\t"), max_size=12)
 
 
 @given(PARTS, PARTS, PARTS)
-def test_an_address_that_is_taken_is_the_same_for_urllib_and_for_git(
-    before: str, host: str, path: str
-) -> None:
+def test_urllib_and_git_read_the_same_in_what_is_taken(before: str, host: str, path: str) -> None:
     address = f"https://{before}@{host}/{path}"
     if ambiguity(address) is not None:
         return
