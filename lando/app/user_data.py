@@ -14,9 +14,9 @@ On OpenStack, everybody in the VM, its workflow included, and the other users of
 script. On the local cloud, it is a file (0600) in the VM's directory.
 
 Neither the script nor the worker puts the token, a password or ``input`` on a command line; git gets its
-password in its environment. The worker masks the token, the passwords, and what ``lando.credentials`` finds in
-``input`` and ``cwl_args`` in whatever it prints or reports. A site's own runner gets ``cwl_args`` on its command
-line.
+password in its environment. In whatever it prints or reports, the worker masks the token, the passwords, and
+what ``lando.credentials`` finds in ``input`` and ``cwl_args``. A site's own runner gets ``cwl_args`` on its
+command line.
 """
 
 from __future__ import annotations

@@ -308,12 +308,18 @@ def repository(tmp_path: Path) -> Iterator[int]:
     server.server_close()
 
 
-SECRETS = ("input-s3cret", "deep-s3cret", "url-s3cret")
+SECRETS = (
+    *("input-s3cret", "deep-s3cret", "url-s3cret", "pair-s3cret", "hash#s3cret", "query-s3cret"),
+    *("user-s3cret", "header-s3cret", "option-s3cret", "label-s3cret", "aW5wdXQtczNjcmV0"),
+)
 LEAKY = """
 echo "a workflow prints input-s3cret and deep-s3cret and not-secret"
 echo "arrived" > "$LANDO_VM_DIR/../../../arrived"
 read -r line < "$LANDO_VM_DIR/../../../gate"
 echo "again input-s3cret"
+echo "pair-s3cret hash#s3cret query-s3cret user-s3cret header-s3cret option-s3cret" >&2
+printf 'base64: '; printf input-s3cret | base64
+printf 'in two '; printf 'pair-s3'; sleep 0.1; printf 'cret pieces\n'
 exit 5
 """
 
@@ -325,12 +331,20 @@ def test_no_secret_is_shown_or_passed(quick: LocalSite, repository: int) -> None
         f"git_clone: 'http://robot:url-s3cret%2F%40@127.0.0.1:{repository}/wf.git'\n"
         "cd: wf\nrun_cwl: tool.cwl\n"
         "input:\n  password: input-s3cret\n  nested: {api_key: deep-s3cret}\n  word: not-secret\n"
+        "  env: [{name: DB_PASSWORD, value: pair-s3cret}]\n"
+        "  addresses: ['https://bob:hash#s3cret@host/x', 'https://host/x?private_token=query-s3cret',\n"
+        "    'https://user-s3cret@host/x']\n"
+        "  headers: ['Authorization: Bearer header-s3cret']\n"
+        "cwl_args: [--token, option-s3cret]\n"
+        "name: run with option-s3cret\nlabels: {token: label-s3cret, who: by label-s3cret}\n"
     )
     quick.fresh = True  # as a person starts them: processes show their arguments
     quick.start_daemon(make_state=False)  # the modes of its files are part of what is tested
     job = quick.submit(job_file)
     wait_for((quick.root / "arrived").exists, "the workflow to run")
     everyone = "".join(filter(None, map(argv, Path("/proc").iterdir())))
+    # The site's own runner has no other way to get its options.
+    everyone = everyone.replace("--token\0option-s3cret", "")
     assert "lando-fsm" in everyone, "the scan sees processes"
     console = next((quick.state / "vms").glob("*/console.log")).read_text()
     private(quick)
@@ -347,6 +361,8 @@ def test_no_secret_is_shown_or_passed(quick: LocalSite, repository: int) -> None
     said = [quick.command(*arguments) for arguments in commands]
     logs = said[-1].stdout
     assert "a workflow prints *** and *** and not-secret" in logs
+    assert "base64: ***" in logs and "in two *** pieces" in logs
+    assert shown["name"] == "run with ***" and shown["labels"] == {"token": "***", "who": "by ***"}
     everything = "\n".join(
         [everyone, console, quick.daemon_log(), *(each.stdout + each.stderr for each in said)]
     )

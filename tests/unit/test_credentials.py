@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -12,10 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lando import messages
+from lando.cli.daemon import _Formatter
+from lando.cloud.nova import failures
+from lando.config import yaml_document
 from lando.credentials import job_secrets, looks_secret, scrub, secret_values
+from lando.errors import UsageError
 from lando.redaction import mask
 from lando.store.transaction import display_name
 from lando.views.jobs import _labels
+from lando.workqueue.interface import first_bytes
 from lando_worker.log_buffer import LogBuffer
 from lando_worker.outputs import without_secrets
 
@@ -199,3 +206,56 @@ def test_no_planted_secret_is_shown(secret: str, place: str, data: st.DataObject
 def test_a_file_in_the_outputs_keeps_its_place() -> None:
     output = {"f": {"class": "File", "path": "/data/x", "basename": "data", "secondaryFiles": []}}
     assert without_secrets(output, lambda text: mask(text, ["data"])) == output
+
+
+USER_DATA = base64.b64encode(b"#!/bin/bash\nconfig=" + base64.b64encode(b"hunter22" * 40)).decode()
+
+
+@pytest.mark.parametrize("quoted", [USER_DATA, json.dumps({"server": {"user_data": USER_DATA}})])
+def test_a_cloud_that_quotes_user_data_does_not_show_it(quoted: str) -> None:
+    said = failures._short(f"Invalid input for field/attribute user_data. Value: {quoted}. is too long")
+    assert (said.startswith("Invalid input") and said.endswith("is too long")) or "***" in said
+    assert not any(USER_DATA.decode()[at : at + 20] in said for at in range(0, len(USER_DATA), 20))
+
+
+def test_what_is_no_user_data_is_shown_whole() -> None:
+    said = (
+        f"no image {'0123456789abcdef' * 4} in /var/lib/nova/instances/0b9f4a52-6d0e-4d0b-8f7c-3a8c0f4c9b11, "
+        f"ssh-rsa AAAA{'b' * 100} host"
+    )
+    assert failures.without_secrets(said) == said
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"git_clone": "https://bob:hunter22-and-a-long-rest-of-the-password@host/r"}',
+        b'{"git_clone": "https://bob:hunter22',
+        b'{"password": "hunter22',
+        b"\xff https://hunter22@host",
+    ],
+)
+def test_the_first_bytes_of_a_dead_letter_show_no_credential(raw: bytes) -> None:
+    assert b"hunter" not in first_bytes(raw) and first_bytes(raw)[:1] == raw[:1]
+
+
+def test_what_is_wrong_with_a_message_shows_no_credential() -> None:
+    envelope = {"version": 1, "type": "https://bob:hunter22-and-a-long-rest-of-the-password-of-60@host/r"}
+    with pytest.raises(messages.Malformed) as wrong:
+        messages.decode(json.dumps(envelope).encode())
+    assert "unknown type" in str(wrong.value) and "hunter" not in str(wrong.value)
+
+
+def test_a_mistake_in_a_file_shows_no_credential() -> None:
+    document = yaml_document.parse("a: 1\n", "job.yml")
+    document.complain(("git_clone https://bob:hunter22@host/r",), "unknown key")
+    with pytest.raises(UsageError) as wrong:
+        document.check()
+    assert "unknown key" in str(wrong.value) and "hunter22" not in str(wrong.value)
+
+
+def test_the_log_of_the_daemon_shows_no_credential() -> None:
+    record = logging.LogRecord(
+        "lando", logging.INFO, "", 1, "failed: %s", ("https://bob:hunter22@host",), None
+    )
+    assert _Formatter("%(message)s").format(record) == "failed: https://bob:***@host"

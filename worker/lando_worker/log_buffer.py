@@ -100,11 +100,13 @@ class LogBuffer:
         end = text.rfind(b"\n") + 1
         lines, self._open_line = self._masked(text[:end]), text[end:]
         if len(self._open_line) > LINE + self._overlap:
-            masked = self._masked(self._open_line)
+            whole = _whole_characters(self._open_line)
+            masked = self._masked(self._open_line[:whole])
             cut = max(len(masked) - self._overlap, 0)
             # Not within an address, of which two halves would not look as if they held a password.
-            cut = max(masked.rfind(b" ", cut - WORD if cut > WORD else 0, cut), 0) or cut
-            lines, self._open_line = lines + masked[:cut], masked[cut:]
+            cut = max(masked.rfind(b" ", max(cut - WORD, 0), cut), 0) or cut
+            cut = _whole_characters(masked[:cut])
+            lines, self._open_line = lines + masked[:cut], masked[cut:] + self._open_line[whole:]
         return lines
 
     def _keep(self, text: bytes) -> None:
@@ -113,3 +115,15 @@ class LogBuffer:
         self._pending += kept.decode(errors="ignore").encode()
         self._left_out += len(text) - len(kept)
         self._kept = LIMIT if len(kept) < len(text) else self._kept + len(kept)
+
+
+def _whole_characters(text: bytes) -> int:
+    """Bytes of UTF-8 text up to a character at its end that is not complete."""
+    for back in range(1, min(4, len(text) + 1)):
+        byte = text[-back]
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(text) - back if back < needed else len(text)
+        if byte < 0x80:
+            break
+    return len(text)

@@ -1,3 +1,6 @@
+import base64
+from urllib.parse import quote
+
 from lando_worker import log_buffer
 from lando_worker.log_buffer import LIMIT, PIECE, TAIL, LogBuffer
 
@@ -68,3 +71,48 @@ def test_nul_and_broken_characters_can_be_sent():
     log = LogBuffer([])
     log.feed(b"a\0b\xff\n")
     assert log.take() == "ab\ufffd\n"
+
+
+def test_a_secret_in_base64_is_masked_wherever_the_chunks_end():
+    printed = f"header {base64.b64encode(b'bob:hunter22-and-more').decode()} end\n".encode()
+    for cut in range(len(printed)):
+        log = LogBuffer(["hunter22-and-more"])
+        log.feed(printed[:cut])
+        early = log.take()
+        log.feed(printed[cut:])
+        shown = early + log.take()
+        assert shown.startswith("header ") and shown.endswith(" end\n") and "***" in shown
+        assert "aHVudGVyMjIt"[:8] not in shown and "dW50ZXIyMi1hbm" not in shown
+
+
+def test_a_secret_of_wide_characters_in_an_endless_line_is_masked(monkeypatch):
+    monkeypatch.setattr(log_buffer, "LINE", 10)
+    secret = "\U0001f9ec" * 6
+    for filling in range(300, 400, 3):
+        log = LogBuffer([secret])
+        printed = ("." * filling + quote(secret) + "." * 300).encode()
+        for at in range(0, len(printed), 7):
+            log.feed(printed[at : at + 7])
+        log.close()
+        assert everything(log) == "." * filling + "***" + "." * 300
+
+
+def test_a_password_in_an_address_that_nobody_knows_is_masked(monkeypatch):
+    monkeypatch.setattr(log_buffer, "LINE", 100)
+    for filling in range(0, 300, 7):
+        log = LogBuffer([])
+        printed = b"word " * filling + b"https://bot:hunter22@host/sub.git " + b"word " * 100
+        for at in range(0, len(printed), 11):
+            log.feed(printed[at : at + 11])
+        log.close()
+        shown = everything(log)
+        assert "https://bot:***@host/sub.git" in shown and "hunter" not in shown
+
+
+def test_a_character_in_two_chunks_of_an_endless_line_is_whole(monkeypatch):
+    monkeypatch.setattr(log_buffer, "LINE", 10)
+    log = LogBuffer(["hünter22"])
+    for byte in ("ü" * 40 + "hünter22" + "ü" * 40).encode():
+        log.feed(bytes([byte]))
+    log.close()
+    assert everything(log) == "ü" * 40 + "***" + "ü" * 40
