@@ -214,8 +214,8 @@ USER_DATA = base64.b64encode(b"#!/bin/bash\nconfig=" + base64.b64encode(b"hunter
 @pytest.mark.parametrize("quoted", [USER_DATA, json.dumps({"server": {"user_data": USER_DATA}})])
 def test_a_cloud_that_quotes_user_data_does_not_show_it(quoted: str) -> None:
     said = failures._short(f"Invalid input for field/attribute user_data. Value: {quoted}. is too long")
-    assert (said.startswith("Invalid input") and said.endswith("is too long")) or "***" in said
-    assert not any(USER_DATA.decode()[at : at + 20] in said for at in range(0, len(USER_DATA), 20))
+    assert said.startswith("Invalid input") and said.endswith("is too long") and "***" in said
+    assert not any(USER_DATA[at : at + 20] in said for at in range(0, len(USER_DATA), 20))
 
 
 def test_what_is_no_user_data_is_shown_whole() -> None:
