@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from lando import removal
+from lando_worker.result import SystemFailure
 from lando_worker.workflow_account import WorkflowAccount
 
 
@@ -49,20 +50,18 @@ class Directories:
         return self.vm / "containers"
 
     def make(self, account: WorkflowAccount | None) -> None:
-        """Make the workflow's directories, empty, and owned by ``account`` if there is one."""
+        """Make the workflow's directories, empty, and owned by ``account`` if there is one.
+
+        Raises:
+            SystemFailure: what an earlier run left there cannot be removed.
+        """
         if account:
             self.vm.chmod(0o711)
         for path in (self.clone, self.run, self.tmp, self.containers, self.outputs):
-            _empty(path)
+            path.mkdir(parents=True, exist_ok=True)
+            try:
+                removal.empty(path)
+            except removal.NotRemoved as error:
+                raise SystemFailure(f"what an earlier run left cannot be removed: {error}") from error
             if account:
                 os.chown(path, account.uid, account.gid)
-
-
-def _empty(path: Path) -> None:
-    """Make a directory, or empty it. It is not replaced, since it may be a mount point or a symbolic link."""
-    path.mkdir(parents=True, exist_ok=True)
-    for entry in path.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

@@ -345,7 +345,11 @@ class LocalCloud:
         self._limbo.mkdir(mode=0o700, exist_ok=True)
         old = self._limbo / f"old-{directory.name}-{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
-            directory.rename(old)
+            try:
+                directory.rename(old)
+            except PermissionError:  # a directory that its owner may not write cannot be moved
+                vm_directory.let_owner_use(directory)
+                directory.rename(old)
         vm_directory.remove(old)
 
     def quota(self, volumes: bool = False) -> Quota:

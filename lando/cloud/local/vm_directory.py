@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lando import state_dir
+from lando import removal, state_dir
 from lando.cloud.interface import CONSOLE_BYTES, Server, ServerRequest, ServerStatus
 from lando.cloud.local import launcher, processes
 
@@ -64,6 +64,8 @@ def is_valid_mark(text: str) -> bool:
 def describe(directory: Path, is_deleted: Callable[[], bool]) -> Server | None:
     """The VM as the cloud lists it; None when there is no such directory.
 
+    What the workflow made unreadable is made readable again: one VM must not hide all others.
+
     Args:
         directory: named by the VM's mark.
         is_deleted: whether the VM's deletion has begun; called after the lock and the record are read.
@@ -73,6 +75,14 @@ def describe(directory: Path, is_deleted: Callable[[], bool]) -> Server | None:
     """
     if not directory.is_dir():
         return None
+    try:
+        return _describe(directory, is_deleted)
+    except PermissionError:
+        let_owner_use(directory)
+        return _describe(directory, is_deleted)
+
+
+def _describe(directory: Path, is_deleted: Callable[[], bool]) -> Server | None:
     # The lock is read before the record: once the lock is free, no record will be written.
     held = is_locked(directory)
     record = read_record(directory)
@@ -117,6 +127,15 @@ def read_record(directory: Path) -> LauncherRecord | None:
         return None
     except (ValueError, TypeError):
         return LauncherRecord(pid=0, started=0, boot_id="")
+
+
+def let_owner_use(directory: Path) -> None:
+    """Undo what a workflow did to the permissions of its VM's directory, and of the files that matter."""
+    with suppress(OSError):
+        directory.chmod(0o700)
+    for name in (LOCK, launcher.RECORD, SERVER, launcher.CONSOLE):
+        with suppress(OSError):
+            (directory / name).chmod(0o600)
 
 
 def _read_request(directory: Path) -> dict[str, Any] | None:
@@ -180,7 +199,11 @@ def try_lock(directory: Path, flags: int = 0) -> int | None:
     Raises:
         FileNotFoundError: it has no lock file, and ``flags`` do not create one.
     """
-    file = os.open(directory / LOCK, os.O_RDWR | flags, 0o600)
+    try:
+        file = os.open(directory / LOCK, os.O_RDWR | flags, 0o600)
+    except PermissionError:
+        let_owner_use(directory)
+        file = os.open(directory / LOCK, os.O_RDWR | flags, 0o600)
     if state_dir.try_lock(file):
         return file
     os.close(file)
@@ -200,15 +223,16 @@ def is_locked(directory: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove as much as possible, including directories that a workflow made read-only."""
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        for directory, _, _ in os.walk(path):
-            with suppress(OSError):
-                os.chmod(directory, 0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        _log.warning("%s is no longer needed, but could not be removed completely: remove it by hand", path)
+    """Remove as much as possible, and log what is left."""
+    try:
+        removal.remove(path)
+    except removal.NotRemoved as error:
+        _log.warning(
+            "%s is no longer needed, but could not be removed completely; remove it by hand, or the next"
+            " daemon tries again: %s",
+            path,
+            error,
+        )
 
 
 def remove_unlocked(path: Path) -> None:

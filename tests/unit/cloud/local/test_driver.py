@@ -11,6 +11,7 @@ import pytest
 
 from lando.cloud.interface import CloudError, NoCapacity, QuotaExceeded, Refused, ServerRequest, Unreachable
 from lando.cloud.local.driver import LocalCloud
+from tests.support.another_account import as_another_account, place_of_another_account
 
 REQUEST = ServerRequest(
     name="vm", mark="a-mark", deployment="d", job_id="j", attempt=1, user_data=b"#!/bin/sh\n"
@@ -81,3 +82,25 @@ def test_a_vm_whose_request_cannot_be_read_is_listed(tmp_path: Path) -> None:
     assert (server.id, server.mark, server.deployment, server.status) == ("half", "half", None, "ERROR")
     cloud.delete("half")
     assert cloud.servers() == []
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500])
+def test_a_vm_that_closed_its_directory_hides_no_other_and_is_deleted(mode: int) -> None:
+    with place_of_another_account() as root:
+
+        def close_and_delete() -> None:
+            for mark in ("closed", "other"):
+                (root / "vms" / mark).mkdir(parents=True)
+                for file in ("lock", "server.json", "record.json"):
+                    (root / "vms" / mark / file).write_text("{}")
+            for file in (root / "vms" / "closed").iterdir():
+                file.chmod(mode & 0o400)
+            (root / "vms" / "closed").chmod(mode)
+            cloud = LocalCloud(root)
+            assert [server.mark for server in cloud.servers()] == ["closed", "other"]
+            (root / "vms" / "closed").chmod(0o500)
+            assert cloud.delete("closed")
+            assert os.listdir(root / "vms") == ["other"]
+            assert os.listdir(root / "limbo") == []
+
+        assert as_another_account(close_and_delete) == ""
