@@ -20,7 +20,10 @@ POLL = 0.3
 @click.option("--console", is_flag=True, help="Print the console output of the last VM that failed instead.")
 @click.pass_context
 def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
-    """Print the log of a job's workflow, oldest lines first. Only the newest MiB is kept."""
+    """Print the log of a job's workflow, oldest lines first.
+
+    Only the newest MiB is kept. Where some of it was left out, a line says how much.
+    """
     views = load_views(ctx)
     job_id = views.resolve(job)
     if console:

@@ -14,12 +14,14 @@ from lando.states.records import replace
 from lando.store.logs import MAX_LOG
 
 BURST = MAX_LOG + 1024
-"""Characters: what a worker sends of an attempt (``LIMIT`` in lando_worker/log_buffer.py), and its note of
-what it left out itself."""
+"""Characters: more than a worker sends at once, at the end of a workflow that writes without end (``WAITING``
+in lando_worker/log_buffer.py, and its note of what it left out itself)."""
 REFILL = 32 * 1024
-"""Characters a second."""
+"""Characters a second: more than a worker sends before."""
 FLOWS_AGAIN = 64 * 1024
 """Characters: once text was left out, none is stored before so much may be, or the worker has finished."""
+LAST = 64 * 1024
+"""Characters that are stored when the worker has finished, at least: why is said at the end of a log."""
 NOTE_KEPT = 3600.0
 """Seconds for which a worker that is silent may come back and get the note of what was left out."""
 NOTE = "\n[lando: {:,} characters of log left out here: the worker sends more than is kept]\n"
@@ -73,16 +75,18 @@ class LogRates:
     def bounded(self, job_id: str, attempt: int, text: str, is_last: bool) -> str:
         """See ``LogBound``."""
         bucket = self._bucket(job_id, attempt)
-        flows = is_last or not bucket.left_out or bucket.level >= FLOWS_AGAIN
-        kept = text[: int(bucket.level)] if flows else ""
+        room = int(bucket.level)
+        if is_last:
+            room = max(room, LAST)
+        elif room < FLOWS_AGAIN and (bucket.left_out or len(text) > room):
+            room = 0
+        kept = text[max(0, len(text) - room) :]
+        left_out = bucket.left_out + len(text) - len(kept)
         note = ""
-        if flows and bucket.left_out:
-            note, bucket = NOTE.format(bucket.left_out), replace(bucket, left_out=0)
-        left_out = len(text) - len(kept)
-        if is_last and left_out:
-            kept, left_out = kept + NOTE.format(left_out), 0
+        if left_out and room:
+            note, left_out = NOTE.format(left_out), 0
         level = max(0.0, bucket.level - len(note) - len(kept))
-        self._changed[job_id] = replace(bucket, level=level, left_out=bucket.left_out + left_out)
+        self._changed[job_id] = replace(bucket, level=level, left_out=left_out)
         return note + kept
 
     def _bucket(self, job_id: str, attempt: int) -> Bucket:

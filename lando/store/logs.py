@@ -7,6 +7,7 @@ counts (table ``log_totals``) make a new piece cost the same, however long the l
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ MAX_ROWS = 2048
 """Rows of a job's log; beyond that the oldest are merged, since a slow workflow's pieces are small."""
 ROW = 16 * 1024
 """Characters of a row, if it has several reports: what is dropped is dropped row by row."""
+MARK = "[lando: {:,} characters of log left out here]\n"
+"""The first line of a log of which the oldest part was dropped."""
 MAX_RANGES = 64
 """Ranges of sequence numbers; beyond that the oldest gaps are closed: what is in them counts as stored."""
 
@@ -71,8 +74,14 @@ _UPDATE_TOTALS = (
     .values({name: sa.bindparam(name) for name in ("rows", "characters", "attempt", "seqs")})
 )
 _INSERT = sa.insert(LOGS)
+_MARK = re.compile(re.escape(MARK).replace(re.escape("{:,}"), "([0-9,]{1,20})"))
 _OLDEST = (
-    sa.select(LOGS.c.attempt, LOGS.c.seq, sa.func.length(LOGS.c.text).label("length"))
+    sa.select(
+        LOGS.c.attempt,
+        LOGS.c.seq,
+        sa.func.length(LOGS.c.text).label("length"),
+        sa.func.substr(LOGS.c.text, 1, 100).label("start"),
+    )
     .where(LOGS.c.job_id == sa.bindparam("job"))
     .order_by(LOGS.c.attempt, LOGS.c.seq)
 )
@@ -111,7 +120,11 @@ class PendingLogs:
         """See ``Ledger.append_log``."""
         totals = self._of_attempt(connection, job_id, attempt)
         totals = replace(totals, seqs=with_added(totals.seqs, seqs))
-        text = text[-MAX_LOG:]
+        if len(text) > MAX_LOG:
+            mark = ""
+            for _ in range(3):  # the mark takes the place of some more
+                mark = MARK.format(len(text) - MAX_LOG + len(mark))
+            text = mark + text[len(mark) - MAX_LOG :]
         size = max(ROW, -(-len(text) // len(seqs)))
         for start, seq in zip(range(0, len(text), size), seqs, strict=False):
             piece = text[start : start + size]
@@ -177,15 +190,23 @@ def _merge_oldest(connection: Connection, job_id: str, totals: LogTotals) -> Log
 
 
 def _drop_oldest(connection: Connection, job_id: str, totals: LogTotals) -> LogTotals:
-    rows, characters, last = totals.rows, totals.characters, (0, 0)
+    """The row that says how much was dropped takes the place of the last one: whoever follows the log and has
+    read that far does not see it."""
+    rows, characters, last, dropped, mark = totals.rows, totals.characters, (0, 0), 0, ""
     oldest = connection.execute(_OLDEST, {"job": job_id})
     for row in oldest:
-        if rows <= MAX_ROWS and characters <= MAX_LOG:
+        if rows < MAX_ROWS and characters + len(mark) <= MAX_LOG:
             break
         rows, characters, last = rows - 1, characters - row.length, (row.attempt, row.seq)
+        dropped += row.length
+        if earlier := _MARK.match(row.start):
+            dropped += int(earlier[1].replace(",", "")) - len(earlier[0])
+        mark = MARK.format(dropped)
     oldest.close()
     _delete_up_to(connection, job_id, *last)
-    return replace(totals, rows=rows, characters=characters)
+    attempt, seq = last
+    connection.execute(_INSERT, [{"job_id": job_id, "attempt": attempt, "seq": seq, "text": mark}])
+    return replace(totals, rows=rows + 1, characters=characters + len(mark))
 
 
 def _delete_up_to(connection: Connection, job_id: str, attempt: int, seq: int) -> None:

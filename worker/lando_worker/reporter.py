@@ -18,6 +18,8 @@ from lando_worker.spool import Spool
 
 MIN_INTERVAL = 1.0
 """Seconds between two reports of changes; what changes within them is reported together."""
+LONG_LOG_INTERVAL = 4.0
+"""Seconds between two reports of nothing but log, once it is a long one."""
 FIRST_WAIT, LONGEST_WAIT = 0.1, 30.0
 """Seconds between two tries to publish; never longer than the heartbeat."""
 FULL_WAIT = 1.0, 2.0
@@ -85,7 +87,7 @@ class Reporter:
             self._news.notify()
 
     def log_grew(self) -> None:
-        """The log may have grown: it is reported with the next change, or within MIN_INTERVAL."""
+        """The log may have grown: it is reported with the next change, or within seconds."""
         if not self._log_grew:
             with self._news:
                 self._log_grew = True
@@ -120,7 +122,8 @@ class Reporter:
     def _due_at(self) -> float:
         due = self._reported_at + self._heartbeat
         if self._log_grew:
-            due = min(due, self._reported_at + MIN_INTERVAL)
+            interval = LONG_LOG_INTERVAL if self._log.is_long else MIN_INTERVAL
+            due = min(due, self._reported_at + interval)
         if self._changed:
             due = min(due, self._change_reported_at + MIN_INTERVAL)
         return due

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lando.daemon.log_rates import BURST, FLOWS_AGAIN, NOTE_KEPT, REFILL, LogRates
-from lando.store.logs import MAX_LOG
+from lando.daemon.log_rates import BURST, FLOWS_AGAIN, LAST, NOTE_KEPT, REFILL, LogRates
 from lando_worker import log_buffer
 
 NOTE = re.compile(r"\n\[lando: ([\d,]+) characters of log left out here: [^\n]*\]\n")
@@ -36,7 +35,7 @@ def test_all_that_an_honest_worker_sends_at_once_is_kept() -> None:
     sent = []
     while buffer.has_pending:
         sent.append(buffer.take())
-    assert len("".join(sent)) > MAX_LOG - 100
+    assert len("".join(sent)) > log_buffer.WAITING
     assert [rates.send(piece) for piece in sent] == sent
     assert not rates.rates.is_behind("a")
 
@@ -60,7 +59,8 @@ def test_a_flood_is_cut_to_the_burst_and_the_refill_and_says_so() -> None:
 
 def test_nothing_flows_until_a_worthwhile_piece_may() -> None:
     rates = Rates()
-    assert rates.send("x" * (BURST + 10)) == "x" * BURST
+    assert rates.send("x" * BURST) == "x" * BURST
+    assert rates.send("w" * 10) == ""
     rates.now += (FLOWS_AGAIN - 1) / REFILL
     assert rates.send("y") == ""
     assert rates.rates.is_behind("a")
@@ -71,9 +71,25 @@ def test_nothing_flows_until_a_worthwhile_piece_may() -> None:
     assert rates.send("w") == "w"
 
 
+def test_of_a_text_that_is_too_long_the_end_is_kept() -> None:
+    rates = Rates()
+    kept = rates.send("x" * 10 + "y" * BURST)
+    assert (left_out(kept), NOTE.sub("", kept)) == ([10], "y" * BURST)
+    assert not rates.rates.is_behind("a")
+
+
+def test_the_end_of_a_log_is_kept_whatever_came_before() -> None:
+    rates = Rates()
+    rates.send("x" * BURST)
+    rates.send("y" * 10)
+    kept = rates.send("z" * 1000 + "w" * LAST, is_last=True)
+    assert (left_out(kept), NOTE.sub("", kept)) == ([1010], "w" * LAST)
+
+
 def test_a_heartbeat_without_log_brings_the_note() -> None:
     rates = Rates()
-    rates.send("x" * (BURST + 10))
+    rates.send("x" * BURST)
+    rates.send("x" * 10)
     rates.now += 30.0
     assert left_out(rates.send("")) == [10]
 
@@ -104,7 +120,8 @@ def test_what_was_not_committed_is_given_back() -> None:
 def test_what_is_full_again_is_forgotten() -> None:
     rates = Rates()
     rates.send("x" * 1000)
-    rates.send("x" * (BURST + 1), job="b")
+    rates.send("x" * BURST, job="b")
+    rates.send("x", job="b")
     rates.now += BURST / REFILL
     rates.send("", job="c")
     assert set(rates.rates._buckets) == {"b"}, "what was left out of it is not told yet"

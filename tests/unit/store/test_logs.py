@@ -117,6 +117,8 @@ def test_of_a_long_log_the_newest_is_kept(store: Store) -> None:
     with store.transaction() as transaction:
         for seq in range(1, 8):
             append(transaction, 1, seq, str(seq) * piece)
+    dropped = f"{MAX_LOG:,}"
+    assert kept(store)[0] == (1, 4, f"[lando: {dropped} characters of log left out here]\n")
     assert [seq for _, seq, _ in kept(store)] == [4, 5, 6, 7]
     assert sum(len(text) for _, _, text in kept(store)) <= MAX_LOG
     counted(store)
@@ -129,8 +131,10 @@ def test_what_comes_in_one_batch_is_not_dropped_in_one_piece(store: Store) -> No
     with store.transaction() as transaction:
         transaction.append_log(A, 2, [1], "x" * 100)
     log = "".join(text for _, _, text in kept(store))
-    assert (lines + "x" * 100).endswith(log)
-    assert len(log) > MAX_LOG - ROW
+    mark, _, rest = log.partition("\n")
+    assert (lines + "x" * 100).endswith(rest)
+    assert len(rest) > MAX_LOG - 2 * ROW
+    assert mark == f"[lando: {len(lines) + 100 - len(rest):,} characters of log left out here]"
     counted(store)
 
 
@@ -140,6 +144,17 @@ def test_one_enormous_piece_of_log_is_cut_to_its_end(store: Store) -> None:
     ((_, _, text),) = kept(store)
     assert len(text) == MAX_LOG
     assert text.endswith("the end")
+    assert text.startswith(f"[lando: {7 + len(text.splitlines()[0]) + 1} characters of log left out here]\nx")
+
+
+def test_all_that_was_dropped_is_counted(store: Store) -> None:
+    for seq in range(1, 300):
+        with store.transaction() as transaction:
+            append(transaction, 1 + seq // 100, seq, "x" * 10_000)
+    log = "".join(text for _, _, text in kept(store))
+    assert log.startswith(f"[lando: {299 * 10_000 - log.count('x'):,} characters of log left out here]\nx")
+    assert log.count("lando") == 1
+    counted(store)
 
 
 def test_no_numbering_of_small_pieces_evades_the_bound(store: Store) -> None:
