@@ -41,6 +41,17 @@ class App:
         self._views: list[Views] = []
 
     @property
+    def unused_cloud(self) -> str | None:
+        """What to say where an OpenStack account is configured, and workflows run here; else None."""
+        if self.config.cloud != "local" or self.config.cloud_settings is None:
+            return None
+        return (
+            f"{self.config.source}: `cloud: local` beside cloud_settings: workflows run on this machine, as "
+            "the daemon's account and not isolated from it, and no VM of OpenStack is created; remove "
+            "`cloud: local` to run them on VMs, or cloud_settings if this is meant"
+        )
+
+    @property
     def embedded_queue(self) -> Path | None:
         """The SQLite file that holds the embedded queue; None where the queue is RabbitMQ's."""
         return self.config.database_path if self.config.work_queue is None else None

@@ -152,6 +152,8 @@ class Service:
         self, ready: Callable[[], None] = lambda: None, on_stop: Callable[[], None] = lambda: None
     ) -> None:
         """Serve until stopped; see ``Daemon.run``."""
+        if self._app.unused_cloud is not None:
+            log.warning("%s", self._app.unused_cloud)
         if self._app.config.cloud == "openstack":
             # In a thread, so that a cloud that does not answer does not delay the daemon.
             threading.Thread(target=self._try_cloud, name="checks", daemon=True).start()

@@ -262,6 +262,8 @@ def _cloud(app: App) -> Answer:
     )
     if app.config.cloud == "openstack":
         return "ok", f"OpenStack: {limit} at a time"
+    if app.unused_cloud is not None:
+        return "warning", app.unused_cloud
     return "ok", f"local: VMs are processes on this machine; {limit} at a time"
 
 

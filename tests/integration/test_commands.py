@@ -354,3 +354,22 @@ def test_submit_wait_on_a_terminal_is_live(served: LocalSite, gate: Gate) -> Non
     gate.let_through()
     assert terminal.wait() == 0
     assert "done" in terminal.text
+
+
+def test_a_local_cloud_beside_an_openstack_account_is_warned_of(quick: LocalSite) -> None:
+    warning = "workflows run on this machine, as the daemon's account and not isolated from it"
+    account = (
+        "cloud_settings: {auth_url: 'https://cloud:5000/v3', username: u, password: p, project_name: p}\n"
+    )
+    before = quick.config.read_text()
+    for cloud, is_warned in (("", False), (f"cloud: local\n{account}", True)):
+        quick.config.write_text(before + cloud)
+        quick.config.chmod(0o600)
+        (line,) = [
+            line for line in quick.command("check").stdout.splitlines() if line.split()[:1] == ["cloud"]
+        ]
+        assert (line.split()[1] == "warning" and warning in line) is is_warned
+        daemon = quick.start_daemon()
+        assert (warning in quick.daemon_log()) is is_warned
+        daemon.terminate()
+        assert daemon.wait(timeout=60) == 0
