@@ -22,6 +22,10 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+SQLITE_PATH_BYTES = 504
+"""Bytes of the longest path of a database that SQLite opens: MAX_PATHNAME in os_unix.c, less ``-journal``."""
+
+
 def prepare(state_dir: Path, database: Path | None) -> None:
     """Make the state directory (0700) where it is missing.
 
@@ -30,9 +34,11 @@ def prepare(state_dir: Path, database: Path | None) -> None:
         database: the file of an SQLite database, which may be elsewhere.
 
     Raises:
-        UsageError: the directory cannot be made or written, or the database is on a network file system.
+        UsageError: the directory cannot be made or written, its name cannot be used, or the database is on a
+            network file system.
         LandoError: its disk is full, or fails.
     """
+    _refuse_name(state_dir, database)
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -45,6 +51,25 @@ def prepare(state_dir: Path, database: Path | None) -> None:
         )
     if database is not None:
         refuse_network_filesystem(database.parent)
+
+
+def _refuse_name(state_dir: Path, database: Path | None) -> None:
+    """Every name can be used but those that SQLite or CWL runners cannot open."""
+    advice = "name another one by LANDO_STATE_DIR, or by state_dir in landoconfig.yml"
+    try:
+        str(state_dir).encode()
+    except UnicodeEncodeError:
+        shown = str(state_dir).encode(errors="backslashreplace").decode()
+        raise UsageError(
+            f"{shown}: is not UTF-8, in which CWL runners name the files of workflows; {advice}"
+        ) from None
+    if database is not None:
+        size = max(len(os.fsencode(path)) for path in (database, os.path.realpath(database)))
+        if size > SQLITE_PATH_BYTES:
+            raise UsageError(
+                f"{database}: this path of the database is {size} bytes long, of which SQLite takes "
+                f"{SQLITE_PATH_BYTES}; {advice}"
+            )
 
 
 def read_only_note(path: Path) -> str:

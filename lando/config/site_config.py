@@ -247,8 +247,6 @@ def _processors() -> int:
 
 
 def _sqlite_url(database: Path) -> str:
-    if "?" in str(database):
-        raise UsageError(f"{database}: the path of a database may not hold a question mark")
     return f"sqlite:///{database}"
 
 

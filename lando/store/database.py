@@ -26,6 +26,7 @@ from lando.sqlite.same_file import SameFile
 HEAD = "0005"
 """The schema version that this program reads and writes."""
 
+SQLITE = "sqlite:///"
 _MIGRATION_LOCK = 0x6C616E646F
 
 
@@ -49,6 +50,18 @@ class StoreReplaced(StoreUnusable):
     """Its files were removed or replaced. What was opened can still be read; see ``Store.save``."""
 
 
+def parsed(url: str) -> sa.URL:
+    """A database's URL. The path of an SQLite file is taken as it is: SQLAlchemy would read ``%20`` as a
+    space, and what follows a ``?`` as options.
+
+    Args:
+        url: SQLAlchemy's form, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+    """
+    if url.startswith(SQLITE):
+        return sa.URL.create("sqlite", database=url.removeprefix(SQLITE))
+    return sa.make_url(url)
+
+
 def sqlite_path(url: sa.URL) -> Path | None:
     """The file of an SQLite database; None where the database has none."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
@@ -67,17 +80,17 @@ def connect(url: str, patience: float = BUSY_TIMEOUT) -> tuple[Engine, SameFile 
         UsageError: the schema is newer than this program.
         StoreUnavailable: the database cannot be opened.
     """
-    parsed = sa.make_url(url)
-    path, same_file = sqlite_path(parsed), None
+    address = parsed(url)
+    path, same_file = sqlite_path(address), None
     with errors(path):
         if path is not None:
             _make_private(path)
             same_file = SameFile(path)
-        engine = sa.create_engine(parsed, connect_args=_connect_args(path, patience), hide_parameters=True)
+        engine = sa.create_engine(address, connect_args=_connect_args(path, patience), hide_parameters=True)
         if same_file is not None:
             _tune_sqlite(engine, patience, same_file)
         try:
-            _migrate(engine, parsed.render_as_string(hide_password=True))
+            _migrate(engine, str(path or address.render_as_string(hide_password=True)))
         except BaseException:
             engine.dispose()
             raise
@@ -91,8 +104,9 @@ def schema_version(url: str) -> str | None:
         StoreUnavailable: the database cannot be read.
     """
     with errors():
-        path = sqlite_path(sa.make_url(url))
-        engine = sa.create_engine(url, hide_parameters=True)
+        address = parsed(url)
+        path = sqlite_path(address)
+        engine = sa.create_engine(address, hide_parameters=True)
     try:
         with errors(path), engine.connect() as connection:
             return _version(connection)

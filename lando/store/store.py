@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from lando.sqlite.opening import BUSY_TIMEOUT
-from lando.store.database import connect, errors, refuse_difference, sqlite_path
+from lando.store.database import connect, errors, parsed, refuse_difference, sqlite_path
 from lando.store.facts import DEPLOYMENT_FACT
 from lando.store.queries import Queries
 from lando.store.transaction import Transaction
@@ -36,7 +36,7 @@ class Store:
 
     def __init__(self, url: str, patience: float = BUSY_TIMEOUT) -> None:
         with errors():
-            self._path = sqlite_path(sa.make_url(url))
+            self._path = sqlite_path(parsed(url))
         self._engine, self._same_file = connect(url, patience)
         self.is_left = False
         """Whether its file is touched no more; see ``leave``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -23,6 +24,23 @@ def test_the_output_object_alone_is_on_stdout(site: LocalSite) -> None:
     assert "\x1b" not in ran.stderr
     (shown,) = site.look()
     assert (shown["state"], shown["steps"]) == ("done", 1)
+    site.nothing_is_left()
+
+
+def test_a_state_directory_of_any_name(site: LocalSite) -> None:
+    name = '-it\'s "all" 100%25 ?#a;b:c\n$HOME\t*{}\\é😀'
+    site.state = site.root / name / "state"
+    site.environment["LANDO_STATE_DIR"] = str(site.state)
+    job = workflow(site.root, "echo result")
+    ran = json.loads(site.command("run", job).stdout)["out"]
+    (shown,) = site.status()
+    assert shown["state"] == "done"
+    (kept,) = site.state.glob("jobs/*/outputs/out.txt")
+    assert (ran["path"], ran["location"]) == (str(kept), kept.as_uri())
+    assert json.loads(site.command("outputs", "--json", shown["id"]).stdout)["out"] == ran
+    assert "running" in site.command("logs", shown["id"]).stdout
+    assert os.listdir(site.root / name) == ["state"]
+    assert not any(path.name.startswith("-it") for path in site.root.iterdir() if path.name != name)
     site.nothing_is_left()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from lando.errors import UsageError
-from lando.state_dir import daemon_lock, prepare, refuse_network_filesystem
+from lando.errors import LandoError, UsageError
+from lando.state_dir import SQLITE_PATH_BYTES, daemon_lock, prepare, refuse_network_filesystem
+from lando.store.store import Store
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,30 @@ def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="file: File exists; name another one by LANDO_STATE_DIR"):
         prepare(tmp_path / "file", None)
+
+
+def test_a_path_that_sqlite_takes_is_taken_and_a_longer_one_is_refused(tmp_path: Path) -> None:
+    base = tmp_path
+    while len(str(base)) < SQLITE_PATH_BYTES - 260:
+        base /= "x" * 200
+    room = SQLITE_PATH_BYTES - len(str(base)) - len("//lando.db")
+    longest, longer = base / ("y" * room), base / ("y" * (room + 1))
+    for state_dir in (longest, longer):
+        state_dir.mkdir(parents=True)
+    prepare(longest, longest / "lando.db")
+    Store(f"sqlite:///{longest}/lando.db").close()
+    (tmp_path / "short").symlink_to(longer)
+    for state_dir in (longer, tmp_path / "short"):
+        with pytest.raises(UsageError, match="is 505 bytes long, of which SQLite takes 504; name"):
+            prepare(state_dir, state_dir / "lando.db")
+        with pytest.raises(LandoError, match="unable to open database file"):
+            Store(f"sqlite:///{state_dir}/lando.db")
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"/a\\udcff: is not UTF-8, .* by LANDO_STATE_DIR"):
+        prepare(tmp_path / os.fsdecode(b"a\xff"), None)
+    assert os.listdir(tmp_path) == []
 
 
 MOUNTS = """\

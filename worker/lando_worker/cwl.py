@@ -89,8 +89,8 @@ def run(
         *("--outdir", str(directories.outputs), "--basedir", str(Path.cwd()), "--disable-color"),
         *options,
         *arguments,
-        document,
-        str(directories.inputs),
+        _address(document),
+        directories.inputs.as_uri(),
     ]
     sys.argv = ["cwltool"]  # cwltool shows it in its log, and sends it to servers
     counter = StepCounter(report)
@@ -118,6 +118,14 @@ def run(
     needs_container = "--no-container" in options and "DockerRequirement" in str(errors)
     reason = _needs_container(errors, engine) if needs_container else _failed(status, errors)
     return Result("workflow_failed", reason, exit_code=status, quote_log=not str(errors))
+
+
+def _address(document: str) -> str:
+    """As a ``file://`` address: in a path cwltool takes ``%20`` for a space, and ``#`` for a fragment."""
+    if Path(document).is_file():
+        return Path(document).as_uri()
+    path, _, fragment = document.rpartition("#")
+    return f"{Path(path).as_uri()}#{fragment}"
 
 
 def _failed(status: int, errors: _FirstErrors) -> str:
