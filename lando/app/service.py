@@ -16,6 +16,7 @@ from lando.app.lost_database import remains, warning
 from lando.app.rabbitmq import log_harmful_policies
 from lando.app.timing import timing
 from lando.cloud.interface import ServerRequest
+from lando.cloud.local import full_disk
 from lando.daemon.checkpoints import make_last_checkpoint
 from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
@@ -137,6 +138,7 @@ class Service:
             max_workers=config.max_workers or UNLIMITED,
             observe=config.timeouts.observe,
             grace=config.timeouts.grace,
+            disk=partial(full_disk.words, config.state_dir),
         )
 
     def _learned_boot_timeout(self) -> float:

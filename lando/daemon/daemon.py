@@ -61,6 +61,7 @@ class Daemon:
         max_workers: how many jobs may own a server at the same time.
         observe: seconds between two snapshots of the cloud.
         grace: seconds between two lists of its floating IPs, and for which what is gone must be missing.
+        disk: who fills the disk, if it is full; asked when the database cannot be written.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Daemon:
         max_workers: int,
         observe: float,
         grace: float,
+        disk: Callable[[], str] = lambda: "",
     ) -> None:
         outbox = Outbox(engine)
         self._store = store
@@ -94,6 +96,7 @@ class Daemon:
         self._admitter = Admitter(admission, self._watcher.quota, self._services, self._unknown)
         self._deadlines = DeadlineCheck(engine, self._receiver)
         self._checkpoints = Checkpoints(store)
+        self._disk = disk
         self._snapshot_since: float | None = None
         self._wait = 0.0
         self._has_begun = False
@@ -128,7 +131,7 @@ class Daemon:
                 raise abandon(self._store, error) from error
             except StoreUnavailable as error:
                 failures += 1
-                self._pause(str(error), failures)
+                self._pause("; ".join(filter(None, (str(error), self._disk()))), failures)
             except UsageError:
                 self._end()
                 raise

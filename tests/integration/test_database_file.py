@@ -443,6 +443,23 @@ def test_a_full_disk_is_waited_for(small: LocalSite, when: str) -> None:
 
 
 @needs_mounts
+def test_a_full_disk_names_the_job_that_fills_it(small: LocalSite, gate: Gate) -> None:
+    daemon = small.start_daemon()
+    flood = 'dd if=/dev/zero of="$TMPDIR/big" bs=4096; echo no more >&2; ' + gate.script + "exit 9"
+    job = small.submit(workflow(small.root, flood, "flood"))
+    named = rf"the disk of {small.state} is full; of the jobs, {job} takes most of it: [0-9.]+ MB, in .*/vms/"
+    wait_for(lambda: re.search(named, small.daemon_log()), "the job to be named")
+    assert daemon.poll() is None
+    gate.let_through()
+    failed = small.wait(job, "failed")
+    assert failed["outcome"] == "workflow_failed"
+    assert re.search(r"; the disk of .*/vms/\w+ is full: this job has [0-9.]+ MB there", failed["reason"])
+    after = small.submit(workflow(small.root, "true", "after"))
+    assert small.wait(after, "done", "failed")["state"] == "done"
+    assert "Traceback" not in stop(small, daemon)
+
+
+@needs_mounts
 def test_a_full_disk_delays_no_stop(small: LocalSite) -> None:
     daemon = small.start_daemon()
     fill(small)

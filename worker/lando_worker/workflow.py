@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lando import disk_usage, removal
 from lando_worker import clone, cwl, entry, inputs, site_runner
 from lando_worker.container_engine import ContainerEngine
 from lando_worker.directories import Directories
@@ -53,16 +55,30 @@ def run(assignment: Assignment, events: EventSender) -> Result:
     try:
         input_object = inputs.read(assignment.params)
         _prepare(assignment)
-        return _run(assignment, input_object, events)
+        return _with_full_disk(_run(assignment, input_object, events), assignment)
     except WorkflowFailure as failure:
         return Result("workflow_failed", str(failure))
     except (SystemFailure, inputs.InputError) as failure:
         return Result("system_failed", str(failure))
     except OSError as error:
-        return Result("system_failed", _describe(error))
+        return _with_full_disk(Result("system_failed", _describe(error)), assignment)
     except Exception as error:
         traceback.print_exc()
         return Result("system_failed", f"the worker failed: {type(error).__name__}: {error}")
+
+
+def _with_full_disk(result: Result, assignment: Assignment) -> Result:
+    """Where a run failed and the disk is full, say so, and make room: this report may wait for it.
+
+    What is emptied would be deleted with the VM.
+    """
+    vm = assignment.vm
+    if result.outcome == "succeeded" or not disk_usage.is_full(vm):
+        return result
+    size = disk_usage.shown(disk_usage.used(vm))
+    with contextlib.suppress(OSError, removal.NotRemoved):
+        removal.empty(assignment.directories.tmp)
+    return replace(result, reason=f"{result.reason}; the disk of {vm} is full: this job has {size} there")
 
 
 def _prepare(assignment: Assignment) -> None:

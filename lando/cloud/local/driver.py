@@ -34,7 +34,7 @@ from lando.cloud.interface import (
     Size,
     Unreachable,
 )
-from lando.cloud.local import containers, launcher, processes, vm_directory
+from lando.cloud.local import containers, full_disk, launcher, processes, vm_directory
 from lando.failpoints import reach
 
 CREATE_STEPS = ("local-create-begun", "local-create-built", "local-create-placed", "local-create-started")
@@ -88,7 +88,7 @@ class LocalCloud:
             Ambiguous: it was started, and then its directory could not be read.
         """
         directory = self._directory(request.mark)
-        with _errors(f"cannot create a VM in {self._root}"):
+        with _errors(f"cannot create a VM in {self._root}", self._root):
             reach(CREATE_STEPS[0])
             lock = self._claim(request, directory)
             if lock is not None:
@@ -374,11 +374,12 @@ class LocalCloud:
 
 
 @contextmanager
-def _errors(action: str) -> Iterator[None]:
+def _errors(action: str, root: Path | None = None) -> Iterator[None]:
     """Raise an error of the operating system as a CloudError that says what to do.
 
     Args:
         action: begins the error's message, as in ``cannot read PATH``.
+        root: the state directory; given where the job that fills its disk is to be named.
     """
     try:
         yield
@@ -387,7 +388,9 @@ def _errors(action: str) -> Iterator[None]:
         if error.filename:
             message += f" ({error.filename})"
         if error.errno in _NO_CAPACITY:
-            raise NoCapacity(f"{message}; free some space, memory or processes") from error
+            full = full_disk.words(root) if root is not None else ""
+            advice = f"{full}: make room" if full else "free some space, memory or processes"
+            raise NoCapacity(f"{message}; {advice}") from error
         if error.errno in _NO_PERMISSION:
             raise Refused(
                 f"{message}; choose a directory that the daemon can write", origin="site"

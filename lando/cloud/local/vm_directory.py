@@ -129,6 +129,14 @@ def read_record(directory: Path) -> LauncherRecord | None:
         return LauncherRecord(pid=0, started=0, boot_id="")
 
 
+def job_of(directory: Path) -> str | None:
+    """The id of the job whose VM this is; None if it cannot be read."""
+    with suppress(OSError):
+        job_id = (_read_request(directory) or {}).get("job_id")
+        return job_id if isinstance(job_id, str) else None
+    return None
+
+
 def let_owner_use(directory: Path) -> None:
     """Undo what a workflow did to the permissions of its VM's directory, and of the files that matter."""
     with suppress(OSError):
