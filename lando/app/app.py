@@ -14,8 +14,10 @@ from lando.app.server_request import ServerRequests
 from lando.cloud.interface import Cloud
 from lando.config.site_config import Config
 from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
+from lando.workqueue import local_commands
 from lando.workqueue.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedQueue
 from lando.workqueue.interface import DeadLetters, Publisher, WorkQueue
+from lando.workqueue.local_commands import WithLocalCommands
 from lando.workqueue.rabbitmq.names import QueueNames
 
 if TYPE_CHECKING:
@@ -116,7 +118,22 @@ class App:
         from lando.workqueue.rabbitmq.consumer import RabbitMQQueue  # noqa: PLC0415 - loads pika
 
         assert self.config.work_queue is not None
-        return RabbitMQQueue(self.broker, self.names, self.config.work_queue.queue_type)
+        here = self.config.state_dir
+        queue_type, wakeup = self.config.work_queue.queue_type, local_commands.wakeup(here)
+        return WithLocalCommands(RabbitMQQueue(self.broker, self.names, queue_type, wakeup), here)
+
+    def leave(self, message: bytes) -> bool:
+        """Leave a command for the daemon of this machine, which a broker does not take.
+
+        Returns:
+            Whether it is durably stored; False where there is no broker, or no daemon of it has run here.
+
+        Raises:
+            QueueUnavailable: it cannot be stored.
+        """
+        if self.embedded_queue is not None:
+            return False
+        return local_commands.leave(self.config.state_dir, message, account())
 
     def dead_letters(self) -> DeadLetters:
         """The messages that could not be understood."""

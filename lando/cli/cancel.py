@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lando.cli.common import JobId, load_app, note, note_if_no_daemon, send
+from lando.cli.common import JobId, load_app, note, note_if_no_daemon, send_or_leave
 from lando.messages import Message
 
 
@@ -24,6 +24,6 @@ def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:
         if status is not None and status.ended:
             note(f"{job_id} has already finished ({status.state_text}); nothing changes")
             continue
-        send(app, Message("cancel_job", job=job_id))
+        send_or_leave(app, Message("cancel_job", job=job_id))
         note(f"{job_id} will be canceled")
     note_if_no_daemon(app)

@@ -14,6 +14,7 @@ from lando.app.app import PATIENCE, App
 from lando.config.site_config import find_config
 from lando.errors import LandoError
 from lando.messages import Message
+from lando.workqueue.interface import QueueUnavailable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -78,6 +79,21 @@ def send(app: App, message: Message, timeout: float = PATIENCE) -> None:
         publisher.publish(message.encode())
     finally:
         publisher.close()
+
+
+def send_or_leave(app: App, message: Message) -> None:
+    """Put a message into the work queue; on the daemon's own machine, leave it there if the broker cannot be
+    reached, and say so.
+
+    Raises:
+        QueueUnavailable: the message may or may not be queued.
+    """
+    try:
+        send(app, message)
+    except QueueUnavailable as error:
+        if not app.leave(message.encode()):
+            raise
+        note(f"{error}; left for the daemon of this machine, which needs no broker for it")
 
 
 def note(text: str) -> None:

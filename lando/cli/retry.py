@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lando.app.app import App
-from lando.cli.common import JobId, load_app, note, note_if_no_daemon, send
+from lando.cli.common import JobId, load_app, note, note_if_no_daemon, send_or_leave
 from lando.errors import UsageError
 from lando.messages import Message
 
@@ -42,7 +42,7 @@ def command(ctx: click.Context, jobs: tuple[str, ...]) -> int:
             )
             exit_code = 1
         else:
-            send(app, Message("retry_job", job=job_id))
+            send_or_leave(app, Message("retry_job", job=job_id))
             note(f"{job_id} will be run again")
     note_if_no_daemon(app)
     return exit_code

@@ -7,5 +7,7 @@ embedded_schema.py
 embedded_errors.py
               what keeps it from being read or written
 rabbitmq/     the queue on a broker
+local_commands.py
+              what is left on the daemon's own machine while the broker is down
 wakeup.py     ends a thread's wait from another thread, a signal handler, or another process
 """

@@ -194,16 +194,17 @@ class EmbeddedQueue:
     Args:
         database: the state directory's SQLite file.
         patience: seconds that SQLite waits for a lock of another process.
+        wakeup: ends the wait; None: the one that publishers wake.
     """
 
-    def __init__(self, database: Path, patience: float = BUSY_TIMEOUT) -> None:
+    def __init__(self, database: Path, patience: float = BUSY_TIMEOUT, wakeup: Wakeup | None = None) -> None:
         self._database = database
         self._connection = connect(database, patience=patience)
         self._received: dict[Origin, int] = {"client": 0, "worker": 0}
         self._fence: tuple[int, float] | None = None
         self._passed_fence: float | None = None
         self._refused_at: float | None = None
-        self._wakeup = Wakeup(wakeup_fifo(database))
+        self._wakeup = wakeup or Wakeup(wakeup_fifo(database))
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         """See ``WorkQueue.receive``."""

@@ -48,13 +48,20 @@ class RabbitMQQueue:
         broker: where the queue is; the daemon's account.
         names: what there is on the broker.
         queue_type: None for quorum if the broker has quorum queues, else classic.
+        wakeup: ends the wait; None: only ``wake`` does.
     """
 
-    def __init__(self, broker: Broker, names: QueueNames, queue_type: QueueType | None = None) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        names: QueueNames,
+        queue_type: QueueType | None = None,
+        wakeup: Wakeup | None = None,
+    ) -> None:
         self._broker = broker
         self._names = names
         self._queue_type = queue_type
-        self._wakeup = Wakeup()
+        self._wakeup = wakeup or Wakeup()
         self._probe = AlarmProbe(broker, names)
         self._dead_letters = DeadLetterMover(broker, names, self.ack)
         self._session: Session | None = None
