@@ -447,7 +447,7 @@ def test_a_full_disk_names_the_job_that_fills_it(small: LocalSite, gate: Gate) -
     daemon = small.start_daemon()
     flood = 'dd if=/dev/zero of="$TMPDIR/big" bs=4096; echo no more >&2; ' + gate.script + "exit 9"
     job = small.submit(workflow(small.root, flood, "flood"))
-    named = rf"the disk of {small.state} is full; of the jobs, {job} takes most of it: [0-9.]+ MB, in .*/vms/"
+    named = rf"the disk of {small.state} is full; the largest of its jobs is {job}: [0-9.]+ MB, in .*/vms/"
     wait_for(lambda: re.search(named, small.daemon_log()), "the job to be named")
     assert daemon.poll() is None
     gate.let_through()

@@ -389,8 +389,8 @@ def _errors(action: str, root: Path | None = None) -> Iterator[None]:
             message += f" ({error.filename})"
         if error.errno in _NO_CAPACITY:
             full = full_disk.words(root) if root is not None else ""
-            advice = f"{full}: make room" if full else "free some space, memory or processes"
-            raise NoCapacity(f"{message}; {advice}") from error
+            advice = "free some space, memory or processes"
+            raise NoCapacity("; ".join(filter(None, (message, advice, full)))) from error
         if error.errno in _NO_PERMISSION:
             raise Refused(
                 f"{message}; choose a directory that the daemon can write", origin="site"

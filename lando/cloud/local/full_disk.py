@@ -40,7 +40,7 @@ def words(root: Path) -> str:
         return said
     (job, size), *_ = jobs.most_common(1)
     where = max((path for owner, path in sizes if owner == job), key=lambda path: sizes[(job, path)])
-    return f"{said}; of the jobs, {job} takes most of it: {disk_usage.shown(size)}, in {where}"
+    return f"{said}; the largest of its jobs is {job}: {disk_usage.shown(size)}, in {where}"
 
 
 def _directories(root: Path) -> list[tuple[Path, str]]:

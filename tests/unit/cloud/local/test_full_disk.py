@@ -32,7 +32,7 @@ def test_the_job_with_the_largest_directories(tmp_path: Path, monkeypatch: pytes
     assert full_disk.words(tmp_path) == ""
     monkeypatch.setattr(disk_usage, "LITTLE", 2**62)
     assert full_disk.words(tmp_path) in (
-        f"the disk of {tmp_path} is full; of the jobs, {LARGE} takes most of it: 4.{digit} MB, in {place}"
+        f"the disk of {tmp_path} is full; the largest of its jobs is {LARGE}: 4.{digit} MB, in {place}"
         for digit in "01"
         for place in (largest, tmp_path / "jobs" / LARGE)
     )
