@@ -381,8 +381,8 @@ def test_submodules_are_cloned(vm, repo, tmp_path):
         ({"git_clone": "/no/such/repo"}, "failed: fatal: repository '/no/such/repo' does not exist"),
         ({"git_clone": "ext::sh -c id"}, "fatal: transport 'ext' not allowed"),
         ({"git_clone": "--upload-pack=id"}, "fatal: repository '--upload-pack=id' does not exist"),
-        ({"git_ref": "nope"}, "fatal: Remote branch nope not found in upstream origin"),
-        ({"git_ref": "0" * 40}, "fatal: "),
+        ({"git_ref": "nope"}, "has no branch or tag nope; its branches: "),
+        ({"git_ref": "0" * 40}, f"has no branch, tag or commit {'0' * 40}; its branches: "),
         ({"cd": "nope"}, "cd: the clone has no directory nope; the directories in it: data, escape, inner"),
         ({"run_cwl": "nope.cwl"}, "run_cwl: there is no file nope.cwl"),
         ({"cd": "escape"}, "cd: escape is outside the clone"),
@@ -397,6 +397,23 @@ def test_what_cannot_be_run_fails_with_the_reason(vm, repo, spec, words):
     assert (status, final["outcome"], final["exit_code"]) == (0, "workflow_failed", None)
     assert words in final["reason"]
     assert words in console
+
+
+def test_a_git_server_that_is_down_is_waited_for_with_heartbeats_and_told(vm):
+    """Until the VM is deleted; the address is one that no resolver knows."""
+    vm.settings["heartbeat"] = 0.2
+    process = vm.start(git_clone="http://nonexistent.invalid/x.git")
+    waiting = "waiting for git server: Could not resolve host: nonexistent.invalid"
+    vm.wait_for(lambda heard: sum(message.body.get("phase") == waiting for message in heard) >= 3)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=TIMEOUT)
+    assert not [message for message in vm.heard() if message.type == "workflow_finished"]
+
+
+def test_run_timeout_ends_the_wait_for_a_git_server(vm):
+    _, _, final = vm.run(git_clone="http://nonexistent.invalid/x.git", run_timeout=2.0)
+    assert final["outcome"] == "workflow_failed"
+    assert "run_timeout" in final["reason"]
 
 
 def test_a_gigabyte_of_log_fills_neither_memory_nor_disk(vm, repo):

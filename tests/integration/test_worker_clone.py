@@ -8,10 +8,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lando_worker import clone
-from lando_worker.clone import Source, fetch
+from lando_worker.clone import Patience, fetch
 from lando_worker.container_engine import ContainerEngine
 from lando_worker.result import WorkflowFailure
+from lando_worker.source import Source
 
 PASSWORD = "hunter22 %/@"
 
@@ -101,7 +101,7 @@ def test_credentials_reach_git_but_no_command_line(server, parent, commands):
 def test_a_wrong_password_is_reported_with_gits_error_and_not_retried(server, parent, commands):
     with pytest.raises(WorkflowFailure, match=r"git clone http://127.* failed: fatal: Authentication failed"):
         fetch(source(server, password="wrong"), parent)
-    assert len(commands) == 1
+    assert sum("clone" in command for command in commands) == 1
 
 
 def test_without_credentials_git_does_not_prompt(server, parent):
@@ -111,7 +111,7 @@ def test_without_credentials_git_does_not_prompt(server, parent):
 
 def test_a_server_that_recovers_is_tried_again(server, parent):
     server.failures = 2
-    folder, _ = fetch(source(server), parent, first_wait=0.001)
+    folder, _ = fetch(source(server), parent, patience=Patience(first_wait=0.001))
     assert (folder / "w.cwl").exists()
     assert server.failures == 0
 
@@ -120,8 +120,8 @@ def test_a_server_that_recovers_is_tried_again(server, parent):
 def test_a_server_that_does_not_recover_is_given_up(server, parent, ref):
     server.failures = 1000
     with pytest.raises(WorkflowFailure, match=r"failed after 4 tries: fatal: .* error: 503"):
-        fetch(source(server, ref=ref), parent, first_wait=0.001)
-    assert len(server.requests) == clone.TRIES
+        fetch(source(server, ref=ref), parent, patience=Patience(longest=0.0, first_wait=0.001))
+    assert len(server.requests) == Patience.fewest
 
 
 def test_a_missing_repository_is_not_tried_again(server, parent):

@@ -16,7 +16,14 @@ result.py            how the work ended, one of the things that it sends
 workflow.py          child: what it does, step by step
 workflow_account.py  child: the account that the workflow runs as
 directories.py       child: the paths inside the VM's directory
+source.py            child: the repository or plain folder that the job names
 clone.py             child: clones the repository
+git_command.py       child: runs git
+git_errors.py        child: what git's errors mean
+git_refs.py          child: the branches and tags of a repository
+submodules.py        child: clones its submodules
+lfs.py               child: the files that it stores with Git LFS
+plain_folder.py      child: copies a folder in place of a clone
 entry.py             child: which document to run
 inputs.py            child: the input object; the parent reads it, too, for the secrets to mask
 cwl.py               child: runs cwltool

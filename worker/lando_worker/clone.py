@@ -1,306 +1,244 @@
 """Clones the job's repository, or copies a plain folder, at the commit given by ``git_ref``.
 
-Every failure quotes git's own error. Credentials are passed to git in its environment, never on a command
-line: https://git-scm.com/docs/gitcredentials
+Every failure has git's own words. While the network or the git server is down, the clone is tried again.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from lando.repository import clone_name
+from lando.message_limits import FOR_PEOPLE, shorten
+from lando_worker import git_errors, lfs, plain_folder, submodules
+from lando_worker.git_command import Git, GitFailed
+from lando_worker.git_refs import BRANCHES, TAGS, Refs
 from lando_worker.result import SystemFailure, WorkflowFailure
+from lando_worker.source import Source
 
-ALLOWED_PROTOCOLS = "https:http:ssh:git:file"
-TRIES = 4
-FIRST_WAIT = 1.0
-"""Seconds, at most, before the third try; the fourth waits up to twice as long, the second not at all."""
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
-TRANSIENT = re.compile(
-    r"could not resolve host|temporary failure|connection (refused|reset|timed out|closed)|timed? ?out"
-    r"|early eof|rpc failed|remote end hung up|returned error: (429|5\d\d)|failed to connect"
-    r"|operation too slow|unexpected disconnect|network is unreachable|no route to host|ssl_error_syscall",
-    re.IGNORECASE,
-)
-REPOSITORY_VARIABLES = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-)
-CREDENTIAL_HELPER = (
-    '!f() { test "$1" = get && echo "username=$LANDO_GIT_USER" && echo "password=$LANDO_GIT_PASSWORD"; }; f'
-)
-STALL_LIMIT = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60")
-# Maintenance in the background would outlive the command.
-NO_MAINTENANCE = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false")
+SHALLOW = ("--depth", "1")
 
 
 @dataclass(frozen=True)
-class Source:
-    """What to clone."""
+class Patience:
+    """For how long a clone is tried again while the network or the git server is down."""
 
-    address: str
-    """Address or absolute path, without credentials."""
-    ref: str | None = None
-    """Branch, tag or commit; None for the default branch."""
-    user: str | None = None
-    password: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the clone's directory, as git chooses it: ``toyworkflow`` for ``…/toyworkflow.git``."""
-        name = clone_name(self.address)
-        return name if name not in ("", ".", "..") else "clone"
+    longest: float = 600.0
+    """Seconds after the first failure; no new try begins after them, but for the fewest."""
+    fewest: int = 4
+    """Tries: a transfer that breaks after a long time is repeated, too."""
+    first_wait: float = 1.0
+    """Seconds, at most, before the third try; doubled by each. The second follows at once."""
+    longest_wait: float = 30.0
+    """Seconds."""
 
 
-class GitFailed(Exception):
-    """A git command failed. The text is git's error."""
-
-    @property
-    def is_transient(self) -> bool:
-        """Whether trying again can help: the network or the server is at fault, not the job."""
-        return TRANSIENT.search(str(self)) is not None
-
-
-def fetch(source: Source, parent: Path, first_wait: float = FIRST_WAIT) -> tuple[Path, str | None]:
-    """Clone ``source`` into a directory of its own name inside ``parent``; retry transient failures.
+def fetch(
+    source: Source,
+    parent: Path,
+    tell: Callable[[str], None] = lambda phase: None,
+    patience: Patience | None = None,
+) -> tuple[Path, str | None]:
+    """Clone ``source`` into a directory of its own name inside ``parent``; wait for a server that is down.
 
     Args:
         source: what to clone.
         parent: an existing directory.
-        first_wait: see FIRST_WAIT.
+        tell: called with what is done or waited for, in a few words, where that is not just cloning.
+        patience: for how long to try.
 
     Returns:
-        The clone, and its commit: None for a plain folder and for an empty repository.
+        The clone, and its commit: None for a plain folder.
 
     Raises:
         WorkflowFailure: it cannot be cloned.
         SystemFailure: it cannot be cloned on this VM: the disk is full, or git is not installed.
     """
     destination = parent / source.name
-    if _is_plain_folder(source.address):
-        _copy(source, destination)
+    if source.is_plain_folder:
+        plain_folder.copy(source, destination)
         return destination, None
-    try:
-        return destination, _clone_with_retries(source, destination, first_wait)
-    except GitFailed as error:
-        if "No space left on device" in str(error):
-            raise SystemFailure(f"git clone {source.address} failed: {error}") from error
-        tries = f" after {TRIES} tries" if error.is_transient else ""
-        raise WorkflowFailure(f"git clone {source.address} failed{tries}: {error}") from error
+    tries = 0
 
-
-def _is_plain_folder(address: str) -> bool:
-    path = Path(address)
-    if not path.is_absolute() or not path.is_dir():
-        return False
-    return not (path / ".git").exists() and not ((path / "HEAD").is_file() and (path / "objects").is_dir())
-
-
-def _copy(source: Source, destination: Path) -> None:
-    if source.ref is not None:
-        raise WorkflowFailure(
-            f"git_ref: {source.address} is a plain folder, not a repository, so it has no {source.ref!r}"
-        )
-    target = destination.resolve()
-
-    def not_copied(folder: str, names: list[str]) -> Iterable[str]:
-        """Special files, and the directory of the copy itself: the folder may contain this VM's directory."""
-        paths = {name: Path(folder, name) for name in names}
-        return [
-            name
-            for name, path in paths.items()
-            if not (path.is_symlink() or path.is_file() or path.is_dir())
-            or (path.is_dir() and not path.is_symlink() and path.resolve() in target.parents)
-        ]
-
-    try:
-        shutil.copytree(source.address, destination, symlinks=True, ignore=not_copied)
-    except shutil.Error as error:
-        failures = "; ".join(f"{path}: {why}" for path, _, why in error.args[0][:5])
-        raise WorkflowFailure(
-            f"git_clone: the folder {source.address} cannot be copied: {failures}"
-        ) from error
-
-
-def _clone_with_retries(source: Source, destination: Path, first_wait: float) -> str | None:
-    try:
+    def clone() -> str:
+        nonlocal tries
+        tries += 1
         return _clone(source, destination)
+
+    try:
+        return destination, _with_patience(clone, patience or Patience(), tell)
+    except GitFailed as error:
+        again = f" after {tries} tries" if tries > 1 else ""
+        raise _failure(source, f"git clone {source.address} failed{again}", str(error)) from error
+
+
+def _failure(source: Source, what: str, said: str) -> WorkflowFailure | SystemFailure:
+    advice = git_errors.what_to_do(said, has_credentials=source.has_credentials)
+    kind = SystemFailure if "No space left on device" in said else WorkflowFailure
+    return kind(f"{what}: {said}" + (f"; {advice}" if advice else ""))
+
+
+def _with_patience(clone: Callable[[], str], patience: Patience, tell: Callable[[str], None]) -> str:
+    """Call ``clone`` for as long as trying again can help. Returns what it returns."""
+    try:
+        return clone()
     except GitFailed as error:
         if not error.is_transient:
             raise
+        why = git_errors.in_short(str(error))
     # Imported here only: most clones succeed at once, and the import takes longer than many of them.
     from tenacity import (  # noqa: PLC0415
         Retrying,
         retry_if_exception,
         stop_after_attempt,
+        stop_after_delay,
         wait_random_exponential,
     )
 
+    def again() -> str:
+        print("lando: trying git again", file=sys.stderr, flush=True)
+        tell(_phase(f"cloning again after: {why}"))
+        return clone()
+
+    def waiting(state: RetryCallState) -> None:
+        nonlocal why
+        assert state.outcome is not None
+        why = git_errors.in_short(str(state.outcome.exception()))
+        tell(_phase(f"waiting for git server: {why}"))
+        print(f"lando: waiting {state.upcoming_sleep:.0f} s for the git server", file=sys.stderr, flush=True)
+
     retrying = Retrying(
-        stop=stop_after_attempt(TRIES - 1),
-        wait=wait_random_exponential(multiplier=first_wait),
+        stop=stop_after_delay(patience.longest) & stop_after_attempt(patience.fewest - 1),
+        wait=wait_random_exponential(multiplier=patience.first_wait, max=patience.longest_wait),
         retry=retry_if_exception(lambda error: isinstance(error, GitFailed) and error.is_transient),
-        before=lambda _: print("lando: trying git again", file=sys.stderr, flush=True),
+        before_sleep=waiting,
         reraise=True,
     )
-    return retrying(_clone, source, destination)
+    return retrying(again)
 
 
-def _clone(source: Source, destination: Path) -> str | None:
+def _phase(text: str) -> str:
+    return shorten(text, FOR_PEOPLE["phase"])
+
+
+def _clone(source: Source, destination: Path) -> str:
     """One try, shallow if the server supports it. Returns the commit."""
     shutil.rmtree(destination, ignore_errors=True)
-    git = _Git(source, destination)
+    git = Git(source, destination)
+    wanted = _wanted(git)
+    # git makes hard links to the objects of a local repository, which is faster. Only the whole history tells
+    # what an abbreviated id means.
+    shallow = not source.is_path and (wanted is None or not wanted.is_abbreviated)
     try:
-        _clone_at_ref(git, source, depth=("--depth", "1"))
+        _clone_at(git, wanted, SHALLOW if shallow else ())
     except GitFailed as error:
-        shallow_is_refused = re.search(r"shallow|not our ref|unadvertised object", str(error))
-        if error.is_transient or not (shallow_is_refused or _is_commit(source.ref)):
+        if error.is_transient or not shallow or not git_errors.SHALLOW_REFUSED.search(str(error)):
             raise
         shutil.rmtree(destination, ignore_errors=True)
-        _clone_at_ref(git, source, depth=())
-    if (destination / ".gitmodules").exists():
-        _update_submodules(git)
-    return git.commit()
+        _clone_at(git, wanted, ())
+    commit = _commit(git)
+    submodules.update(git)
+    lfs.fetch(git)
+    return commit
 
 
-def _clone_at_ref(git: _Git, source: Source, depth: tuple[str, ...]) -> None:
-    if source.address.startswith("/"):
-        depth = ()  # git makes hard links to the objects of a local repository, which is faster
-    if source.ref is None:
-        git.clone(*depth)
-    elif not _is_commit(source.ref) and not source.ref.startswith("refs/"):
-        git.clone(*depth, "--branch", source.ref)
-    elif depth:
-        git.run("init", "--quiet", "--", str(git.destination))
-        git.run("fetch", "--quiet", *depth, "--", source.address, source.ref, inside=True)
-        git.run("checkout", "--quiet", "--detach", "FETCH_HEAD", inside=True)
+@dataclass(frozen=True)
+class _Wanted:
+    """What to check out."""
+
+    name: str
+    """The whole name of a ref, or the id of a commit."""
+    short: str | None = None
+    """What ``git clone --branch`` takes for it; None if it has to be fetched by its name."""
+
+    @property
+    def is_ref(self) -> bool:
+        return self.name.startswith("refs/")
+
+    @property
+    def is_abbreviated(self) -> bool:
+        return not self.is_ref and len(self.name) not in (40, 64)
+
+
+def _wanted(git: Git) -> _Wanted | None:
+    """What the job's ``git_ref`` names; None for the default branch.
+
+    Raises:
+        WorkflowFailure: there is no such name, and it cannot be a commit.
+    """
+    source = git.source
+    if source.ref is None or source.ref == "HEAD":
+        return None
+    if source.is_whole_commit:
+        return _Wanted(source.ref.lower())
+    refs = Refs.read(git)
+    found = refs.find(source.ref)
+    if found is None:
+        if source.may_be_commit and refs.commits:
+            return _Wanted(source.ref.lower())
+        raise _no_such_ref(source, refs)
+    if found == TAGS + source.ref:
+        return _Wanted(found, source.ref)
+    if found == BRANCHES + source.ref and TAGS + source.ref in refs.commits:
+        note = f"a branch and a tag are named {source.ref}; this is the branch, {TAGS}{source.ref} the tag"
+        print(f"lando: git_ref: {note}", file=sys.stderr, flush=True)
+    return _Wanted(found, found.removeprefix(BRANCHES) if found.startswith(BRANCHES) else None)
+
+
+def _no_such_ref(source: Source, refs: Refs) -> WorkflowFailure:
+    kind = "branch, tag or commit" if source.may_be_commit else "branch or tag"
+    listed = refs.described(source.ref)
+    return WorkflowFailure(f"git_ref: {source.address} has no {kind} {source.ref}; {listed}")
+
+
+def _clone_at(git: Git, wanted: _Wanted | None, depth: tuple[str, ...]) -> None:
+    address, destination = git.source.address, str(git.destination)
+    parent = git.destination.parent
+    clone = ("clone", "--quiet", *depth)
+    if wanted is None or wanted.short is not None:
+        branch = () if wanted is None else (f"--branch={wanted.short}",)
+        git.run(*clone, *branch, "--", address, destination, at=parent)
+    elif wanted.is_ref or depth:
+        object_format = "sha256" if len(wanted.name) == 64 and not wanted.is_ref else "sha1"
+        git.run("init", "--quiet", f"--object-format={object_format}", "--", destination, at=parent)
+        git.run("remote", "add", "origin", address)
+        git.run("fetch", "--quiet", *depth, "--", "origin", wanted.name)
+        git.run("checkout", "--quiet", "--detach", "FETCH_HEAD")
     else:
-        git.clone("--no-checkout")
-        # The ref may be a branch, another reference, or a commit, perhaps abbreviated.
-        refspec = source.ref if source.ref.startswith("refs/") else f"refs/heads/{source.ref}"
-        try:
-            git.run("fetch", "--quiet", "--", source.address, refspec, inside=True)
-            commit = "FETCH_HEAD"
-        except GitFailed:
-            commit = source.ref
-        git.run("checkout", "--quiet", "--detach", commit, "--", inside=True)
+        git.run(*clone, "--no-checkout", "--", address, destination, at=parent)
+        git.run("checkout", "--quiet", "--detach", _whole_commit(git, wanted.name), "--")
 
 
-def _is_commit(ref: str | None) -> bool:
-    return ref is not None and re.fullmatch(r"[0-9a-f]{7,64}", ref) is not None
-
-
-def _update_submodules(git: _Git) -> None:
-    update = ("submodule", "--quiet", "update", "--init", "--recursive")
+def _whole_commit(git: Git, wanted: str) -> str:
+    """The id of a commit of the clone, which may be abbreviated."""
     try:
-        git.run(*update, "--depth", "1", inside=True)
+        return git.run("rev-parse", "--verify", "--end-of-options", f"{wanted}^{{commit}}").strip()
     except GitFailed as error:
-        if error.is_transient:
-            raise
-        git.run(*update, inside=True)
+        if "ambiguous" in str(error):
+            raise WorkflowFailure(f"git_ref: {error}; write more of its digits") from error
+        refs = Refs.read(git)
+    raise _no_such_ref(git.source, refs)
 
 
-class _Git:
-    """Runs git commands for one clone."""
+def _commit(git: Git) -> str:
+    """The commit that is checked out.
 
-    def __init__(self, source: Source, destination: Path) -> None:
-        self.destination = destination
-        self._source = source
-        self._options = [*STALL_LIMIT, *NO_MAINTENANCE, *_credential_options(source)]
-        self._environment = _environment(source)
-
-    def clone(self, *options: str) -> None:
-        self.run("clone", "--quiet", *options, "--", self._source.address, str(self.destination))
-
-    def commit(self) -> str | None:
-        try:
-            return self.run("rev-parse", "--verify", "--quiet", "HEAD", inside=True).strip() or None
-        except GitFailed:
-            return None
-
-    def run(self, *arguments: str, inside: bool = False) -> str:
-        """Run a command, and return its standard output.
-
-        Args:
-            arguments: of git.
-            inside: run in the clone, not in its parent directory.
-
-        Raises:
-            GitFailed: the command failed.
-        """
-        # Files, not pipes: an ssh master that stays in the background would keep a pipe open.
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-            try:
-                status = subprocess.run(
-                    ["git", *self._options, *arguments],
-                    cwd=self.destination if inside else self.destination.parent,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=errors,
-                    check=False,
-                ).returncode
-            except FileNotFoundError:
-                raise SystemFailure("git is not installed: install it in the worker image") from None
-            printed = _text(errors)
-            if printed:
-                print(printed, file=sys.stderr, flush=True)
-            if status != 0:
-                raise GitFailed(_error_lines(printed) or f"git {arguments[0]} exited with status {status}")
-            return _text(output)
-
-
-def _text(file: BinaryIO) -> str:
-    file.seek(max(file.seek(0, os.SEEK_END) - 64 * 1024, 0))
-    return file.read().decode(errors="replace").strip()
-
-
-def _error_lines(printed: str) -> str:
-    """The lines that say what went wrong, without the progress around them."""
-    lines = [
-        line
-        for line in printed.splitlines()
-        if re.match(r"(fatal|error|remote|ssh|.*denied)\b", line, re.IGNORECASE)
-    ]
-    return " ".join(lines or printed.splitlines()[-3:])
-
-
-def _environment(source: Source) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in REPOSITORY_VARIABLES}
-    environment.setdefault(
-        "GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=30"
+    Raises:
+        WorkflowFailure: there is none: git clones a repository without one, and says that it is well.
+    """
+    try:
+        return git.run("rev-parse", "--verify", "--quiet", "HEAD").strip()
+    except GitFailed:
+        refs = Refs.read(git)
+    what = f"git clone {git.source.address} failed"
+    if not refs.commits:
+        raise WorkflowFailure(f"{what}: the repository is empty: commit the workflow, and push it")
+    raise WorkflowFailure(
+        f"{what}: its default branch is not there; name one with git_ref; {refs.described()}"
     )
-    environment.update(
-        GIT_TERMINAL_PROMPT="0",
-        GIT_ASKPASS="",
-        GIT_ALLOW_PROTOCOL=ALLOWED_PROTOCOLS,
-        LC_ALL="C",
-        LANDO_GIT_USER=source.user or "",
-        LANDO_GIT_PASSWORD=source.password or "",
-    )
-    return environment
-
-
-def _credential_options(source: Source) -> list[str]:
-    """Pass the credentials for the address's host only: submodules on other hosts must not get them."""
-    if source.user is None and source.password is None:
-        return []
-    parts = urlsplit(source.address)
-    key = f"credential.{parts.scheme}://{parts.netloc}.helper"
-    return ["-c", f"{key}=", "-c", f"{key}={CREDENTIAL_HELPER}"]

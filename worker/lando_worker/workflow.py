@@ -19,6 +19,7 @@ from lando_worker.directories import Directories
 from lando_worker.event_pipe import EventSender
 from lando_worker.result import Result, SystemFailure, WorkflowFailure
 from lando_worker.settings import Settings
+from lando_worker.source import Source
 from lando_worker.workflow_account import find_account
 
 Runner = Callable[[Sequence[str], str, Directories], Result]
@@ -39,10 +40,10 @@ class Assignment:
     settings: Settings
 
     @property
-    def source(self) -> clone.Source:
+    def source(self) -> Source:
         """What to clone."""
         settings = self.settings
-        return clone.Source(self.git, settings.git_ref, settings.git_user, settings.git_password)
+        return Source(self.git, settings.git_ref, settings.git_user, settings.git_password)
 
     @property
     def directories(self) -> Directories:
@@ -100,7 +101,7 @@ def _run(assignment: Assignment, input_object: dict[str, Any], events: EventSend
     runner = _site_runner(settings.cwl_base_command) if settings.cwl_base_command else _cwltool(events)
 
     _print(f"cloning {source.address}" + (f" ({source.ref})" if source.ref else ""))
-    folder, commit = clone.fetch(source, directories.clone)
+    folder, commit = clone.fetch(source, directories.clone, lambda phase: events.state(phase=phase))
     events.state(phase="running", git_commit=commit)
     where = entry.directory(folder, assignment.cd)
     document = entry.document(folder, where, assignment.run_cwl)

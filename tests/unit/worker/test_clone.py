@@ -1,6 +1,7 @@
 import pytest
 
-from lando_worker.clone import GitFailed, Source
+from lando_worker.git_command import GitFailed
+from lando_worker.source import Source
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""What to clone, as the job names it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lando.repository import clone_name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A repository or a plain folder, and what of it."""
+
+    address: str
+    """Address or absolute path, without credentials."""
+    ref: str | None = None
+    """Branch, tag or commit; None for the default branch."""
+    user: str | None = None
+    password: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the clone's directory, as git chooses it: ``toyworkflow`` for ``…/toyworkflow.git``."""
+        name = clone_name(self.address)
+        return name if name not in ("", ".", "..") else "clone"
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the job's address has a user or a password."""
+        return self.user is not None or self.password is not None
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is a path of this machine."""
+        return self.address.startswith("/")
+
+    @property
+    def is_plain_folder(self) -> bool:
+        """Whether it is a folder without a repository of its own."""
+        path = Path(self.address)
+        if not self.is_path or not path.is_dir():
+            return False
+        return not (path / ".git").exists() and not (
+            (path / "HEAD").is_file() and (path / "objects").is_dir()
+        )
+
+    @property
+    def is_whole_commit(self) -> bool:
+        """Whether the ref is a whole commit id, of SHA-1 or SHA-256, which no name comes before."""
+        return self.ref is not None and re.fullmatch(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}", self.ref) is not None
+
+    @property
+    def may_be_commit(self) -> bool:
+        """Whether the ref can be a commit id, perhaps abbreviated: git takes four digits or more."""
+        return self.ref is not None and re.fullmatch(r"[0-9a-fA-F]{4,64}", self.ref) is not None
