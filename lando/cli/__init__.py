@@ -4,6 +4,7 @@ start.py          the entry point of lando-fsm: before anything is loaded
 main.py           the command lando-fsm, which loads the module of the command that is called
 client.py         the command lando-client
 common.py         the app of a command, job arguments, sending a message, printing JSON
+job_source.py     what git_clone means on this machine: changes that are not committed, VMs elsewhere
 check_boot.py     check --boot
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running

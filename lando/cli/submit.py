@@ -10,7 +10,9 @@ import click
 
 from lando import backoff
 from lando.app.app import App
+from lando.cli import job_source
 from lando.cli.common import load_app, note, note_if_no_daemon, print_json, send
+from lando.cli.text import escaped
 from lando.config import job_file
 from lando.errors import DatabaseUnusable, LandoError, UsageError
 from lando.messages import Message
@@ -41,8 +43,11 @@ def start_message(app: App, path: Path, job_id: str | None) -> Message:
     requests = app.server_requests
     try:
         requests.check(spec)
+        job_source.check(spec, app.config.cloud)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+    if (uncommitted := job_source.uncommitted(spec, path)) is not None:
+        note(escaped(f"warning: {uncommitted}", keep=""))
     return message_of(spec, str(uuid.uuid4()) if job_id is None else _valid_id(job_id))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lando.address import ambiguity
-from lando.config import yaml_document
+from lando.config import address_advice, yaml_document
 from lando.config.section import Section, kind, or_default
 from lando.config.yaml_document import MAX_DEPTH, Document
 from lando.errors import UsageError
@@ -117,6 +117,8 @@ def _git_clone(job: Section, base: Path | None) -> str:
     if not address:
         return ""
     wrong = _wrong_with_address(address)
+    if wrong is None and base is not None:
+        wrong = address_advice.advice(address, base)
     if wrong is None and _is_path(address):
         address, wrong = _absolute(address, base)
     if wrong is None and clone_name(address) in ("", ".", ".."):
