@@ -10,6 +10,7 @@ import pytest
 from lando_worker.clone import Patience, fetch
 from lando_worker.result import WorkflowFailure
 from lando_worker.source import Source
+from tests.support.fake_openstack.certificate import self_signed
 from tests.support.git_server import GitServer, commit, git, repository
 
 SHORT = Patience(longest=0.0, fewest=2, first_wait=0.001)
@@ -36,8 +37,8 @@ def served(tmp_path):
 def start(served):
     servers = []
 
-    def start(login=None):
-        servers.append(GitServer(served, login))
+    def start(login=None, tls=None):
+        servers.append(GitServer(served, login, tls))
         return servers[-1]
 
     yield start
@@ -90,6 +91,22 @@ def test_relative_submodules_at_a_commit(served, start, clone, monkeypatch, kind
     )
     base = {"http": start().address if kind == "http" else "", "file": f"file://{served}", "path": served}
     folder = clone(f"{base[kind]}/main.git", first)
+    assert (folder / "lib" / "inner" / "inner").read_text() == "inner"
+
+
+def test_a_local_clone_has_its_submodules_though_they_are_not_beside_it(served, tmp_path, clone):
+    """Their commits need not be where they were cloned from, either."""
+    first = with_submodules(served)
+    local = tmp_path / "elsewhere" / "main"
+    local.mkdir(parents=True)
+    git("clone", "--quiet", str(served / "main.git"), ".", at=local)
+    git("checkout", "--quiet", first, at=local)
+    git("submodule", "--quiet", "update", "--init", "--recursive", at=local)
+    commit(local / "lib", {"lib": "not pushed"})
+    commit(local, {})
+    shutil.rmtree(served)
+    folder = clone(local)
+    assert (folder / "lib" / "lib").read_text() == "not pushed"
     assert (folder / "lib" / "inner" / "inner").read_text() == "inner"
 
 
@@ -252,6 +269,38 @@ def test_each_refusal_is_said_with_what_to_do_and_not_tried_again(served, start,
     assert words in said
     assert "after" not in said
     assert len(server.requests) == 1
+
+
+def test_no_program_is_run_to_ask_for_a_password(tmp_path, start, clone, monkeypatch):
+    program = tmp_path / "ask"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    program.chmod(0o755)
+    for variable in ("GIT_ASKPASS", "SSH_ASKPASS"):
+        monkeypatch.setenv(variable, str(program))
+    (tmp_path / "home" / ".gitconfig").write_text(f"[core]\n askPass = {program}\n")
+    assert "terminal prompts disabled" in failure(clone, f"{start(('a', 'b')).address}/x.git")
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_certificate_that_is_not_trusted_is_not_waited_for(served, tmp_path, start, clone):
+    repository(served / "x.git", {"x": "x"})
+    certificate, key = self_signed(tmp_path, 1)
+    address = f"{start(tls=(certificate, key)).address}/x.git"
+    said = failure(clone, address)
+    assert "certificate" in said
+    assert "http.sslCAInfo" in said
+    assert "tries" not in said
+    (tmp_path / "home" / ".gitconfig").write_text("[http]\n sslVerify = false\n")
+    assert (clone(address) / "x").exists()
+
+
+def test_a_redirection_to_a_page_is_said_with_where_it_leads(served, start, clone):
+    repository(served / "x.git", {"x": "x"})
+    server, elsewhere = start(), start()
+    server.redirects_to, server.drops_path = f"{elsewhere.address}/x.git/.git/HEAD", True
+    said = failure(clone, f"{server.address}/x.git")
+    assert f"{elsewhere.address}/x.git/.git/HEAD" in said
+    assert "write the address that it names" in said
 
 
 def test_an_unknown_host_key_is_named(tmp_path, clone, monkeypatch):

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import ssl
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.failures -= 1
             self.send_error(server.failure)
         elif server.redirects_to:
-            self._send(301, {"Location": server.redirects_to + self.path})
+            self._send(301, {"Location": server.redirects_to + ("" if server.drops_path else self.path)})
         elif server.login and self.headers.get("Authorization") != server.login:
             self._send(401, {"WWW-Authenticate": 'Basic realm="x"'})
         else:
@@ -93,19 +94,25 @@ class GitServer:
     Args:
         root: the directory.
         login: (user, password) that is needed; None if everybody may read.
+        tls: files of a certificate and its key; None for HTTP.
     """
 
-    def __init__(self, root, login=None):
+    def __init__(self, root, login=None, tls=None):
         self.root = root
         self.login = login and "Basic " + base64.b64encode(":".join(login).encode()).decode()
         self.failures = 0
         self.failure = 503
         self.redirects_to = None
+        self.drops_path = False
         self.requests = []
         self.logins = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.git = self
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self.address = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_port}"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 

@@ -79,7 +79,7 @@ def fetch(
 
 
 def _failure(source: Source, what: str, said: str) -> WorkflowFailure | SystemFailure:
-    advice = git_errors.what_to_do(said, has_credentials=source.has_credentials)
+    advice = source.advice or git_errors.what_to_do(said, has_credentials=source.has_credentials)
     kind = SystemFailure if "No space left on device" in said else WorkflowFailure
     return kind(f"{what}: {said}" + (f"; {advice}" if advice else ""))
 

@@ -42,7 +42,7 @@ OPTIONS = (
     *("-c", "gc.auto=0", "-c", "maintenance.auto=false"),
     *("-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main"),
     # Relative addresses of submodules start from the remote of this name.
-    *("-c", "clone.defaultRemoteName=origin", "-c", "submodule.recurse=false"),
+    *("-c", "clone.defaultRemoteName=origin"),
     *("-c", "clone.rejectShallow=false"),
 )
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=30"

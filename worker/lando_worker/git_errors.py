@@ -76,6 +76,7 @@ WHAT_TO_DO = (
         r"from redirection|returned error: 30\d",
         "the server redirects to another place: write the address that it names",
     ),
+    (r"is this a git repository", "what answers at this address is no git server: check the address"),
     (r"returned error: 407", "the proxy wants a login: see http_proxy and https_proxy where workflows run"),
     (
         r"dubious ownership",

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from lando.repository import clone_name
 
+PAGE = re.compile(r"(https?://[^?#]+?)(?:/-)?/(?:tree|blob|src/branch)/([^/?#]+)/?([^?#]*).*")
+"""The address of a directory or file on the pages of GitHub, GitLab or Gitea."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -30,6 +33,19 @@ class Source:
     def has_credentials(self) -> bool:
         """Whether the job's address has a user or a password."""
         return self.user is not None or self.password is not None
+
+    @property
+    def advice(self) -> str:
+        """What to write in place of the address of a page on a git server; "" if it is none."""
+        page = re.fullmatch(
+            r"(https?://[^?#]+?)(?:/-)?/(?:tree|blob|src/branch)/([^/?#]+)/?([^?#]*).*", self.address
+        )
+        if page is None:
+            return ""
+        address, ref, path = page.groups()
+        return (
+            f"this is a page about the repository: write {address}, with git_ref: {ref} and cd: {path or '.'}"
+        )
 
     @property
     def is_path(self) -> bool:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,10 @@ def said(repo, ref=None):
 def test_nothing_is_said_of_what_is_committed_or_ignored_or_of_the_job_file(repo):
     (repo / "ignored").touch()
     (repo / "job.yml").write_text("y")
+    os.utime(repo / "w.cwl")
+    index = (repo / ".git" / "index").read_bytes()
     assert said(repo) is None
+    assert (repo / ".git" / "index").read_bytes() == index, "nothing is changed"
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

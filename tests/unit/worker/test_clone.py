@@ -33,3 +33,19 @@ def test_the_clones_own_name(address, name):
 )
 def test_which_failures_are_transient(message, is_transient):
     assert GitFailed(message).is_transient is is_transient
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("https://h/o/r/tree/main/wf/qc", "write https://h/o/r, with git_ref: main and cd: wf/qc"),
+        ("https://h/g/o/r/-/tree/v1", "write https://h/g/o/r, with git_ref: v1 and cd: ."),
+        ("https://h/o/r/src/branch/dev/wf?x", "write https://h/o/r, with git_ref: dev and cd: wf"),
+        ("https://h/o/tree.git", ""),
+        ("/srv/tree/main/x", ""),
+    ],
+)
+def test_the_address_of_a_page_is_said_with_what_to_write(address, words):
+    advice = Source(address).advice
+    assert words in advice
+    assert bool(words) is bool(advice)
