@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
+from lando.address import strip_url
 from lando.config.site_config import CloudKind
 from lando.errors import UsageError
-from lando.redaction import strip_url
 from lando.states.job import JobSpec
 
 GIT_TIMEOUT = 10.0
