@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from lando import message_limits
+from lando import message_limits, plain_text
 from lando.message_limits import COMMAND_BYTES, REPORT_BYTES
 
 VERSION = 1
@@ -39,6 +39,9 @@ OF_REPORTS = ("phase", "step", "steps", "step_name", "git_commit", "log", "versi
 """The same of a worker's messages: a newer worker may add more."""
 OF_RESULTS = ("outcome", "exit_code", "outputs", "log_tail", "reason", "final")
 """The same of ``workflow_finished`` only."""
+OF_SEVERAL_LINES = ("log", "log_tail")
+"""What workers report as a program wrote it, control characters too: they are escaped where it is shown."""
+NOT_ONE_LINE = "expected one line without control characters"
 
 
 class Malformed(Exception):
@@ -208,6 +211,8 @@ def _report(message: Message, size: int) -> dict[str, Any]:
     for key in body.keys() & message_limits.FOR_PEOPLE.keys():
         if not isinstance(body[key], (str, type(None))):
             raise Malformed(f"body.{key}: expected a string")
+        if body[key]:
+            body[key] = _for_people(key, body[key])
     for key in ("git_commit", "version"):
         _check_text(body, key)
     for key in ("step", "steps"):
@@ -217,12 +222,22 @@ def _report(message: Message, size: int) -> dict[str, Any]:
     return message_limits.shortened(_result(body, size) if is_result else body)
 
 
+def _for_people(key: str, text: str) -> str:
+    """A text of a worker with its control characters escaped, but for those of a program's output."""
+    short = message_limits.shorten(text, message_limits.FOR_PEOPLE[key])
+    if key in OF_SEVERAL_LINES:
+        return short
+    return plain_text.lines(short) if key == "reason" else plain_text.one_line(short)
+
+
 def _check_text(body: Mapping[str, Any], key: str) -> None:
     value, most = body.get(key), message_limits.EXACT[key]
     if not isinstance(value, (str, type(None))):
         raise Malformed(f"body.{key}: expected a string")
     if value is not None and len(value) > most:
         raise Malformed(f"body.{key}: {len(value)} characters; it has at most {most}")
+    if value is not None and not plain_text.is_one_line(value):
+        raise Malformed(f"body.{key}: {NOT_ONE_LINE}")
 
 
 def _check_abilities(value: object) -> None:
@@ -233,6 +248,8 @@ def _check_abilities(value: object) -> None:
         raise Malformed(f"body.abilities: expected a list of at most {most} strings")
     if not all(isinstance(ability, str) and len(ability) <= length for ability in value):
         raise Malformed(f"body.abilities: expected strings of at most {length} characters")
+    if not all(map(plain_text.is_one_line, value)):
+        raise Malformed(f"body.abilities: {NOT_ONE_LINE}")
 
 
 def _result(body: dict[str, Any], size: int) -> dict[str, Any]:
@@ -267,6 +284,8 @@ def _identifier(envelope: Mapping[str, Any], key: str) -> str:
     value = envelope.get(key)
     if not isinstance(value, str) or not 1 <= len(value) <= message_limits.ID:
         raise Malformed(f"{key}: expected a string of 1 to {message_limits.ID} characters")
+    if not plain_text.is_one_line(value):
+        raise Malformed(f"{key}: {NOT_ONE_LINE}")
     return value
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lando.config.yaml_document import Document, KeyPath
+from lando.plain_text import is_one_line
 from lando.times import written
 
 T = TypeVar("T")
@@ -23,6 +23,7 @@ UNKNOWN_SHOWN = 10
 LONGEST_MISSPELT = 60
 """Characters of a key for which the nearest known one is looked for: that takes the square of them."""
 
+ONE_LINE = "one line without control characters"
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s?)?")
 
 
@@ -130,10 +131,8 @@ class Section:
             self.document.complain(path, f"must be at most {most:,} characters")
         elif not value.strip():
             self.document.complain(path, "is empty; give it a value or remove the key")
-        elif not value.isprintable() and any(
-            unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value
-        ):
-            self.document.complain(path, "expected one line without control characters")
+        elif not is_one_line(value):
+            self.document.complain(path, f"expected {ONE_LINE}")
         else:
             return value
         return None
@@ -221,6 +220,8 @@ class Section:
                 self.document.complain(
                     (*self.path, key, name), f"a key must be at most {key_most:,} characters"
                 )
+            elif not is_one_line(name):
+                self.document.complain((*self.path, key, name), f"expected a key of {ONE_LINE}")
         return {
             name: self._line((*self.path, key, name), item, line_most) or "" for name, item in value.items()
         }

@@ -17,7 +17,7 @@ import pytest
 import requests
 from pika import exceptions as amqp
 
-from lando import address, credentials, messages, redaction, repository, yaml_json
+from lando import address, credentials, messages, plain_text, redaction, repository, yaml_json
 from lando.cli import text as cli_text
 from lando.cloud.nova import classify, failures, tags
 from lando.config import job_file, yaml_document
@@ -246,7 +246,11 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "a description on a server": tags._DESCRIPTION.search,
     "an error of the broker": fault_of_the_broker,
     "work_queue.url": AMQP_URL.fullmatch,
-    "a log for a terminal": lambda text: (cli_text.without_colors(text), cli_text.last_lines(text)),
+    "a log for a terminal": lambda text: (
+        plain_text.log_lines(text),
+        plain_text.one_line(text),
+        cli_text.last_lines(text),
+    ),
     "the diagram's text": lambda text: (markup._plain(text), mermaid._text(text)),
     "what git prints": lambda text: (clone.TRANSIENT.search(text), clone._error_lines(text)),
     "an input object": lambda text: inputs.with_absolute_locations(

@@ -214,6 +214,38 @@ def test_infinite_number_in_the_body() -> None:
     refusal(encoded(START, body={"x": 5}).replace(b'{"x": 5}', b'{"x": 1e999}'))
 
 
+FORGED = "\x1b[2Ja\n2026-11-27T00:00:00Z INFO job deadbeef\u202e\t"
+
+
+def test_control_characters_in_texts_for_people_are_escaped() -> None:
+    body = {"phase": FORGED, "step_name": FORGED, "log": FORGED}
+    shown = decode(encoded(PROGRESS, body=body)).body
+    one_line = "\\x1b[2Ja\\n2026-11-27T00:00:00Z INFO job deadbeef\\u202e\\t"
+    assert shown == {"phase": one_line, "step_name": one_line, "log": FORGED}
+    body = {"outcome": "workflow_failed", "reason": FORGED, "log_tail": FORGED}
+    shown = decode(encoded(FINISHED, body=body)).body
+    assert shown["reason"] == "\\x1b[2Ja\n2026-11-27T00:00:00Z INFO job deadbeef\\u202e\t"
+    assert shown["log_tail"] == FORGED, "the output of a program is stored as it was"
+    long = decode(encoded(PROGRESS, body={"step_name": "\x1b" * 100_000})).body["step_name"]
+    assert len(long) <= 300
+
+
+@pytest.mark.parametrize(
+    "message, key, value",
+    [
+        (PROGRESS, "git_commit", FORGED),
+        (PROGRESS, "version", "0.2\x9b"),
+        (PROGRESS, "abilities", ["a", "b\n"]),
+        ({**START, "type": "terminate_worker", "job": None}, "vm_name", "vm\u2066"),
+    ],
+)
+def test_texts_for_programs_have_no_control_characters(message: dict[str, Any], key: str, value: Any) -> None:
+    assert refusal(encoded(message, body={key: value})) == (
+        f"body.{key}: expected one line without control characters"
+    )
+    assert refusal(encoded(START, id="a\nb")) == "id: expected one line without control characters"
+
+
 def test_lone_surrogate() -> None:
     refusal(encoded(START, body={"x": "\ud800"}))
 
