@@ -9,7 +9,6 @@ import stat
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -126,8 +125,8 @@ class Config:
         """The database, for people: a path, or the address without account and options."""
         if self.database_path:
             return str(self.database_path)
-        url = urlsplit(self.database_url)
-        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+        scheme, _, rest = self.database_url.partition("://")
+        return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def _names(record: type[Any]) -> tuple[str, ...]:

@@ -46,8 +46,8 @@ def all_rows(
         key: what distinguishes rows.
 
     Raises:
-        EndlessList: the next page is one that was already read, a page has only rows of earlier ones, or
-            there are more than MAX_PAGES.
+        EndlessList: the next page is one that was already read, a page has only rows of earlier ones, there
+            are more than MAX_PAGES, or a link is no address.
     """
     rows: dict[str, dict[str, Any]] = {}
     asked: set[Query] = set()
@@ -76,4 +76,9 @@ def _query_of_next(page: Mapping[str, Any], collection: str) -> Query | None:
     for each in page.get(f"{collection}_links") or ():
         if each.get("rel") == "next":
             link = each["href"]
-    return tuple(parse_qsl(urlsplit(link).query, keep_blank_values=True)) if link else None
+    if not link:
+        return None
+    try:
+        return tuple(parse_qsl(urlsplit(link).query, keep_blank_values=True))
+    except ValueError as error:
+        raise EndlessList(f"the link to the list's next page is no address: {error}") from None

@@ -87,7 +87,11 @@ class CallCounter:
 
 def call_name(method: str, url: str) -> str:
     """The method and path of a call, with ``ID`` in place of ids."""
-    return f"{method} {_ID.sub('ID', urlsplit(url).path) or '/'}"
+    try:
+        path = urlsplit(url).path
+    except ValueError:  # no address; the request says so
+        path = url
+    return f"{method} {_ID.sub('ID', path) or '/'}"
 
 
 class _Transport(keystoneauth.TCPKeepAliveAdapter):

@@ -35,6 +35,11 @@ def ids(rows: list[dict[str, Any]]) -> list[str]:
     return [row["id"] for row in rows]
 
 
+def test_a_link_that_is_no_address() -> None:
+    with pytest.raises(EndlessList, match="the link to the list's next page is no address: Invalid IPv6 URL"):
+        all_rows(Pages(page(1, next="http://[x/?marker=1")), "a")
+
+
 @pytest.mark.parametrize("link", [NOVA, GLANCE])
 def test_the_link_of_a_page_is_followed_by_its_query(link: dict[str, Any]) -> None:
     pages = Pages(page(1, 2, **link), page(3))
