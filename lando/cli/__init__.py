@@ -3,14 +3,15 @@
 start.py          the entry point of lando-fsm: before anything is loaded
 main.py           the command lando-fsm, which loads the module of the command that is called
 client.py         the command lando-client
-common.py         the app of a command, job arguments, sending a message, printing JSON
+output.py         what commands print: results on stdout, notes on stderr
+common.py         the app of a command, job arguments, sending a message
 job_source.py     what git_clone means on this machine: changes that are not committed, VMs elsewhere
 check_boot.py     check --boot
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running
 ending.py         ends the process of a daemon within seconds, whatever is stuck
-log_stream.py     writes what a daemon says, and never waits long for who reads it
+log_stream.py     writes what a daemon says: a line for an event, without a long wait for who reads it
 follow.py         shows one job until it has finished
 formatting.py     how jobs look: tables and live views
-text.py           text for terminals: aligned columns, counts, lines without control characters
+text.py           text for people: aligned columns, counts, foreign output that is cut
 """

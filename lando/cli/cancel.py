@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lando.cli.common import JobId, load_app, note, note_if_no_daemon, send_or_leave
+from lando.cli.common import JobId, load_app, note_if_no_daemon, send_or_leave
+from lando.cli.output import note
 from lando.messages import Message
 
 

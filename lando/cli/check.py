@@ -17,6 +17,8 @@ from lando.app import user_data
 from lando.app.app import App
 from lando.app.lost_database import remains, warning
 from lando.cli.common import load_app
+from lando.cli.output import result as print_result
+from lando.cli.output import result_styled
 from lando.cli.text import count
 from lando.cloud.check_result import CheckResult
 from lando.errors import LandoError
@@ -58,12 +60,13 @@ def command(ctx: click.Context, boot: bool) -> int:
 def _print(results: Iterable[CheckResult]) -> int:
     """Print each result when it is ready; return the exit code."""
     colors = {"ok": "green", "warning": "yellow", "wrong": "red"}
-    plain = False if "NO_COLOR" in os.environ else None
     exit_code = 0
     for result in results:
         exit_code = max(exit_code, 1 if result.verdict == "wrong" else 0)
-        verdict = click.style(f"{result.verdict:<8}", fg=colors[result.verdict])
-        click.echo(f"{result.what:<16} {verdict} {result.message}", color=plain)
+        verdict = f"{result.verdict:<8}", colors[result.verdict]
+        message, *more = result.message.split("\n")
+        result_styled((f"{result.what:<16} ", ""), verdict, (f" {message}", ""))
+        print_result(*(f"    {line}" for line in more))
     return exit_code
 
 

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lando.app.app import App
-from lando.cli.common import ENDING_SIGNALS, note, send
+from lando.cli.common import ENDING_SIGNALS, send
 from lando.cli.ensure_daemon import FallbackDaemon
 from lando.cli.follow import LiveLine
+from lando.cli.output import note
 from lando.cli.submit import message_of, publish
 from lando.cli.text import count, last_lines, one_line
 from lando.cloud.check_result import CheckResult
@@ -178,7 +179,7 @@ class _BootCheck:
         if saved is not None:
             lines = last_lines(saved[1])
             message = "the last lines of the VM's console:" if lines else "the VM's console is empty"
-            yield CheckResult("console", "warning", "\n    ".join((message, *lines)))
+            yield CheckResult("console", "warning", "\n".join((message, *lines)))
 
     def _cancel_in_time(self, status: JobStatus) -> None:
         """Cancel the job where waiting cannot help; a booting one has a deadline of its own."""

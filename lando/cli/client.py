@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from lando.app.app import App
-from lando.cli.common import note, note_if_no_daemon, send
+from lando.cli.common import note_if_no_daemon, send
 from lando.cli.main import run_command
-from lando.cli.submit import publish, start_message
+from lando.cli.output import note
+from lando.cli.start import open_standard_files, use_utf8
+from lando.cli.submit import print_id, publish, start_message
 from lando.config.site_config import load
 from lando.messages import Message
 
@@ -44,7 +46,7 @@ def start_worker(ctx: click.Context, job_file: Path, job_id: str | None) -> None
     app = _load_app(ctx)
     message = start_message(app, job_file, job_id)
     publish(app, message)
-    print(message.job)
+    print_id(message)
     note_if_no_daemon(app)
 
 
@@ -70,4 +72,6 @@ def shutdown_server(ctx: click.Context) -> None:
 
 def main() -> None:
     """The entry point of ``lando-client``."""
+    open_standard_files()
+    use_utf8()
     run_command(lando_client, "lando-client")

@@ -1,16 +1,18 @@
-"""What several commands need: the app, job arguments, sending a message, and printing."""
+"""What several commands need: the app, job arguments, and sending a message."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lando.app.app import PATIENCE, App
+from lando.cli.log_stream import LogLines
+from lando.cli.output import note
 from lando.config.site_config import find_config
 from lando.errors import LandoError
 from lando.messages import Message
@@ -34,7 +36,9 @@ def load_app(ctx: click.Context) -> App:
     config = ctx.find_root().obj
     found = find_config(config if isinstance(config, Path) else None)
     for warning in found.warnings:
-        print(f"lando-fsm: warning: {warning}", file=sys.stderr)
+        note(f"lando-fsm: warning: {warning}")
+    if logging.lastResort is not None:  # of warnings, in a process without a log of its own
+        logging.lastResort.setFormatter(LogLines("%(message)s"))
     app = App(found)
     ctx.call_on_close(app.close)
     return app
@@ -94,18 +98,6 @@ def send_or_leave(app: App, message: Message) -> None:
         if not app.leave(message.encode()):
             raise
         note(f"{error}; left for the daemon of this machine, which needs no broker for it")
-
-
-def note(text: str) -> None:
-    """Print a remark on stderr, so that stdout holds the result alone."""
-    print(text, file=sys.stderr)
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout."""
-    import json  # noqa: PLC0415
-
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def note_if_no_daemon(app: App, consequence: str | None = None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from lando.cli.output import result
+
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -19,4 +21,4 @@ def command(ctx: click.Context, shell: str) -> None:
     """
     complete = get_completion_class(shell)
     assert complete is not None
-    print(complete(ctx.find_root().command, {}, "lando-fsm", "_LANDO_FSM_COMPLETE").source())
+    result(*complete(ctx.find_root().command, {}, "lando-fsm", "_LANDO_FSM_COMPLETE").source().split("\n"))

@@ -11,9 +11,7 @@ from typing import TextIO, cast
 import click
 
 from lando.cli.ending import Ending
-from lando.cli.log_stream import LogStream
-from lando.credentials import scrub
-from lando.times import rfc3339
+from lando.cli.log_stream import LogLines, LogStream
 
 log = logging.getLogger("lando")
 
@@ -51,7 +49,7 @@ def _announce_ready() -> None:
     notify_ready()
     line = f"lando-fsm daemon is ready (pid {os.getpid()})\n"
     with contextlib.suppress(AttributeError, OSError):  # stdout may be closed, or not be read any more
-        LogStream(sys.stdout.fileno()).write(line)
+        LogStream(sys.stdout.fileno(), sys.stdout.encoding).write(line)
 
 
 def log_to_stderr(level: int) -> None:
@@ -64,21 +62,9 @@ def log_to_stderr(level: int) -> None:
         level: of ``logging``: events below it are not logged.
     """
     with contextlib.suppress(AttributeError, OSError):  # it is closed, or no file
-        sys.stderr = cast(TextIO, LogStream(sys.stderr.fileno()))
+        sys.stderr = cast(TextIO, LogStream(sys.stderr.fileno(), sys.stderr.encoding))
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("lando")
     root.addHandler(handler)
     root.setLevel(level)
-
-
-class _Formatter(logging.Formatter):
-    """Writes times as RFC 3339 in UTC, as ``status`` and ``history`` do, and masks credentials."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """See ``logging.Formatter``."""
-        return scrub(super().format(record))
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """See ``logging.Formatter``."""
-        return rfc3339(record.created)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from lando.cli.common import load_app, note, note_if_no_daemon, print_json
+from lando.cli.common import load_app, note_if_no_daemon
+from lando.cli.output import note, print_json, result
 from lando.errors import UsageError
 from lando.times import rfc3339
 from lando.workqueue.interface import DeadLetter, describe_sender
@@ -62,7 +63,7 @@ def _print(found: list[DeadLetter], as_json: bool) -> None:
         note("no dead letters")
     for letter in found:
         content = f"{letter.reason}  {letter.size} bytes  {letter.first_bytes!r}"
-        print(f"{letter.id}  {rfc3339(letter.at) or '-'}  {describe_sender(letter)}  {content}")
+        result(f"{letter.id}  {rfc3339(letter.at) or '-'}  {describe_sender(letter)}  {content}")
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from lando.cli.common import JobId, load_views
+from lando.cli.output import result_bytes
 from lando.errors import LandoError
 from lando.views.diagram.graphviz import dot, render
 from lando.views.diagram.mermaid import mermaid
@@ -47,7 +48,7 @@ def command(
     else:
         drawn = render(dot(path), form)
     if output is None:
-        sys.stdout.buffer.write(drawn)
+        result_bytes(drawn)
         return
     try:
         output.write_bytes(drawn)

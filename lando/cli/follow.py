@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lando.cli import formatting
+from lando.cli.output import console, note
 from lando.cli.text import last_lines, one_line
 from lando.errors import LandoError
 from lando.views.jobs import JobStatus, Views
@@ -71,7 +72,7 @@ class _PlainLines:
         without_countdown = _COUNTDOWN.sub("", line)
         if without_countdown != self._last:
             self._last = without_countdown
-            print(line, file=sys.stderr, flush=True)
+            note(line)
 
 
 class LiveLine:
@@ -92,9 +93,7 @@ class LiveLine:
         if self._live is None:
             from rich.live import Live  # noqa: PLC0415
 
-            self._live = Live(
-                console=formatting.console(sys.stderr), refresh_per_second=10, transient=not self._keep
-            )
+            self._live = Live(console=console(sys.stderr), refresh_per_second=10, transient=not self._keep)
             self._live.start()
         self._live.update(formatting.live_line(status))
 
@@ -120,7 +119,7 @@ def report_outcome(status: JobStatus) -> int:
     if job.state == "done":
         return 0
     code = f", exit code {job.exit_code}" if job.exit_code is not None else ""
-    print(f"job {job.id} failed ({job.outcome}{code}): {job.reason}", file=sys.stderr)
-    for line in last_lines(job.log_tail):
-        print(f"    {line}", file=sys.stderr)
+    reason, *more = job.reason.split("\n")
+    note(f"job {job.id} failed ({job.outcome}{code}): {reason}", *(f"    {line}" for line in more))
+    note(*(f"    {line}" for line in last_lines(job.log_tail)))
     return 1

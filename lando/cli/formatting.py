@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-import click
-
-from lando import versions
+from lando import plain_text, versions
+from lando.cli.output import console, has_all_signs, result, result_page, result_styled, shown
 from lando.cli.text import aligned, last_lines, one_line
 from lando.states.job import Job
 from lando.times import duration, rfc3339
 from lando.views.jobs import JobStatus
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import OverflowMethod, RenderableType
     from rich.table import Table
 
 COLORS = {
@@ -31,6 +28,10 @@ COLORS = {
     "failed": "bold red",
 }
 HEADINGS = ("JOB", "NAME", "STATE", "STEP", "ATTEMPT", "SINCE", "WHY")
+NARROW = 30
+"""Columns for names and reasons below which jobs are listed below each other."""
+LISTED = 3
+"""Lines of a job in that list."""
 SHORT = 60
 """Characters of a reason that may be repeated for many jobs."""
 
@@ -38,51 +39,91 @@ SHORT = 60
 def print_table(jobs: Sequence[JobStatus]) -> None:
     """Print the jobs: on a terminal a colored table, paged if it is longer than that; else plain text."""
     if not sys.stdout.isatty():
-        print(plain_table(jobs))
+        result(*plain_table(jobs))
         return
     terminal = console()
     with terminal.capture() as captured:
-        terminal.print(table(jobs))
-    text = captured.get()
-    if text.count("\n") < shutil.get_terminal_size().lines:
-        print(text, end="")
-    else:
-        os.environ.setdefault("LESS", "-RFX")
-        click.echo_via_pager(text, color=not terminal.no_color)
+        terminal.print(table(jobs, terminal.width))
+    result_page(captured.get())
 
 
-def console(stream: TextIO | None = None) -> Console:
-    """A console of rich, which respects NO_COLOR and uses no colors where the stream is no terminal."""
-    from rich.console import Console  # noqa: PLC0415 - a tenth of a second, only where something is drawn
+def table(jobs: Sequence[JobStatus], width: int) -> Table:
+    """The jobs as a table of rich; as a list where the table would not leave enough for names and reasons.
 
-    return Console(file=stream or sys.stdout, highlight=False, soft_wrap=False)
-
-
-def table(jobs: Sequence[JobStatus]) -> Table:
-    """The jobs as a table of rich."""
+    Args:
+        jobs: what to show.
+        width: columns of the terminal.
+    """
+    rows = _rows(jobs)
+    if _is_narrow(rows, width):
+        return _list(jobs, rows)
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    result = Table(box=None, pad_edge=False, header_style="bold")
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
     for heading in HEADINGS:
         # On a narrow terminal only these shrink; their cells are cut, not wrapped.
         shrinks = heading in ("NAME", "WHY")
-        result.add_column(heading, no_wrap=not shrinks, max_width=30 if heading == "NAME" else None)
-    for status, cells in zip(jobs, _rows(jobs), strict=True):
+        drawn.add_column(heading, no_wrap=not shrinks, max_width=30 if heading == "NAME" else None)
+    for status, cells in zip(jobs, rows, strict=True):
         job_id, name, state, *rest, reason = cells
-        color = "yellow" if status.job.outcome == "canceled" else COLORS[status.job.state]
-        result.add_row(
+        drawn.add_row(
             Text(job_id),
-            Text(name, no_wrap=True, overflow="ellipsis"),
-            Text(state, style=color),
+            Text(name, no_wrap=True, overflow=overflow(sys.stdout)),
+            Text(state, style=_color(status)),
             *map(Text, rest),
-            Text(reason, style="bold red" if status.leaking else "", no_wrap=True, overflow="ellipsis"),
+            Text(reason, style=_emphasis(status), no_wrap=True, overflow=overflow(sys.stdout)),
         )
-    return result
+    return drawn
 
 
-def plain_table(jobs: Sequence[JobStatus]) -> str:
-    """The jobs as aligned text."""
+def rows_that_fit(jobs: Sequence[JobStatus], width: int, height: int) -> int:
+    """How many jobs a terminal of this size shows.
+
+    Args:
+        jobs: those to choose from.
+        width: columns.
+        height: lines.
+    """
+    return max(1, height // LISTED if _is_narrow(_rows(jobs), width) else height)
+
+
+def _is_narrow(rows: Sequence[tuple[str, ...]], width: int) -> bool:
+    """Whether there is too little space beside the columns that are never cut."""
+    fixed = [index for index, heading in enumerate(HEADINGS) if heading not in ("NAME", "WHY")]
+    needed = sum(max(len(row[index]) for row in (HEADINGS, *rows)) + 1 for index in fixed)
+    return width - needed < NARROW
+
+
+def _list(jobs: Sequence[JobStatus], rows: Sequence[tuple[str, ...]]) -> Table:
+    """The jobs below each other, ``LISTED`` lines each."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    drawn = Table(box=None, pad_edge=False, show_header=False)
+    for status, (job_id, name, state, step, _, since, reason) in zip(jobs, rows, strict=True):
+        first = Text.assemble(job_id, " ", (state, _color(status)), f" {since}", f" {step}" if step else "")
+        for line in (first, Text(f"  {name}"), Text(f"  {reason}", style=_emphasis(status))):
+            line.no_wrap, line.overflow = True, overflow(sys.stdout)
+            drawn.add_row(line)
+    return drawn
+
+
+def _color(status: JobStatus) -> str:
+    return "yellow" if status.job.outcome == "canceled" else COLORS[status.job.state]
+
+
+def _emphasis(status: JobStatus) -> str:
+    return "bold red" if status.leaking else ""
+
+
+def overflow(stream: TextIO) -> OverflowMethod:
+    """How a text is cut: rich knows one sign for that."""
+    return "ellipsis" if has_all_signs(stream) else "crop"
+
+
+def plain_table(jobs: Sequence[JobStatus]) -> list[str]:
+    """The jobs as lines of aligned text."""
     return aligned(HEADINGS, _rows(jobs))
 
 
@@ -90,12 +131,12 @@ def _rows(jobs: Sequence[JobStatus]) -> list[tuple[str, ...]]:
     return [
         (
             status.job.id[:8],
-            status.name,
+            shown(status.name),
             status.state_text,
             status.step_text,
             _attempt(status.job),
             _since(status.job),
-            reason,
+            shown(reason),
         )
         for status, reason in zip(jobs, _reasons(jobs), strict=True)
     ]
@@ -147,19 +188,16 @@ def print_detail(status: JobStatus, last_output: tuple[str, str]) -> None:
     """
     for label, text in _detail(status, last_output):
         if "\n" in text:
-            print(_label(f"{label}:"))
-            print("\n".join(f"    {line}" for line in text.splitlines()))
+            result_styled((f"{label}:", "bold"))
+            result(*(f"    {line}" for line in text.split("\n")))
         else:
-            print(f"{_label(f'{label}:'.ljust(15))}{text}")
-
-
-def _label(text: str) -> str:
-    return click.style(text, bold=True) if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+            result_styled((f"{label}:".ljust(15), "bold"), (text, ""))
 
 
 def _detail(status: JobStatus, last_output: tuple[str, str]) -> list[tuple[str, str]]:
     job = status.job
     vm = ", ".join(part for part in (job.server_name, job.server_id, job.server_ip) if part)
+    output, text = last_output
     lines: list[tuple[str, str | None]] = [
         ("job", job.id),
         ("name", status.name),
@@ -177,9 +215,14 @@ def _detail(status: JobStatus, last_output: tuple[str, str]) -> list[tuple[str, 
         ("commit", job.git_commit),
         ("exit code", None if job.exit_code is None else str(job.exit_code)),
         ("labels", ", ".join(f"{key}={value}" for key, value in status.labels.items()) or None),
-        (last_output[0], "\n".join(last_lines(last_output[1]))),
+        (output, "\n".join(last_lines(text))),
     ]
-    return [(label, text) for label, text in lines if text]
+    of_several_lines = ("why", output)
+    return [
+        (label, text if label in of_several_lines else plain_text.one_line(text))
+        for label, text in lines
+        if text
+    ]
 
 
 def _worker(version: str | None) -> str | None:
@@ -198,14 +241,14 @@ def live_line(status: JobStatus) -> RenderableType:
     from rich.text import Text  # noqa: PLC0415
 
     job = status.job
-    text = Text.assemble(
+    line = Text.assemble(
         (job.id[:8], "dim"),
         "  ",
         (status.state_text, COLORS[job.state]),
         f"  step {status.step_text}" if status.step_text else "",
         f"  {duration(time.time() - job.submitted_at)}",
-        (f"  {one_line(status.reason)}", "dim"),
+        (f"  {shown(one_line(status.reason), sys.stderr)}", "dim"),
         no_wrap=True,
-        overflow="ellipsis",
+        overflow=overflow(sys.stderr),
     )
-    return text if status.ended else Spinner("dots", text)
+    return line if status.ended else Spinner("dots" if has_all_signs(sys.stderr) else "line", line)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lando.cli.common import JobId, load_views, note, print_json
+from lando.cli.common import JobId, load_views
+from lando.cli.output import note, print_json, result
 from lando.cli.text import one_line
 from lando.times import rfc3339
 from lando.views.jobs import change_as_json
@@ -26,7 +27,7 @@ def command(ctx: click.Context, job: str, as_json: bool) -> None:
         note("no history yet: the job is in the queue, not taken yet")
     for change in changes:
         source = change.source or "-"
-        print(
+        result(
             f"{rfc3339(change.at)}  {source:<11} → {change.target:<11}  {change.event:<17}  "
             f"{one_line(change.reason)}"
         )

@@ -1,4 +1,4 @@
-"""Writes what a daemon says to stderr or stdout, and never waits long for who reads it.
+"""Writes what a daemon says to stderr or stdout: a line for an event, without a long wait for who reads it.
 
 The log of a daemon is read by journald, a container's runtime or ``tee``. When one of them stops reading, the
 pipe or socket is full after some kilobytes, and a plain write would then stop the daemon without a word.
@@ -7,14 +7,46 @@ pipe or socket is full after some kilobytes, and a plain write would then stop t
 from __future__ import annotations
 
 import io
+import logging
 import os
 import select
 import threading
 
+from lando import plain_text
+from lando.cli.output import REPLACE
 from lando.cli.text import count
+from lando.credentials import scrub
+from lando.times import rfc3339
 
 WAIT = 1.0
 """Seconds to wait for a reader that is slow. After the first line that was lost, none."""
+CONTINUED = "    | "
+"""Begins the lines of a traceback, so that none of them can be taken for an event."""
+
+
+class LogLines(logging.Formatter):
+    """One line for each event; the lines of a traceback follow it, and are marked. Credentials are masked. Times are RFC 3339 in UTC,
+    as in ``status`` and ``history``."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """See ``logging.Formatter``."""
+        return rfc3339(record.created)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """See ``logging.Formatter``: the line without the traceback."""
+        return plain_text.one_line(scrub(super().formatMessage(record)))
+
+    def formatException(self, ei: logging._SysExcInfoType) -> str:
+        """See ``logging.Formatter``."""
+        return self._marked(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        """See ``logging.Formatter``."""
+        return self._marked(stack_info)
+
+    @staticmethod
+    def _marked(text: str) -> str:
+        return "\n".join(CONTINUED + plain_text.one_line(line) for line in scrub(text).split("\n"))
 
 
 class LogStream(io.TextIOBase):
@@ -24,11 +56,13 @@ class LogStream(io.TextIOBase):
 
     Args:
         descriptor: of the file, pipe, socket or terminal to write to.
+        encoding: of its text.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, encoding: str | None = None) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._encoding = encoding or "utf-8"
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         self._lock = threading.RLock()
@@ -60,7 +94,7 @@ class LogStream(io.TextIOBase):
             note = f"{count(self._lost, 'line')} of the log {were} lost here: {self._why}\n"
             line = f"\n{note}{line}" if self._is_torn else f"{note}{line}"
         try:
-            is_written = self._write_parts(line.encode(errors="backslashreplace"))
+            is_written = self._write_parts(plain_text.lines(line).encode(self._encoding, REPLACE))
             why = "nobody read it"
         except OSError as error:
             is_written, why = False, error.strerror or str(error)

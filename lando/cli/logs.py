@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import click
 
-from lando.cli.common import JobId, load_views, note
-from lando.cli.text import escaped, without_colors
+from lando.cli.common import JobId, load_views
+from lando.cli.output import check_reader, note, result_log
 
 POLL = 0.3
 """Seconds between two reads of --follow."""
@@ -22,7 +21,8 @@ POLL = 0.3
 def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
     """Print the log of a job's workflow, oldest lines first.
 
-    Only the newest MiB is kept. Where some of it was left out, a line says how much.
+    Only the newest MiB is kept. Where some of it was left out, a line says how much. Colours are left out, and
+    control characters are shown as escapes such as \\x1b, in a file, too.
     """
     views = load_views(ctx)
     job_id = views.resolve(job)
@@ -37,8 +37,8 @@ def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
             if attempt != after[0] and after[0]:
                 note(f"--- attempt {attempt} ---")
             after = (attempt, seq)
-            _write(text)
-        sys.stdout.flush()
+            result_log(text)
+        check_reader()
         if not follow or status is None or status.ended:
             break
         time.sleep(POLL)
@@ -52,11 +52,6 @@ def _print_console(saved: tuple[int, str] | None) -> None:
         return
     attempt, text = saved
     if text.strip():
-        _write(without_colors(text) if sys.stdout.isatty() else text)
+        result_log(text)
     else:
         note(f"the VM of attempt {attempt} had no console output")
-
-
-def _write(text: str) -> None:
-    """Write a text as it is to a file or a pipe, and without control characters to a terminal."""
-    sys.stdout.write(escaped(text, keep="\n\t") if sys.stdout.isatty() else text)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from lando import __version__
+from lando.cli import output
 from lando.cli.start import unblock
 from lando.errors import DatabaseUnusable, LandoError
 
@@ -35,10 +36,6 @@ COMMANDS = {
 """The commands in the order of ``--help``; described here so that ``--help`` loads none of them."""
 
 
-PIPE_CLOSED = 141
-"""The exit code that a shell reports for a process that was ended by SIGPIPE."""
-
-
 class Commands(click.Group):
     """Loads a command's module when the command is called, so that no command waits for another's imports."""
 
@@ -60,16 +57,6 @@ class Commands(click.Group):
         """The list of ``--help``."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but a pipe that its reader has closed (``| head``) is not an error."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return PIPE_CLOSED
-        return result
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -124,6 +111,7 @@ def run_command(command: click.Command, name: str) -> None:
         command: what to run.
         name: of the program, for its usage and its messages.
     """
+    output.prepare()
     sys.exit(_exit_code(lambda: command.main(prog_name=name, standalone_mode=False), name))
 
 
@@ -133,17 +121,17 @@ def _exit_code(call: Callable[[], Any], name: str) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except output.ReaderGone as error:
+        return error.exit_code
     except LandoError as error:
         from lando.credentials import scrub  # noqa: PLC0415 - for an error only
 
-        print(f"{name}: {scrub(str(error))}", file=sys.stderr)
+        output.note(*f"{name}: {scrub(str(error))}".split("\n"))
         if isinstance(error, DatabaseUnusable) and error.is_left:
-            sys.stdout.flush()
-            sys.stderr.flush()
             # At its end the interpreter closes connections, at which SQLite writes to the file.
             os._exit(error.exit_code)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        print(f"{name}: interrupted", file=sys.stderr)
+        output.note(f"{name}: interrupted")
         return 130
     return result if isinstance(result, int) else 0

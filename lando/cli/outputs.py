@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from lando.cli.common import JobId, load_views, note, print_json
+from lando.cli.common import JobId, load_views
+from lando.cli.output import note, print_json, result
 from lando.cli.text import count
 from lando.errors import LandoError
+from lando.plain_text import one_line
 from lando.views.jobs import JobStatus
 
 
@@ -31,7 +34,7 @@ def command(ctx: click.Context, job: str, as_json: bool) -> None:
         print_json(outputs)
     else:
         for name, value in outputs.items():
-            print(f"{name}: {_text(value)}")
+            result(*f"{one_line(name)}: {_text(value)}".split("\n"))
     missing = [file for file in files(outputs) if not _is_here(file)]
     if missing:
         what = count(len(missing), "output file")
@@ -56,7 +59,10 @@ def local_path(file: Mapping[str, Any]) -> Path | None:
     """Where a File or Directory is on this machine; None if its location is elsewhere."""
     location = file.get("location")
     if isinstance(location, str) and location.startswith("file://"):
-        return Path(unquote(urlsplit(location).path))
+        try:
+            return Path(unquote(urlsplit(location).path))
+        except ValueError:  # no address: file://[x
+            return None
     path = file.get("path")
     return Path(path) if isinstance(path, str) else None
 
@@ -69,12 +75,12 @@ def _state(status: JobStatus | None) -> str:
 
 def _is_here(file: Mapping[str, Any]) -> bool:
     path = local_path(file)
-    return "contents" in file or "listing" in file or (path is not None and path.exists())
+    return "contents" in file or "listing" in file or (path is not None and os.path.exists(path))
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return "".join(f"\n    {_text(item)}" for item in value) or "none"
     if isinstance(value, Mapping) and value.get("class") in ("File", "Directory"):
-        return str(local_path(value) or value.get("location"))
-    return str(value)
+        return one_line(str(local_path(value) or value.get("location")))
+    return one_line(str(value))

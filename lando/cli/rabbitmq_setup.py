@@ -6,7 +6,6 @@ import ipaddress
 import json
 import os
 import secrets
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from pathlib import Path
 import click
 
 from lando.app.rabbitmq import worker_settings
-from lando.cli.common import load_app, note
+from lando.cli.common import load_app
+from lando.cli.output import note, result_bytes
 from lando.config.site_config import load
 from lando.config.work_queue import WorkQueueConfig
 from lando.errors import LandoError, UsageError
@@ -75,15 +75,15 @@ def command(ctx: click.Context, client_config: Path | None, definitions_file: Pa
     else:
         _write_private(definitions_file, as_json(definitions(virtual_host, made)))
         note(
-            f"wrote {definitions_file}; to import it, run as root on the broker's machine:\n"
-            "  install -o rabbitmq -m 600 FILE /var/lib/rabbitmq/lando.json\n"
-            "  rabbitmqctl import_definitions /var/lib/rabbitmq/lando.json"
+            f"wrote {definitions_file}; to import it, run as root on the broker's machine:",
+            "  install -o rabbitmq -m 600 FILE /var/lib/rabbitmq/lando.json",
+            "  rabbitmqctl import_definitions /var/lib/rabbitmq/lando.json",
         )
 
 
 def _print(text: str) -> None:
     """Print in UTF-8, whatever the terminal's encoding: the broker reads it."""
-    sys.stdout.buffer.write(text.encode())
+    result_bytes(text.encode())
 
 
 def _client(path: Path, work_queue: WorkQueueConfig, source: Path) -> WorkQueueConfig:

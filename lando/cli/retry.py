@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lando.app.app import App
-from lando.cli.common import JobId, load_app, note, note_if_no_daemon, send_or_leave
+from lando.cli.common import JobId, load_app, note_if_no_daemon, send_or_leave
+from lando.cli.output import note
 from lando.errors import UsageError
 from lando.messages import Message
 

@@ -15,9 +15,10 @@ import click
 
 from lando import state_dir
 from lando.app.app import App
-from lando.cli.common import ENDING_SIGNALS, load_app, note, print_json, send
+from lando.cli.common import ENDING_SIGNALS, load_app, send
 from lando.cli.ensure_daemon import FallbackDaemon
 from lando.cli.follow import follow, report_outcome
+from lando.cli.output import ResultLost, note, print_json
 from lando.cli.outputs import files, local_path
 from lando.cli.submit import publish, start_message
 from lando.cli.text import count
@@ -58,14 +59,20 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
         signal.signal(ending, signal.SIG_IGN)  # the job has finished: one more must not change the exit code
     if status.job.state == "done":
         outputs = status.job.output_object or {}
-        print_json(
-            outputs
-            if outdir is None
-            else copied(outputs, state_dir.outputs(app.config.state_dir, message.job), outdir)
-        )
+        if outdir is not None:
+            outputs = copied(outputs, state_dir.outputs(app.config.state_dir, message.job), outdir)
+        _print_outputs(message.job, outputs)
     _note_other_jobs(app)
     code = report_outcome(status)
     return 130 if interruptions and status.job.outcome == "canceled" else code
+
+
+def _print_outputs(job_id: str, outputs: Mapping[str, Any]) -> None:
+    try:
+        print_json(outputs)
+    except ResultLost as error:
+        note(f"the workflow succeeded; `lando-fsm outputs {job_id}` prints its outputs again")
+        raise error
 
 
 def _make(outdir: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from lando.cli.common import load_app, note, print_json
+from lando.cli.common import load_app
+from lando.cli.output import note, print_json, result, shown
 from lando.cli.sweep import print_doomed, sweep_once
-from lando.cli.text import aligned, count, printable
+from lando.cli.text import aligned, count
 from lando.errors import UsageError
 from lando.views.inventory import Inventory, InventoryItem, require_database
 
@@ -55,13 +56,14 @@ def command(ctx: click.Context, as_json: bool, sweep: bool, dry_run: bool, unkno
 
 def _print(inventory: Inventory, has_daemon: bool) -> None:
     if inventory.items:
-        print(aligned(HEADINGS, [_cells(item) for item in inventory.items]))
-    print("\n".join(_summary(inventory, has_daemon)))
+        result(*aligned(HEADINGS, [_cells(item) for item in inventory.items]))
+    result(*_summary(inventory, has_daemon))
 
 
 def _cells(item: InventoryItem) -> tuple[str, ...]:
     resource = item.resource
-    return printable(item.name), resource.id, item.status, resource.address or "", item.description
+    cells = item.name, resource.id, item.status, resource.address or "", item.description
+    return tuple(shown(cell) for cell in cells)
 
 
 def _summary(inventory: Inventory, has_daemon: bool) -> list[str]:

@@ -9,7 +9,8 @@ import click
 
 from lando.app.lost_database import remains, warning
 from lando.cli import formatting
-from lando.cli.common import JobId, load_app, note, print_json
+from lando.cli.common import JobId, load_app
+from lando.cli.output import check_reader, console, note, print_json, result, shown
 from lando.cli.text import count
 from lando.states.job import State
 from lando.views.daemon_status import DaemonStatus
@@ -109,13 +110,16 @@ def _watch(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    with Live(console=formatting.console(), screen=True, auto_refresh=False) as live:
+    with Live(console=console(), screen=True, auto_refresh=False) as live:
         while True:
             found = views.jobs(state, ids)
-            rows = max(1, live.console.size.height - 4)
-            more = f"… {len(found) - rows} more\n" if len(found) > rows else ""
-            below = Text(f"{more}{_summary(views, found)}", style="dim", no_wrap=True, overflow="ellipsis")
-            live.update(Group(formatting.table(_most_relevant(found, rows)), below), refresh=True)
+            size = live.console.size
+            rows = formatting.rows_that_fit(found, size.width, size.height - 4)
+            more = f"{shown('…')} {len(found) - rows} more\n" if len(found) > rows else ""
+            summary = f"{more}{shown(_summary(views, found))}"
+            below = Text(summary, style="dim", no_wrap=True, overflow=formatting.overflow(sys.stdout))
+            table = formatting.table(_most_relevant(found, rows), size.width)
+            live.update(Group(table, below), refresh=True)
             time.sleep(REFRESH)
 
 
@@ -137,5 +141,6 @@ def _watch_plain(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
         line = "; ".join((counts, *(problem for problem, _ in views.daemon().problems)))
         if line != last:
             last = line
-            print(line, flush=True)
+            result(line)
+        check_reader()
         time.sleep(REFRESH)

@@ -11,8 +11,8 @@ import click
 from lando import backoff
 from lando.app.app import App
 from lando.cli import job_source
-from lando.cli.common import load_app, note, note_if_no_daemon, print_json, send
-from lando.cli.text import escaped
+from lando.cli.common import load_app, note_if_no_daemon, send
+from lando.cli.output import ResultLost, note, print_json, result
 from lando.config import job_file
 from lando.errors import DatabaseUnusable, LandoError, UsageError
 from lando.messages import Message
@@ -47,7 +47,7 @@ def start_message(app: App, path: Path, job_id: str | None) -> Message:
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     if (uncommitted := job_source.uncommitted(spec, path)) is not None:
-        note(escaped(f"warning: {uncommitted}", keep=""))
+        note(f"warning: {uncommitted}")
     return message_of(spec, str(uuid.uuid4()) if job_id is None else _valid_id(job_id))
 
 
@@ -105,6 +105,22 @@ def _publish(app: App, message: Message, timeout: float) -> None:
             time.sleep(wait)
 
 
+def print_id(message: Message, as_json: bool = False) -> None:
+    """Print the id of a job that is queued.
+
+    Raises:
+        ResultLost: it cannot be printed; whoever takes that for a job that is not queued submits it again.
+    """
+    try:
+        if as_json:
+            print_json({"id": message.job})
+        else:
+            result(str(message.job))
+    except ResultLost as error:
+        note(f"the job is queued; if you submit it again with --id {message.job}, it cannot run twice")
+        raise error
+
+
 @click.command("submit")
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.yml")
 @click.option(
@@ -123,10 +139,7 @@ def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, 
     message = start_message(app, job_file, job_id)
     publish(app, message)
     assert message.job is not None
-    if as_json:
-        print_json({"id": message.job})
-    else:
-        print(message.job, flush=True)
+    print_id(message, as_json)
     note_if_no_daemon(app)
     return _wait(app, message) if wait else 0
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Container, Sequence
 
 from lando.app.app import App
-from lando.cli.common import note
+from lando.cli.output import note, result
 from lando.cloud.interface import Cloud, CloudError
 from lando.engine.leaks import Sweeper, delete
 from lando.engine.ownership import CloudResource, described, kind_of
@@ -32,7 +32,7 @@ def print_doomed(inventory: Inventory, grace: float, with_unknown: bool) -> None
     """
     doomed = _doomed(inventory, with_unknown)
     for item in doomed:
-        print(f"{described(item.resource)}: {item.description}")
+        result(f"{described(item.resource)}: {item.description}")
     if doomed:
         note(
             "nothing was deleted. A single look can be wrong: --sweep looks again after the grace period "
@@ -99,7 +99,7 @@ def _delete_all(app: App, leaked: Sequence[CloudResource], unknown: Container[st
                 left.remove(resource)
                 if resource.id not in unknown:
                     _count_swept(app, resource)
-                print(f"{described(resource)}: deleted", flush=True)
+                result(f"{described(resource)}: deleted")
         if left:
             time.sleep(POLL)
     for resource in left:

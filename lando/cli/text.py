@@ -1,23 +1,23 @@
-"""Text for terminals: aligned columns, counts, and foreign output made harmless."""
+"""Text for people: aligned columns, counts, and foreign output that is cut."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+
+from lando import plain_text
 
 MAX_LINE = 500
 """Characters of a line of foreign output that are shown."""
 MAX_LINES = 20
 """Lines of the end of a log or a console that are shown."""
-_COLOR_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def aligned(headings: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> str:
-    """Columns of text; nothing is cut."""
+def aligned(headings: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines with columns of text; nothing is cut."""
     rows = [headings, *cells]
     widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return [line.rstrip() for line in lines]
 
 
 def count(number: int, what: str) -> str:
@@ -26,27 +26,17 @@ def count(number: int, what: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The first line of a text, harmless for a terminal."""
-    first, *rest = text.strip().splitlines() or [""]
+    """The first line of a text, harmless for a terminal, and cut."""
+    first, *rest = text.strip().split("\n")
     return printable(f"{first} …" if rest else first)
 
 
 def last_lines(text: str) -> list[str]:
-    """The last lines of foreign output, harmless for a terminal."""
-    return [printable(line) for line in without_colors(text).rstrip().splitlines()[-MAX_LINES:]]
+    """The last lines of foreign output, harmless for a terminal, and cut."""
+    return [printable(line) for line in plain_text.log_lines(text).rstrip().split("\n")[-MAX_LINES:]]
 
 
 def printable(line: str) -> str:
     """A line of foreign output, harmless for a terminal, and cut."""
-    shown = escaped(line[:MAX_LINE], keep="\t")
+    shown = plain_text.one_line(line[:MAX_LINE])
     return shown if len(line) <= MAX_LINE else f"{shown} …"
-
-
-def escaped(text: str, keep: str) -> str:
-    """A text whose control characters are escaped, but for those to keep."""
-    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
-
-
-def without_colors(text: str) -> str:
-    """The output of a console without its color codes, and with the line ends of files."""
-    return _COLOR_CODES.sub("", text).replace("\r\n", "\n")

@@ -47,6 +47,9 @@ HEAVY = (
 )
 """What commands import when they are called."""
 READY = b"ready"
+CLOSED = -1
+"""In place of a file: the command has no such stream, as after ``>&-``."""
+Target = IO[str] | IO[bytes] | int | None
 MAX_REQUEST = 1 << 20
 """Bytes of a request: arguments and environment."""
 
@@ -61,7 +64,7 @@ class Command:
         arguments: the program, then its arguments.
         environment: its environment.
         cwd: its directory.
-        stderr: a file for what it writes there; None: a pipe.
+        stdout, stderr: a file, or its descriptor, for what it writes there; CLOSED; None: a pipe.
     """
 
     def __init__(
@@ -69,16 +72,17 @@ class Command:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         cwd: Path,
-        stderr: IO[str] | None = None,
+        stderr: Target = None,
+        stdout: Target = None,
     ) -> None:
         self.args = list(arguments)
         self.returncode: int | None = None
-        request = json.dumps([self.args, dict(environment), str(cwd)]).encode()
+        closed = [number for number, target in ((1, stdout), (2, stderr)) if target == CLOSED]
+        request = json.dumps([self.args, dict(environment), str(cwd), closed]).encode()
         self._report, report_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with report_end, open(os.devnull) as nothing, contextlib.ExitStack() as ends:
-            self.stdout, out = _pipe(ends)
-            self.stderr: IO[str] | None
-            self.stderr, err = _pipe(ends) if stderr is None else (None, stderr.fileno())
+            self.stdout, out = _end(ends, stdout, nothing)
+            self.stderr, err = _end(ends, stderr, nothing)
             files = [nothing.fileno(), out, err, report_end.fileno()]
             socket.send_fds(start_server(), [request], files)
         self.pid = int(self._report.recv(64) or 0)
@@ -124,8 +128,12 @@ class Command:
         self.send_signal(signal.SIGKILL)
 
 
-def _pipe(ends: contextlib.ExitStack) -> tuple[IO[str], int]:
-    """What reads from a pipe, and its other end, which ``ends`` closes."""
+def _end(ends: contextlib.ExitStack, target: Target, nothing: IO[str]) -> tuple[IO[str] | None, int]:
+    """What reads from a pipe, and its other end, which ``ends`` closes; or where else to write."""
+    if target == CLOSED:
+        return None, nothing.fileno()
+    if target is not None:
+        return None, target if isinstance(target, int) else target.fileno()
     ours, theirs = os.pipe()
     ends.callback(os.close, theirs)
     return os.fdopen(ours, encoding="utf-8", errors="replace"), theirs
@@ -153,24 +161,25 @@ def start_command(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     cwd: Path,
-    stderr: IO[str] | None = None,
+    stderr: Target = None,
     fresh: bool = False,
+    stdout: Target = None,
 ) -> Started:
     """Start a command.
 
     Args:
-        arguments, environment, cwd, stderr: see ``Command``.
+        arguments, environment, cwd, stderr, stdout: see ``Command``; not CLOSED in a new interpreter.
         fresh: in a new interpreter. So is one that is started through another program, such as ``nsenter``.
     """
     if Path(arguments[0]).name in ENTRIES and not fresh and FRESH not in os.environ:
-        return Command(arguments, environment, cwd, stderr)
+        return Command(arguments, environment, cwd, stderr, stdout)
     return subprocess.Popen(
         arguments,
         env=environment,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr or subprocess.PIPE,
+        stdout=subprocess.PIPE if stdout is None else stdout,
+        stderr=subprocess.PIPE if stderr is None else stderr,
         text=True,
     )
 
@@ -258,13 +267,27 @@ def _report_end(pidfd: int, pid: int, report: socket.socket) -> None:
 
 def become(request: list[Any]) -> None:
     """Be the command; ends as its program does."""
-    sys.argv, environment, cwd = request
+    sys.argv, environment, cwd, closed = request
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
     os.chdir(cwd)
+    for number in closed:
+        os.close(number)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = None if number in closed else _stream(number)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     importlib.reload(failpoints)  # it has read the environment
     importlib.import_module(ENTRIES[Path(sys.argv[0]).name]).main()
+
+
+def _stream(number: int) -> IO[str]:
+    """stdout or stderr as a new interpreter has it, in the encoding that its environment names."""
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    errors = errors or ("strict" if number == 1 else "backslashreplace")
+    is_line = number == 2 or os.isatty(number)
+    return open(number, "w", 1 if is_line else -1, encoding or "utf-8", errors, closefd=False)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import termios
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -30,7 +30,7 @@ from lando.cli.submit import start_message
 from lando.config.site_config import load
 from lando.store.store import Store
 from lando.views.jobs import Views
-from tests.support.forked_commands import Started, start_command, start_server
+from tests.support.forked_commands import Started, Target, start_command, start_server
 
 BIN = Path(sys.executable).parent
 PATIENCE = 90.0
@@ -213,7 +213,8 @@ class LocalSite:
         arguments: Sequence[str | Path],
         program: str = "lando-fsm",
         environment: Mapping[str, str] | None = None,
-        stderr: IO[str] | None = None,
+        stderr: Target = None,
+        stdout: Target = None,
     ) -> Started:
         return start_command(
             [*self.inside, str(BIN / program), *map(str, arguments)],
@@ -221,6 +222,7 @@ class LocalSite:
             self.root,
             stderr,
             self.fresh,
+            stdout,
         )
 
     def terminal(self, *arguments: str | Path, **environment: str) -> Terminal:
@@ -233,6 +235,14 @@ class LocalSite:
         )
         self.terminals.append(terminal)
         return terminal
+
+    def start_onto(
+        self, stdout: Target, stderr: Target, *arguments: str | Path, **environment: str
+    ) -> Started:
+        """Start a command with these streams in place of pipes; see ``forked_commands.Command``."""
+        process = self._start(arguments, environment=environment, stdout=stdout, stderr=stderr)
+        self.started.append(process)
+        return process
 
     # daemons
 

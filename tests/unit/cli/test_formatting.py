@@ -16,7 +16,7 @@ def shown(*jobs: tuple[State, str]) -> list[str]:
         JobStatus(Job(str(number) * 8, state=state), "a job", None, reason, {})
         for number, (state, reason) in enumerate(jobs, start=1)
     ]
-    _, *rows = plain_table(found).splitlines()
+    _, *rows = plain_table(found)
     return [row.rsplit("  ", 1)[-1].strip() for row in rows]
 
 

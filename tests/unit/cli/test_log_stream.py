@@ -14,7 +14,7 @@ import pytest
 
 from lando.cli import log_stream
 from lando.cli.daemon import _announce_ready
-from lando.cli.log_stream import LogStream
+from lando.cli.log_stream import LogLines, LogStream
 
 PIPE = 65536
 """Bytes that a pipe takes."""
@@ -141,6 +141,34 @@ def test_a_daemon_that_is_ready_waits_for_nobody_who_reads_that(
         _announce_ready()
     assert time.monotonic() - began < log_stream.WAIT + 1
     reader.cancel()
+
+
+def test_an_event_is_one_line_whatever_it_says(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+    handler = logging.StreamHandler(LogStream(write_end))
+    handler.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.Logger("lando")
+    logger.addHandler(handler)
+    forged = "\x1b[2K\n2026-11-27T00:00:00.000Z INFO job deadbeef  running → done\u2028\x85"
+    logger.warning("job %s: %s", "1", forged)
+    (line,) = os.read(read_end, PIPE).decode().splitlines()
+    assert line.endswith(
+        " WARNING job 1: \\x1b[2K\\n2026-11-27T00:00:00.000Z INFO job deadbeef  running → done\\u2028\\x85"
+    )
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        logger.exception("failed", stack_info=True)
+    first, *others = os.read(read_end, PIPE).decode().splitlines()
+    assert first.endswith(" ERROR failed")
+    assert others and all(other.startswith("    | ") for other in others), "a traceback is marked"
+    assert any("INFO job deadbeef" in other for other in others)
+
+
+def test_whatever_a_daemon_prints_is_harmless_and_in_the_encoding_of_its_log(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+    print("a\x1b[2J → é", file=LogStream(write_end, "ascii"))
+    assert os.read(read_end, PIPE) == b"a\\x1b[2J -> \\xe9\n"
 
 
 def test_a_file_has_every_line(tmp_path: Path) -> None:
