@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from lando.cli.common import JobId, load_views
-from lando.cli.output import result_bytes
+from lando.cli.output import result, result_bytes
 from lando.errors import LandoError
 from lando.views.diagram.graphviz import dot, render
 from lando.views.diagram.mermaid import mermaid
@@ -48,7 +48,10 @@ def command(
     else:
         drawn = render(dot(path), form)
     if output is None:
-        result_bytes(drawn)
+        if sys.stdout.isatty() and form != "png":
+            result(*drawn.decode().rstrip("\n").split("\n"))
+        else:
+            result_bytes(drawn)
         return
     try:
         output.write_bytes(drawn)

@@ -71,7 +71,7 @@ def _print_outputs(job_id: str, outputs: Mapping[str, Any]) -> None:
     try:
         print_json(outputs)
     except ResultLost as error:
-        note(f"the workflow succeeded; `lando-fsm outputs {job_id}` prints its outputs again")
+        note(f"the workflow succeeded; `lando-fsm outputs {job_id} --json` prints the output object again")
         raise error
 
 

@@ -379,11 +379,17 @@ class Terminal:
             return bool(read)
         return False
 
+    def hang_up(self) -> None:
+        """Be gone, as a window that is closed."""
+        os.close(self._ours)
+        self._ours = -1
+
     def close(self) -> None:
         """End the command."""
         self.process.kill()
         self.process.wait()
-        os.close(self._ours)
+        if self._ours >= 0:
+            os.close(self._ours)
 
 
 def workflow(root: Path, script: str, name: str = "wf") -> Path:

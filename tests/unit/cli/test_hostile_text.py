@@ -22,7 +22,7 @@ CONTROLS = "\x1b\a\r\u202e\x9b\x85\u2028\u200b"
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
-    """A state directory with a job all of whose texts are hostile, as an older version may have stored them."""
+    """A job all of whose texts are hostile, as an older version may have stored them."""
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
     store = Store(f"sqlite:///{directory / 'lando.db'}")
