@@ -16,6 +16,7 @@ from lando.cli.output import note
 from lando.config.site_config import find_config
 from lando.errors import LandoError
 from lando.messages import Message
+from lando.plain_text import one_line
 from lando.workqueue.interface import QueueUnavailable
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class JobId(_TextParam):
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
         return [
-            CompletionItem(status.job.id, help=f"{status.state_text} {status.name}")
+            CompletionItem(status.job.id, help=one_line(f"{status.state_text} {status.name}"))
             for status in load_views(ctx).jobs()
             if status.job.id.startswith(incomplete)
         ]

@@ -32,6 +32,8 @@ NARROW = 30
 """Columns for names and reasons below which jobs are listed below each other."""
 LISTED = 3
 """Lines of a job in that list."""
+INDENTED = (0, 0, 0, 2)
+"""The padding of its lines but for the first: above, right, below, left."""
 SHORT = 60
 """Characters of a reason that may be repeated for many jobs."""
 
@@ -43,20 +45,21 @@ def print_table(jobs: Sequence[JobStatus]) -> None:
         return
     terminal = console()
     with terminal.capture() as captured:
-        terminal.print(table(jobs, terminal.width))
+        terminal.print(table(jobs, terminal.width, wraps=True))
     result_page(captured.get())
 
 
-def table(jobs: Sequence[JobStatus], width: int) -> Table:
+def table(jobs: Sequence[JobStatus], width: int, wraps: bool = False) -> Table:
     """The jobs as a table of rich; as a list where the table would not leave enough for names and reasons.
 
     Args:
         jobs: what to show.
         width: columns of the terminal.
+        wraps: whether the list has all of each reason; else a job has ``LISTED`` lines.
     """
     rows = _rows(jobs)
     if _is_narrow(rows, width):
-        return _list(jobs, rows)
+        return _list(jobs, rows, wraps)
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -95,17 +98,21 @@ def _is_narrow(rows: Sequence[tuple[str, ...]], width: int) -> bool:
     return width - needed < NARROW
 
 
-def _list(jobs: Sequence[JobStatus], rows: Sequence[tuple[str, ...]]) -> Table:
-    """The jobs below each other, ``LISTED`` lines each."""
+def _list(jobs: Sequence[JobStatus], rows: Sequence[tuple[str, ...]], wraps: bool) -> Table:
+    """The jobs below each other."""
+    from rich.padding import Padding  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     drawn = Table(box=None, pad_edge=False, show_header=False)
     for status, (job_id, name, state, step, _, since, reason) in zip(jobs, rows, strict=True):
         first = Text.assemble(job_id, " ", (state, _color(status)), f" {since}", f" {step}" if step else "")
-        for line in (first, Text(f"  {name}"), Text(f"  {reason}", style=_emphasis(status))):
+        below, why = Text(name), Text(reason, style=_emphasis(status), overflow="fold")
+        for line in (first, below) if wraps else (first, below, why):
             line.no_wrap, line.overflow = True, overflow(sys.stdout)
-            drawn.add_row(line)
+        drawn.add_row(first)
+        drawn.add_row(Padding(below, INDENTED))
+        drawn.add_row(Padding(why, INDENTED))
     return drawn
 
 

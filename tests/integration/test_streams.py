@@ -11,6 +11,7 @@ import re
 import signal
 import sqlite3
 import struct
+import subprocess
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from lando.store.store import Store
 from lando.workqueue.embedded import EmbeddedPublisher
 from tests.support.engine_rules import Rules
 from tests.support.forked_commands import CLOSED, Started, Target
-from tests.support.local_site import PATIENCE, QUICK, Gate, LocalSite, wait_for, workflow
+from tests.support.local_site import BIN, PATIENCE, QUICK, Gate, LocalSite, wait_for, workflow
 
 JOB = "0b9f4a52-6d0e-4d0b-8f7c-3a8c0f4c9b11"
 QUEUED = "1c9f4a52-6d0e-4d0b-8f7c-3a8c0f4c9b11"
@@ -200,6 +201,7 @@ def test_a_terminal_of_40_columns(site: LocalSite, usual: Callable[[str], Ended]
         lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
         assert max(map(len, lines[:3])) <= 40
         assert [JOB[:8] in lines[0], "Ω ☕ é" in lines[1], "succeeded" in lines[2]] == [True] * 3
+        assert "(no daemon is running)" in " ".join(" ".join(lines).split()), "reasons are not cut"
     for line in expected.out.decode().splitlines():
         for job in (JOB[:8], QUEUED[:8]):
             assert job not in line or job in shown, "ids are never cut"
@@ -238,6 +240,26 @@ def test_what_could_not_be_printed_is_said_how_to_get(run: Run) -> None:
         f"the job is queued; if you submit it again with --id {QUEUED}, it cannot run twice"
         in said.err.decode()
     )
+
+
+def test_a_locale_of_latin_1(site: LocalSite) -> None:
+    """Names of files are in UTF-8 all the same; only what is printed is in Latin-1."""
+    made = subprocess.run(
+        ["localedef", "-i", "en_US", "-f", "ISO-8859-1", site.root / "en_US.ISO-8859-1"], check=False
+    )
+    if made.returncode:
+        pytest.skip("this machine has no sources of locales")
+    environment = site.environment | {"LOCPATH": str(site.root), "LC_ALL": "en_US.ISO-8859-1"}
+
+    def said(*arguments: str) -> tuple[str, bytes]:
+        command = [str(BIN / "lando-fsm"), *arguments]
+        ended = subprocess.run(command, env=environment, capture_output=True, check=True)
+        return ended.stdout.decode("latin-1"), ended.stderr
+
+    assert "name:          \\u03a9 \\u2615 é\n" in said("status", JOB)[0]
+    out, err = said("outputs", JOB)
+    assert out == f"out: {site.root}/tee-\\u2615-\\u03a9.txt\n\\u03a9: é\n"
+    assert err == b"", "the file was found"
 
 
 # commands that take long

@@ -17,6 +17,7 @@ from tests.support.engine_rules import Rules
 
 JOB = "0b9f4a52-6d0e-4d0b-8f7c-3a8c0f4c9b11"
 HOSTILE = "x[red]z[/red]\x1b[2J\x1b]0;t\a\rjob deadbeef is done\n\u202ey\x9b1m\x85\u2028\u200b"
+ODD_LOCATIONS = ("file://[x", f"file:///{'long' * 2000}", "file:///dev/null/x", "file:///%00")
 CONTROLS = "\x1b\a\r\u202e\x9b\x85\u2028\u200b"
 
 
@@ -40,6 +41,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 def _report(job: Any, text: str) -> Message:
     outputs = {text: text, "many": [text], "file": {"class": "File", "location": f"http://x/{text}"}}
+    outputs |= {str(number): {"class": "File", "location": odd} for number, odd in enumerate(ODD_LOCATIONS)}
     body = {
         "outcome": "workflow_failed",
         "exit_code": 1,
@@ -73,6 +75,14 @@ def test_json_has_everything_as_escapes(command: Commands, state: Path, argument
     said = command(*arguments, "--json")
     assert HOSTILE in _texts(json.loads(said.out))
     assert not set(said.out) & set(CONTROLS)
+
+
+def test_locations_that_are_no_address_or_out_of_reach(command: Commands, state: Path) -> None:
+    said = command("outputs", JOB)
+    assert said.code == 0
+    assert "5 output files not on this machine" in said.err, "with the one of HOSTILE"
+    for location in ODD_LOCATIONS:
+        assert f"    {location}\n" in said.err
 
 
 def _texts(value: Any) -> str:
