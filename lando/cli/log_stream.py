@@ -25,8 +25,10 @@ CONTINUED = "    | "
 
 
 class LogLines(logging.Formatter):
-    """One line for each event; the lines of a traceback follow it, and are marked. Credentials are masked. Times
-    are RFC 3339 in UTC, as in ``status`` and ``history``."""
+    """One line for each event; the lines of a traceback follow it, and are marked. Credentials are masked.
+
+    Times are RFC 3339 in UTC, as in ``status`` and ``history``.
+    """
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """See ``logging.Formatter``."""
