@@ -20,13 +20,14 @@ SHOWN = 5
 
 
 def check(spec: JobSpec, cloud: CloudKind) -> None:
-    """Refuse a path of this machine for a VM elsewhere. One that is not here may be in the VM's image.
+    """Refuse a path of this machine for a VM elsewhere. One that is not here may be in the VM's image, and a
+    ``file`` address says that VMs have it, too.
 
     Raises:
         UsageError: VMs cannot reach it.
     """
-    path = local_path(spec.git_clone)
-    if cloud != "openstack" or path is None or not path.exists():
+    path = Path(spec.git_clone)
+    if cloud != "openstack" or not path.is_absolute() or not path.exists():
         return
     origin = _git(path, "config", "--get", "remote.origin.url") if (path / ".git").exists() else None
     address, _, _ = strip_url(origin.strip()) if origin else ("", None, None)
@@ -34,7 +35,8 @@ def check(spec: JobSpec, cloud: CloudKind) -> None:
     there = f", such as that of its origin, {address}" if is_remote else ""
     raise UsageError(
         f"git_clone: {path} is on this machine, and jobs run on VMs of OpenStack, which cannot read it: push"
-        f" it to a git server, and write an address that VMs can reach{there}"
+        f" it to a git server, and write an address that VMs can reach{there}. If VMs have the same path"
+        f" (in their image, or of a shared file system), write {path.as_uri()}"
     )
 
 

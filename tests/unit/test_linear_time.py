@@ -28,7 +28,7 @@ from lando.store.transaction import display_name
 from lando.views.diagram import markup, mermaid
 from lando.workqueue.rabbitmq import broker
 from lando.workqueue.rabbitmq import classify as rabbitmq_classify
-from lando_worker import clone, inputs, outputs
+from lando_worker import git_errors, inputs, outputs
 from lando_worker.event_pipe import EventReceiver
 from lando_worker.log_buffer import LogBuffer
 
@@ -252,7 +252,13 @@ PARSERS: dict[str, Callable[[str], object]] = {
         cli_text.last_lines(text),
     ),
     "the diagram's text": lambda text: (markup._plain(text), mermaid._text(text)),
-    "what git prints": lambda text: (clone.TRANSIENT.search(text), clone._error_lines(text)),
+    "what git prints": lambda text: (
+        git_errors.words(text),
+        git_errors.without_credentials(text),
+        git_errors.in_short(text),
+        git_errors.is_transient(text),
+        git_errors.what_to_do(text, has_credentials=True),
+    ),
     "an input object": lambda text: inputs.with_absolute_locations(
         {"class": "File", "path": text, "location": text}, Path("/a")
     ),

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 from lando_worker import git_errors
 from lando_worker.result import SystemFailure
@@ -145,6 +144,6 @@ def _environment(source: Source) -> dict[str, str]:
 def _credential_options(source: Source) -> list[str]:
     if not source.has_credentials:
         return []
-    parts = urlsplit(source.address)
-    key = f"credential.{parts.scheme}://{parts.netloc}.helper"
+    scheme, _, rest = source.address.partition("://")  # no urlsplit, which raises for what git refuses itself
+    key = f"credential.{scheme}://{rest.partition('/')[0]}.helper"
     return ["-c", f"{key}=", "-c", f"{key}={CREDENTIAL_HELPER}"]
