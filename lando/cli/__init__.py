@@ -9,6 +9,7 @@ job_source.py     what git_clone means on this machine: changes that are not com
 check_boot.py     check --boot
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running
+copy_outputs.py   run --outdir
 ending.py         ends the process of a daemon within seconds, whatever is stuck
 log_stream.py     writes what a daemon says: a line for an event, without a long wait for who reads it
 follow.py         shows one job until it has finished

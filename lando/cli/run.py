@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
-from lando import state_dir
 from lando.app.app import App
 from lando.cli.common import ENDING_SIGNALS, load_app, send
+from lando.cli.copy_outputs import copied
 from lando.cli.ensure_daemon import FallbackDaemon
 from lando.cli.follow import follow, report_outcome
 from lando.cli.output import ResultLost, note, print_json
-from lando.cli.outputs import files, local_path
+from lando.cli.outputs import note_refused
 from lando.cli.submit import publish, start_message
 from lando.cli.text import count
 from lando.errors import LandoError
 from lando.messages import Message
+from lando.views import job_outputs
 from lando.views.jobs import JobStatus
 
 CANCEL_TIMEOUT = 30.0
@@ -57,22 +54,30 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
         status = _follow_or_cancel(app, message, interruptions, daemon)
     for ending in ENDING_SIGNALS:
         signal.signal(ending, signal.SIG_IGN)  # the job has finished: one more must not change the exit code
-    if status.job.state == "done":
-        outputs = status.job.output_object or {}
-        if outdir is not None:
-            outputs = copied(outputs, state_dir.outputs(app.config.state_dir, message.job), outdir)
-        _print_outputs(message.job, outputs)
+    are_copied = status.job.state != "done" or _print_outputs(app, status, outdir)
     _note_other_jobs(app)
-    code = report_outcome(status)
+    code = report_outcome(status) or int(not are_copied)
     return 130 if interruptions and status.job.outcome == "canceled" else code
 
 
-def _print_outputs(job_id: str, outputs: Mapping[str, Any]) -> None:
+def _print_outputs(app: App, status: JobStatus, outdir: Path | None) -> bool:
+    """Print the output object, its files copied to ``outdir`` if given. Returns whether all were copied."""
+    reported = status.job.output_object or {}
+    with job_outputs.opened(app.config.state_dir, status.job.id) as base:
+        if outdir is None:
+            outputs, refused = job_outputs.reachable(reported, base)
+            what = "not on this machine"
+        else:
+            outputs, refused = copied(reported, base, outdir)
+            what = f"not copied to {outdir}"
     try:
         print_json(outputs)
     except ResultLost as error:
-        note(f"the workflow succeeded; `lando-fsm outputs {job_id} --json` prints the output object again")
+        again = f"`lando-fsm outputs {status.job.id} --json`"
+        note(f"the workflow succeeded; {again} prints the output object again")
         raise error
+    note_refused(refused, what)
+    return outdir is None or not refused
 
 
 def _make(outdir: Path) -> None:
@@ -109,37 +114,3 @@ def _note_other_jobs(app: App) -> None:
     others = sum(not status.ended for status in views.jobs())
     if others and views.daemon().pid is None:
         note(f"{count(others, 'other job')} in progress; start `lando-fsm daemon` to continue")
-
-
-def copied(outputs: Mapping[str, Any], base: Path, outdir: Path) -> dict[str, Any]:
-    """Copy the output files into ``outdir``.
-
-    Args:
-        outputs: a CWL output object.
-        base: where its files are; what is elsewhere goes to the top of ``outdir``.
-        outdir: where they go; made where missing.
-
-    Returns:
-        The output object with the new locations.
-
-    Raises:
-        LandoError: a file cannot be copied.
-    """
-    result: dict[str, Any] = json.loads(json.dumps(outputs))
-    root, base = outdir.absolute(), base.absolute()
-    for file in files(result):
-        source = local_path(file)
-        if source is None:
-            continue
-        target = root / (source.relative_to(base) if base in source.parents else source.name)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, dirs_exist_ok=True)
-            else:
-                shutil.copy2(source, target)
-        except OSError as error:
-            raise LandoError(f"{source} could not be copied to {target}: {error.strerror}") from error
-        assert isinstance(file, dict)
-        file["location"], file["path"] = target.as_uri(), str(target)
-    return result

@@ -4,6 +4,7 @@ In reading order:
 
 jobs.py           jobs, their history and their logs
 reasons.py        why a job is in its state, as a sentence
+job_outputs.py    what of a job's output object is here
 daemon_status.py  whether a daemon is running, and what it cannot reach
 queue_peek.py     reads messages in the queue that no daemon has taken yet
 inventory.py      servers and floating IPs, and which job owns each

@@ -52,6 +52,48 @@ def test_outdir_gets_the_files(site: LocalSite) -> None:
     assert there.read_text() == "result\n"
 
 
+HOSTILE = """
+max_workers: 4
+worker:
+  cwl_base_command: [bash, script.sh]
+"""
+
+
+def test_a_hostile_job_gets_nothing_else_copied_or_written(tmp_path: Path) -> None:
+    """Its runner reports what it wants: a file of the operator, and a place outside of the directory."""
+    site = LocalSite(tmp_path, config=HOSTILE)
+    secret = site.root / "secret"
+    secret.write_text("secret")
+    wanted = (secret.as_uri(), "file://OUTDIR/../victim", "file://OUTDIR/link", "file:///etc/passwd")
+    job = workflow(
+        site.root,
+        f"""echo result > "$2/out.txt"; ln -s {secret} "$2/link"; echo victim > "$2/../victim"
+        sed "s#OUTDIR#$2#" report.json""",
+    )
+    bad = [{"class": "File", "location": location} for location in wanted]
+    report = {"out": {"class": "File", "location": "file://OUTDIR/out.txt"}, "bad": bad}
+    (job.with_suffix("") / "report.json").write_text(json.dumps(report, indent=0))
+    try:
+        ran = site.command("run", job, "--outdir", "there/inner", check=False)
+        shown = json.loads(ran.stdout)
+        there = site.root / "there" / "inner"
+        assert (ran.returncode, shown["out"]["path"]) == (1, str(there / "out.txt"))
+        assert [file["location"] for file in shown["bad"]] == [None] * 4
+        assert sorted(path.name for path in (site.root / "there").rglob("*")) == ["inner", "out.txt"]
+        assert (
+            f"4 output files not copied to there/inner:\n    {secret.as_uri()}: it is not below" in ran.stderr
+        )
+        assert "file:///etc/passwd: it is not below" in ran.stderr
+        (job_id,) = (each["id"] for each in site.look())
+        told = site.command("outputs", job_id, "--json")
+        assert Path(json.loads(told.stdout)["out"]["path"]).read_text() == "result\n"
+        assert [file["location"] for file in json.loads(told.stdout)["bad"]] == [None] * 4
+        assert "4 output files not on this machine" in told.stderr
+        assert "passwd" not in site.command("outputs", job_id).stdout
+    finally:
+        site.close()
+
+
 def test_an_outdir_that_cannot_be_made(quick: LocalSite) -> None:
     job = workflow(quick.root, "true")
     ran = quick.command("run", job, "--outdir", job / "below", check=False)

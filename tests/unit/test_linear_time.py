@@ -25,6 +25,7 @@ from lando.config.work_queue import AMQP_URL
 from lando.errors import LandoError
 from lando.messages import Malformed, Message
 from lando.store.transaction import display_name
+from lando.views import job_outputs
 from lando.views.diagram import markup, mermaid
 from lando.workqueue.rabbitmq import broker
 from lando.workqueue.rabbitmq import classify as rabbitmq_classify
@@ -250,6 +251,14 @@ PARSERS: dict[str, Callable[[str], object]] = {
         plain_text.log_lines(text),
         plain_text.one_line(text),
         cli_text.last_lines(text),
+    ),
+    "an output object": lambda text: job_outputs.reachable(
+        {
+            text: {"class": "File", "location": text, "basename": text},
+            "file": {"class": "File", "location": f"file://{text}"},
+            "path": {"class": "Directory", "path": f"/{text}"},
+        },
+        None,
     ),
     "the diagram's text": lambda text: (markup._plain(text), mermaid._text(text)),
     "what git prints": lambda text: (
