@@ -23,6 +23,7 @@ from lando.cloud.local import launcher, processes
 from lando.cloud.local.driver import CREATE_STEPS, LocalCloud
 
 WAIT_SECONDS = 30.0
+CONTAINER = "0123456789abcdef" * 4
 GRACE = 0.2
 
 CREATE = """
@@ -567,7 +568,7 @@ def test_delete_removes_containers_or_raises(
     engine.parent.mkdir()
     engine.write_text("#!/bin/sh\necho 'the engine is down' >&2; exit 1\n")
     engine.chmod(0o755)
-    vm = request("mkdir containers; echo -n abc > containers/1.cid; echo ready")
+    vm = request(f"mkdir containers; echo -n {CONTAINER} > containers/1.cid; echo ready")
     cloud.create(vm)
     eventually(lambda: cloud.console_log(vm.mark) == "ready\n")
     monkeypatch.setenv("PATH", str(engine.parent))
@@ -576,14 +577,62 @@ def test_delete_removes_containers_or_raises(
         try:
             cloud.delete(vm.mark)
         except Exception as error:
-            return "containers abc may still be running: docker rm: the engine is down" in str(error)
+            return f"containers {CONTAINER} may still be running: docker rm: the engine is down" in str(error)
         return False
 
     eventually(fails)
     assert cloud.get(vm.mark) is not None
     engine.write_text(f"#!/bin/sh\necho $* > {tmp_path}/called\n")
     delete(cloud, vm.mark)
-    assert (tmp_path / "called").read_text() == "rm --force abc\n"
+    assert (tmp_path / "called").read_text() == f"rm --force {CONTAINER}\n"
+
+
+SABOTAGE = {
+    "pipes": "for f in lock record.json server.json console.log; do rm $f; mkfifo $f; done",
+    "directories": "for f in lock record.json server.json console.log; do rm $f; mkdir -p $f/x; done",
+    "links": "for f in lock record.json server.json console.log; do ln -sf ../../../secret $f; done",
+    "dangling links": "for f in lock record.json server.json console.log; do ln -sf nothing $f; done",
+    "links to devices": "for f in lock record.json server.json console.log; do ln -sf /dev/zero $f; done",
+    "sockets": "for f in lock record.json server.json console.log; do rm $f; python3 -c 'import socket, sys; "
+    "socket.socket(socket.AF_UNIX).bind(sys.argv[1])' $f; done",
+    "removed": "rm lock record.json server.json console.log",
+    "binary": "for f in record.json server.json; do head -c 10000 /dev/urandom > $f; done",
+    "deep": "for f in record.json server.json; do printf '%0100000d' 0 | tr 0 [ > $f; done",
+    "large": "for f in record.json server.json console.log; do truncate -s 1T $f; done",
+    "other types": 'echo \'{"pid": "../../../secrets", "started": [], "boot_id": {}}\' > record.json; '
+    'echo \'{"name": {}, "deployment": 1, "job_id": [], "attempt": "x"}\' > server.json',
+    "another process": 'echo "{\\"pid\\": $PPID, \\"started\\": 1, \\"boot_id\\": \\"x\\"}" > record.json',
+    "a link for the directory": 'mv "$PWD" "$PWD-away"; ln -s ../../secrets "$LANDO_VM_DIR"',
+    "a file for the directory": 'mv "$PWD" "$PWD-away"; touch "$LANDO_VM_DIR"',
+    "a pipe for the directory": 'mv "$PWD" "$PWD-away"; mkfifo "$LANDO_VM_DIR"',
+    "containers": "mkfifo containers; mkdir spool",
+}
+
+
+@pytest.mark.parametrize("kind", SABOTAGE)
+def test_a_vm_that_replaces_its_own_files(cloud: LocalCloud, root: Path, tmp_path: Path, kind: str) -> None:
+    """It hides no other VM, nothing waits for it, it is deleted, and no file elsewhere is touched."""
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").chmod(0o640)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "stat").write_text("secret")
+    other = request("exec sleep 1000")
+    vm = request(f"{SABOTAGE[kind]}; echo done > {tmp_path}/done; exec sleep 1000")
+    cloud.create(other)
+    cloud.create(vm)
+    eventually((tmp_path / "done").exists)
+    assert other.mark in [server.mark for server in cloud.servers()]
+    assert status(cloud, other.mark) == ("ACTIVE", None)
+    cloud.get(vm.mark)
+    assert "secret" not in cloud.console_log(vm.mark)
+    delete(cloud, vm.mark)
+    assert running(vm.mark) == set()
+    assert not os.path.lexists(root / "vms" / vm.mark)
+    assert status(cloud, other.mark) == ("ACTIVE", None)
+    assert (tmp_path / "secret").read_text() == "secret"
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in (tmp_path / "secrets").iterdir()] == ["stat"]
+    assert list((root / "limbo").iterdir()) == []
 
 
 def test_a_vm_whose_directory_was_removed_by_hand_stops(

@@ -127,7 +127,10 @@ class LocalCloud:
         """Lock a VM whose creator died before starting the launcher. Returns None if there is a launcher."""
         if vm_directory.read_record(directory) is not None:
             return None
-        lock = vm_directory.try_lock(directory)
+        try:
+            lock = vm_directory.try_lock(directory)
+        except vm_directory.Replaced as error:
+            raise Unreachable(f"cannot start the VM {directory}: its lock is replaced: {error}") from error
         if lock is not None and vm_directory.read_record(directory) is not None:
             os.close(lock)
             return None
@@ -220,15 +223,14 @@ class LocalCloud:
             self._sweeper.start()
 
     def _sweep(self) -> None:
-        with suppress(OSError):
-            for path in list(self._limbo.glob("old-*")):
-                vm_directory.remove(path)
-        with suppress(OSError):
-            for path in list(self._limbo.glob("new-*")):
+        for path in list(self._limbo.glob("old-*")):
+            vm_directory.remove(path)
+        for path in list(self._limbo.glob("new-*")):
+            with suppress(OSError, vm_directory.Replaced):
                 vm_directory.remove_unlocked(path)
-        with suppress(OSError):
-            for path in list(self._deleted.iterdir()):
-                if path.stat().st_mtime < time.time() - _REMEMBERED_SECONDS:
+        for path in list(self._deleted.glob("*")):
+            with suppress(OSError):
+                if path.lstat().st_mtime < time.time() - _REMEMBERED_SECONDS:
                     path.unlink()
 
     def console_log(self, server_id: str) -> str:
@@ -259,7 +261,7 @@ class LocalCloud:
             if deletion.done():
                 self._forget_deletion(server_id, deletion)
                 deletion.result()
-            return not (self._vms / server_id).exists()
+            return not os.path.lexists(self._vms / server_id)
 
     def _remember_deleted(self, mark: str) -> bool:
         """Record the deletion of a VM. Returns whether the VM exists.
@@ -270,7 +272,7 @@ class LocalCloud:
         with suppress(OSError):  # a VM must be deleted although the disk is full
             self._deleted.mkdir(mode=0o700, exist_ok=True)
             (self._deleted / mark).touch(mode=0o600)
-        return (self._vms / mark).exists()
+        return os.path.lexists(self._vms / mark)
 
     def _start_deletion(self, mark: str) -> Future[None]:
         deletion: Future[None] = Future()
@@ -299,7 +301,7 @@ class LocalCloud:
         try:
             lock = self._stop_processes(directory)
         except FileNotFoundError:
-            if directory.exists():
+            if os.path.lexists(directory):
                 raise
             return  # another process deleted it
         try:
@@ -308,14 +310,20 @@ class LocalCloud:
         except containers.NotStopped as error:
             raise CloudError(f"cannot delete {directory}: {error}") from error
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
 
-    def _stop_processes(self, directory: Path) -> int:
-        """Stop every process of the VM. Returns its lock, without which no process can be started."""
+    def _stop_processes(self, directory: Path) -> int | None:
+        """Stop every process of the VM. Returns its lock, without which no process can be started; None if it
+        is replaced by something else: then nobody can lock it any more."""
         deadline = time.monotonic() + _KILL_SECONDS
         while True:
             # Locked before the search, so that no launcher starts after it.
-            lock = vm_directory.try_lock(directory, os.O_CREAT)
+            try:
+                lock = vm_directory.try_lock(directory, os.O_CREAT)
+            except vm_directory.Replaced:
+                self._stop_visible_processes(directory)
+                return None
             try:
                 self._stop_visible_processes(directory)
             except BaseException:

@@ -203,11 +203,14 @@ def _append(data: bytes) -> None:
 
 def shorten(console: str) -> None:
     """Replace the log by its beginning and its end, atomically for readers, and write to the new file."""
-    with open(console, "rb") as file:
+    # The script may have put something else there by now: nothing here may wait for it, or follow a link.
+    with open(os.open(console, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         head = file.read(CONSOLE_HEAD)
         file.seek(-CONSOLE_TAIL, os.SEEK_END)
-        tail = file.read()
-    new = os.open(f"{console}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        tail = file.read(CONSOLE_TAIL)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{console}.new")
+    new = os.open(f"{console}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
     try:
         for part in (head, OMISSION, tail):
             os.write(new, part)

@@ -14,29 +14,40 @@ writes its record before it runs anything. So the two decide the VM's status:
     held   written  ACTIVE
     free   written  SHUTOFF: the launcher died
     free   none     ERROR: nothing ever ran in this VM, and nothing will
+
+The VM's processes run as the account that reads all this, and can replace any of it: by a named pipe, a link
+to a file elsewhere, a directory. So files are opened by ``lando.beneath``, beneath the directory, and what is
+no file counts as one that cannot be understood.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lando import removal, state_dir
+from lando.beneath import OPEN_DIRECTORY, open_file, read_file
 from lando.cloud.interface import CONSOLE_BYTES, Server, ServerRequest, ServerStatus
 from lando.cloud.local import launcher, processes
 
 SERVER = "server.json"
 LOCK = "lock"
+_REQUEST_BYTES = 64 * 1024
+_RECORD_BYTES = 1024
+_REPLACED = frozenset((errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO))
+"""Errors of a file or directory that somebody has replaced by something else."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +65,15 @@ class LauncherRecord:
         """The launcher, if it is alive; never another process that has been given its pid."""
         found = processes.look_up(self.pid) if self.boot_id == launcher.boot_id() else None
         return found if found is not None and found.started == self.started else None
+
+
+NO_PROCESS = LauncherRecord(pid=0, started=0, boot_id="")
+"""In place of a record that cannot be understood."""
+
+
+class Replaced(Exception):
+    """The lock or the directory is something else by now: somebody in the VM has replaced it. It cannot be
+    started any more. The text says what it is."""
 
 
 def is_valid_mark(text: str) -> bool:
@@ -122,11 +142,36 @@ def _status(held: bool, record: LauncherRecord | None) -> tuple[ServerStatus, st
 def read_record(directory: Path) -> LauncherRecord | None:
     """The launcher's record; None when there is none yet. One that cannot be parsed matches no process."""
     try:
-        return LauncherRecord(**json.loads((directory / launcher.RECORD).read_text("ascii")))
+        with _opened(directory) as here:
+            record = json.loads(read_file(launcher.RECORD, _RECORD_BYTES, here).decode("ascii"))
+        pid, started, boot_id = record["pid"], record["started"], record["boot_id"]
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
-        return LauncherRecord(pid=0, started=0, boot_id="")
+    except (Replaced, ValueError, TypeError, KeyError, RecursionError):
+        return NO_PROCESS
+    # A text in place of a number would be part of a path.
+    are_valid = isinstance(pid, int) and isinstance(started, int) and isinstance(boot_id, str)
+    return LauncherRecord(pid, started, boot_id) if are_valid else NO_PROCESS
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    """The open directory of a VM.
+
+    Raises:
+        Replaced: it, or what is opened in it meanwhile, is no directory, or no file.
+        OSError: it cannot be opened for another reason.
+    """
+    try:
+        here = os.open(directory, OPEN_DIRECTORY)
+        try:
+            yield here
+        finally:
+            os.close(here)
+    except OSError as error:
+        if error.errno not in _REPLACED:
+            raise
+        raise Replaced(error.strerror or str(error)) from error
 
 
 def job_of(directory: Path) -> str | None:
@@ -139,20 +184,36 @@ def job_of(directory: Path) -> str | None:
 
 def let_owner_use(directory: Path) -> None:
     """Undo what a workflow did to the permissions of its VM's directory, and of the files that matter."""
-    with suppress(OSError):
-        directory.chmod(0o700)
-    for name in (LOCK, launcher.RECORD, SERVER, launcher.CONSOLE):
-        with suppress(OSError):
-            (directory / name).chmod(0o600)
+    with suppress(OSError, Replaced):
+        _change_mode(directory, None, 0o700)
+        with _opened(directory) as here:
+            for name in (LOCK, launcher.RECORD, SERVER, launcher.CONSOLE):
+                with suppress(OSError):
+                    _change_mode(name, here, 0o600)
+
+
+def _change_mode(path: str | Path, directory: int | None, mode: int) -> None:
+    """Not by name, which may be a link to somebody else's file. O_PATH needs no permission for the file."""
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if not stat.S_ISLNK(os.fstat(handle).st_mode):
+            os.chmod(f"/proc/self/fd/{handle}", mode)
+    finally:
+        os.close(handle)
 
 
 def _read_request(directory: Path) -> dict[str, Any] | None:
     """The create request, without the start-up script; None when it cannot be read (any more)."""
     try:
-        request = json.loads((directory / SERVER).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+        with _opened(directory) as here:
+            request = json.loads(read_file(SERVER, _REQUEST_BYTES, here).decode())
+    except (FileNotFoundError, Replaced, ValueError, RecursionError):
         return None
-    return request if isinstance(request, dict) and "name" in request else None
+    if not isinstance(request, dict) or not isinstance(request.get("name"), str):
+        return None
+    texts, attempt = (request.get("deployment"), request.get("job_id")), request.get("attempt")
+    are_valid = all(isinstance(text, (str, type(None))) for text in texts)
+    return request if are_valid and isinstance(attempt, (int, type(None))) else None
 
 
 def read_console(directory: Path) -> str:
@@ -161,10 +222,13 @@ def read_console(directory: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with (directory / launcher.CONSOLE).open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - CONSOLE_BYTES))
-        return file.read(CONSOLE_BYTES).decode("utf-8", errors="replace")
+    try:
+        with _opened(directory) as here, open(open_file(launcher.CONSOLE, here), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - CONSOLE_BYTES))
+            return file.read(CONSOLE_BYTES).decode("utf-8", errors="replace")
+    except Replaced as error:
+        return f"[the workflow has replaced this VM's console log: {error}]\n"
 
 
 def make_locked(parent: Path) -> tuple[Path, int]:
@@ -206,23 +270,31 @@ def try_lock(directory: Path, flags: int = 0) -> int | None:
 
     Raises:
         FileNotFoundError: it has no lock file, and ``flags`` do not create one.
+        Replaced: the lock is no file.
     """
     try:
-        file = os.open(directory / LOCK, os.O_RDWR | flags, 0o600)
+        file = _open_lock(directory, flags)
     except PermissionError:
         let_owner_use(directory)
-        file = os.open(directory / LOCK, os.O_RDWR | flags, 0o600)
+        file = _open_lock(directory, flags)
     if state_dir.try_lock(file):
         return file
     os.close(file)
     return None
 
 
+def _open_lock(directory: Path, flags: int) -> int:
+    with _opened(directory) as here:
+        # A named pipe, too, can be opened for both, and locked: that is as good.
+        return os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600, dir_fd=here)
+
+
 def is_locked(directory: Path) -> bool:
     """Whether somebody holds the lock."""
     try:
-        file = os.open(directory / LOCK, os.O_RDONLY)
-    except FileNotFoundError:
+        with _opened(directory) as here:
+            file = open_file(LOCK, here)
+    except (FileNotFoundError, Replaced):
         return False
     try:
         return not state_dir.try_lock(file, fcntl.LOCK_SH)
@@ -233,8 +305,11 @@ def is_locked(directory: Path) -> bool:
 def remove(path: Path) -> None:
     """Remove as much as possible, and log what is left."""
     try:
-        removal.remove(path)
-    except removal.NotRemoved as error:
+        if path.is_dir() and not path.is_symlink():
+            removal.remove(path)
+        else:
+            path.unlink(missing_ok=True)
+    except (removal.NotRemoved, OSError) as error:
         _log.warning(
             "%s is no longer needed, but could not be removed completely; remove it by hand, or the next"
             " daemon tries again: %s",
