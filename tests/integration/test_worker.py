@@ -416,6 +416,13 @@ def test_run_timeout_ends_the_wait_for_a_git_server(vm):
     assert "run_timeout" in final["reason"]
 
 
+def test_a_workflow_that_replaces_what_its_runner_prints_to(vm, repo):
+    printed = vm.directory / "run" / "printed.json"
+    vm.site_runner(f"rm {printed}; mkfifo {printed}; echo '{{\"a\": 1}}'")
+    _, _, final = vm.run(git_clone=str(repo))
+    assert final["outputs"] == {"a": 1}
+
+
 def test_a_gigabyte_of_log_fills_neither_memory_nor_disk(vm, repo):
     vm.site_runner("yes 'all work and no play makes jack a dull boy' | head -c 1G >&2; echo '{\"a\": 1}'")
     final, memory = vm.run_measured(git_clone=str(repo))

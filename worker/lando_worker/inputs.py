@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from lando.beneath import read_file
 from lando.yaml_json import yaml_safe_json
+
+MOST = 16 * 1024 * 1024
+"""Bytes of the CWL parameter file that are read; a start-up script has no room for as many."""
 
 
 class InputError(Exception):
@@ -22,10 +26,10 @@ def read(path: Path) -> dict[str, Any]:
         InputError: it is missing, unreadable, or not a JSON object.
     """
     try:
-        parameters = json.loads(path.read_text(encoding="utf-8"))
+        parameters = json.loads(read_file(path, MOST).decode("utf-8"))
     except OSError as error:
         raise InputError(f"the CWL parameter file {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the CWL parameter file {path}: {error}") from error
     if not isinstance(parameters, dict):
         raise InputError(f"the CWL parameter file {path} contains no mapping")

@@ -31,11 +31,18 @@ def succeeded(printed: str, outdir: Path) -> Result:
         return Result("succeeded", f"the runner printed no CWL output object: {error}", exit_code=0)
     size = len(json.dumps(outputs, ensure_ascii=False).encode())
     if wrong or size > OUTPUTS_BYTES:
-        (outdir / KEPT_AS).write_text(printed, encoding="utf-8", errors="replace")
+        _keep(printed, outdir / KEPT_AS)
         why = wrong or f"is too large to report ({size:,} bytes)"
         reason = f"the output object {why}; it is in {outdir / KEPT_AS}"
         return Result("succeeded", reason, exit_code=0)
     return Result("succeeded", exit_code=0, outputs=outputs)
+
+
+def _keep(printed: str, file: Path) -> None:
+    """Write it to a new file: an output of this name may be a link to a file elsewhere, or a named pipe."""
+    file.unlink(missing_ok=True)
+    with file.open("x", encoding="utf-8", errors="replace") as stream:
+        stream.write(printed)
 
 
 def without_secrets(value: Any, masked: Callable[[str], str]) -> Any:

@@ -33,16 +33,18 @@ def run(
     outdir, printed = directories.outputs, directories.printed
     command = [*base_command, "--outdir", str(outdir), *arguments, document, str(directories.inputs)]
     try:
-        with printed.open("wb") as stdout:
+        # Read through the same descriptor: the workflow may have replaced the file, by a named pipe, say.
+        with printed.open("w+b") as stdout:
             status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stdout, check=False).returncode
+            stdout.seek(0)
+            text = stdout.read(MAX_PRINTED).decode("utf-8", errors="replace")
     except OSError as error:
         raise SystemFailure(f"cwl_base_command: {base_command[0]}: {error.strerror}") from error
     if status != 0:
         return Result(
             "workflow_failed", f"{base_command[0]} {_describe_exit(status)}", exit_code=status, quote_log=True
         )
-    with printed.open(encoding="utf-8", errors="replace") as stream:
-        return outputs.succeeded(stream.read(MAX_PRINTED), outdir)
+    return outputs.succeeded(text, outdir)
 
 
 def _describe_exit(status: int) -> str:

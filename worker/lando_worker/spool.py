@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+from lando.beneath import read_file
+from lando.message_limits import REPORT_BYTES
 from lando.messages import Message
+
+_REPORT = re.compile("[0-9]{8}\\.json")
 
 
 class Spool:
@@ -31,12 +36,15 @@ class Spool:
             self._read()
 
     def _read(self) -> None:
-        for path in sorted(self._directory.glob("*.json")):
-            self._waiting[int(path.stem)] = path.read_bytes()
-        note = self._directory / "last"
-        if note.exists():
-            last = json.loads(note.read_text())
-            self._last, self.closed = last["seq"], last["closed"]
+        """The workflow can write here, on the local cloud: what this class cannot have written is ignored."""
+        for name in sorted(filter(_REPORT.fullmatch, os.listdir(self._directory))):
+            with contextlib.suppress(OSError):
+                self._waiting[int(name[:8])] = read_file(self._directory / name, REPORT_BYTES)
+        self._last = max(self._waiting, default=0)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            last = json.loads(read_file(self._directory / "last", 1000))
+            self._last = max(self._last, int(last["seq"]))
+            self.closed = bool(last["closed"])
 
     def add(self, make: Callable[[int], Message]) -> None:
         """Append a report.
@@ -59,7 +67,9 @@ class Spool:
     @staticmethod
     def _write(path: Path, content: bytes) -> None:
         new = path.with_suffix(".new")
-        new.write_bytes(content)
+        new.unlink(missing_ok=True)
+        with new.open("xb") as file:
+            file.write(content)
         os.replace(new, path)
 
     def first(self) -> tuple[int, bytes] | None:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -43,3 +44,18 @@ def test_no_output_object(tmp_path, printed):
     result = outputs.succeeded(printed, tmp_path)
     assert result.outputs is None
     assert "no CWL output object" in result.reason
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "file"])
+def test_what_is_kept_replaces_an_output_of_that_name(tmp_path, kind):
+    kept, secret = tmp_path / outputs.KEPT_AS, tmp_path / "secret"
+    secret.write_text("secret")
+    if kind == "link":
+        kept.symlink_to(secret)
+    elif kind == "pipe":
+        os.mkfifo(kept)
+    else:
+        kept.touch()
+    printed = json.dumps({"x": [1] * 100_001})
+    outputs.succeeded(printed, tmp_path)
+    assert (kept.read_text(), secret.read_text()) == (printed, "secret")
