@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import grp
 import os
+import pwd
 import re
+import shlex
+import stat
 import time
 from pathlib import Path
 
@@ -34,17 +38,21 @@ def prepare(state_dir: Path, database: Path | None) -> None:
         database: the file of an SQLite database, which may be elsewhere.
 
     Raises:
-        UsageError: the directory cannot be made or written, its name cannot be used, or the database is on a
-            network file system.
+        UsageError: the directory cannot be made or written, its name cannot be used, others may write into it, or
+            the database is on a network file system.
         LandoError: its disk is full, or fails.
     """
     _refuse_name(state_dir, database)
+    refuse_foreign(state_dir, writes=True)
     try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # One by one: mkdir's ``mode`` is not that of the parents that it makes.
+        for path in (*reversed([path for path in state_dir.parents if not path.exists()]), state_dir):
+            path.mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         if is_outage(error):
             raise LandoError(f"{state_dir}: {error.strerror}") from error
         raise UsageError(f"{state_dir}: {error.strerror}; name another one by LANDO_STATE_DIR") from error
+    refuse_foreign(state_dir, writes=True)  # again: somebody may have made it meanwhile
     if not os.access(state_dir, os.W_OK):
         raise UsageError(
             f"{state_dir}: is not writable; name another one by LANDO_STATE_DIR{read_only_note(state_dir)}"
@@ -70,6 +78,76 @@ def _refuse_name(state_dir: Path, database: Path | None) -> None:
                 f"{database}: this path of the database is {size} bytes long, of which SQLite takes "
                 f"{SQLITE_PATH_BYTES}; {advice}"
             )
+
+
+def refuse_foreign(state_dir: Path, writes: bool) -> None:
+    """Refuse a state directory in which others could put what they want to be read, run or overwritten.
+
+    Args:
+        state_dir: the directory, absolute; may not exist yet.
+        writes: whether something is written into it. Root may read anybody's, and write into root's only: the
+            owner could have put links to any file there.
+
+    Raises:
+        UsageError: it belongs to another account, or others may write into it, or may replace it.
+    """
+    try:
+        found = os.stat(state_dir)
+    except OSError:
+        found = None  # told by whoever needs it
+    other = "name another one by LANDO_STATE_DIR"
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        me, owner = os.geteuid(), _account(found.st_uid)
+        if me not in (found.st_uid, 0):
+            raise UsageError(
+                f"{state_dir}: belongs to another account ({owner}); {other}, run this as {owner}, or as"
+                f" root: chown -R {me} {shlex.quote(str(state_dir))}"
+            )
+        if found.st_uid != me and writes:
+            raise UsageError(
+                f"{state_dir}: belongs to another account ({owner}), and root may only read it; run this as"
+                f" {owner}, {other}, or: chown -R root {shlex.quote(str(state_dir))}"
+            )
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise UsageError(
+                f"{state_dir}: others may write into it (mode {stat.S_IMODE(found.st_mode):04o}); run:"
+                f" chmod go-w {shlex.quote(str(state_dir))}, or {other}"
+            )
+    for parent in dict.fromkeys((*state_dir.parents, *Path(os.path.realpath(state_dir)).parents)):
+        if _others_may_rename_in(parent):
+            raise UsageError(
+                f"{state_dir}: others may replace it, since they may write into {parent}; {other}, or run:"
+                f" chmod go-w {shlex.quote(str(parent))}"
+            )
+
+
+def _others_may_rename_in(directory: Path) -> bool:
+    """Whether others may write into a directory, and no sticky bit keeps them from what is not theirs.
+
+    An account's own group, which many systems make for each account, is nobody else.
+    """
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return False
+    if found.st_mode & stat.S_ISVTX:
+        return False
+    is_own_group = found.st_gid in (0, found.st_uid) or _group(found.st_gid) == _account(found.st_uid)
+    return bool(found.st_mode & (stat.S_IWOTH if is_own_group else stat.S_IWOTH | stat.S_IWGRP))
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"gid {gid}"
 
 
 def read_only_note(path: Path) -> str:

@@ -90,11 +90,20 @@ class App:
         """The file that the daemon of this database locks."""
         return state_dir.daemon_lock(self.config.state_dir, self.config.database_path)
 
+    def require_own_state_dir(self) -> None:
+        """Refuse a state directory of another account, which root alone may read, or that others may write.
+
+        Raises:
+            UsageError: it is one.
+        """
+        state_dir.refuse_foreign(self.config.state_dir, writes=False)
+
     def prepare_state_dir(self) -> None:
         """Make the state directory where it is missing.
 
         Raises:
-            UsageError: it cannot be made or written, or the database is on a network file system.
+            UsageError: it cannot be made or written, belongs to another account, or others may write into it;
+                or the database is on a network file system.
         """
         state_dir.prepare(self.config.state_dir, self.config.database_path)
 
@@ -166,6 +175,7 @@ class App:
         else:
             peek = RabbitMQPeek(lambda: self.broker, self.names)
         config = self.config
+        self.require_own_state_dir()
         views = Views(config.database_url, config.database_path, peek, self.daemon_lock, config.max_workers)
         self._views.append(views)
         return views
@@ -199,6 +209,7 @@ class App:
             return self.openstack
         from lando.cloud.local.driver import LocalCloud  # noqa: PLC0415 - only the daemon needs it
 
+        self.require_own_state_dir()
         return LocalCloud(self.config.state_dir)
 
     @cached_property

@@ -123,6 +123,7 @@ def _openstack(app: App) -> Iterator[CheckResult]:
 
 
 def _state_directory(app: App) -> Answer:
+    app.require_own_state_dir()
     directory = app.config.state_dir
     existing = next(path for path in (directory, *directory.parents) if exists(path))
     refuse_network_filesystem(existing)

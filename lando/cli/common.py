@@ -41,6 +41,8 @@ def load_app(ctx: click.Context) -> App:
     if logging.lastResort is not None:  # of warnings, in a process without a log of its own
         logging.lastResort.setFormatter(LogLines("%(message)s"))
     app = App(found)
+    if app.embedded_queue is not None:  # else a command that only sends messages does not use the directory
+        app.require_own_state_dir()
     ctx.call_on_close(app.close)
     return app
 

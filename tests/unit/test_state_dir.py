@@ -1,15 +1,23 @@
-"""The state directory: its lock, how it is made, and that a network file system is refused."""
+"""The state directory: its lock, how it is made, and which are refused: others', and network file systems."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lando.errors import LandoError, UsageError
-from lando.state_dir import SQLITE_PATH_BYTES, daemon_lock, prepare, refuse_network_filesystem
+from lando.state_dir import (
+    SQLITE_PATH_BYTES,
+    daemon_lock,
+    prepare,
+    refuse_foreign,
+    refuse_network_filesystem,
+)
 from lando.store.store import Store
+from tests.support.another_account import IS_ROOT, OTHER, as_another_account, place_of_another_account
 
 
 @pytest.mark.parametrize(
@@ -57,6 +65,86 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"/a\\udcff: is not UTF-8, .* by LANDO_STATE_DIR"):
         prepare(tmp_path / os.fsdecode(b"a\xff"), None)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def _no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_no_umask")
+def test_whatever_is_made_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    prepare(tmp_path / "a" / "b" / "c", None)
+    for path in ("a", "a/b", "a/b/c"):
+        assert (tmp_path / path).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("writes", [True, False])
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720, 0o702, 0o1777])
+def test_a_directory_that_others_may_write_is_refused(tmp_path: Path, mode: int, writes: bool) -> None:
+    state = tmp_path / "the state"
+    state.mkdir()
+    state.chmod(mode)
+    words = (
+        rf"others may write into it \(mode {mode:04o}\); run: chmod go-w '{state}', or name another one by"
+    )
+    with pytest.raises(UsageError, match=words):
+        refuse_foreign(state, writes)
+    state.chmod(0o755)
+    refuse_foreign(state, writes)
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("name", ["open", "link"])
+def test_a_directory_that_others_may_replace_is_refused(tmp_path: Path, made: bool, name: str) -> None:
+    parent = tmp_path / "open" / "below"
+    parent.mkdir(parents=True)
+    (tmp_path / "link").symlink_to("open")
+    state = tmp_path / name / "below" / "state"
+    if made:
+        state.mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(UsageError, match=f"they may write into {tmp_path}/.*; name another one.* chmod go-w"):
+        refuse_foreign(state, writes=False)
+    with pytest.raises(UsageError):
+        prepare(state, None)
+    assert state.exists() == made, "nothing was made"
+    (tmp_path / "open").chmod(0o1777)
+    refuse_foreign(state, writes=True)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a directory away")
+def test_whose_group_may_write_into_a_parent(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    parent.chmod(0o775)
+    for uid, gid, is_refused in ((0, 0, False), (OTHER, OTHER, False), (OTHER, 0, False), (OTHER, 1, True)):
+        os.chown(parent, uid, gid)
+        try:
+            refuse_foreign(parent / "state", writes=False)
+            assert not is_refused
+        except UsageError:
+            assert is_refused
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a directory away")
+def test_a_directory_of_another_account_is_refused_but_root_may_read_it(tmp_path: Path) -> None:
+    with place_of_another_account() as theirs:
+        refuse_foreign(theirs, writes=False)
+        for write in (lambda: refuse_foreign(theirs, writes=True), lambda: prepare(theirs, None)):
+            with pytest.raises(
+                UsageError, match=rf"another account \(uid {OTHER}\), and root may only read it"
+            ):
+                write()
+        assert as_another_account(lambda: refuse_foreign(theirs, writes=True)) == ""
+        os.chown(theirs, 1, 1)
+        theirs.chmod(0o755)
+        said = as_another_account(lambda: refuse_foreign(theirs, writes=False))
+        assert said.startswith(f"UsageError: {theirs}: belongs to another account (")
+        assert "LANDO_STATE_DIR" in said
+        assert f"chown -R uid {OTHER}" not in said
 
 
 MOUNTS = """\

@@ -50,6 +50,34 @@ def test_a_job_that_is_not_there(command: Commands, name: str) -> None:
     assert "no job 'abc'; `lando-fsm status` lists them all" in said.err
 
 
+@pytest.mark.parametrize("is_made", [True, False])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["status"], ["submit", "job.yml"], ["run", "job.yml"], ["daemon"], ["check"], ["servers"]),
+        *(["dead-letters"], ["history", "abc"], ["logs", "abc"], ["outputs", "abc"], ["cancel", "abc"]),
+        *(["retry", "abc"], ["diagram", "--job", "abc"]),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("job")
+def test_a_state_directory_of_others_is_refused(
+    command: Commands, tmp_path: Path, arguments: list[str], is_made: bool
+) -> None:
+    state = tmp_path / "state"
+    if is_made:
+        state.mkdir()
+        state.chmod(0o777)
+    else:
+        tmp_path.chmod(0o777)
+    said = command(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert f"{state}: others may " in said.err
+    assert f"chmod go-w {state if is_made else tmp_path}" in said.err
+    assert "name another one by LANDO_STATE_DIR" in said.err
+    assert not is_made or list(state.iterdir()) == []
+
+
 def test_check_where_nothing_is_yet(command: Commands, tmp_path: Path) -> None:
     said = command("check")
     assert said.code == 0
