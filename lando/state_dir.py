@@ -38,8 +38,8 @@ def prepare(state_dir: Path, database: Path | None) -> None:
         database: the file of an SQLite database, which may be elsewhere.
 
     Raises:
-        UsageError: the directory cannot be made or written, its name cannot be used, others may write into it,
-            or the database is on a network file system.
+        UsageError: the directory cannot be made or written, its name cannot be used, others may
+            write into it, or the database is on a network file system.
         LandoError: its disk is full, or fails.
     """
     _refuse_name(state_dir, database)
