@@ -24,8 +24,11 @@ MOST_SHOWN = 20
 @click.argument("job", type=JobId())
 @click.option("--json", "as_json", is_flag=True, help="Print the CWL output object as JSON.")
 @click.pass_context
-def command(ctx: click.Context, job: str, as_json: bool) -> None:
-    """Show the outputs of a job's workflow, and where its files are. Exit code 1 if there are none."""
+def command(ctx: click.Context, job: str, as_json: bool) -> int:
+    """Show the outputs of a job's workflow, and where its files are.
+
+    Of a workflow that failed, what it has made before. Exit code 1 then, and if there are none.
+    """
     app = load_app(ctx)
     views = app.views()
     job_id = views.resolve(job)
@@ -41,6 +44,10 @@ def command(ctx: click.Context, job: str, as_json: bool) -> None:
         for name, value in outputs.items():
             result(*f"{one_line(name)}: {_text(value)}".split("\n"))
     note_refused(refused, "not on this machine (files left on a VM are deleted with it)")
+    if status is not None and status.job.state == "failed":
+        note(f"job {job_id} has {status.state_text}; this is what its workflow made before")
+        return 1
+    return 0
 
 
 def _state(status: JobStatus | None) -> str:

@@ -36,7 +36,7 @@ CANCEL_TIMEOUT = 30.0
 )
 @click.pass_context
 def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
-    """Run one job and print its CWL output object, as JSON, on stdout.
+    """Run one job and print its CWL output object, as JSON, on stdout; if it fails, what was made before.
 
     Progress goes to stderr. If no daemon is running, this process is the daemon for as long as it takes.
     Ctrl-C cancels the job and waits until cleanup has finished (exit code 130).
@@ -54,28 +54,36 @@ def command(ctx: click.Context, job_file: Path, outdir: Path | None) -> int:
         status = _follow_or_cancel(app, message, interruptions, daemon)
     for ending in ENDING_SIGNALS:
         signal.signal(ending, signal.SIG_IGN)  # the job has finished: one more must not change the exit code
-    are_copied = status.job.state != "done" or _print_outputs(app, status, outdir)
+    are_copied = _print_outputs(app, status, outdir)
     _note_other_jobs(app)
     code = report_outcome(status) or int(not are_copied)
     return 130 if interruptions and status.job.outcome == "canceled" else code
 
 
 def _print_outputs(app: App, status: JobStatus, outdir: Path | None) -> bool:
-    """Print the output object, its files copied to ``outdir`` if given. Returns whether all were copied."""
-    reported = status.job.output_object or {}
-    with job_outputs.opened(app.config.state_dir, status.job.id) as base:
-        if outdir is None:
-            outputs, refused = job_outputs.reachable(reported, base)
-            what = "not on this machine"
-        else:
-            outputs, refused = copied(reported, base, outdir)
-            what = f"not copied to {outdir}"
+    """Print the output object, its files copied to ``outdir`` if given; of a job that failed, what was made
+    before. Returns whether all were copied."""
+    reported, is_done = status.job.output_object, status.job.state == "done"
+    if reported is None and not is_done:
+        return True
     try:
+        with job_outputs.opened(app.config.state_dir, status.job.id) as base:
+            if outdir is None:
+                outputs, refused = job_outputs.reachable(reported or {}, base)
+                what = "not on this machine"
+            else:
+                outputs, refused = copied(reported or {}, base, outdir)
+                what = f"not copied to {outdir}"
         print_json(outputs)
-    except ResultLost as error:
+    except ResultLost:
         again = f"`lando-fsm outputs {status.job.id} --json`"
-        note(f"the workflow succeeded; {again} prints the output object again")
-        raise error
+        note(f"the job {status.state_text}; {again} prints the output object again")
+        raise
+    except LandoError as error:
+        if is_done:
+            raise
+        note(str(error))  # and then why the job failed
+        return False
     note_refused(refused, what)
     return outdir is None or not refused
 

@@ -15,6 +15,7 @@ from lando.address import ambiguity
 from lando.config import address_advice, yaml_document
 from lando.config.section import Section, kind, or_default
 from lando.config.yaml_document import MAX_DEPTH, Document
+from lando.cwltool_options import mistakes
 from lando.errors import UsageError
 from lando.message_limits import COMMAND_BYTES, JOB_VALUES, NAME, excess
 from lando.repository import clone_name
@@ -105,7 +106,7 @@ def _spec(document: Document, base: Path | None) -> JobSpec:
         boot_timeout=job.duration("boot_timeout", MAX_JOB_DURATION),
         run_timeout=job.duration("run_timeout", MAX_JOB_DURATION),
         priority=or_default(job.integer("priority", -MAX_PRIORITY, MAX_PRIORITY), 0),
-        cwl_args=job.texts("cwl_args", ARGUMENTS, ARGUMENTS_LENGTH),
+        cwl_args=_cwl_args(job),
         labels=job.lines("labels", LABELS, LABEL_KEY, LABEL),
     )
     document.check()
@@ -232,6 +233,16 @@ def _git_ref(job: Section) -> str | None:
     elif ref and re.search(r"[\s~^:?*\[\\]|\.\.|@\{|^\+", ref):
         job.complain("git_ref", "is no name of a branch, tag or commit")
     return ref
+
+
+def _cwl_args(job: Section) -> tuple[str, ...]:
+    """Read the CWL runner's options; those of cwltool are checked, since the runner is not known here."""
+    arguments = job.texts("cwl_args", ARGUMENTS, ARGUMENTS_LENGTH)
+    if arguments and all(isinstance(argument, str) for argument in arguments):
+        wrong = mistakes(arguments)
+        if wrong:
+            job.complain("cwl_args", "; ".join(dict.fromkeys(wrong)))
+    return arguments
 
 
 def _check_size(document: Document, spec: JobSpec) -> None:

@@ -55,7 +55,7 @@ class JobSpec:
     priority: int = 0
     """Higher goes first."""
     cwl_args: tuple[str, ...] = ()
-    """Passed to the CWL runner before the document."""
+    """Options for the CWL runner, passed before the document."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property

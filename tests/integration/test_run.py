@@ -111,6 +111,36 @@ def test_a_failed_workflow_exits_1_and_says_why(quick: LocalSite) -> None:
     quick.nothing_is_left()
 
 
+PARTIAL = """
+worker:
+  cwl_base_command: [bash, -c, 'bash script.sh "$1"']
+"""
+"""A site's own CWL runner that calls ``script.sh`` with the directory of the outputs."""
+
+
+def test_what_a_failed_workflow_made_is_kept_and_shown(quick: LocalSite) -> None:
+    quick.config.write_text(PARTIAL)
+    made = r"{\"class\": \"File\", \"location\": \"file://$1/made.txt\"}"
+    job = workflow(
+        quick.root, f'echo made > "$1/made.txt"; echo "{{\\"one\\": {made}, \\"rest\\": null}}"; exit 7'
+    )
+    ran = quick.command("run", job, "--outdir", "there", check=False)
+    copy = quick.root / "there" / "made.txt"
+    printed = json.loads(ran.stdout)
+    assert (ran.returncode, printed["one"]["location"], printed["rest"]) == (1, copy.as_uri(), None)
+    assert copy.read_text() == "made\n"
+    assert "failed (workflow_failed, exit code 7)" in ran.stderr
+    (shown,) = quick.look()
+    said = quick.command("outputs", shown["id"], check=False)
+    kept = quick.state / "jobs" / shown["id"] / "outputs" / "made.txt"
+    assert (said.returncode, said.stdout) == (1, f"one: {kept}\nrest: None\n")
+    assert "has failed; this is what its workflow made before" in said.stderr
+    kept.unlink()
+    said = quick.command("outputs", shown["id"], "--json", check=False)
+    assert (said.returncode, json.loads(said.stdout)["rest"]) == (1, None)
+    assert "1 output file not on this machine" in said.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(quick: LocalSite, gate: Gate, number: signal.Signals) -> None:
     running = quick.start("run", workflow(quick.root, f"nohup setsid sleep 1000 & {gate.script}"))

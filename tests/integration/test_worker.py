@@ -273,7 +273,13 @@ def test_a_required_container_says_what_to_install(vm, repo):
 def test_an_option_that_cwltool_does_not_know(vm, repo):
     _, _, final = vm.run(git_clone=str(repo), cwl_args=("--no-such-option",))
     assert (final["outcome"], final["exit_code"]) == ("workflow_failed", 2)
-    assert "unrecognized arguments: --no-such-option" in final["reason"]
+    assert final["reason"] == "cwl_args: cwltool: error: unrecognized arguments: --no-such-option"
+
+
+def test_options_of_an_old_client_that_would_lose_the_results(vm, repo):
+    _, _, final = vm.run(git_clone=str(repo), cwl_args=("--outd=/elsewhere",))
+    assert (final["outcome"], final["exit_code"]) == ("workflow_failed", 2)
+    assert final["reason"].startswith("cwl_args: --outdir is refused: ")
 
 
 def test_values_are_not_interpreted_by_a_shell(vm, repo):

@@ -27,6 +27,7 @@ plain_folder.py      child: copies a folder in place of a clone
 entry.py             child: which document to run
 inputs.py            child: the input object; the parent reads it, too, for the secrets to mask
 cwl.py               child: runs cwltool
+cwl_options.py       child: the options that cwltool is run with
 step_counter.py      child: counts the steps of the workflow for cwltool
 container_engine.py  child: docker or podman, for cwltool
 site_runner.py       child: runs the site's own CWL runner instead

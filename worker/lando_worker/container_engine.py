@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from pathlib import Path
 
-CHOICES = (
-    "--no-container",
-    "--podman",
-    "--singularity",
-    "--udocker",
-    "--user-space-docker-cmd",
-)
-"""Options of cwltool with which a job chooses the engine itself."""
 ANSWER_TIMEOUT = 60.0
 """Seconds that an engine has to answer. The first call of podman takes 20 in a small VM."""
 
@@ -65,13 +56,8 @@ class ContainerEngine:
         self._thread.join()
         return "; ".join(self._reasons)
 
-    def options(self, cidfiles: Path) -> list[str]:
-        """The options for cwltool.
-
-        Args:
-            cidfiles: where cwltool writes the ids of containers.
-        """
-        if not self.available:
-            return ["--no-container"]
-        podman = ["--podman"] if self._name == "podman" else []
-        return [*podman, "--record-container-id", "--cidfile-dir", str(cidfiles)]
+    @property
+    def is_podman(self) -> bool:
+        """Whether it is podman, which cwltool must be told."""
+        self._thread.join()
+        return self._name == "podman"

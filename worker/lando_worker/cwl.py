@@ -13,7 +13,7 @@ from typing import Any
 
 from lando.message_limits import shorten
 from lando_worker import outputs
-from lando_worker.container_engine import CHOICES, ContainerEngine
+from lando_worker.container_engine import ContainerEngine
 from lando_worker.directories import Directories
 from lando_worker.event_pipe import LONGEST
 from lando_worker.result import Result, SystemFailure
@@ -21,6 +21,8 @@ from lando_worker.result import Result, SystemFailure
 ReportStep = Callable[[int, int, str], None]
 """Called with k, n and the step's name when step k of n begins."""
 
+USAGE_STATUS = 2
+"""cwltool's exit status for options that it does not take."""
 CONSEQUENCE = "Exception on step"
 """cwltool logs this for every step that contains the one that failed."""
 
@@ -76,48 +78,44 @@ def run(
         SystemFailure: cwltool cannot be imported.
     """
     try:
-        from cwltool.context import LoadingContext  # noqa: PLC0415
         from cwltool.main import main  # noqa: PLC0415
 
+        from lando_worker import cwl_options  # noqa: PLC0415
         from lando_worker.step_counter import StepCounter  # noqa: PLC0415
     except ImportError as error:
         raise SystemFailure(f"cwltool cannot be loaded: {error}; reinstall lando-fsm") from error
 
-    chosen = any(argument.split("=")[0] in CHOICES for argument in arguments)
-    options = [] if chosen else engine.options(directories.containers)
-    command = [
-        *("--outdir", str(directories.outputs), "--basedir", str(Path.cwd()), "--disable-color"),
-        *options,
-        *arguments,
-        _address(document),
-        directories.inputs.as_uri(),
-    ]
-    sys.argv = ["cwltool"]  # cwltool shows it in its log, and sends it to servers
-    counter = StepCounter(report)
-    loading = LoadingContext({"construct_tool_object": counter.make_tool})
-    errors = _FirstErrors()
+    try:
+        args = cwl_options.parse(arguments)
+    except cwl_options.Refused as refused:
+        return Result("workflow_failed", str(refused), exit_code=USAGE_STATUS)
+    is_chosen = cwl_options.chooses_engine(args)
+    cwl_options.complete(args, _address(document), str(Path.cwd()), directories, engine)
+    counter, errors = StepCounter(report), _FirstErrors()
     cwltool_log = logging.getLogger("cwltool")
     cwltool_log.addHandler(errors)
     printed = io.StringIO()
     try:
         status = main(
-            command,
+            [*arguments],  # for the log of --provenance only
+            args,
             stdout=printed,
-            loadingContext=loading,
+            loadingContext=cwl_options.loading_context(args, counter.make_tool),
             logger_handler=logging.StreamHandler(sys.stderr),
             # Without it main() would load the schemas again.
-            custom_schema_callback=None if "--enable-ext" in arguments else lambda: None,
+            custom_schema_callback=None if args.enable_ext else lambda: None,
         )
-    except SystemExit as exit_:  # argparse's, for an unknown option
+    except SystemExit as exit_:  # cwltool's own, for some errors with containers
         status = exit_.code if isinstance(exit_.code, int) else 1
     finally:
         cwltool_log.removeHandler(errors)
     if status == 0:
         counter.run_succeeded()
         return outputs.succeeded(printed.getvalue(), directories.outputs)
-    needs_container = "--no-container" in options and "DockerRequirement" in str(errors)
+    needs_container = not (is_chosen or engine.available) and "DockerRequirement" in str(errors)
     reason = _needs_container(errors, engine) if needs_container else _failed(status, errors)
-    return Result("workflow_failed", reason, exit_code=status, quote_log=not str(errors))
+    failure = Result("workflow_failed", reason, exit_code=status, quote_log=not str(errors))
+    return outputs.with_partial(failure, printed.getvalue(), directories.outputs)
 
 
 def _address(document: str) -> str:

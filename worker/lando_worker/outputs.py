@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,44 @@ def succeeded(printed: str, outdir: Path) -> Result:
         outdir: the directory of the outputs.
     """
     try:
-        given = json.loads(printed, parse_constant=lambda name: None)
-        if not isinstance(given, dict):
-            raise ValueError("it is not an object")
-        wrong = excess(given, OUTPUTS_VALUES)
-        outputs = {} if wrong else _clean(given)
+        outputs, remark = _read(printed, outdir)
     except (ValueError, RecursionError) as error:
         return Result("succeeded", f"the runner printed no CWL output object: {error}", exit_code=0)
+    return Result("succeeded", remark, exit_code=0, outputs=outputs)
+
+
+def with_partial(failure: Result, printed: str, outdir: Path) -> Result:
+    """The result of a run that failed, with the outputs that were made before, if the runner printed them.
+
+    Args:
+        failure: how it failed.
+        printed: the runner's standard output; may be no output object.
+        outdir: the directory of the outputs.
+    """
+    try:
+        outputs, remark = _read(printed, outdir)
+    except (ValueError, RecursionError):
+        return failure
+    return replace(failure, outputs=outputs or None, reason="; ".join(filter(None, (failure.reason, remark))))
+
+
+def _read(printed: str, outdir: Path) -> tuple[dict[str, Any] | None, str]:
+    """The output object, or None and where it is kept if it cannot be reported.
+
+    Raises:
+        ValueError, RecursionError: it is none.
+    """
+    given = json.loads(printed, parse_constant=lambda name: None)
+    if not isinstance(given, dict):
+        raise ValueError("it is not an object")
+    wrong = excess(given, OUTPUTS_VALUES)
+    outputs = {} if wrong else _clean(given)
     size = len(json.dumps(outputs, ensure_ascii=False).encode())
     if wrong or size > OUTPUTS_BYTES:
         _keep(printed, outdir / KEPT_AS)
         why = wrong or f"is too large to report ({size:,} bytes)"
-        reason = f"the output object {why}; it is in {outdir / KEPT_AS}"
-        return Result("succeeded", reason, exit_code=0)
-    return Result("succeeded", exit_code=0, outputs=outputs)
+        return None, f"the output object {why}; it is in {outdir / KEPT_AS}"
+    return outputs, ""
 
 
 def _keep(printed: str, file: Path) -> None:

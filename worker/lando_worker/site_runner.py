@@ -40,11 +40,11 @@ def run(
             text = stdout.read(MAX_PRINTED).decode("utf-8", errors="replace")
     except OSError as error:
         raise SystemFailure(f"cwl_base_command: {base_command[0]}: {error.strerror}") from error
-    if status != 0:
-        return Result(
-            "workflow_failed", f"{base_command[0]} {_describe_exit(status)}", exit_code=status, quote_log=True
-        )
-    return outputs.succeeded(text, outdir)
+    if status == 0:
+        return outputs.succeeded(text, outdir)
+    reason = f"{base_command[0]} {_describe_exit(status)}"
+    failure = Result("workflow_failed", reason, exit_code=status, quote_log=True)
+    return outputs.with_partial(failure, text, outdir)
 
 
 def _describe_exit(status: int) -> str:

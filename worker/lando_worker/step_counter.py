@@ -24,12 +24,26 @@ class StepCounter:
     def __init__(self, report: Callable[[int, int, str], None]) -> None:
         self._report = report
         self._lock = threading.Lock()
+        self._depth = 0
         self._total = 0
         self._begun: set[int] = set()
         self._name = ""
 
     def make_tool(self, toolpath_object: Any, loading_context: Any) -> Any:
-        """Make the tool of one process: this is cwltool's ``LoadingContext.construct_tool_object``."""
+        """Make the tool of one process: this is cwltool's ``LoadingContext.construct_tool_object``.
+
+        A workflow's constructor makes its steps' tools. A document is made twice if a part of it is chosen
+        (``--target``, ``--single-step``): the last one runs.
+        """
+        if self._depth == 0:
+            self._total, self._begun = 0, set()
+        self._depth += 1
+        try:
+            return self._make_tool(toolpath_object, loading_context)
+        finally:
+            self._depth -= 1
+
+    def _make_tool(self, toolpath_object: Any, loading_context: Any) -> Any:
         kind = toolpath_object.get("class") if isinstance(toolpath_object, dict) else None
         if kind not in _COUNTED:
             return default_make_tool(toolpath_object, loading_context)

@@ -84,7 +84,7 @@ def test_every_key(tmp_path: Path) -> None:
         boot_timeout: 90
         run_timeout: 1h30m
         priority: -5
-        cwl_args: [--parallel, ""]
+        cwl_args: [--parallel, --tmpdir-prefix, ""]
         labels: {group: genomics}
         """
     spec = job_file.read(write_job_file(tmp_path, textwrap.dedent(text)))
@@ -102,7 +102,7 @@ def test_every_key(tmp_path: Path) -> None:
         boot_timeout=90.0,
         run_timeout=5400.0,
         priority=-5,
-        cwl_args=("--parallel", ""),
+        cwl_args=("--parallel", "--tmpdir-prefix", ""),
         labels={"group": "genomics"},
     )
 
@@ -273,6 +273,16 @@ def test_aliases_and_merge_keys(tmp_path: Path) -> None:
         ("run_timeout: true", "run_timeout: expected seconds, or a time such as 90m, 2h, 1d or 1h30m"),
         ("cwl_args: --debug", "cwl_args: expected a list of texts, found text"),
         ("cwl_args: [a, 4]", "cwl_args[1]: expected text, found a number; put it in quotes"),
+        (
+            "cwl_args: [--debug, --outd=here, --pack]",
+            "cwl_args: --outdir is refused: outputs go to the job's own directory;"
+            " `lando-fsm run JOB.yml --outdir DIR` copies them; --pack is refused:"
+            " it prints something instead of running the workflow; call cwltool itself for that",
+        ),
+        (
+            "cwl_args: [other.cwl]",
+            "cwl_args: 'other.cwl' is no option: run_cwl names the document, and input has its inputs",
+        ),
         ("labels: [a]", "labels: expected keys and values (a mapping), found a list"),
         ("labels: {a: 1}", "labels.a: expected text, found a number; put it in quotes"),
         ("labels: {1: a}", "labels: a key must be text; put it in quotes"),

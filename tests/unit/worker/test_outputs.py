@@ -1,10 +1,12 @@
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from lando.message_limits import OUTPUTS_BYTES
 from lando_worker import outputs
+from lando_worker.result import Result
 
 
 def test_outputs_that_can_be_sent(tmp_path):
@@ -59,3 +61,25 @@ def test_what_is_kept_replaces_an_output_of_that_name(tmp_path, kind):
     printed = json.dumps({"x": [1] * 100_001})
     outputs.succeeded(printed, tmp_path)
     assert (kept.read_text(), secret.read_text()) == (printed, "secret")
+
+
+FAILURE = Result("workflow_failed", "cwltool exited with status 1", exit_code=1, quote_log=True)
+
+
+def test_outputs_of_a_failure_are_reported(tmp_path):
+    result = outputs.with_partial(FAILURE, '{"made": 1, "rest": null}', tmp_path)
+    assert result == replace(FAILURE, outputs={"made": 1, "rest": None})
+
+
+@pytest.mark.parametrize("printed", ["", "{}", "Traceback: ...", "[1]", "[" * 100_000])
+def test_a_failure_that_made_nothing_stays_as_it_is(tmp_path, printed):
+    assert outputs.with_partial(FAILURE, printed, tmp_path) == FAILURE
+
+
+def test_large_outputs_of_a_failure_are_kept(tmp_path):
+    result = outputs.with_partial(FAILURE, json.dumps({"x": [1] * 100_001}), tmp_path)
+    assert (result.outcome, result.outputs, result.exit_code) == ("workflow_failed", None, 1)
+    assert result.reason.startswith(
+        f"{FAILURE.reason}; the output object has more than 100,000 values; it is"
+    )
+    assert (tmp_path / outputs.KEPT_AS).exists()
