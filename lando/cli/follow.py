@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lando.cli import formatting
 from lando.cli.output import console, note
-from lando.cli.text import last_lines, one_line
+from lando.cli.text import last_untold_lines, one_line
 from lando.errors import LandoError
 from lando.views.jobs import JobStatus, Views
 
@@ -68,7 +68,8 @@ class _PlainLines:
 
     def show(self, status: JobStatus) -> None:
         step = f"  step {status.step_text}" if status.step_text else ""
-        line = f"{status.job.id[:8]}  {status.state_text}{step}  {one_line(status.reason)}"
+        why = one_line(formatting.reason_so_far(status))
+        line = f"{status.job.id[:8]}  {status.state_text}{step}  {why}".rstrip()
         without_countdown = _COUNTDOWN.sub("", line)
         if without_countdown != self._last:
             self._last = without_countdown
@@ -107,7 +108,7 @@ class LiveLine:
 
 
 def report_outcome(status: JobStatus) -> int:
-    """Print on stderr why the job failed, if so.
+    """Print on stderr the end of the job's log and why it failed, if so.
 
     Args:
         status: the finished job.
@@ -118,8 +119,8 @@ def report_outcome(status: JobStatus) -> int:
     job = status.job
     if job.state == "done":
         return 0
+    note(*(f"    {line}" for line in last_untold_lines(job.log_tail, job.reason)))
     code = f", exit code {job.exit_code}" if job.exit_code is not None else ""
     reason, *more = job.reason.split("\n")
     note(f"job {job.id} failed ({job.outcome}{code}): {reason}", *(f"    {line}" for line in more))
-    note(*(f"    {line}" for line in last_lines(job.log_tail)))
     return 1

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from lando import plain_text, versions
 from lando.cli.output import console, has_all_signs, result, result_page, result_styled, shown
-from lando.cli.text import aligned, last_lines, one_line
+from lando.cli.text import aligned, last_untold_lines, one_line
 from lando.states.job import Job
 from lando.times import duration, rfc3339
+from lando.views.attempts import Attempt
 from lando.views.jobs import JobStatus
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ LISTED = 3
 """Lines of a job in that list."""
 INDENTED = (0, 0, 0, 2)
 """The padding of its lines but for the first: above, right, below, left."""
+EARLIER_LABEL = "earlier attempts"
+EARLIER = 5
+"""Earlier attempts that are shown of a job: a retry that is refused for lack of capacity is one, too."""
 SHORT = 60
 """Characters of a reason that may be repeated for many jobs."""
 
@@ -186,22 +190,25 @@ def state_counts(jobs: Sequence[JobStatus]) -> str:
     return ", ".join(f"{number} {state}" for state, number in counts.items() if number) or "no jobs"
 
 
-def print_detail(status: JobStatus, last_output: tuple[str, str]) -> None:
+def print_detail(status: JobStatus, attempts: Sequence[Attempt], last_output: tuple[str, str]) -> None:
     """Print everything about one job.
 
     Args:
         status: the job.
+        attempts: all of them, in order.
         last_output: the end of its log or console, as label and text.
     """
-    for label, text in _detail(status, last_output):
+    for label, text in _detail(status, attempts, last_output):
         if "\n" in text:
             result_styled((f"{label}:", "bold"))
-            result(*(f"    {line}" for line in text.split("\n")))
+            result(*(f"    {line}" for line in text.strip("\n").split("\n")))
         else:
             result_styled((f"{label}:".ljust(15), "bold"), (text, ""))
 
 
-def _detail(status: JobStatus, last_output: tuple[str, str]) -> list[tuple[str, str]]:
+def _detail(
+    status: JobStatus, attempts: Sequence[Attempt], last_output: tuple[str, str]
+) -> list[tuple[str, str]]:
     job = status.job
     vm = ", ".join(part for part in (job.server_name, job.server_id, job.server_ip) if part)
     output, text = last_output
@@ -222,14 +229,39 @@ def _detail(status: JobStatus, last_output: tuple[str, str]) -> list[tuple[str, 
         ("commit", job.git_commit),
         ("exit code", None if job.exit_code is None else str(job.exit_code)),
         ("labels", ", ".join(f"{key}={value}" for key, value in status.labels.items()) or None),
-        (output, "\n".join(last_lines(text))),
+        (EARLIER_LABEL, _earlier(status, attempts)),
+        (output, "\n".join(last_untold_lines(text, status.reason))),
     ]
-    of_several_lines = ("why", output)
+    of_several_lines = ("why", EARLIER_LABEL, output)
     return [
         (label, text if label in of_several_lines else plain_text.one_line(text))
         for label, text in lines
         if text
     ]
+
+
+def _earlier(status: JobStatus, attempts: Sequence[Attempt]) -> str | None:
+    """The attempts that have ended, but for the one whose end ``why`` tells; always indented."""
+    last = status.job.attempt if status.ended else None
+    ended = [attempt for attempt in attempts if attempt.ended_at is not None and attempt.number != last]
+    lines = [attempt_line(attempt, told=status.reason) for attempt in ended[-EARLIER:]]
+    more = [f"… {len(ended) - EARLIER} before these"] if len(ended) > EARLIER else []
+    return "\n" + "\n".join(more + lines) if lines else None
+
+
+def attempt_line(attempt: Attempt, told: str = "") -> str:
+    """An attempt: its number, when it began and ended, and how.
+
+    Args:
+        attempt: the attempt.
+        told: what is shown beside it; its reason is left out if that is in it.
+    """
+    began = f"attempt {attempt.number}, {rfc3339(attempt.started_at)}"
+    if attempt.ended_at is None:
+        return f"{began}, in progress"
+    how = "queued again" if attempt.end == "queued" else attempt.end
+    why = "" if attempt.reason in told else f": {one_line(attempt.reason)}"
+    return f"{began} to {rfc3339(attempt.ended_at)}: {how}{why}"
 
 
 def _worker(version: str | None) -> str | None:
@@ -240,6 +272,15 @@ def _worker(version: str | None) -> str | None:
 
 def _deadline(at: float | None) -> str | None:
     return None if at is None else f"{rfc3339(at)} (in {duration(at - time.time())})"
+
+
+def reason_so_far(status: JobStatus) -> str:
+    """Why a job that is followed to its end is where it is, without how it failed, which is told last."""
+    if status.job.state == "failed":
+        return ""
+    if status.job.state == "terminating":
+        return status.reason.removeprefix(f"{status.job.reason}; ")
+    return status.reason
 
 
 def live_line(status: JobStatus) -> RenderableType:
@@ -254,7 +295,7 @@ def live_line(status: JobStatus) -> RenderableType:
         (status.state_text, COLORS[job.state]),
         f"  step {status.step_text}" if status.step_text else "",
         f"  {duration(time.time() - job.submitted_at)}",
-        (f"  {shown(one_line(status.reason), sys.stderr)}", "dim"),
+        (f"  {shown(one_line(reason_so_far(status)), sys.stderr)}", "dim"),
         no_wrap=True,
         overflow=overflow(sys.stderr),
     )

@@ -7,8 +7,11 @@ import time
 import click
 
 from lando.cli.common import JobId, load_views
-from lando.cli.output import check_reader, note, result_log
+from lando.cli.formatting import attempt_line
+from lando.cli.output import check_reader, note, result, result_log
+from lando.views.jobs import Views
 
+LF = "\n"
 POLL = 0.3
 """Seconds between two reads of --follow."""
 
@@ -21,22 +24,23 @@ POLL = 0.3
 def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
     """Print the log of a job's workflow, oldest lines first.
 
-    Only the newest MiB is kept. Where some of it was left out, a line says how much. Colours are left out,
-    and control characters are shown as escapes such as \\x1b, in a file, too.
+    Only the newest MiB is kept. Where some of it was left out, a line says how much. If the job has had several
+    attempts, a line before each one's log says when it was and how it ended. Colours are left out, and control
+    characters are shown as escapes such as \\x1b, in a file, too.
     """
     views = load_views(ctx)
     job_id = views.resolve(job)
     if console:
         _print_console(views.console(job_id))
         return
-    after = (0, 0)
+    after, ends_line = (0, 0), True
     while True:
         status = views.job(job_id)
-        pieces = views.log(job_id, after)
-        for attempt, seq, text in pieces:
-            if attempt != after[0] and after[0]:
-                note(f"--- attempt {attempt} ---")
-            after = (attempt, seq)
+        for attempt, seq, text in views.log(job_id, after):
+            if attempt != after[0] and status is not None and status.job.attempt > 1:
+                result_log("" if ends_line else LF)
+                result(_heading(views, job_id, attempt))
+            after, ends_line = (attempt, seq), text.endswith(LF)
             result_log(text)
         check_reader()
         if not follow or status is None or status.ended:
@@ -44,6 +48,12 @@ def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
         time.sleep(POLL)
     if after == (0, 0):
         note("nothing was logged" if status is None or status.ended else "nothing was logged so far")
+
+
+def _heading(views: Views, job_id: str, number: int) -> str:
+    """The line before an attempt's log, where the job has several."""
+    lines = [attempt_line(attempt) for attempt in views.attempts(job_id) if attempt.number == number]
+    return f"--- {lines[0] if lines else f'attempt {number}'} ---"
 
 
 def _print_console(saved: tuple[int, str] | None) -> None:

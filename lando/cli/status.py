@@ -58,16 +58,17 @@ def _detail(views: Views, job_id: str) -> None:
     status = views.job(job_id)
     assert status is not None
     _warn(views)
-    formatting.print_detail(status, _last_output(views, status))
+    formatting.print_detail(status, views.attempts(job_id), _last_output(views, status))
 
 
 def _last_output(views: Views, status: JobStatus) -> tuple[str, str]:
     """The label and the text: of the log, unless a VM failed since it was written."""
-    pieces, console = views.log(status.job.id), views.console(status.job.id)
-    logged_in = pieces[-1][0] if pieces else 0
-    if console is not None and console[0] > logged_in and console[1].strip() and not status.job.log_tail:
+    job, pieces, console = status.job, views.log(status.job.id), views.console(status.job.id)
+    logged_in = job.attempt if job.log_tail else (pieces[-1][0] if pieces else 0)
+    if console is not None and console[0] > logged_in and console[1].strip():
         return f"console of attempt {console[0]}", console[1]
-    return "last lines", status.job.log_tail or "".join(text for _, _, text in pieces)
+    text = job.log_tail or "".join(text for attempt, _, text in pieces if attempt == logged_in)
+    return "last lines" if job.attempt <= 1 else f"last lines of attempt {logged_in}", text
 
 
 def _table(views: Views, state: tuple[str, ...], ids: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from lando import plain_text
@@ -10,6 +11,10 @@ MAX_LINE = 500
 """Characters of a line of foreign output that are shown."""
 MAX_LINES = 20
 """Lines of the end of a log or a console that are shown."""
+_LEVEL = re.compile(r"^\s*(?:\[[^]]*\] )?(?:WARNING|ERROR|CRITICAL) ")
+"""How cwltool's errors begin in its log, with --timestamps or without."""
+_ADVICE = ", try again with --debug for more information"
+"""Of cwltool; reasons do not quote it."""
 
 
 def aligned(headings: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> list[str]:
@@ -34,6 +39,17 @@ def one_line(text: str) -> str:
 def last_lines(text: str) -> list[str]:
     """The last lines of foreign output, harmless for a terminal, and cut."""
     return [printable(line) for line in plain_text.log_lines(text).rstrip().split("\n")[-MAX_LINES:]]
+
+
+def last_untold_lines(text: str, told: str) -> list[str]:
+    """The last lines of a log, but for those that ``told`` quotes: a failure is told once."""
+    words = " ".join(told.split())
+    return [line for line in last_lines(text) if not _is_quoted(line, words)]
+
+
+def _is_quoted(line: str, words: str) -> bool:
+    bare = " ".join(_LEVEL.sub("", line).replace(_ADVICE, "").split())
+    return bool(bare) and re.search(rf"(?<!\S){re.escape(bare)}(?=[;,.]?(?:\s|$))", words) is not None
 
 
 def printable(line: str) -> str:

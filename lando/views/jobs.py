@@ -22,6 +22,7 @@ from lando.store.queries import JobView, Queries
 from lando.store.store import Store
 from lando.store.transaction import display_name
 from lando.times import rfc3339
+from lando.views.attempts import Attempt, attempts
 from lando.views.daemon_status import DaemonStatus
 from lando.views.queue_peek import QueuePeek
 from lando.views.reasons import AdmissionOrder, is_leaking, reason, remark
@@ -277,6 +278,10 @@ class Views:
         """Every change of state of a job, oldest first."""
         with self.reading() as queries:
             return [] if queries is None else queries.history(job_id)
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """The attempts of a job, in order."""
+        return attempts(self.history(job_id))
 
     def log(self, job_id: str, after: tuple[int, int] = (0, 0)) -> list[tuple[int, int, str]]:
         """Pieces of its log as (attempt, seq, text), those after (attempt, seq)."""

@@ -114,6 +114,33 @@ def test_submit_wait_interrupted_leaves_the_job(served: LocalSite, gate: Gate) -
 # logs
 
 
+def test_logs_and_status_separate_attempts(served: LocalSite) -> None:
+    cured = served.root / "cured"
+    script = f"if [ -e {cured} ]; then echo second; else printf first; exit 3; fi"
+    job = served.submit(workflow(served.root, script, "ill"))
+    served.wait(job, "failed")
+    assert "attempt" not in served.command("logs", job).stdout, "there is one"
+    cured.touch()
+    served.command("retry", job)
+    served.wait(job, "done")
+    history = json.loads(served.command("history", job, "--json").stdout)
+    began, ended = (
+        [change["at"] for change in history if change["event"] == event]
+        for event in ("admitted", "server_gone")
+    )
+    log = served.command("logs", job).stdout.splitlines()
+    headings = [line for line in log if line.startswith("---")]
+    assert headings == [
+        f"--- attempt 1, {began[0]} to {ended[0]}: failed: bash exited with status 3: first ---",
+        f"--- attempt 2, {began[1]} to {ended[1]}: done: the workflow succeeded ---",
+    ]
+    assert log.index("first") < log.index(headings[1]) < log.index("second") == len(log) - 1
+    shown = served.command("status", job).stdout
+    assert f"    attempt 1, {began[0]} to {ended[0]}: failed: bash exited with status 3: first\n" in shown
+    assert shown.endswith("    second\n")
+    assert "last lines of attempt 2:" in shown
+
+
 def test_logs_follow(served: LocalSite, gate: Gate) -> None:
     job = served.submit(workflow(served.root, f"echo first\n{gate.script}echo second\n", "talks"))
     gate.wait_for_arrivals()

@@ -141,6 +141,26 @@ def test_what_a_failed_workflow_made_is_kept_and_shown(quick: LocalSite) -> None
     assert "1 output file not on this machine" in said.stderr
 
 
+def test_a_failure_is_told_once(quick: LocalSite) -> None:
+    ran = quick.command("run", workflow(quick.root, "echo before; echo this is why; exit 7"), check=False)
+    assert ran.stderr.count("this is why") == 1
+    job = quick.look()[0]["id"]
+    why = "bash exited with status 7: this is why"
+    assert ran.stderr.splitlines()[-2:] == [
+        "    before",
+        f"job {job} failed (workflow_failed, exit code 7): {why}",
+    ]
+    shown = quick.command("status", job).stdout
+    assert shown.count("this is why") == 1
+    assert shown.endswith("    before\n")
+
+
+def test_a_failure_is_told_once_on_a_terminal(quick: LocalSite) -> None:
+    terminal = quick.terminal("run", workflow(quick.root, "echo before; echo this is why; exit 7"))
+    assert terminal.wait() == 1
+    assert terminal.text.count("this is why") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(quick: LocalSite, gate: Gate, number: signal.Signals) -> None:
     running = quick.start("run", workflow(quick.root, f"nohup setsid sleep 1000 & {gate.script}"))
