@@ -228,6 +228,7 @@ def _detail(
         ("step", f"{status.step_text} {job.step_name or ''}" if job.step is not None else None),
         ("commit", job.git_commit),
         ("exit code", None if job.exit_code is None else str(job.exit_code)),
+        ("outputs", _partial(job)),
         ("labels", ", ".join(f"{key}={value}" for key, value in status.labels.items()) or None),
         (EARLIER_LABEL, _earlier(status, attempts)),
         (output, "\n".join(last_untold_lines(text, status.reason))),
@@ -262,6 +263,13 @@ def attempt_line(attempt: Attempt, told: str = "") -> str:
     how = "queued again" if attempt.end == "queued" else attempt.end
     why = "" if attempt.reason in told else f": {one_line(attempt.reason)}"
     return f"{began} to {rfc3339(attempt.ended_at)}: {how}{why}"
+
+
+def _partial(job: Job) -> str | None:
+    """Where to find what a workflow made before it failed."""
+    if job.state != "failed" or job.outputs is None:
+        return None
+    return f"some were made before it failed: lando-fsm outputs {job.id[:8]}"
 
 
 def _worker(version: str | None) -> str | None:

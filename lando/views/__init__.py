@@ -3,6 +3,7 @@
 In reading order:
 
 jobs.py           jobs, their history and their logs
+attempts.py       a job's attempts, as its history tells them
 reasons.py        why a job is in its state, as a sentence
 job_outputs.py    what of a job's output object is here
 daemon_status.py  whether a daemon is running, and what it cannot reach

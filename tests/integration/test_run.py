@@ -135,6 +135,7 @@ def test_what_a_failed_workflow_made_is_kept_and_shown(quick: LocalSite) -> None
     kept = quick.state / "jobs" / shown["id"] / "outputs" / "made.txt"
     assert (said.returncode, said.stdout) == (1, f"one: {kept}\nrest: None\n")
     assert "has failed; this is what its workflow made before" in said.stderr
+    assert f"lando-fsm outputs {shown['id'][:8]}" in quick.command("status", shown["id"]).stdout
     kept.unlink()
     said = quick.command("outputs", shown["id"], "--json", check=False)
     assert (said.returncode, json.loads(said.stdout)["rest"]) == (1, None)

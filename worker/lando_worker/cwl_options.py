@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            args = arg_parser().parse_args([*site, *arguments])
+            args: argparse.Namespace = arg_parser().parse_args([*site, *arguments])
     except SystemExit:
         lines = said.getvalue().strip().splitlines()
         raise Refused(f"{where}: {lines[-1] if lines else 'cwltool does not take them'}") from None
