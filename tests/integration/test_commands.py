@@ -114,14 +114,19 @@ def test_submit_wait_interrupted_leaves_the_job(served: LocalSite, gate: Gate) -
 # logs
 
 
-def test_logs_and_status_separate_attempts(served: LocalSite) -> None:
+def test_logs_and_status_separate_attempts(served: LocalSite, gate: Gate) -> None:
     cured = served.root / "cured"
-    script = f"if [ -e {cured} ]; then echo second; else printf first; exit 3; fi"
+    script = f"[ -e {cured} ] || {{ printf first; exit 3; }}; echo second; {gate.script}"
     job = served.submit(workflow(served.root, script, "ill"))
     served.wait(job, "failed")
     assert "attempt" not in served.command("logs", job).stdout, "there is one"
     cured.touch()
     served.command("retry", job)
+    wait_for(lambda: "second" in served.command("logs", job).stdout, "the second attempt's log")
+    shown = served.command("status", job).stdout.partition("last lines of attempt 2:")
+    assert "second" in shown[2]
+    assert "first" not in shown[2]
+    gate.let_through()
     served.wait(job, "done")
     history = json.loads(served.command("history", job, "--json").stdout)
     began, ended = (
