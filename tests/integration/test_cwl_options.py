@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cwltool.main import main as cwltool
+from cwltool.process import use_standard_schema
 
 from lando_worker import cwl
 from lando_worker.container_engine import ContainerEngine
@@ -26,15 +27,14 @@ inputs: {f: {type: File, inputBinding: {position: 1}}}
 stdout: out.txt
 outputs: {out: stdout}
 """
-SHOUT = "requirements: {InlineJavascriptRequirement: {}}"
 FILES = {
     "stable.cwl": f"cwlVersion: v1.2{CAT}",
     "development.cwl": f"cwlVersion: v1.3.0-dev1{CAT}",
     "more.cwl": f"cwlVersion: v1.2{CAT}customField: 7\n",
     "linked.cwl": f"cwlVersion: v1.2{CAT}$schemas: [nowhere.rdf]\n",
-    "extended.cwl": f"cwlVersion: v1.2{CAT}"
+    "extended.cwl": f"cwlVersion: v1.0{CAT}"
     "$namespaces: {cwltool: 'http://commonwl.org/cwltool#'}\n"
-    "requirements: {cwltool:ProcessGenerator: {}}\n",
+    "requirements: {cwltool:LoadListingRequirement: {loadListing: no_listing}}\n",
     "two.cwl": """
 cwlVersion: v1.2
 class: Workflow
@@ -167,7 +167,6 @@ NODE = pytest.mark.skipif(not (shutil.which("node") or shutil.which("nodejs")), 
         ("stable.cwl", "f.txt", ["--no-compute-checksum", "--copy-outputs"], 0),
         ("stable.cwl", "f.txt", ["--cachedir", "cache", "--leave-tmpdir", "--debug", "--timestamps"], 0),
         ("stable.cwl", "f.txt", ["--parallel", "--parallel-max=2", "--quiet"], 0),
-        ("two.cwl", "f.txt", [], 1),
         ("two.cwl", "f.txt", ["--on-error", "continue"], 1),
         ("two.cwl", "f.txt", ["--target", "one"], 0),
         ("two.cwl", "f.txt", ["-tone"], 0),
@@ -187,6 +186,24 @@ def test_an_option_does_what_it_does_with_cwltool(
     assert (result.exit_code, without_places(result.outputs)) == (status, made)
     assert expected[0] == status
     assert result.outcome == ("workflow_failed" if status else "succeeded")
+
+
+def test_extensions(place: Place) -> None:
+    refused = place.worker([], "extended.cwl", "f.txt")
+    assert "undefined reference to 'http://commonwl.org/cwltool#LoadListingRequirement'" in refused.reason
+    try:
+        assert place.worker(["--enable-e"], "extended.cwl", "f.txt").outcome == "succeeded"
+    finally:
+        use_standard_schema("v1.0")
+
+
+@pytest.mark.parametrize(
+    "option", ["--mpi-config-file", "--overrides", "--js-hint-options-file", "--provenance"]
+)
+def test_a_place_that_is_not_there_is_the_jobs_own_failure(place: Place, option: str) -> None:
+    result = place.worker([option, "/proc/nowhere"], "stable.cwl", "f.txt")
+    assert (result.outcome, result.exit_code) == ("workflow_failed", 1)
+    assert "No such file or directory: '/proc/nowhere'" in result.reason
 
 
 def test_an_option_that_is_not_given_is_not_remembered(place: Place) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import logging
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,14 @@ def run(
         )
     except SystemExit as exit_:  # cwltool's own, for some errors with containers
         status = exit_.code if isinstance(exit_.code, int) else 1
+    except (
+        Exception
+    ) as error:  # cwltool's, for a file that an option names, or a record that cannot be written
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        traceback.print_exc()
+        errors.add(f"{type(error).__name__}: {error}")
+        status = 1
     finally:
         cwltool_log.removeHandler(errors)
     if status == 0:
@@ -145,6 +155,10 @@ class _FirstErrors(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._errors: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Note an error that cwltool has not logged."""
+        self._errors.append(" ".join(text.split()))
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._errors) < 2 and not record.getMessage().startswith(CONSEQUENCE) and _is_error(record):
