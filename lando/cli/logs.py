@@ -25,8 +25,8 @@ def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
     """Print the log of a job's workflow, oldest lines first.
 
     Only the newest MiB is kept. Where some of it was left out, a line says how much. If the job has had
-    several attempts, a line before each one's log says when it was and how it ended. Colours are left out, and
-    control characters are shown as escapes such as \\x1b, in a file, too.
+    several attempts, a line before each one's log says when it was and how it ended. Colours are left out,
+    and control characters are shown as escapes such as \\x1b, in a file, too.
     """
     views = load_views(ctx)
     job_id = views.resolve(job)
