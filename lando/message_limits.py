@@ -95,7 +95,7 @@ def excess(value: object, values: int, depth: int = DEPTH) -> str | None:
                 inner.extend(each.values())  # type: ignore[attr-defined]
             elif type_ is list:
                 inner.extend(each)  # type: ignore[arg-type]
-            elif (type_ is float or type_ is int) and not -LARGEST < each < LARGEST:  # type: ignore[operator]
+            elif type_ is not str and isinstance(each, (int, float)) and not -LARGEST < each < LARGEST:
                 return OUT_OF_RANGE
             if count + len(inner) > values:
                 return f"has more than {values:,} values"

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from lando import message_limits, plain_text
 from lando.message_limits import COMMAND_BYTES, REPORT_BYTES
+from lando.yaml_json import WrittenFloat, write_json
 
 VERSION = 1
 YEAR_10000 = 253402300800
@@ -81,7 +82,7 @@ class Message:
         }
         if self.seq is not None:
             envelope["seq"] = self.seq
-        return json.dumps(envelope, ensure_ascii=False, allow_nan=False).encode()
+        return write_json(envelope).encode()
 
 
 def decode(raw: bytes, origin: Origin | None = None) -> Message:
@@ -331,4 +332,4 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=WrittenFloat)

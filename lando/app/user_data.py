@@ -189,7 +189,7 @@ def check_input(spec: JobSpec) -> None:
     Raises:
         UsageError: it is too large.
     """
-    size = len(json.dumps(spec.input))
+    size = len(yaml_safe_json(spec.input))
     if size > MAX_USER_DATA:
         raise _too_large(size, f"at least {4 * size // 3:,}")
 
@@ -203,7 +203,7 @@ def is_surely_small(spec: JobSpec, settings_size: int) -> bool:
     # A character takes up to 6 bytes in JSON, and 4 in bash; the configuration is base64 within base64.
     texts = (spec.git_clone, spec.git_ref or "", spec.cd, spec.run_cwl, *spec.cwl_args)
     characters = 6 * sum(len(text) for text in texts)
-    nested = characters + len(json.dumps(spec.input)) + settings_size
+    nested = characters + len(yaml_safe_json(spec.input).encode()) + settings_size
     return 4 * (characters + 4 * nested // 3) // 3 < MAX_USER_DATA - 4096
 
 

@@ -8,4 +8,5 @@ job_file.py        the job file
 address_advice.py  what is probably meant by a git_clone without a scheme
 section.py         reads a section key by key: types, ranges, nearest names, durations
 yaml_document.py   reads YAML with line numbers, and collects the mistakes
+yaml_scalars.py    which text is a number, and which number it is
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os.path
 import posixpath
 import re
@@ -27,6 +26,7 @@ from lando.states.job import (
     MAX_VOLUME_SIZE,
     JobSpec,
 )
+from lando.yaml_json import write_json
 
 KEYS = tuple(field.name for field in fields(JobSpec))
 SCHEMES = ("https", "http", "ssh", "git", "file")
@@ -251,7 +251,7 @@ def _check_size(document: Document, spec: JobSpec) -> None:
     if wrong:
         document.complain(("input",), wrong)
         document.check()
-    size = len(json.dumps(spec.as_body(), ensure_ascii=False).encode())
+    size = len(write_json(spec.as_body()).encode())
     if size > COMMAND_BYTES - ENVELOPE_BYTES:
         most = COMMAND_BYTES - ENVELOPE_BYTES
         document.complain(("input",), f"makes a message of {size} bytes; the most is {most}")

@@ -255,7 +255,7 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, int):
         return float(min(value, 2**53))
     if isinstance(value, float):
-        return value
+        return float(value)
     match = _DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
     if match is None or not any(match.groups()):
         return None

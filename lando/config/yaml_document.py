@@ -1,7 +1,7 @@
 """YAML that people write: read strictly, with line numbers, and all mistakes reported at once.
 
-Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), as CWL runners
-do: ``on`` and ``2020-01-01`` are text. An error never quotes a value, which may be a secret.
+Scalars are those of YAML 1.2, as CWL runners read them (``yaml_scalars``): ``on`` and ``2020-01-01`` are
+text. An error never quotes a value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -16,29 +16,19 @@ from typing import Any, cast
 
 import yaml
 
+from lando.config import yaml_scalars
 from lando.errors import UsageError
 from lando.message_limits import DEPTH
+from lando.yaml_json import WrittenFloat
 
 MAX_SIZE = 4 * 1024 * 1024
 """Bytes of a file; characters of what its aliases expand to."""
 MAX_DEPTH = DEPTH
-MAX_PREFIXED = 1000
-"""Digits of a number that begins with 0b, 0o or 0x."""
 
 KeyPath = tuple[str | int, ...]
 """The place of a value in a document: ("work_queue", "port")."""
 
 _TAG = "tag:yaml.org,2002:"
-_SCALARS = {
-    "null": (r"~|null|Null|NULL|", "~nN"),
-    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "int": (r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
-    "float": (
-        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
-        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-}
 _HINTS = {
     "mapping values are not allowed": 'text that holds ": " needs quotes, and keys of one level line up',
     "cannot start any token": "indent with spaces, not tabs; text that begins with @, ` or % needs quotes",
@@ -54,7 +44,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own way to say it)
 
 
-for _name, (_pattern, _first) in _SCALARS.items():
+for _name, (_pattern, _first) in yaml_scalars.PATTERNS.items():
     _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
 _Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"\Z"), [""])
 
@@ -155,7 +145,7 @@ def parse(text: str, source: str, first_line: int = 1, within: KeyPath = ()) -> 
     text = _join_surrogates(text) if text.lstrip().startswith("{") else text
     _refuse_control_characters(text, document, within)
     try:
-        _refuse_deep_nesting(text)
+        _check_events(text)
         node = yaml.compose(text, _Loader)
         if node is not None:
             _measure(node, {})
@@ -204,8 +194,8 @@ def _join_pair(match: re.Match[str]) -> str:
     return f"{match.group(1)}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
 
 
-class _TooLarge(yaml.MarkedYAMLError):
-    """Well-formed YAML that exceeds a limit."""
+class _Refused(yaml.MarkedYAMLError):
+    """Well-formed YAML that is not taken."""
 
 
 def _refuse_control_characters(text: str, document: Document, within: KeyPath) -> None:
@@ -216,14 +206,17 @@ def _refuse_control_characters(text: str, document: Document, within: KeyPath) -
         document.check()
 
 
-def _refuse_deep_nesting(text: str) -> None:
-    """Checked before the nodes are composed, which libyaml does recursively."""
+def _check_events(text: str) -> None:
+    """Refuse deep nesting before the nodes are composed, which libyaml does recursively; and YAML 1.1, in
+    which scalars mean something else."""
     depth = 0
     for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.DocumentStartEvent) and event.version == (1, 1):
+            raise _refused("declares YAML 1.1, but is read as 1.2; remove the line with %YAML", event)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise _too_large(f"is nested more than {MAX_DEPTH} levels deep", event)
+                raise _refused(f"is nested more than {MAX_DEPTH} levels deep", event)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -233,7 +226,7 @@ def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int] | None]) ->
     if node in known:
         measured = known[node]
         if measured is None:
-            raise _too_large("refers to itself", node)
+            raise _refused("refers to itself", node)
         return measured
     known[node] = None
     size, depth = (len(node.value) + 4, 0) if isinstance(node, yaml.ScalarNode) else (4, 0)
@@ -241,9 +234,9 @@ def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int] | None]) ->
         child_size, child_depth = _measure(child, known)
         size, depth = size + child_size, max(depth, child_depth + 1)
     if depth > MAX_DEPTH:
-        raise _too_large(f"is nested more than {MAX_DEPTH} levels deep by its aliases", node)
+        raise _refused(f"is nested more than {MAX_DEPTH} levels deep by its aliases", node)
     if size > MAX_SIZE:
-        raise _too_large(f"is larger than {MAX_SIZE} characters once its aliases are expanded", node)
+        raise _refused(f"is larger than {MAX_SIZE} characters once its aliases are expanded", node)
     known[node] = size, depth
     return size, depth
 
@@ -254,15 +247,15 @@ def _children(node: yaml.Node) -> Iterable[yaml.Node]:
     return node.value if isinstance(node, yaml.SequenceNode) else ()
 
 
-def _too_large(what: str, at: Any) -> _TooLarge:
-    """``at``: the node or event where the limit is exceeded."""
-    return _TooLarge(problem=what, problem_mark=at.start_mark)
+def _refused(what: str, at: Any) -> _Refused:
+    """``at``: the node or event that is not taken."""
+    return _Refused(problem=what, problem_mark=at.start_mark)
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
     # The text of an alias or a tag may be a part of a password.
     problem = re.sub(r" ['\"][^'\"]*\w[^'\"]*['\"]", "", error.problem or "unreadable")
-    if isinstance(error, _TooLarge):
+    if isinstance(error, _Refused):
         return problem
     hint = next((hint for known, hint in _HINTS.items() if known in problem), None)
     what = f"{error.context}, {problem}" if error.context else problem
@@ -343,9 +336,9 @@ class _Builder:
             if kind == "bool":
                 return text.lower() == "true"
             if kind == "int":
-                return _integer(text)
+                return yaml_scalars.integer(text)
             if kind == "float":
-                return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()).replace("_", ""))
+                return yaml_scalars.floating(text)
         except ValueError:
             self.document.complain(path, "is not a number that can be read; put it in quotes if it is text")
             return None
@@ -358,14 +351,6 @@ class _Builder:
 
 def _is_merge(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.value == "<<" and not node.style
-
-
-def _integer(text: str) -> int:
-    digits = text.replace("_", "")
-    prefixed = digits.lstrip("+-")[:2] in ("0b", "0o", "0x")
-    if prefixed and len(digits) > MAX_PREFIXED:
-        raise ValueError  # as for decimal digits: Python could not write the number as JSON
-    return int(digits, 0 if prefixed else 10)
 
 
 def _plain(document: Document, path: KeyPath, value: object) -> Any:
@@ -398,6 +383,8 @@ def _not_json(value: object) -> str | None:
     if isinstance(value, str):
         odd = re.search("[\0\ud800-\udfff]", value)
         return f"holds {_character(odd.group())}; remove it" if odd else None
+    if isinstance(value, WrittenFloat) and not math.isfinite(value):
+        return "is out of range: the largest number is about 1.8e308"
     if isinstance(value, float) and not math.isfinite(value):
         return "is infinite or not a number, which JSON cannot say"
     if value is None or isinstance(value, (bool, int, float)):

@@ -25,6 +25,7 @@ from lando.store.database import errors, sqlite_path
 from lando.store.pending import JOB_COLUMNS, JOB_FIELDS, Pending
 from lando.store.stored_facts import WrittenFacts
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, PROCESSED
+from lando.yaml_json import read_json, write_json
 
 MAX_PROCESSED = 100_000
 """Messages that are remembered as processed."""
@@ -159,12 +160,12 @@ class Transaction(WrittenFacts):
         """The start_worker body of a job."""
         connection = self._connection if self._pending.is_new(job_id) else self._open
         text = connection.execute(_BODY, {"id": job_id}).scalar_one()
-        body: dict[str, Any] = json.loads(text)
+        body: dict[str, Any] = read_json(text)
         return body
 
     def insert_job(self, job: Job, body: Mapping[str, Any], submitted_by: str | None) -> None:
         """See ``Ledger.insert_job``."""
-        text = json.dumps(body, ensure_ascii=False)
+        text = write_json(body)
         who = None if submitted_by is None else shorten(submitted_by, NAME)
         self._pending.insert(job, {"name": display_name(body), "body": text, "submitted_by": who})
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from lando.beneath import read_file
-from lando.yaml_json import yaml_safe_json
+from lando.yaml_json import read_json, yaml_safe_json
 
 MOST = 16 * 1024 * 1024
 """Bytes of the CWL parameter file that are read; a start-up script has no room for as many."""
@@ -26,7 +25,7 @@ def read(path: Path) -> dict[str, Any]:
         InputError: it is missing, unreadable, or not a JSON object.
     """
     try:
-        parameters = json.loads(read_file(path, MOST).decode("utf-8"))
+        parameters = read_json(read_file(path, MOST).decode("utf-8"))
     except OSError as error:
         raise InputError(f"the CWL parameter file {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -35,6 +35,7 @@ from lando.store.facts import HOLD_FACT
 from lando.store.pending import StaleRecord
 from lando.store.store import Store
 from lando.store.tables import METADATA
+from lando.yaml_json import read_json, write_json
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
 BODY = {"git_clone": "https://example.org/wf.git", "cd": ".", "input": {"a": "ü"}, "run_cwl": "tool.cwl"}
@@ -521,6 +522,15 @@ def test_a_job_that_cannot_be_brought_within_the_limits_is_left_as_it_is(
     old_job(new_path, body, runnable=runnable)
     with closing(Store(f"sqlite:///{new_path}")) as store, store.transaction() as transaction:
         assert transaction.body(A) == body
+
+
+def test_numbers_are_stored_as_they_are_written(new_path: Path) -> None:
+    body = read_json('{"input": {"a": 1.50, "b": [1e-5, 9007199254740993]}}')
+    with closing(Store(f"sqlite:///{new_path}")) as store:
+        with store.transaction() as transaction:
+            transaction.insert_job(Job(A), body, None)
+        with store.transaction() as transaction:
+            assert write_json(transaction.body(A)) == write_json(body)
 
 
 def old_job(path: Path, body: dict[str, Any], **fields: Any) -> None:
