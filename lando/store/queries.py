@@ -16,6 +16,7 @@ from lando.store.pending import JOB_COLUMNS
 from lando.store.stored_facts import StoredFacts
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
 from lando.store.transaction import to_job
+from lando.yaml_json import read_json
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Queries(StoredFacts):
                 to_job(row),
                 row.name,
                 row.submitted_by,
-                json.loads(row.body),
+                read_json(row.body),
                 effects.get(row.id),
             )
             for row in self._connection.execute(query.order_by(JOBS.c.number))

@@ -531,6 +531,8 @@ def test_numbers_are_stored_as_they_are_written(new_path: Path) -> None:
             transaction.insert_job(Job(A), body, None)
         with store.transaction() as transaction:
             assert write_json(transaction.body(A)) == write_json(body)
+        with store.reading() as queries:
+            assert write_json(queries.jobs()[0].body) == write_json(body)
 
 
 def old_job(path: Path, body: dict[str, Any], **fields: Any) -> None:
