@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lando.address import ambiguity
-from lando.config import address_advice, yaml_document
+from lando.config import address_advice, input_object, yaml_document
 from lando.config.section import Section, kind, or_default
 from lando.config.yaml_document import MAX_DEPTH, Document
 from lando.cwltool_options import mistakes
@@ -219,6 +219,7 @@ def _input(job: Section) -> Mapping[str, Any]:
     elif value is None:
         return {}
     if isinstance(value, dict):
+        input_object.check(job.document, ("input",), value)
         return value
     expected = hint if job.document.is_file else "an object"
     job.complain("input", f"expected {expected}, found {kind(value)}")

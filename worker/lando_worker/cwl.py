@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lando.message_limits import shorten
-from lando_worker import outputs
+from lando_worker import inputs, outputs
 from lando_worker.container_engine import ContainerEngine
 from lando_worker.directories import Directories
 from lando_worker.event_pipe import LONGEST
@@ -63,6 +63,7 @@ class Preload:
 def run(
     arguments: Sequence[str],
     document: str,
+    input_object: dict[str, Any],
     directories: Directories,
     engine: ContainerEngine,
     report: ReportStep,
@@ -72,7 +73,8 @@ def run(
     Args:
         arguments: the job's own options of cwltool.
         document: its absolute path, perhaps with a fragment.
-        directories: where the input object is, and where outputs and the ids of containers go.
+        input_object: its parameters; what they refer to is relative to the current directory.
+        directories: where outputs and the ids of containers go.
         engine: the machine's container engine.
         report: called when a step begins.
 
@@ -92,7 +94,8 @@ def run(
     except cwl_options.Refused as refused:
         return Result("workflow_failed", str(refused), exit_code=USAGE_STATUS)
     is_chosen = cwl_options.chooses_engine(args)
-    cwl_options.complete(args, _address(document), str(Path.cwd()), directories, engine)
+    address, fetcher = inputs.served(input_object, Path.cwd())
+    cwl_options.complete(args, _address(document), address, str(Path.cwd()), directories, engine)
     counter, errors = StepCounter(report), _FirstErrors()
     cwltool_log = logging.getLogger("cwltool")
     cwltool_log.addHandler(errors)
@@ -102,7 +105,7 @@ def run(
             [*arguments],  # for the log of --provenance only
             args,
             stdout=printed,
-            loadingContext=cwl_options.loading_context(args, counter.make_tool),
+            loadingContext=cwl_options.loading_context(args, counter.make_tool, fetcher),
             logger_handler=logging.StreamHandler(sys.stderr),
             # Without it main() would load the schemas again.
             custom_schema_callback=None if args.enable_ext else lambda: None,

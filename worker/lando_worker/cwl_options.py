@@ -65,18 +65,24 @@ def chooses_engine(args: argparse.Namespace) -> bool:
 
 
 def complete(
-    args: argparse.Namespace, document: str, basedir: str, directories: Directories, engine: ContainerEngine
+    args: argparse.Namespace,
+    document: str,
+    input_object: str,
+    basedir: str,
+    directories: Directories,
+    engine: ContainerEngine,
 ) -> None:
     """Set what the worker decides.
 
     Args:
         args: as ``parse`` returned them.
         document: its address.
+        input_object: its address.
         basedir: the directory that locations are relative to.
-        directories: where the input object is, and where outputs and the ids of containers go.
+        directories: where outputs and the ids of containers go.
         engine: the machine's container engine, used unless the options choose another.
     """
-    args.workflow, args.job_order = document, [directories.inputs.as_uri()]
+    args.workflow, args.job_order = document, [input_object]
     args.outdir, args.basedir = str(directories.outputs), basedir
     args.cidfile_dir = str(directories.containers)
     args.enable_color = False
@@ -85,12 +91,16 @@ def complete(
         args.use_container, args.podman = engine.available or wants_container, engine.is_podman
 
 
-def loading_context(args: argparse.Namespace, make_tool: Callable[..., Any]) -> LoadingContext:
-    """The context that cwltool itself would make of all these options, with another maker of tools.
+def loading_context(
+    args: argparse.Namespace, make_tool: Callable[..., Any], make_fetcher: Callable[[Any, Any], Any]
+) -> LoadingContext:
+    """The context that cwltool itself would make of all these options, with another maker of tools, and of
+    what reads addresses.
 
     cwltool copies the options only into a context that it makes: one that is given to its main function
     without them would lose ``--enable-dev``, ``--non-strict``, ``--relax-path-checks`` and others.
     """
     loading = setup_loadingContext(None, RuntimeContext(vars(args)), args)
     loading.construct_tool_object = make_tool
+    loading.fetcher_constructor = make_fetcher
     return loading

@@ -31,7 +31,7 @@ class Directories:
 
     @property
     def inputs(self) -> Path:
-        """The input object, its locations absolute."""
+        """The input object for a site's own runner."""
         return self.run / "inputs.yml"
 
     @property

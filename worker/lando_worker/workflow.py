@@ -22,9 +22,9 @@ from lando_worker.settings import Settings
 from lando_worker.source import Source
 from lando_worker.workflow_account import find_account
 
-Runner = Callable[[Sequence[str], str, Directories], Result]
-"""Runs a document, in the directory given by ``cd``. Called with the job's ``cwl_args``, the document's path
-and the directories."""
+Runner = Callable[[Sequence[str], str, dict[str, Any], Directories], Result]
+"""Runs a document, in the directory given by ``cd``. Called with the job's ``cwl_args``, the document's path,
+the input object and the directories."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,13 @@ def _run(assignment: Assignment, input_object: dict[str, Any], events: EventSend
     where = entry.directory(folder, assignment.cd)
     document = entry.document(folder, where, assignment.run_cwl)
     os.chdir(where)
-    inputs.write(directories.inputs, inputs.with_absolute_locations(input_object, where))
 
     _print(f"running {assignment.run_cwl}" + (f" of commit {commit}" if commit else ""))
-    return runner(settings.cwl_args, document, directories)
+    result = runner(settings.cwl_args, document, input_object, directories)
+    if result.outcome == "succeeded":
+        return result
+    absent = inputs.missing(input_object, Path.cwd())
+    return replace(result, reason=f"{result.reason}; {absent}") if absent else result
 
 
 def _cwltool(events: EventSender) -> Runner:
@@ -119,15 +122,20 @@ def _cwltool(events: EventSender) -> Runner:
     def report(step: int, steps: int, name: str) -> None:
         events.state(step=step, steps=steps, step_name=name)
 
-    def run(arguments: Sequence[str], document: str, directories: Directories) -> Result:
+    def run(
+        arguments: Sequence[str], document: str, input_object: dict[str, Any], directories: Directories
+    ) -> Result:
         preload.finish()
-        return cwl.run(arguments, document, directories, engine, report)
+        return cwl.run(arguments, document, input_object, directories, engine, report)
 
     return run
 
 
 def _site_runner(base_command: Sequence[str]) -> Runner:
-    def run(arguments: Sequence[str], document: str, directories: Directories) -> Result:
+    def run(
+        arguments: Sequence[str], document: str, input_object: dict[str, Any], directories: Directories
+    ) -> Result:
+        inputs.write(directories.inputs, input_object, Path.cwd())
         return site_runner.run(base_command, arguments, document, directories)
 
     return run

@@ -412,6 +412,23 @@ def test_wrong_input(tmp_path: Path, value: str, expected: str) -> None:
     assert only.startswith(expected)
 
 
+@pytest.mark.parametrize("place", ["~", "~/reads.fq", "file://~/reads.fq"])
+@pytest.mark.parametrize("key", ["location", "path"])
+def test_nobody_expands_a_tilde(tmp_path: Path, key: str, place: str) -> None:
+    text = f"git_clone: /r\ncd: .\nrun_cwl: w.cwl\ninput:\n  a:\n  - class: File\n    {key}: '{place}'\n"
+    (only,) = mistakes(tmp_path, text)
+    assert only.startswith(
+        f"job.yml:7: input.a[0].{key}: ~ is not replaced by a home directory; write the whole"
+    )
+    assert f"input.a.{key}: ~ is not" in refused(input={"a": {"class": "Directory", key: place}})
+
+
+def test_a_tilde_that_is_a_name(tmp_path: Path) -> None:
+    files = [{"class": "File", "location": name} for name in ("./~/x", "~x", "x~", "a/~/b")]
+    given = {"a": files, "b": {"path": "~/x"}, "c": "~/x"}
+    assert job_file.from_body({**BODY, "input": given}).input == given
+
+
 def test_what_json_cannot_say_in_a_body() -> None:
     assert refused(input={"a": {1}}) == "start_worker message: input.a: is a set, which JSON cannot say"
     assert (
