@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from hypothesis import strategies as st
 from lando.config import job_file
 from lando.messages import Message, decode
 from lando.yaml_json import read_json, write_json, yaml_safe_json
-from lando_worker import inputs
+from lando_worker import cwl, inputs
+from lando_worker.container_engine import ContainerEngine
+from lando_worker.directories import Directories
+from tests.support.local_site import LocalSite, workflow
 
 EXAMPLES = int(os.environ.get("LANDO_EXAMPLES", "300"))
 WORKFLOW = """\
@@ -64,7 +68,7 @@ NAMES = [
         "{y}.txt",
         "com,ma.txt",
         "back\\slash.txt",
-        "~",
+        "~x",
         "semi;colon&.txt",
         "$(x).txt",
         "trail .txt",
@@ -82,7 +86,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMES:
         (there / name).write_text(name)
         (there / "folder" / "inner" / name).write_text(name)
-    (Path(os.fsdecode(os.fsencode(there / "folder") + b"/\xff.bin"))).write_text("bytes")
     for name, text in PARTS.items():
         (clone / "other" / name).write_text(text)
     (there / "wf.cwl").write_text(WORKFLOW)
@@ -232,3 +235,71 @@ def test_an_input_object_is_loaded_as_cwltool_does(work: Path, written: str) -> 
     beside.unlink()
     found = loaded(*inputs.served(carried(text, work.parent), work))
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[0.05, 1e-5, 1.50, 9007199254740993, [0.10, 2.0, 1e3], yes, null, true, 2020-01-01, {a: 0x1F}]",
+        "[{class: Directory, location: .}, {class: Directory, path: folder/}]",
+        "{class: Directory, location: ..}",
+        "{$import: ../other/part.yml}",
+        "[{$import: ../other/parts.yml}, {$include: ../other/beside.txt}]",
+        f"[{', '.join(one_line({'class': 'File', 'location': quoted(quote(name))}) for name in NAMES)}]",
+        "{class: File, location: plain.txt, secondaryFiles: [{class: Directory, location: folder}]}",
+        "{class: Directory, basename: d, listing: [{class: File, basename: x, contents: y}]}",
+        "{class: File, location: folder}",
+        "{class: File}",
+    ],
+)
+def test_the_output_object_of_a_run_is_that_of_cwltool(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)  # the worker sets it
+    monkeypatch.chdir(work)
+    directories = Directories(tmp_path / "vm", tmp_path / "outputs")
+    directories.make(None)
+    text = f"{{v: {written}}}"
+    beside = work / inputs.NAME
+    beside.write_text(text)
+    printed = io.StringIO()
+    arguments = ["--quiet", "--outdir", str(tmp_path / "expected"), "wf.cwl", inputs.NAME]
+    status = cwltool.main.main(arguments, stdout=printed, custom_schema_callback=lambda: None)
+    result = cwl.run(
+        ["--no-container"],
+        str(work / "wf.cwl"),
+        carried(text, tmp_path),
+        directories,
+        ContainerEngine(),
+        lambda *step: None,
+    )
+    beside.unlink()  # until here a part of the directory, for both
+    assert result.exit_code == status
+    if status == 0:
+        assert without_places(result.outputs) == without_places(json.loads(printed.getvalue()))
+    assert status == (1 if written in ("{class: File, location: folder}", "{class: File}") else 0)
+
+
+def without_places(value: Any) -> Any:
+    if isinstance(value, list):
+        return sorted((without_places(item) for item in value), key=repr)
+    if isinstance(value, dict):
+        return {key: without_places(item) for key, item in value.items() if key not in ("location", "path")}
+    return value
+
+
+def test_numbers_and_references_reach_the_tool(site: LocalSite) -> None:
+    job = workflow(site.root, "true")
+    folder = site.root / "wf"
+    (folder / "in").mkdir()
+    (folder / "in" / "tool.cwl").write_text(TOOL)
+    (folder / "part.yml").write_text("1.50")
+    job.write_text(
+        f"git_clone: {folder}\ncd: in\nrun_cwl: tool.cwl\n"
+        "input: {v: [1.50, 1e-5, {$import: ../part.yml}, {class: Directory, location: .},"
+        " {class: Directory, path: ..}]}\n"
+    )
+    site.command("run", job, "--outdir", "out")
+    *numbers, here, above = (site.root / "out" / "out.txt").read_text().splitlines()
+    assert numbers == ["1.50", "0.00001", "1.50"]
+    assert (Path(here).name, Path(above).name) == ("in", "wf")

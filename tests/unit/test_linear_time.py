@@ -268,7 +268,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
         git_errors.is_transient(text),
         git_errors.what_to_do(text, has_credentials=True),
     ),
-    "an input object": lambda text: inputs.with_absolute_locations(
+    "an input object": lambda text: inputs.with_absolute_references(
         {"class": "File", "path": text, "location": text}, Path("/a")
     ),
     "what a runner prints": runner_output,
