@@ -57,9 +57,10 @@ def refusal(version: str, unknown: Iterable[str]) -> str:
     which = "an older lando-fsm" if version == UNREPORTED else f"lando-fsm {version}"
     names = sorted(unknown)
     settings = f"setting{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    instead = ", or accept what it protects from with worker.protect: false" if "protect" in names else ""
     return (
         f"the worker in the VM ({which}) does not know the {settings}: "
-        "rebuild the image with the daemon's version (docs/upgrade.md)"
+        f"rebuild the image with the daemon's version (docs/upgrade.md){instead}"
     )
 
 

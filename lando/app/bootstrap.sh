@@ -27,6 +27,8 @@ packages=()
 command -v git >/dev/null || packages+=(git ca-certificates)
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 command -v node >/dev/null || packages+=(nodejs)
+# Keeps workflows from the metadata service.
+command -v nft >/dev/null || command -v iptables >/dev/null || packages+=(nftables)
 if ! command -v docker >/dev/null && ! command -v podman >/dev/null; then
     packages+=(podman uidmap slirp4netns fuse-overlayfs catatonit)
     step='configure podman'

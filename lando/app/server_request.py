@@ -139,7 +139,7 @@ class ServerRequests:
         worker = replace(self._config.worker, command=command)
         outputs = state_dir.outputs(self._config.state_dir, job_id)
         return WorkerSettings(
-            worker=replace(worker, user=None) if local else worker,
+            worker=replace(worker, user=None, protect=False) if local else worker,
             queue=queue,
             heartbeat=self._config.timeouts.heartbeat,
             run_timeout=self._config.timeouts.run,

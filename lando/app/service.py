@@ -15,6 +15,7 @@ from lando.app.app import App
 from lando.app.lost_database import remains, warning
 from lando.app.rabbitmq import log_harmful_policies
 from lando.app.timing import timing
+from lando.app.user_data import unprotected as unprotected_warning
 from lando.cloud.interface import ServerRequest
 from lando.cloud.local import full_disk
 from lando.daemon.checkpoints import make_last_checkpoint
@@ -157,6 +158,9 @@ class Service:
         if self._app.unused_cloud is not None:
             log.warning("%s", self._app.unused_cloud)
         if self._app.config.cloud == "openstack":
+            unprotected = unprotected_warning(self._app.config.worker)
+            if unprotected:
+                log.warning("%s", unprotected)
             # In a thread, so that a cloud that does not answer does not delay the daemon.
             threading.Thread(target=self._try_cloud, name="checks", daemon=True).start()
         if self._store.guard is not None:

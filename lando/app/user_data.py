@@ -10,8 +10,9 @@ The script contains secrets, in base64, which protects nothing:
 - the user and password of the job's ``git_clone``;
 - whatever the job's ``input`` and ``cwl_args`` contain.
 
-On OpenStack, everybody in the VM, its workflow included, and the other users of the project can read the
-script. On the local cloud, it is a file (0600) in the VM's directory.
+On OpenStack, root in the VM and the other users of the project can read the script; so can the workflow where
+``worker.protect`` does not hold (``lando_worker.protection``). On the local cloud, it is a file (0600) in the
+VM's directory.
 
 Neither the script nor the worker puts the token, a password or ``input`` on a command line; git gets its
 password in its environment. In whatever it prints or reports, the worker masks the token, the passwords, and
@@ -91,8 +92,8 @@ class WorkerSettings:
     """What a worker is told beside its job."""
 
     worker: WorkerConfig
-    """The configuration's section, as it holds for this VM: ``command`` is given, and ``user`` is None where
-    workflows run as the account that runs the start-up script."""
+    """The configuration's section, as it holds for this VM: ``command`` is given, and where workflows run as
+    the account that runs the start-up script, ``user`` is None and ``protect`` false."""
     queue: Mapping[str, Any]
     """How to publish: ``{"kind": "embedded", "database": "/abs/path/lando.db"}``, or ``{"kind": "rabbitmq",
     "host": …}`` with everything that ``lando_worker.publishers`` needs."""
@@ -164,6 +165,7 @@ def worker_configuration(spec: JobSpec, settings: WorkerSettings) -> dict[str, A
         "queue": dict(settings.queue),
         "heartbeat": settings.heartbeat,
         "user": settings.worker.user,
+        "protect": protects(settings.worker),
         "git": {"ref": spec.git_ref, "user": user, "password": password},
         "cwl_base_command": settings.worker.cwl_base_command,
         "cwl_args": spec.cwl_args,
@@ -176,6 +178,22 @@ def worker_configuration(spec: JobSpec, settings: WorkerSettings) -> dict[str, A
 def _body(worker: WorkerConfig) -> str:
     bootstrap = BOOTSTRAP.read_text(encoding="ascii") if worker.bootstrap else ""
     return TRAPS + bootstrap + STEPS
+
+
+def protects(worker: WorkerConfig) -> bool:
+    """Whether the worker has to keep its rights from workflows: from root it cannot."""
+    return worker.protect and worker.user not in (None, "root")
+
+
+def unprotected(worker: WorkerConfig) -> str | None:
+    """A warning, if workflows on VMs can read the worker's rights, and ``worker.protect`` accepts it not."""
+    if worker.protect and not protects(worker):
+        return (
+            f"worker.user is {worker.user}: workflows on a VM can read the user data and the worker's files, "
+            "with the workers' password on the broker; name another account, or accept it with "
+            "worker.protect: false"
+        )
+    return None
 
 
 def settings_size(settings: WorkerSettings) -> int:

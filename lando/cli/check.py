@@ -114,11 +114,17 @@ def _openstack(app: App) -> Iterator[CheckResult]:
             f"each VM would look for the broker at {queue.worker_host}, which is the VM itself; set "
             "work_queue.worker_host to the broker's address as VMs reach it",
         )
+    worker = app.config.worker
+    unprotected = user_data.unprotected(worker)
+    if unprotected:
+        yield CheckResult("worker", "warning", unprotected)
+        return
+    keeps = "keeps the worker's rights from them" if worker.protect else "lets them read the worker's rights"
     yield CheckResult(
         "worker",
         "ok",
-        f"{app.config.worker.command} in the image runs workflows as {app.config.worker.user}, with the "
-        "image's git and containers; `lando-fsm check --boot` tests them",
+        f"{worker.command} in the image runs workflows as {worker.user}, with the image's git and "
+        f"containers, and {keeps} (worker.protect); `lando-fsm check --boot` tests it",
     )
 
 

@@ -21,7 +21,7 @@ from lando.cli.follow import LiveLine
 from lando.cli.output import note
 from lando.cli.submit import message_of, publish
 from lando.cli.text import count, last_lines, one_line
-from lando.cloud.check_result import CheckResult
+from lando.cloud.check_result import CheckResult, Verdict
 from lando.cloud.interface import CloudError
 from lando.engine import boot_times
 from lando.engine.ownership import CloudResource, described
@@ -36,6 +36,7 @@ POLL = 0.1
 MISSING_REPOSITORY = "/nonexistent/lando-fsm-check"
 CLONE_FAILED = "does not exist"
 """In git's message about it: the job ended as intended."""
+PROTECTION = "lando: protection: "
 READY_TIMEOUT = 10.0
 """Seconds that a daemon of this process may take to connect to its queue."""
 RUN_TIMEOUT = 60.0
@@ -153,6 +154,7 @@ class _BootCheck:
                 yield self._phase(phase, detail)
         if job.state in ("terminating", "done", "failed") and "ended" not in self._reported:
             self._reported.add("ended")
+            yield from _protection(job)
             yield self._verdict(job)
         if job.state == "failed":
             yield self._phase("VM deleted", "")
@@ -216,6 +218,15 @@ class _BootCheck:
             what = ", ".join(described(each) for each in left)
             return CheckResult("nothing left", "wrong", f"still there: {what}; see `lando-fsm servers`")
         return self._phase("nothing left", "no VM and no floating IP of the job is left")
+
+
+def _protection(job: Job) -> Iterator[CheckResult]:
+    """What the worker has printed about who can read its rights (``lando_worker.protection``)."""
+    for line in job.log_tail.splitlines():
+        _, found, told = line.partition(PROTECTION)
+        if found:
+            verdict: Verdict = "warning" if told.startswith("warning: ") else "ok"
+            yield CheckResult("protection", verdict, one_line(told.removeprefix("warning: ")))
 
 
 def _reached(job: Job) -> Iterator[tuple[str, str]]:

@@ -90,6 +90,8 @@ class WorkerConfig:
     """The image is a stock cloud image: the start-up script installs the worker and what it needs."""
     bootstrap_source: str | None = None
     """The address that pip installs lando-fsm from in the VM; only with ``bootstrap``."""
+    protect: bool = True
+    """On a VM, ``user`` may not read the user data and the worker's files. Not used on the local cloud."""
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,7 @@ def _worker(top: Section, cloud: CloudKind) -> WorkerConfig:
     return WorkerConfig(
         command=or_default(section.text("command"), command),
         user=or_default(section.text("user"), WorkerConfig.user),
+        protect=or_default(section.flag("protect"), WorkerConfig.protect),
         cwl_base_command=_cwl_base_command(section),
         bootstrap=bootstrap,
         bootstrap_source=_bootstrap_source(section, bootstrap and cloud != "local"),

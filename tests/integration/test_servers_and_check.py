@@ -65,6 +65,7 @@ class CloudSite(LocalSite):
             "worker": {
                 "command": str(ROOT / "lando_worker.sh"),
                 "user": getpass.getuser(),
+                "protect": False,
                 "cwl_base_command": ["bash", "-c", 'bash script.sh >&2 && echo "{}"'],
             },
             "timeouts": TIMES,

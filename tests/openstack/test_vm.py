@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import yaml
 
 from tests.openstack.cloud import LabCloud
 from tests.openstack.lab import contents
+from tests.openstack.lab.place import HOME
 from tests.support.local_site import wait_for
 from tests.support.rabbitmq_server import VirtualHost
 from tests.support.rabbitmq_site import BrokerSite
@@ -93,6 +96,49 @@ def test_the_toy_workflow_runs_in_a_vm_that_is_gone_afterwards(
     assert "0 servers, 0 floating IPs" in site.command("servers").stdout
 
 
+def test_a_hostile_workflow_cannot_read_user_data_and_root_can(
+    lab: LabCloud,
+    site: BrokerSite,
+    offers: Offers,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    job_file = tmp_path / "job.yml"
+    job = {"git_clone": offers.repository(), "cd": ".", "input": {}, "run_cwl": "hostile.cwl#main"}
+    job_file.write_text(yaml.safe_dump(job))
+    site.start_daemon()
+    job_id = site.command("submit", job_file).stdout.strip()
+    wait_for(lambda: site.job(job_id)["state"] not in ("queued", "booting"), "a running workflow", PATIENCE)
+    address = site.job(job_id)["vm"]["ip"]
+    asks = "curl -s -m 20 http://169.254.169.254/openstack/latest/user_data"
+    told = {who: inside(address, f"sudo -u {who} {asks} | head -n 1") for who in ("root", "lando", "debian")}
+    (tmp_path / "offered" / "root-has-tried").touch()
+    wait_for(lambda: site.job(job_id)["state"] in ("done", "failed"), "its end", PATIENCE)
+
+    log = site.command("logs", job_id).stdout
+    assert site.job(job_id)["state"] == "done", (log, site.daemon_log())
+    outputs = json.loads(site.command("outputs", job_id).stdout)
+    record_property("seen", f"user data in a VM: {told}; the workflow: {outputs}")
+    assert told == {"root": "#!/bin/bash", "lando": "", "debian": ""}, log
+    assert outputs == {"directly": "end\n", "in_a_container": "end\n"}
+    assert "protection: only root can reach the metadata service (nft)" in log
+    assert "protection: warning" not in log
+
+
+def inside(address: str, command: str) -> str:
+    """The output of a command in a VM, as its administrator."""
+    options = (
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "ConnectTimeout=60",
+        "LogLevel=ERROR",
+    )
+    ssh = ["ssh", "-i", str(HOME / "lando.pem"), *(f"-o{option}" for option in options), f"debian@{address}"]
+    done = subprocess.run([*ssh, command], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode != 255, done.stderr
+    return done.stdout.strip()
+
+
 def test_check_boots_a_vm_and_leaves_nothing(
     lab: LabCloud, site: BrokerSite, record_property: Callable[[str, object], None]
 ) -> None:
@@ -102,4 +148,5 @@ def test_check_boots_a_vm_and_leaves_nothing(
     record_property("seen", f"lando-fsm check --boot, on a VM of the worker image, emulated:\n{out}")
     assert check.returncode == 0, (out, err, site.daemon_log())
     assert re.search(r"^nothing left +ok ", out, re.MULTILINE)
+    assert re.search(r"^protection +ok +only root can reach the metadata service", out, re.MULTILINE)
     lab.assert_clean()

@@ -46,6 +46,7 @@ timeouts:
 worker:
   command: {checkout}/lando_worker.sh
   user: root
+  protect: false
 """
 
 QUICK = """

@@ -15,6 +15,8 @@ from tests.vm.machine import FROM_THE_VM, run
 ROOT = Path(__file__).parents[2]
 STATIC_PROGRAM = Path("/sbin/ldconfig")
 """A program that needs no library, so that it is a whole container image."""
+BUSYBOX = Path("/bin/busybox")
+"""Debian's busybox-static; only where it is installed, for containers that use the network."""
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -47,6 +49,8 @@ class Offers:
             (clone / file.name.removesuffix(".in")).write_text(text)
         with tarfile.open(self._directory / "container.tar", "w") as tar:
             tar.add(STATIC_PROGRAM.resolve(), "program")
+            if BUSYBOX.exists():
+                tar.add(BUSYBOX, "busybox")
         git = ("git", "-C", str(clone), "-c", "user.name=try", "-c", "user.email=try@localhost")
         run(*git, "init", "-q")
         run(*git, "add", ".")

@@ -15,6 +15,10 @@ event_pipe.py        what the child sends to the parent
 result.py            how the work ended, one of the things that it sends
 workflow.py          child: what it does, step by step
 workflow_account.py  child: the account that the workflow runs as
+protection.py        child: keeps the worker's rights from that account
+metadata_service.py  child: the metadata service is refused to it
+root_only.py         child: files and disks that only root may read
+ways_to_root.py      child: what would make that useless
 directories.py       child: the paths inside the VM's directory
 source.py            child: the repository or plain folder that the job names
 clone.py             child: clones the repository

@@ -49,6 +49,11 @@ class Directories:
         """One file with the id per started container, so that deleting the VM can stop the containers."""
         return self.vm / "containers"
 
+    @property
+    def of_workflow(self) -> tuple[Path, ...]:
+        """Those that the workflow's account owns; what else is in the VM's directory is the worker's."""
+        return (self.clone, self.run, self.tmp, self.containers, self.outputs)
+
     def make(self, account: WorkflowAccount | None) -> None:
         """Make the workflow's directories, empty, and owned by ``account`` if there is one.
 
@@ -57,7 +62,7 @@ class Directories:
         """
         if account:
             self.vm.chmod(0o711)
-        for path in (self.clone, self.run, self.tmp, self.containers, self.outputs):
+        for path in self.of_workflow:
             path.mkdir(parents=True, exist_ok=True)
             try:
                 removal.empty(path)

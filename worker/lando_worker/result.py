@@ -30,3 +30,7 @@ class WorkflowFailure(Exception):
 
 class SystemFailure(Exception):
     """This VM or the site's set-up is at fault, not the job. The text says what to do."""
+
+
+class Unsuitable(SystemFailure):
+    """Another VM of the same image would fail in the same way."""

@@ -33,6 +33,8 @@ class Settings:
     """Seconds after which the workflow is ended; None for no limit."""
     user: str | None = None
     """The account that workflows run as; None for the worker's own."""
+    protect: bool = False
+    """Keep the worker's rights from ``user``: on VMs of OpenStack."""
     git_ref: str | None = None
     git_user: str | None = None
     git_password: str | None = None
@@ -75,6 +77,7 @@ def load(path: Path) -> Settings:
             unknown=tuple(sorted(unknown)),
             run_timeout=None if run_timeout is None else float(run_timeout),
             user=raw.get("user"),
+            protect=raw.get("protect") is True,
             git_ref=git.get("ref"),
             git_user=git.get("user"),
             git_password=git.get("password"),

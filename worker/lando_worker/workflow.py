@@ -17,7 +17,8 @@ from lando_worker import clone, cwl, entry, inputs, site_runner
 from lando_worker.container_engine import ContainerEngine
 from lando_worker.directories import Directories
 from lando_worker.event_pipe import EventSender
-from lando_worker.result import Result, SystemFailure, WorkflowFailure
+from lando_worker.protection import protect
+from lando_worker.result import Result, SystemFailure, Unsuitable, WorkflowFailure
 from lando_worker.settings import Settings
 from lando_worker.source import Source
 from lando_worker.workflow_account import find_account
@@ -59,6 +60,8 @@ def run(assignment: Assignment, events: EventSender) -> Result:
         return _with_full_disk(_run(assignment, input_object, events), assignment)
     except WorkflowFailure as failure:
         return Result("workflow_failed", str(failure))
+    except Unsuitable as failure:
+        return Result("system_failed", str(failure), final=True)
     except (SystemFailure, inputs.InputError) as failure:
         return Result("system_failed", str(failure))
     except OSError as error:
@@ -85,6 +88,8 @@ def _with_full_disk(result: Result, assignment: Assignment) -> Result:
 def _prepare(assignment: Assignment) -> None:
     account = find_account(assignment.settings.user)
     assignment.directories.make(account)
+    if assignment.settings.protect:
+        protect(account, assignment.directories)
     if account:
         account.become()
     # The start-up script's umask protects its own files; workflow outputs may be readable by others.

@@ -163,7 +163,7 @@ def upload(admin: Api, name: str, data: object, **properties: str) -> None:
 def wait_for_compute(driver: Driver) -> None:
     """Until the compute host, and with qemu the network's agents, have reported."""
     admin = Api("admin")
-    agents = {"Linux bridge agent", "L3 agent"} if driver.guests else set()
+    agents = {"Linux bridge agent", "L3 agent", "Metadata agent"} if driver.guests else set()
 
     def ready() -> bool:
         services = admin.all("compute", "os-services", host=driver.host, binary="nova-compute")

@@ -93,7 +93,7 @@ def bring_up(wanted: Driver, started: float) -> None:
     services.start_compute()
     services.wait_for("placement", "glance-api", "neutron-server", "nova-api")
     if wanted.guests:  # whose first call, to a server that is not there, would last a minute
-        services.start_services("linuxbridge-agent", "l3-agent")
+        services.start_services("nova-metadata", "metadata-agent", "linuxbridge-agent", "l3-agent")
     say("the services answer")
 
     with once("contents") as first:

@@ -21,6 +21,7 @@ PACKAGES = [
 LIBVIRT_PACKAGES = [
     *("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "python3-libvirt"),
     *("qemu-system-x86", "qemu-utils", "genisoimage"),
+    *("haproxy", "busybox-static", "openssh-client"),
     *("iptables", "ebtables", "ipset", "conntrack", "bridge-utils", "iputils-arping"),
 ]
 

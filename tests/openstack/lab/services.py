@@ -52,6 +52,10 @@ COMMANDS = {
     "nova-compute": [PYTHON, str(PLUGINS / "nova_compute.py"), *NOVA],
     "libvirtd": ["libvirtd", "-f", "/etc/libvirt/libvirtd.conf"],
     "linuxbridge-agent": program("neutron.cmd.eventlet.plugins.linuxbridge_neutron_agent:main", *NEUTRON),
+    "nova-metadata": program("nova.cmd.api_metadata:main", *NOVA),
+    "metadata-agent": program(
+        "neutron.cmd.eventlet.agents.metadata:main", *NEUTRON, "--config-file", f"{ETC}/metadata-agent.ini"
+    ),
     "l3-agent": program(
         "neutron.cmd.eventlet.agents.l3:main", *NEUTRON, "--config-file", f"{ETC}/l3-agent.ini"
     ),

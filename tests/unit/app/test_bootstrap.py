@@ -31,6 +31,7 @@ PROGRAMS = {
     "apt-get": "",
     "git": "",
     "id": "",
+    "nft": "",
     "node": "",
     "pip": PIP,
     "podman": "",
@@ -131,12 +132,13 @@ def test_nothing_is_done_twice(vm: Vm) -> None:
 
 def test_what_is_missing_is_installed(vm: Vm) -> None:
     vm.lacks("git")
+    vm.lacks("nft")
     vm.lacks("node")
     vm.has("id", "exit 1")
     assert vm.start().returncode == 0
     update, install = vm.calls("apt-get")
     assert update.endswith(" update")
-    assert install.endswith(" install --no-install-recommends git ca-certificates nodejs")
+    assert install.endswith(" install --no-install-recommends git ca-certificates nodejs nftables")
     assert vm.calls("useradd") == ["useradd --create-home --shell /bin/bash lando"]
 
 

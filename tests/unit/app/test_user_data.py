@@ -100,4 +100,13 @@ def test_a_worker_of_this_version_knows_all_that_this_daemon_writes():
     assert needs <= set(ABILITIES)
     # A new setting that an older image may ignore stands under ``optional``; one that it may not is added
     # here on purpose: jobs that have it are refused by images of before versions were reported.
-    assert needs == UNREPORTED_ABILITIES
+    assert needs == UNREPORTED_ABILITIES | {"protect"}
+
+
+@pytest.mark.parametrize("user, protect", [("root", True), (None, True), ("lando", False)])
+def test_where_nothing_is_protected_older_workers_will_do(user, protect):
+    worker = WorkerConfig("/w", user=user, protect=protect)
+    configuration = worker_configuration(
+        JobSpec("/r", ".", {}, "w.cwl"), WorkerSettings(worker, {"kind": "x"})
+    )
+    assert "protect" not in needed(configuration)
