@@ -313,6 +313,15 @@ def test_check_has_a_line_for_each_thing_of_the_cloud(cloud: CloudSite) -> None:
     assert not {"git", "containers"} & found.keys(), "those of this machine do not matter"
 
 
+def test_workflows_that_run_as_root_are_warned_of(cloud: CloudSite) -> None:
+    cloud.configure(worker={"user": "root", "protect": True})
+    verdict, told = lines(cloud.command("check").stdout)["worker"]
+    assert verdict == "warning"
+    assert "can read the user data" in told and "worker.protect: false" in told
+    cloud.start_daemon()
+    wait_for(lambda: "can read the user data" in cloud.daemon_log(), "the warning")
+
+
 def test_check_names_what_is_wrong(cloud: CloudSite) -> None:
     cloud.configure(
         vm_settings={

@@ -57,3 +57,8 @@ def test_a_refusal_names_version_and_settings() -> None:
     assert "(an older lando-fsm) does not know the settings archive, storage:" in refusal(
         UNREPORTED, ["storage", "archive"]
     )
+
+
+def test_a_refusal_for_want_of_protection_names_the_way_to_accept_that() -> None:
+    assert "worker.protect: false" in refusal("0.2.0", ["protect"])
+    assert "worker.protect" not in refusal("0.2.0", ["archive"])

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from ruamel.yaml import YAML
 
-from lando.app.user_data import WorkerSettings, installed_command, render, worker_configuration
+from lando.app.user_data import WorkerSettings, installed_command, render, unprotected, worker_configuration
 from lando.cloud.interface import MAX_USER_DATA
 from lando.config.site_config import WorkerConfig
 from lando.errors import UsageError
@@ -110,3 +110,14 @@ def test_where_nothing_is_protected_older_workers_will_do(user, protect):
         JobSpec("/r", ".", {}, "w.cwl"), WorkerSettings(worker, {"kind": "x"})
     )
     assert "protect" not in needed(configuration)
+
+
+@pytest.mark.parametrize(
+    "user, protect, is_told", [("root", True, True), ("root", False, False), ("lando", True, False)]
+)
+def test_a_worker_that_can_protect_nothing_is_warned_of(user, protect, is_told):
+    warning = unprotected(WorkerConfig("/w", user=user, protect=protect))
+    assert (warning is not None) is is_told
+    if warning:
+        assert warning.startswith("worker.user is root: workflows on a VM can read the user data")
+        assert "worker.protect: false" in warning

@@ -225,6 +225,11 @@ worker: {command: /opt/worker.sh, user: root, cwl_base_command: "toil-cwl-runner
     assert "hunter2" not in repr(read) + str(read) + read.database
 
 
+@pytest.mark.parametrize("text, protect", [("", True), ("worker: {protect: false}\n", False)])
+def test_protection_is_on_unless_it_is_turned_off(text: str, protect: bool) -> None:
+    assert loaded(text).worker.protect is protect
+
+
 def test_cwl_base_command_as_a_list() -> None:
     assert loaded("worker: {cwl_base_command: [a, b c]}\n").worker.cwl_base_command == ("a", "b c")
 
