@@ -117,7 +117,7 @@ def test_a_hostile_workflow_cannot_read_user_data_and_root_can(
 
     log = site.command("logs", job_id).stdout
     assert site.job(job_id)["state"] == "done", (log, site.daemon_log())
-    outputs = json.loads(site.command("outputs", job_id).stdout)
+    outputs = json.loads(site.command("outputs", "--json", job_id).stdout)
     record_property("seen", f"user data in a VM: {told}; the workflow: {outputs}")
     assert told == {"root": "#!/bin/bash", "lando": "", "debian": ""}, log
     assert outputs == {"directly": "end\n", "in_a_container": "end\n"}

@@ -6,11 +6,13 @@ import subprocess
 import pytest
 from ruamel.yaml import YAML
 
+from lando.app.server_request import ServerRequests
 from lando.app.user_data import WorkerSettings, installed_command, render, unprotected, worker_configuration
 from lando.cloud.interface import MAX_USER_DATA
-from lando.config.site_config import WorkerConfig
+from lando.config.site_config import WorkerConfig, load
+from lando.engine.operations import SendCreate
 from lando.errors import UsageError
-from lando.states.job import JobSpec
+from lando.states.job import Job, JobSpec
 from lando.versions import UNREPORTED_ABILITIES, needed
 from lando.yaml_json import yaml_safe_json
 from lando_worker.settings import ABILITIES
@@ -121,3 +123,13 @@ def test_a_worker_that_can_protect_nothing_is_warned_of(user, protect, is_told):
     if warning:
         assert warning.startswith("worker.user is root: workflows on a VM can read the user data")
         assert "worker.protect: false" in warning
+
+
+@pytest.mark.parametrize("section", ["", "worker: {protect: true, user: lando}\n"])
+def test_nothing_is_protected_on_the_local_cloud(tmp_path, section):
+    (tmp_path / "landoconfig.yml").write_text(f"cloud: local\n{section}")
+    body = {"git_clone": "/r", "cd": ".", "input": {}, "run_cwl": "w.cwl"}
+    task = SendCreate(Job("j", server_name="s", attempt=1), "mark", "token")
+    script = ServerRequests(load(tmp_path / "landoconfig.yml")).request(task, body, "d").user_data
+    config = json.loads(base64.b64decode(assigned(script, "config")))
+    assert config["protect"] is False and config["user"] is None
