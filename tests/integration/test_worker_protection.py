@@ -6,6 +6,7 @@ import codecs
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ from lando.states.job import JobSpec
 from lando.workqueue.embedded import EmbeddedQueue
 from lando_worker.metadata_service import IPV4, IPV6
 from tests.support import vm_namespaces
-from tests.support.vm_namespaces import ACCOUNT, SECRET, SUBORDINATE, UID, Namespaces
+from tests.support.vm_namespaces import ACCOUNT, SUBORDINATE, UID, Namespaces
 
 JOB = "00000000-0000-4000-8000-000000000001"
-TOKEN = "the-token-of-the-attempt"
 PROGRAMS = ("nft", "iptables", "ip")
 TIMEOUT = 60.0
 LINK_LOCAL = f"{IPV6}%cloud"
@@ -40,7 +40,8 @@ for path in /var/lib/cloud/instance/* /var/log/cloud-init* /run/cloud-init/* *.j
     sed "s!^!FILE $path !" "$path"
 done
 ls spool/* && echo "FILES of the spool"
-cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n' | sed 's/^/PROCESS /'
+cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n' | grep -E '[u]ser-data-of|[t]he-token-of' |
+    sed 's/^/PROCESS /'
 echo "END $(id -un)"
 exec >&- && wait
 echo '{{}}' >&8
@@ -67,7 +68,8 @@ class Vm:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         (directory / "machine").mkdir()
-        self.namespaces = Namespaces(directory / "machine")
+        self.secret, self.token = (f"{what}-{uuid.uuid4()}" for what in ("user-data-of", "the-token-of"))
+        self.namespaces = Namespaces(directory / "machine", self.secret)
         self._runs = 0
         (directory / "toy").mkdir()
         (directory / "toy" / "w.cwl").write_text("{}")
@@ -81,10 +83,10 @@ class Vm:
         database = self.directory / f"lando-{self._runs}.db"
         settings = {"user": ACCOUNT, "cwl_base_command": (str(self.runner),), **worker}
         script = render(
-            JobSpec(str(self.directory / "toy"), ".", {"password": SECRET}, "w.cwl"),
+            JobSpec(str(self.directory / "toy"), ".", {"password": self.secret}, "w.cwl"),
             job_id=JOB,
             attempt=self._runs,
-            token=TOKEN,
+            token=self.token,
             server_name="s",
             settings=WorkerSettings(
                 WorkerConfig(installed_command(), **settings),
@@ -123,17 +125,17 @@ def vm() -> Iterator[Vm]:
 
 def who_reaches(vm: Vm, address: str = IPV4) -> list[int | None]:
     """Which uids in the VM, and whether its container (None), get user data from the metadata service."""
-    return [uid for uid in WHO if vm.namespaces.user_data(address, uid) == SECRET]
+    return vm.namespaces.who_gets_user_data(address, WHO)
 
 
-def got(log: str) -> list[str]:
+def got(vm: Vm, log: str) -> list[str]:
     """What a hostile workflow has got."""
     printed = codecs.decode(log.partition("running w.cwl")[2], "rot13")
     words = ("SERVICE", "OPENED", "FILE", "END")
     return [
         line
         for line in printed.splitlines()
-        if line.startswith(words) or (line.startswith("PROCESS") and (TOKEN in line or SECRET in line))
+        if line.startswith(words) or (line.startswith("PROCESS") and (vm.token in line or vm.secret in line))
     ]
 
 
@@ -144,7 +146,7 @@ def test_a_hostile_workflow_gets_nothing_and_root_does(vm: Vm, program: str) -> 
     vm.namespaces.hide(PROGRAMS[: PROGRAMS.index(program)])
     result, log = vm.run()
     assert f"only root can reach the metadata service ({program})" in log, (result, log)
-    assert got(log) == [f"END {ACCOUNT}"]
+    assert got(vm, log) == [f"END {ACCOUNT}"]
     assert result["outcome"] == "succeeded"
     assert who_reaches(vm) == who_reaches(vm, LINK_LOCAL) == [0]
 
@@ -152,7 +154,7 @@ def test_a_hostile_workflow_gets_nothing_and_root_does(vm: Vm, program: str) -> 
 def test_without_protection_it_gets_everything(vm: Vm) -> None:
     result, log = vm.run(protect=False)
     assert result["outcome"] == "succeeded"
-    assert {line.split()[0] for line in got(log)} == {"SERVICE", "OPENED", "FILE", "END"}, log
+    assert {line.split()[0] for line in got(vm, log)} == {"SERVICE", "OPENED", "FILE", "END"}, log
     assert who_reaches(vm) == [0, UID, SUBORDINATE, None]
     assert who_reaches(vm, LINK_LOCAL) == [0, UID, SUBORDINATE]
 

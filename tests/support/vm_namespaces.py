@@ -9,18 +9,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lando_worker.metadata_service import IPV4, IPV6, PATH
 
 ACCOUNT, UID, SUBORDINATE = "lando", 61234, 165536
 """The account of workflows, and the first uid of its containers' processes."""
-SECRET = "user-data-of-the-vm"
 
 SERVICE = """
 import http.server, socket, sys
-told = sys.stdin.readline().encode()  # and not an argument, which everybody can see
+told = sys.stdin.readline().encode()
 class Service(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -34,12 +33,13 @@ server.serve_forever()
 """
 ASK = """
 import http.client, sys
-connection = http.client.HTTPConnection(sys.argv[1], 80, timeout=1)
+connection = http.client.HTTPConnection(sys.argv[1], 80, timeout=3)
 connection.request("GET", "/openstack/latest/user_data")
 print(connection.getresponse().read().decode())
 """
 FILES = f"""
 set -eu
+read -r secret
 echo '{ACCOUNT}:x:{UID}:{UID}::/tmp:/bin/bash' | cat /etc/passwd - >"$1/passwd"
 echo '{ACCOUNT}:x:{UID}:' | cat /etc/group - >"$1/group"
 printf 'disk-of-tests:x:6:{ACCOUNT}\\n' | cat - "$1/group" >"$1/group.new"
@@ -49,11 +49,11 @@ mount -t tmpfs tmpfs "$1/over"
 mkdir "$1/over/upper" "$1/over/work"
 mount -t overlay -o "lowerdir=/var,upperdir=$1/over/upper,workdir=$1/over/work" overlay /var
 mkdir -p /var/lib/cloud/instance /var/log
-echo '{SECRET}' >/var/lib/cloud/instance/user-data.txt
-echo '{SECRET}' >/var/log/cloud-init-output.log
+echo "$secret" >/var/lib/cloud/instance/user-data.txt
+echo "$secret" >/var/log/cloud-init-output.log
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/cloud-init /run/udev
-echo '{SECRET}' >/run/cloud-init/instance-data.json
+echo "$secret" >/run/cloud-init/instance-data.json
 mkdir "$1/dev"
 mount -t tmpfs -o mode=755 tmpfs "$1/dev"
 for device in null zero full random urandom; do
@@ -85,9 +85,11 @@ class Namespaces:
 
     Args:
         directory: an empty one that every account can enter.
+        secret: the VM's user data. It is given to no process as an argument, which everybody can see.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, secret: str) -> None:
+        self._secret = secret
         self._held: list[subprocess.Popen[str]] = []
         (directory / "over").mkdir()
         try:
@@ -148,7 +150,7 @@ class Namespaces:
         )
         self._held.append(service)
         assert service.stdin is not None and service.stdout is not None
-        service.stdin.write(f"{SECRET}\n")
+        service.stdin.write(f"{self._secret}\n")
         service.stdin.flush()
         assert service.stdout.readline() == "ready\n"
 
@@ -156,7 +158,8 @@ class Namespaces:
         self._in(pid, "ip", *arguments.split())
 
     def _in(self, pid: int, *command: str) -> None:
-        subprocess.run(self.entering(pid, *command), check=True, capture_output=True, text=True)
+        given = f"{self._secret}\n"
+        subprocess.run(self.entering(pid, *command), check=True, input=given, capture_output=True, text=True)
 
     def entering(self, pid: int, *command: str) -> list[str]:
         """The command line that runs a command in a namespace."""
@@ -182,23 +185,26 @@ class Namespaces:
                 if (path := Path(directory, program)).exists():
                     self._in(self.vm, "mount", "--bind", "/dev/null", str(path))
 
-    def user_data(self, address: str, uid: int | None = 0) -> str | None:
-        """What the metadata service says to a process of the VM, or to the container; None: it is refused.
+    def who_gets_user_data(self, address: str, uids: Sequence[int | None]) -> list[int | None]:
+        """Those to whom the metadata service answers.
 
         Args:
             address: of the service.
-            uid: in the VM; None: in the container.
+            uids: of processes in the VM; None: a process in the container.
         """
+        asked = [(uid, self._ask(address, uid)) for uid in uids]  # at once: some refusals are silent
+        return [uid for uid, process in asked if process.communicate()[0].strip() == self._secret]
+
+    def _ask(self, address: str, uid: int | None) -> subprocess.Popen[str]:
         ask = (sys.executable, "-c", ASK, address)
         if uid is not None:
             ask = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *ask)
-        asked = subprocess.run(
+        return subprocess.Popen(
             self.entering(self.container if uid is None else self.vm, *ask),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
-            check=False,
         )
-        return asked.stdout.strip() if asked.returncode == 0 else None
 
     def close(self) -> None:
         """End everything that holds the namespaces."""
