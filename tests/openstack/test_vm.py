@@ -93,7 +93,7 @@ def test_the_toy_workflow_runs_in_a_vm_that_is_gone_afterwards(
     assert (ended["attempt"], ended["exit_code"]) == (1, 0)
     assert site.path(job) == ["queued", "booting", "running", "terminating", "done"]
     lab.assert_clean()
-    assert "0 servers, 0 floating IPs" in site.command("servers").stdout
+    assert "vm-test: 0 VMs, 0 floating IPs" in site.command("servers").stdout
 
 
 def test_a_hostile_workflow_cannot_read_user_data_and_root_can(
