@@ -116,12 +116,12 @@ def test_submit_wait_interrupted_leaves_the_job(served: LocalSite, gate: Gate) -
 
 
 def test_logs_and_status_separate_attempts(served: LocalSite, gate: Gate) -> None:
-    cured = served.root / "cured"
-    script = f"[ -e {cured} ] || {{ printf first; exit 3; }}; echo second; {gate.script}"
-    job = served.submit(workflow(served.root, script, "ill"))
+    again = served.root / "is the second"
+    script = f"[ -e '{again}' ] || {{ printf first; exit 3; }}; echo second; {gate.script}"
+    job = served.submit(workflow(served.root, script, "twice"))
     served.wait(job, "failed")
     assert "attempt" not in served.command("logs", job).stdout, "there is one"
-    cured.touch()
+    again.touch()
     served.command("retry", job)
     wait_for(lambda: "second" in served.command("logs", job).stdout, "the second attempt's log")
     shown = served.command("status", job).stdout.partition("last lines of attempt 2:")
