@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lando import messages
-from lando.cli.daemon import _Formatter
+from lando.cli.log_stream import LogLines
 from lando.cloud.nova import failures
 from lando.config import yaml_document
 from lando.credentials import job_secrets, looks_secret, scrub, secret_values
@@ -258,4 +258,4 @@ def test_the_log_of_the_daemon_shows_no_credential() -> None:
     record = logging.LogRecord(
         "lando", logging.INFO, "", 1, "failed: %s", ("https://bob:hunter22@host",), None
     )
-    assert _Formatter("%(message)s").format(record) == "failed: https://bob:***@host"
+    assert LogLines("%(message)s").format(record) == "failed: https://bob:***@host"

@@ -69,9 +69,9 @@ def test_each_option_is_refused_or_reaches_both_contexts(
     expected = vars(arg_parser().parse_args(given))
     assert vars(args) == expected
     expected["disable_js_validation"] |= not expected["do_validate"]  # as cwltool has it
-    loading = vars(cwl_options.loading_context(args, print))
-    assert loading["construct_tool_object"] is print
-    for name in (expected.keys() & vars(LoadingContext()).keys()) - {"loader"}:
+    loading = vars(cwl_options.loading_context(args, print, repr))
+    assert loading["construct_tool_object"] is print and loading["fetcher_constructor"] is repr
+    for name in (expected.keys() & vars(LoadingContext()).keys()) - {"loader", "fetcher_constructor"}:
         assert loading[name] == expected[name], name
     assert vars(RuntimeContext(vars(args))).keys() >= expected.keys() & vars(RuntimeContext()).keys()
 
