@@ -100,10 +100,10 @@ class Place:
 
     def worker(self, options: Sequence[str], document: str, file: str) -> Result:
         """The worker's answer."""
-        self.directories.inputs.write_text(json.dumps(self._inputs(file)))
         return cwl.run(
             options,
             str(self.clone / document),
+            self._inputs(file),
             self.directories,
             NoEngine(),
             lambda step, steps, name: self.steps.append((step, steps, name)),
