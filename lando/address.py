@@ -132,13 +132,16 @@ def _ambiguity_of_scp(address: str) -> str | None:
     host, colon, path = first.partition(":")
     if colon and "@" in path:
         return (
-            "is no address that git knows: ssh takes no password. Write https://user:password@host/path, or"
+            "is no address that git knows: ssh takes no password. Write https://USER:TOKEN@host/path, or"
             " user@host:path with a key"
         )
     if colon and host.count("@") > 1:
         return "holds more than one @ before its path"
     if not colon and slash and re.fullmatch(r"[^@]+@[^@]*\w\.\w[^@]*", first):
-        return "lacks a scheme: write https://user:password@host/path; for a path, begin with ./"
+        return (
+            "lacks a scheme or a colon: write https://USER:TOKEN@host/path, or user@host:path for ssh; for a"
+            " path, begin with ./"
+        )
     return None
 
 

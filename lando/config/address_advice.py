@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-HOST = r"(?:[a-z0-9-]+\.)+(?!git$|cwl$)[a-z]{2,}"
-"""A name of the domain name system."""
+HOST = r"(?:(?:[a-z0-9-]+\.)+(?!git$|cwl$)[a-z]{2,}|(?:\d{1,3}\.){3}\d{1,3})"
+"""A name of the domain name system, or an IPv4 address."""
 
 
 def advice(address: str, base: Path) -> str | None:
@@ -31,15 +31,8 @@ def advice(address: str, base: Path) -> str | None:
 
 def _of_path(address: str, base: Path) -> str | None:
     host, slash, path = address.removeprefix("//").partition("/")
-    user, at, name = host.rpartition("@")
-    is_host = re.fullmatch(HOST, name, re.IGNORECASE) is not None
-    if not slash or ":" in host or not is_host or _exists(base / address):
+    if not slash or re.fullmatch(HOST, host, re.IGNORECASE) is None or _exists(base / address):
         return None
-    if at:
-        # Another user may be a token.
-        known = user == "git"
-        meant = f"git@{name}:{path}" if known else f"https://USER:TOKEN@{name}/{path}"
-        return f"there is no such path; did you mean {meant}"
     return f"there is no such path; {_instead('https://', host + slash + path)}"
 
 

@@ -507,6 +507,16 @@ def test_addresses_that_git_may_not_see(address: object) -> None:
     assert "hunter2" not in words and "/tmp/x" not in words
 
 
+@pytest.mark.parametrize(
+    "address", ["git@github.com/org/x", "s3cret@github.com/org/x", "ssh:git@github.com/x"]
+)
+def test_both_forms_of_an_address_with_a_user_are_said(tmp_path: Path, address: str) -> None:
+    written = MINIMAL.replace("https://example.org/toyworkflow.git", address)
+    (words,) = mistakes(tmp_path, written)
+    assert "https://USER:TOKEN@host/path" in words and "user@host:path" in words
+    assert "s3cret" not in words
+
+
 def test_paths_start_from_the_job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.chdir("/")
