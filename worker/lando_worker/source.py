@@ -37,9 +37,7 @@ class Source:
     @property
     def advice(self) -> str:
         """What to write in place of the address of a page on a git server; "" if it is none."""
-        page = re.fullmatch(
-            r"(https?://[^?#]+?)(?:/-)?/(?:tree|blob|src/branch)/([^/?#]+)/?([^?#]*).*", self.address
-        )
+        page = PAGE.fullmatch(self.address)
         if page is None:
             return ""
         address, ref, path = page.groups()
