@@ -27,9 +27,9 @@ def check(spec: JobSpec, cloud: CloudKind) -> None:
         UsageError: VMs cannot reach it.
     """
     path = Path(spec.git_clone)
-    if cloud != "openstack" or not path.is_absolute() or not path.exists():
+    if cloud != "openstack" or not path.is_absolute() or not os.path.exists(path):
         return
-    origin = _git(path, "config", "--get", "remote.origin.url") if (path / ".git").exists() else None
+    origin = _git(path, "config", "--get", "remote.origin.url") if os.path.exists(path / ".git") else None
     address, _, _ = strip_url(origin.strip()) if origin else ("", None, None)
     is_remote = ":" in address.partition("/")[0] and not address.startswith("file:")
     there = f", such as that of its origin, {address}" if is_remote else ""
@@ -48,7 +48,7 @@ def uncommitted(spec: JobSpec, job_file: Path) -> str | None:
         job_file: is not part of the workflow, and not named.
     """
     path = local_path(spec.git_clone)
-    if path is None or not (path / ".git").exists():
+    if path is None or not os.path.exists(path / ".git"):
         return None
     head = _git(path, "rev-parse", "--verify", "--quiet", "HEAD")
     if head is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 from lando_worker.result import WorkflowFailure
@@ -22,7 +23,7 @@ def directory(clone: Path, cd: str) -> Path:
     path = clone.joinpath(*inner)
     if not _is_inside(clone, path):
         raise WorkflowFailure(f"cd: {cd} is outside the clone")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         folders = [entry.name for entry in clone.iterdir() if entry.is_dir() and entry.name != ".git"]
         raise WorkflowFailure(f"cd: the clone has no directory {cd}; {_listing(folders, 'directories')}")
     return path
@@ -43,7 +44,7 @@ def document(clone: Path, where: Path, run_cwl: str) -> str:
     path = where / name
     if not _is_inside(clone, path):
         raise WorkflowFailure(f"run_cwl: {run_cwl} is outside the clone")
-    if not path.is_file():
+    if not os.path.isfile(path):
         documents = [entry.name for entry in where.glob("*.cwl")]
         raise WorkflowFailure(
             f"run_cwl: there is no file {name} in the directory given by cd;"

@@ -5,6 +5,7 @@ References are relative to the directory given by ``cd``, as if the input object
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,7 +113,9 @@ def missing(parameters: dict[str, Any], base: Path) -> str:
         A sentence; empty if all are there, or at an address of another machine.
     """
     absent = [
-        f"{name} at {place}" for name, place in _local_files(parameters, base, "") if not Path(place).exists()
+        f"{name} at {place}"
+        for name, place in _local_files(parameters, base, "")
+        if not os.path.exists(place)  # Path.exists raises for some that cannot be looked for
     ]
     if not absent:
         return ""

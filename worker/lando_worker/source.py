@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +55,10 @@ class Source:
     def is_plain_folder(self) -> bool:
         """Whether it is a folder without a repository of its own."""
         path = Path(self.address)
-        if not self.is_path or not path.is_dir():
+        if not self.is_path or not os.path.isdir(path):
             return False
-        return not (path / ".git").exists() and not (
-            (path / "HEAD").is_file() and (path / "objects").is_dir()
+        return not os.path.exists(path / ".git") and not (
+            os.path.isfile(path / "HEAD") and os.path.isdir(path / "objects")
         )
 
     @property

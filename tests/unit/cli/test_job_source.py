@@ -114,3 +114,11 @@ def test_submit_warns_and_refuses(command: Commands, repo: Path) -> None:
         said = command(*arguments, repo / "job.yml")
         assert (said.code, said.out) == (2, ""), said.err
         assert f"job.yml: git_clone: {repo} is on this machine, and jobs run on VMs of OpenStack" in said.err
+
+
+def test_a_path_that_cannot_be_looked_for_ends_in_no_traceback(command, tmp_path):
+    for path in (f"/tmp/{'n' * 300}", "/tmp" + "/d" * 1900):
+        assert uncommitted(spec(path), tmp_path / "job.yml") is None
+        check(spec(path), "openstack")
+        (tmp_path / "job.yml").write_text(f"git_clone: {path}\ncd: .\ninput: {{}}\nrun_cwl: w.cwl\n")
+        assert command("submit", tmp_path / "job.yml").code == 0

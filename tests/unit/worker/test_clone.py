@@ -49,3 +49,8 @@ def test_the_address_of_a_page_is_said_with_what_to_write(address, words):
     advice = Source(address).advice
     assert words in advice
     assert bool(words) is bool(advice)
+
+
+@pytest.mark.parametrize("path", ["/" + "n" * 300, "/d" * 3000])
+def test_a_path_that_is_too_long_is_no_folder(path):
+    assert not Source(path).is_plain_folder

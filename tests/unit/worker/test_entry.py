@@ -59,3 +59,11 @@ def test_run_cwl_may_not_leave_the_clone(clone, run_cwl):
 def test_a_missing_document_lists_the_existing_ones(clone, run_cwl):
     with pytest.raises(WorkflowFailure, match=r"no file .*; the CWL documents in it: w.cwl"):
         entry.document(clone, clone, run_cwl)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "d/" * 3000])
+def test_a_name_that_is_too_long_is_not_there(clone, name):
+    with pytest.raises(WorkflowFailure, match="the clone has no directory"):
+        entry.directory(clone, name)
+    with pytest.raises(WorkflowFailure, match="there is no file"):
+        entry.document(clone, clone, name)

@@ -4,6 +4,7 @@ import pytest
 
 from lando.yaml_json import read_json
 from lando_worker.inputs import NAMED, InputError, missing, read, with_absolute_references, write
+from tests.support.another_account import as_another_account, place_of_another_account
 
 BASE = Path("/clone/a b")
 
@@ -67,3 +68,15 @@ def test_missing_files_are_named_with_where_they_were_looked_for(tmp_path):
     assert said.startswith("these inputs are not there: a at ")
     assert f"l[0].secondaryFiles[0] at {tmp_path}/not/there. A relative location starts from" in said
     assert f"and {9 - NAMED} more. " in missing({"x": [absent] * 9}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "d/" * 3000, "locked/x"])
+def test_an_input_that_cannot_be_looked_for_is_named(name: str) -> None:
+    with place_of_another_account() as theirs:
+        (theirs / "locked").mkdir(0o000)
+        given = {"f": {"class": "File", "location": name}}
+
+        def look() -> None:
+            raise AssertionError(missing(given, theirs))
+
+        assert f"not there: f at {theirs}/{name[:200]}" in as_another_account(look)
