@@ -43,6 +43,8 @@ def last_lines(text: str) -> list[str]:
 
 def last_untold_lines(text: str, told: str) -> list[str]:
     """The last lines of a log, but for those that ``told`` quotes: a failure is told once."""
+    if not text.strip():
+        return []
     words = " ".join(told.split())
     return [line for line in last_lines(text) if not _is_quoted(line, words)]
 

@@ -39,3 +39,8 @@ def test_what_is_told_is_left_out(error: str, told: str) -> None:
 def test_what_is_only_a_part_of_a_word_or_more_is_shown(error: str) -> None:
     told = "exited with status: 33, nothing; WARNING-like [job b2] of jobs; exited"
     assert error in last_untold_lines(LOG.format(error=error), told)
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \n\n"])
+def test_an_empty_log_has_no_last_line(text: str) -> None:
+    assert last_untold_lines(text, "canceled") == []
