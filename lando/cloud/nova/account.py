@@ -73,7 +73,7 @@ class Account:
         """
         if not self.auth_url.startswith(("http://", "https://")):
             raise UsageError(f"{self.where}: auth_url: expected an address such as https://cloud:5000/v3")
-        if self.cacert is not None and not self.cacert.is_file():
+        if self.cacert is not None and not os.path.isfile(self.cacert):
             raise UsageError(f"{self.where}: cacert: {self.cacert}: no such file")
 
     def plugin(self) -> BaseAuthPlugin:
@@ -186,7 +186,7 @@ def from_clouds_yaml(
     path = path or _clouds_file(environment)
     settings = _cloud(path, cloud)
     secure = path.with_name(SECURE_FILE)
-    if secure.is_file():
+    if os.path.isfile(secure):
         settings = _merged(settings, _clouds(secure).get(cloud) or {})
     where = f"the cloud {cloud} in {path}"
     if settings.get("profile"):
@@ -234,7 +234,7 @@ def _clouds_file(environment: Mapping[str, str]) -> Path:
         return Path(named)
     directories = (Path.cwd(), Path("~/.config/openstack").expanduser(), Path("/etc/openstack"))
     paths = [directory / CLOUDS_FILE for directory in directories]
-    found = next((path for path in paths if path.is_file()), None)
+    found = next((path for path in paths if os.path.isfile(path)), None)
     if found is None:
         raise UsageError(f"no {CLOUDS_FILE}: looked for {', '.join(map(str, paths))}")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lando.cloud.interface import Refused, Unreachable
 from lando.cloud.nova import classify, failures
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.login import Login, LoginNotTried
+from lando.errors import UsageError
 
 DAY = 86_400.0
 URL = "http://cloud:5000/v3/auth/tokens"
@@ -147,3 +149,11 @@ def test_a_login_knows_its_own_thread() -> None:
     login = Login(lambda session: seen.append(login.in_progress), lambda: 0.0)
     login(None)
     assert (seen, login.in_progress, keystone.login.in_progress) == ([True], False, False)
+
+
+def test_certificates_that_cannot_be_looked_for_are_not_there() -> None:
+    account = Account(
+        "c.yml", "password", {"auth_url": "https://cloud:5000/v3"}, cacert=Path("/tmp", "n" * 300)
+    )
+    with pytest.raises(UsageError, match=r"c\.yml: cacert: /tmp/n+: no such file"):
+        account.check()
