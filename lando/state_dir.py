@@ -16,11 +16,13 @@ import stat
 import time
 from pathlib import Path
 
+from lando.beneath import read_file
 from lando.errors import LandoError, UsageError
 from lando.sqlite.failures import is_outage
 
 PATIENCE = 0.5
 """Seconds to wait for a lock: ``running`` also takes it briefly."""
+_PID_BYTES = 20
 NETWORK_FILE_SYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "ceph", "ceph-fuse", "glusterfs", "sshfs")
 )
@@ -108,6 +110,8 @@ def refuse_foreign(state_dir: Path, writes: bool) -> None:
                 f"{state_dir}: belongs to another account ({owner}), and root may only read it; run this as"
                 f" {owner}, {other}, or: chown -R root {shlex.quote(str(state_dir))}"
             )
+        if found.st_uid != me:
+            _refuse_links(state_dir, found.st_uid)
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise UsageError(
                 f"{state_dir}: others may write into it (mode {stat.S_IMODE(found.st_mode):04o}); run:"
@@ -119,6 +123,23 @@ def refuse_foreign(state_dir: Path, writes: bool) -> None:
                 f"{state_dir}: others may replace it, since they may write into {parent}; {other}, or run:"
                 f" chmod go-w {shlex.quote(str(parent))}"
             )
+
+
+def _refuse_links(state_dir: Path, owner: int) -> None:
+    """For root, who reads another account's directory: who reads an SQLite file writes into it, too, to empty
+    its log and to update its schema. The owner could have put a link to any file there.
+
+    Raises:
+        UsageError: a database in there is not a file of the owner.
+    """
+    for path in state_dir.glob("*.db*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != owner:
+                raise UsageError(
+                    f"{path}: is not a file of {_account(owner)}, whose directory this is, and root does not"
+                    f" open it; run this as {_account(owner)}"
+                )
 
 
 def _others_may_rename_in(directory: Path) -> bool:
@@ -194,8 +215,8 @@ class DaemonLock:
                 os.close(self._file)
                 raise DaemonRunning(f"{path.parent}: a daemon runs here already (pid {_pid(path)})")
             time.sleep(0.02)
-        os.ftruncate(self._file, 0)
         with contextlib.suppress(OSError):  # the disk is full: the pid is for people, the lock is what counts
+            os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
@@ -206,7 +227,8 @@ class DaemonLock:
 def running(path: Path) -> int | None:
     """The pid of the daemon that holds this lock; None if there is none, 0 if it is not known."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Not waiting for the other end of what somebody made a named pipe.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -233,7 +255,7 @@ def try_lock(file: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 def _pid(path: Path) -> int:
     with contextlib.suppress(OSError, ValueError):
-        return int(path.read_text())
+        return int(read_file(path, _PID_BYTES))
     return 0
 
 

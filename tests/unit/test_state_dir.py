@@ -11,10 +11,12 @@ import pytest
 from lando.errors import LandoError, UsageError
 from lando.state_dir import (
     SQLITE_PATH_BYTES,
+    DaemonLock,
     daemon_lock,
     prepare,
     refuse_foreign,
     refuse_network_filesystem,
+    running,
 )
 from lando.store.store import Store
 from tests.support.another_account import IS_ROOT, OTHER, as_another_account, place_of_another_account
@@ -145,6 +147,31 @@ def test_a_directory_of_another_account_is_refused_but_root_may_read_it(tmp_path
         assert said.startswith(f"UsageError: {theirs}: belongs to another account (")
         assert "LANDO_STATE_DIR" in said
         assert f"chown -R uid {OTHER}" not in said
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a directory away")
+@pytest.mark.parametrize("name", ["lando.db", "lando.db-wal", "commands.db"])
+def test_root_opens_no_database_that_the_owner_has_replaced(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "root.db"
+    with place_of_another_account() as theirs:
+        database = theirs / name
+        for replace in (lambda: database.symlink_to(target), lambda: database.touch(0o600)):
+            replace()
+            with pytest.raises(UsageError, match=rf"{name}: is not a file of uid {OTHER}, .*; run this as"):
+                refuse_foreign(theirs, writes=False)
+            database.unlink()
+        database.touch()
+        os.chown(database, OTHER, OTHER)
+        refuse_foreign(theirs, writes=False)
+
+
+def test_a_lock_that_was_replaced_by_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.lock"
+    os.mkfifo(path)
+    assert running(path) is None
+    lock = DaemonLock(path)
+    assert running(path) == 0
+    lock.release()
 
 
 MOUNTS = """\
