@@ -24,7 +24,7 @@ _SECRET_NAME = re.compile(
     r"passw(?:or)?d|passphrase|pass_(?:word|phrase|code)"  # anywhere in the key; the others as whole words
     r"|(?:^|_)(?:passcode|passkey|pwd|pw|secrets?|creds?|credentials?|authorization|auth|oauth|bearer|jwt"
     r"|cookies?|psk|t?otp|netrc"
-    r"|(?:client|app|api|shared|aws|consumer|jwt|session|webhook|user|db)secrets?"
+    r"|[a-z]*secret|(?:client|app|api|shared|aws|consumer|jwt|session|webhook|user|db)secrets"
     r"|(?:api|app|auth|access|refresh|id|bearer|session|private|personal|bot|user|deploy|ci|job|github|gitlab"
     r"|git|csrf|xsrf|jwt|oauth|sas|security|client|admin|service)?tokens?"
     r"|(?:api|access|secret|private|signing|encryption|auth|agent|user|account|ssh|session|master|shared"
@@ -33,6 +33,7 @@ _SECRET_NAME = re.compile(
     r"|(?:my|db|user|root|admin|sql|mysql|pg|postgres|s?ftp|smtp|mail|ldap|https?|proxy|ssh|login|key|store"
     r"|vnc|git|svn|aws|irods|aspera|ega)pass)(?:_|$)"
 )
+_PASSWORD = re.compile("passw(?:or)?d", re.IGNORECASE)
 _HINT = re.compile("pass|pwd|pw|secret|token|key|cred|auth|bearer|jwt|cookie|psk|otp|netrc")
 """A part of every such name, in lower case."""
 _PASS = re.compile(
@@ -105,6 +106,7 @@ def _may_name_secret(text: str) -> bool:
 
 
 def _words(key: str) -> str:
+    key = _PASSWORD.sub(lambda word: word[0].capitalize(), key)  # PassWd is one word
     snake_case = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
     return re.sub(r"[\W\d_]+", "_", snake_case.lower()).strip("_")
 
