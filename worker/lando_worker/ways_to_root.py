@@ -25,10 +25,6 @@ SOCKETS = (
 """Of services that run containers as root for whoever may connect: a container can have the host's files."""
 DOCKER_ADDRESS = ("127.0.0.1", 2375)
 """Docker's, where it listens without TLS: https://docs.docker.com/engine/daemon/remote-access/"""
-COMMAND_TIMEOUT = 30.0
-"""Seconds."""
-
-
 GROUPS = ("docker", "lxd", "incus-admin")
 """Whose members may use such a service, also if it starts later."""
 COMMAND_TIMEOUT = 30.0
