@@ -38,7 +38,7 @@ def login_secrets(user: str | None, password: str | None) -> list[str]:
 
     GitHub accepts a token as the user, with the password empty or ``x-oauth-basic``.
     """
-    user_is_token = password in (None, "", "x-oauth-basic")
+    user_is_token = password in (None, "", "x-oauth-basic") and (user or "").lower() not in PUBLIC_USERS
     return [secret for secret in (password, user if user_is_token else None) if secret]
 
 

@@ -95,6 +95,7 @@ def test_strip_url(url, parts):
         ("https://tok-1:x-oauth-basic@h/x", ["x-oauth-basic", "tok-1"]),
         ("https://u:p%40ss@h/x", ["p@ss"]),
         ("ssh://git@h/x", []),
+        ("https://git@h/r", []),
     ],
 )
 def test_login_secrets(url, secrets):
