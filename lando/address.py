@@ -129,7 +129,7 @@ def _host_and_port(host: str) -> tuple[str, str]:
 def _ambiguity_of_scp(address: str) -> str | None:
     """Of ``user@host:path``, and of a path."""
     if re.match("//[^/]*@", address):
-        return "lacks a scheme: write https://user:PASSWORD@host/path; for a path, begin with one /"
+        return "lacks a scheme: write https://USER:TOKEN@host/path; for a path, begin with one /"
     first, slash, _ = address.partition("/")
     host, colon, path = first.partition(":")
     if colon and "@" in path:

@@ -77,6 +77,10 @@ def _text(value: Any) -> str:
         return "".join(f"\n    {_text(item)}" for item in value) or "none"
     if isinstance(value, Mapping) and value.get("class") in ("File", "Directory"):
         return one_line(
-            str(value.get("path") or value.get("location") or f"{value.get('basename')} (not here)")
+            str(
+                value.get("path")
+                or value.get("location")
+                or f"{value.get('basename') or value['class']} (not here)"
+            )
         )
     return one_line(str(value))

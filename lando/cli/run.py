@@ -76,8 +76,9 @@ def _print_outputs(app: App, status: JobStatus, outdir: Path | None) -> bool:
                 what = f"not copied to {outdir}"
         print_json(outputs)
     except ResultLost:
-        again = f"`lando-fsm outputs {status.job.id} --json`"
-        note(f"the job {status.state_text}; {again} prints the output object again")
+        ended = "succeeded" if is_done else "failed"
+        again = f"`lando-fsm outputs {status.job.id} --json` prints the output object again"
+        note(f"the workflow {ended}; {again}")
         raise
     except LandoError as error:
         if is_done:

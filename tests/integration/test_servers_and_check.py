@@ -30,7 +30,7 @@ from tests.conftest import Commands
 from tests.support.fake_openstack import Fault, OpenStackFake
 from tests.support.fake_openstack.certificate import self_signed
 from tests.support.fake_openstack.cloud import Image
-from tests.support.local_site import Gate, LocalSite, wait_for, workflow
+from tests.support.local_site import Gate, LocalSite, wait_for, workflow_on_vms
 from tests.support.rabbitmq_server import VirtualHost
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +136,7 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
 def test_each_server_is_told_with_what_it_belongs_to(cloud: CloudSite, gate: Gate) -> None:
     cloud.configure(timeouts={"grace": 60})
     cloud.start_daemon()
-    job = cloud.submit(workflow(cloud.root, gate.script))
+    job = cloud.submit(workflow_on_vms(cloud.root, gate.script))
     gate.wait_for_arrivals()
     cloud.wait(job, "running")
     leaked = cloud.orphan("leaked")
@@ -181,7 +181,7 @@ def test_a_create_whose_answer_is_lost_is_no_leak(cloud: CloudSite) -> None:
     cloud.configure(timeouts={"settle": 60})
     cloud.fake.faults.add(Fault("POST compute /servers", work="once", ending="close", surface_after=3))
     cloud.start_daemon()
-    job = cloud.submit(workflow(cloud.root, "sleep 60"))
+    job = cloud.submit(workflow_on_vms(cloud.root, "sleep 60"))
     found = wait_for(lambda: cloud.servers()["servers"], "the server to surface")
     assert [(each["job"], each["belongs_to"], each["leaked"]) for each in found] in (
         [(job, "unresolved_create", False)],
@@ -258,7 +258,7 @@ def test_servers_of_the_local_cloud(quick: LocalSite, gate: Gate) -> None:
     assert "never created a VM" in quick.command("servers").stdout
     assert not quick.state.exists()
     quick.start_daemon()
-    job = quick.submit(workflow(quick.root, gate.script))
+    job = quick.submit(workflow_on_vms(quick.root, gate.script))
     gate.wait_for_arrivals()
     quick.wait(job, "running")
     found = json.loads(quick.command("servers", "--json").stdout)
@@ -477,7 +477,7 @@ def test_a_job_is_held_and_status_says_why(
 ) -> None:
     spoil(cloud)
     cloud.start_daemon()
-    jobs = [cloud.submit(workflow(cloud.root, "true", f"wf{n}")) for n in (1, 2)]
+    jobs = [cloud.submit(workflow_on_vms(cloud.root, "true", f"wf{n}")) for n in (1, 2)]
     for position, job in enumerate(jobs, 1):
         seen = wait_for(lambda job=job: held(cloud, job, words), f"{words!r} to be said of job {job}")
         assert f"position {position}" in seen["reason"], seen["reason"]
@@ -499,7 +499,7 @@ def test_an_expired_certificate_is_told(tmp_path: Path, least_privilege: Virtual
         try:
             cloud.configure(cloud_settings={"cacert": str(certificate)})
             cloud.start_daemon()
-            job = cloud.submit(workflow(cloud.root, "true"))
+            job = cloud.submit(workflow_on_vms(cloud.root, "true"))
             seen = wait_for(lambda: held(cloud, job, "certificate has expired"), "the certificate")
             assert "renew it" in seen["reason"]
             assert "position 1" in seen["reason"]
@@ -512,7 +512,7 @@ def test_an_expired_certificate_is_told(tmp_path: Path, least_privilege: Virtual
 @pytest.mark.parametrize("key", ["flavor", "image"])
 def test_a_job_that_names_what_the_cloud_lacks_fails_at_once(cloud: CloudSite, key: str) -> None:
     cloud.start_daemon()
-    job = workflow(cloud.root, "true")
+    job = workflow_on_vms(cloud.root, "true")
     job.write_text(job.read_text() + f"{key}: no-such\n")
     seen = cloud.wait(cloud.submit(job), "failed")
     assert seen["outcome"] == "workflow_failed"
@@ -521,7 +521,7 @@ def test_a_job_that_names_what_the_cloud_lacks_fails_at_once(cloud: CloudSite, k
 
 def test_status_tells_that_the_cloud_does_not_answer(cloud: CloudSite, gate: Gate) -> None:
     cloud.start_daemon()
-    job = cloud.submit(workflow(cloud.root, gate.script))
+    job = cloud.submit(workflow_on_vms(cloud.root, gate.script))
     gate.wait_for_arrivals()
     cloud.fake.stop("compute")
     silent = "the cloud has not answered since 20"
@@ -545,7 +545,7 @@ def test_status_tells_that_the_cloud_does_not_answer(cloud: CloudSite, gate: Gat
 def test_the_console_of_a_failed_boot_is_shown(cloud: CloudSite) -> None:
     cloud.configure(timeouts={"boot": 3}, worker={"command": "/nowhere/lando_worker.sh"})
     cloud.start_daemon()
-    job_file = workflow(cloud.root, "true")
+    job_file = workflow_on_vms(cloud.root, "true")
     job_file.write_text(job_file.read_text() + "attempts: 1\n")
     job = cloud.submit(job_file)
     cloud.wait(job, "failed")
@@ -558,7 +558,7 @@ def test_the_console_of_a_failed_boot_is_shown(cloud: CloudSite) -> None:
 def test_a_server_without_console_output_is_told(cloud: CloudSite) -> None:
     cloud.fake.knobs.spawn_fail_every = 1
     cloud.start_daemon()
-    job_file = workflow(cloud.root, "true")
+    job_file = workflow_on_vms(cloud.root, "true")
     job_file.write_text(job_file.read_text() + "attempts: 1\n")
     job = cloud.submit(job_file)
     seen = cloud.wait(job, "failed")

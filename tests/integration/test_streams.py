@@ -76,7 +76,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSite]:
     here.make_state()
     here.environment.pop("COLUMNS", None)
     workflow(here.root, "true")
-    output = here.root / NAME
+    output = here.state / "jobs" / JOB / "outputs" / NAME
+    output.parent.mkdir(parents=True)
     output.touch()
     rules = Rules(Store(f"sqlite:///{here.state / 'lando.db'}").transaction)
     rules.now = time.time()
@@ -258,7 +259,7 @@ def test_a_locale_of_latin_1(site: LocalSite) -> None:
 
     assert "name:          \\u03a9 \\u2615 é\n" in said("status", JOB)[0]
     out, err = said("outputs", JOB)
-    assert out == f"out: {site.root}/tee-\\u2615-\\u03a9.txt\n\\u03a9: é\n"
+    assert out == f"out: {site.state}/jobs/{JOB}/outputs/tee-\\u2615-\\u03a9.txt\n\\u03a9: é\n"
     assert err == b"", "the file was found"
 
 

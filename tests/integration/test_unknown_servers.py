@@ -19,7 +19,7 @@ import pytest
 
 from lando.cloud.interface import ServerRequest
 from tests.integration.test_servers_and_check import CloudSite, cloud, fake  # noqa: F401 - fixtures
-from tests.support.local_site import QUICK, Gate, LocalSite, wait_for, workflow
+from tests.support.local_site import QUICK, Gate, LocalSite, wait_for, workflow, workflow_on_vms
 
 
 @pytest.fixture
@@ -137,17 +137,17 @@ def test_an_old_copy_sweeps_nothing_of_a_project_and_no_floating_ip(
     gate: Gate,
 ) -> None:
     cloud.start_daemon()
-    ended = cloud.submit(workflow(cloud.root, "true", "ended"))
+    ended = cloud.submit(workflow_on_vms(cloud.root, "true", "ended"))
     cloud.wait(ended, "done")
     cloud.create("of-others", deployment="others")
     cloud.fake.quotas["instances"] = 1
-    known = cloud.submit(workflow(cloud.root, gate.script))
+    known = cloud.submit(workflow_on_vms(cloud.root, gate.script))
     wait_for(lambda: "quota" in cloud.job(known)["reason"], "the job to wait for the quota")
     stop(cloud)
     copy = copy_database(cloud)
     cloud.fake.quotas["instances"] = 10
     cloud.start_daemon()
-    missing = cloud.submit(workflow(cloud.root, gate.script))
+    missing = cloud.submit(workflow_on_vms(cloud.root, gate.script))
     gate.wait_for_arrivals(2)
     pool = cloud.site.openstack.floating_ips
     wait_for(lambda: sum(each.server_port is not None for each in pool.all()) == 2, "both floating IPs")

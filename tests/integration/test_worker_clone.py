@@ -130,17 +130,13 @@ def test_a_missing_repository_is_not_tried_again(server, parent):
 
 
 @pytest.mark.parametrize(
-    ("docker", "podman", "options"),
-    [
-        (0, 0, ["--record-container-id", "--cidfile-dir", "{cids}"]),
-        (1, 0, ["--podman", "--record-container-id", "--cidfile-dir", "{cids}"]),
-        (1, 1, ["--no-container"]),
-    ],
+    ("docker", "podman", "available", "is_podman"),
+    [(0, 0, True, False), (1, 0, True, True), (1, 1, False, False)],
 )
-def test_only_engines_that_answer_are_used(tmp_path, monkeypatch, docker, podman, options):
+def test_only_engines_that_answer_are_used(tmp_path, monkeypatch, docker, podman, available, is_podman):
     for name, status in (("docker", docker), ("podman", podman)):
         (tmp_path / name).write_text(f'#!/bin/sh\ntest "$1" = info && exit {status}\nexit 2\n')
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     engine = ContainerEngine()
-    assert engine.options(tmp_path / "cids") == [option.format(cids=tmp_path / "cids") for option in options]
+    assert (engine.available, engine.is_podman) == (available, is_podman)

@@ -13,7 +13,7 @@ from pathlib import Path
 from lando.views.jobs import JobStatus
 from tests.support.fake_openstack import Fault
 from tests.support.fake_openstack.faults import Faults
-from tests.support.local_site import Gate, wait_for, workflow
+from tests.support.local_site import Gate, wait_for, workflow_on_vms
 from tests.support.openstack_site import OpenStackSite, Stage
 from tests.support.usage_monitor import Watch
 
@@ -28,7 +28,10 @@ def a_walkthrough(stage: Stage) -> None:
     """The original's job file, with its client and its configuration, in the original's CWL runner."""
     site = stage.site(quick=False)
     daemon = site.start_daemon()
-    job = client(site, "start_worker", EXAMPLES / "toyworkflow.yml")
+    example = (EXAMPLES / "toyworkflow.yml").read_text()
+    there = f"\ngit_clone: {(EXAMPLES / 'toyworkflow').as_uri()}\n"  # VMs of the fake have this path, too
+    (site.root / "toyworkflow.yml").write_text(example.replace("\ngit_clone: toyworkflow\n", there))
+    job = client(site, "start_worker", site.root / "toyworkflow.yml")
     site.wait_all_ended([job], site.patience)
     assert site.job(job)["state"] == "done", site.daemon_log()
     assert site.path(job) == ["queued", "booting", "running", "terminating", "done"]
@@ -47,7 +50,7 @@ def a_walkthrough_with_a_floating_ip(stage: Stage) -> None:
     """While the workflow runs, its server has a floating IP of the pool, which goes with it."""
     site, gate = stage.site(pool=True), stage.gate()
     site.start_daemon()
-    job = client(site, "start_worker", workflow(site.root, gate.script))
+    job = client(site, "start_worker", workflow_on_vms(site.root, gate.script))
     site.wait_until(site.floating_ips, "the floating IP")
     [server] = site.servers()
     assert server.name == site.job(job)["vm"]["name"]

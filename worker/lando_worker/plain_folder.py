@@ -24,11 +24,12 @@ def copy(source: Source, destination: Path) -> None:
         raise WorkflowFailure(
             f"git_ref: {source.address} is a plain folder, not a repository, so it has no {source.ref!r}"
         )
-    target = destination.resolve()
+    folder, target = source.local_path, destination.resolve()
+    assert folder is not None
 
-    def not_copied(folder: str, names: list[str]) -> Iterable[str]:
+    def not_copied(inner: str, names: list[str]) -> Iterable[str]:
         """Special files, and the directory of the copy itself: the folder may contain this VM's directory."""
-        paths = {name: Path(folder, name) for name in names}
+        paths = {name: Path(inner, name) for name in names}
         return [
             name
             for name, path in paths.items()
@@ -37,9 +38,7 @@ def copy(source: Source, destination: Path) -> None:
         ]
 
     try:
-        shutil.copytree(source.address, destination, symlinks=True, ignore=not_copied)
+        shutil.copytree(folder, destination, symlinks=True, ignore=not_copied)
     except shutil.Error as error:
         failures = "; ".join(f"{path}: {why}" for path, _, why in error.args[0][:5])
-        raise WorkflowFailure(
-            f"git_clone: the folder {source.address} cannot be copied: {failures}"
-        ) from error
+        raise WorkflowFailure(f"git_clone: the folder {folder} cannot be copied: {failures}") from error

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from lando.repository import clone_name
 
@@ -52,10 +53,17 @@ class Source:
         return self.address.startswith("/")
 
     @property
+    def local_path(self) -> Path | None:
+        """The path, or that of a ``file`` address; None for an address of the network."""
+        if self.address.lower().startswith("file:///"):
+            return Path(unquote(self.address[len("file://") :]))
+        return Path(self.address) if self.is_path else None
+
+    @property
     def is_plain_folder(self) -> bool:
         """Whether it is a folder without a repository of its own."""
-        path = Path(self.address)
-        if not self.is_path or not os.path.isdir(path):
+        path = self.local_path
+        if path is None or not os.path.isdir(path):
             return False
         return not os.path.exists(path / ".git") and not (
             os.path.isfile(path / "HEAD") and os.path.isdir(path / "objects")

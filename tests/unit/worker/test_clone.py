@@ -1,5 +1,6 @@
 import pytest
 
+from lando_worker.clone import fetch
 from lando_worker.git_command import GitFailed
 from lando_worker.source import Source
 
@@ -54,3 +55,13 @@ def test_the_address_of_a_page_is_said_with_what_to_write(address, words):
 @pytest.mark.parametrize("path", ["/" + "n" * 300, "/d" * 3000])
 def test_a_path_that_is_too_long_is_no_folder(path):
     assert not Source(path).is_plain_folder
+
+
+def test_a_plain_folder_may_be_a_file_address(tmp_path):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "x").touch()
+    assert Source(folder.as_uri()).is_plain_folder
+    (tmp_path / "there").mkdir()
+    path, commit = fetch(Source(folder.as_uri()), tmp_path / "there")
+    assert (sorted(each.name for each in path.iterdir()), commit) == (["x"], None)
