@@ -28,7 +28,7 @@ def test_the_output_object_alone_is_on_stdout(site: LocalSite) -> None:
 
 
 def test_a_state_directory_of_any_name(site: LocalSite) -> None:
-    name = '-it\'s "all" 100%25 ?#a;b:c\n$HOME\t*{}\\é😀'
+    name = '-it\'s "all" 100%25 ?#a;b:c\n$HOME\t*{}[a]\\é😀'
     site.state = site.root / name / "state"
     site.environment["LANDO_STATE_DIR"] = str(site.state)
     job = workflow(site.root, "echo result")

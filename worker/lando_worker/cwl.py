@@ -106,6 +106,7 @@ def run(
             args,
             stdout=printed,
             loadingContext=cwl_options.loading_context(args, counter.make_tool, fetcher),
+            runtimeContext=cwl_options.runtime_context(args, directories),
             logger_handler=logging.StreamHandler(sys.stderr),
             # Without it main() would load the schemas again.
             custom_schema_callback=None if args.enable_ext else lambda: None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import io
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 from cwltool.argparser import arg_parser
 from cwltool.context import LoadingContext, RuntimeContext
 from cwltool.main import setup_loadingContext
+from cwltool.stdfsaccess import StdFsAccess
 
 from lando.cwltool_options import mistakes
 from lando_worker.container_engine import ContainerEngine
@@ -104,3 +106,19 @@ def loading_context(
     loading.construct_tool_object = make_tool
     loading.fetcher_constructor = make_fetcher
     return loading
+
+
+def runtime_context(args: argparse.Namespace, directories: Directories) -> RuntimeContext:
+    """The context that cwltool itself would make, with outputs found also where their directory's name holds
+    characters of a pattern: cwltool puts it before the pattern of a ``glob`` as it is."""
+    base = os.path.realpath(directories.tmp)
+
+    class OutputAccess(StdFsAccess):  # type: ignore[misc]
+        def glob(self, pattern: str) -> list[str]:
+            if pattern.startswith(base + os.sep):
+                pattern = glob.escape(base) + pattern[len(base) :]
+            return [*super().glob(pattern)]
+
+    runtime = RuntimeContext(vars(args))
+    runtime.make_fs_access = OutputAccess
+    return runtime

@@ -40,6 +40,8 @@ OPTIONS = (
     # Maintenance in the background would outlive the command.
     *("-c", "gc.auto=0", "-c", "maintenance.auto=false"),
     *("-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main"),
+    # Hooks of the account, or of a template, are for a person's own repositories.
+    *("-c", "core.hooksPath=/dev/null"),
     # Relative addresses of submodules start from the remote of this name.
     *("-c", "clone.defaultRemoteName=origin"),
     *("-c", "clone.rejectShallow=false"),

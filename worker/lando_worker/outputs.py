@@ -53,14 +53,36 @@ def _read(printed: str, outdir: Path) -> tuple[dict[str, Any] | None, str]:
     given = json.loads(printed, parse_constant=lambda name: None)
     if not isinstance(given, dict):
         raise ValueError("it is not an object")
-    wrong = excess(given, OUTPUTS_VALUES)
-    outputs = {} if wrong else _clean(given)
+    outputs, why = _fit(given)
+    if why and _drop_listings(given):
+        outputs, _ = _fit(given)
+    if outputs is not None:
+        return outputs, ""
+    _keep(printed, outdir / KEPT_AS)
+    return None, f"the output object {why}; it is in {outdir / KEPT_AS}"
+
+
+def _fit(given: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """The object as it can be reported; None and why not if it is too large."""
+    if wrong := excess(given, OUTPUTS_VALUES):
+        return None, wrong
+    outputs: dict[str, Any] = _clean(given)
     size = len(json.dumps(outputs, ensure_ascii=False).encode())
-    if wrong or size > OUTPUTS_BYTES:
-        _keep(printed, outdir / KEPT_AS)
-        why = wrong or f"is too large to report ({size:,} bytes)"
-        return None, f"the output object {why}; it is in {outdir / KEPT_AS}"
-    return outputs, ""
+    return (outputs, "") if size <= OUTPUTS_BYTES else (None, f"is too large to report ({size:,} bytes)")
+
+
+def _drop_listings(given: Any) -> bool:
+    """Leave out what directories contain, which their location tells; whether there was any of it."""
+    dropped, found = False, [given]
+    while found:
+        value = found.pop()
+        if isinstance(value, dict):
+            if value.get("class") == "Directory" and "location" in value:
+                dropped |= value.pop("listing", None) is not None
+            found += value.values()
+        elif isinstance(value, list):
+            found += value
+    return dropped
 
 
 def _keep(printed: str, file: Path) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+
 import pytest
 
 from lando_worker.clone import fetch
@@ -65,3 +67,18 @@ def test_a_plain_folder_may_be_a_file_address(tmp_path):
     (tmp_path / "there").mkdir()
     path, commit = fetch(Source(folder.as_uri()), tmp_path / "there")
     assert (sorted(each.name for each in path.iterdir()), commit) == (["x"], None)
+
+
+def test_hooks_of_the_account_are_not_run(tmp_path, monkeypatch):
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks" / "post-checkout").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "hooks" / "post-checkout").chmod(0o755)
+    (tmp_path / "gitconfig").write_text(f"[core]\n hooksPath = {tmp_path / 'hooks'}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    repo, there = tmp_path / "repo", tmp_path / "there"
+    there.mkdir()
+    person = ("-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "core.hooksPath=/dev/null")
+    subprocess.run(["git", "init", "--quiet", repo], check=True)
+    subprocess.run(["git", "-C", repo, *person, "commit", "-qm", "x", "--allow-empty"], check=True)
+    _, commit = fetch(Source(str(repo)), there)
+    assert commit is not None

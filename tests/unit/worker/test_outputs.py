@@ -83,3 +83,13 @@ def test_large_outputs_of_a_failure_are_kept(tmp_path):
         f"{FAILURE.reason}; the output object has more than 100,000 values; it is"
     )
     assert (tmp_path / outputs.KEPT_AS).exists()
+
+
+def test_the_listings_of_directories_are_left_out_of_what_is_too_large(tmp_path):
+    files = [{"class": "File", "location": f"file:///o/d/{number}"} for number in range(60_000)]
+    literal = {"class": "Directory", "basename": "l", "listing": []}
+    directory = {"class": "Directory", "location": "file:///o/d", "listing": files}
+    result = outputs.succeeded(json.dumps({"d": directory, "l": [literal]}), tmp_path)
+    assert result.reason == ""
+    assert result.outputs == {"d": {"class": "Directory", "location": "file:///o/d"}, "l": [literal]}
+    assert not (tmp_path / outputs.KEPT_AS).exists()
