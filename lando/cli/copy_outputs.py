@@ -210,16 +210,35 @@ class _Copy:
 def _copy_content(source: int, new: int) -> None:
     """Content, times, and permissions without the bits that give the rights of the file's owner to others."""
     try:
-        while os.sendfile(new, source, None, _CHUNK):
-            pass
+        for start, end in _data(source):
+            at = os.lseek(new, start, os.SEEK_SET)
+            while at < end and (sent := os.sendfile(new, source, at, min(_CHUNK, end - at))):
+                at += sent
+        os.ftruncate(new, os.fstat(source).st_size)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise
+        os.lseek(new, 0, os.SEEK_SET)
+        os.lseek(source, 0, os.SEEK_SET)
         with open(source, "rb", closefd=False) as reader, open(new, "wb", closefd=False) as writer:
             shutil.copyfileobj(reader, writer)
     status = os.fstat(source)
     os.fchmod(new, stat.S_IMODE(status.st_mode) & 0o777)
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _data(source: int) -> Iterator[tuple[int, int]]:
+    """Where a file has data: its holes take no room in the copy, either."""
+    end = 0
+    while True:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole until the end
+                return
+            raise
+        end = os.lseek(source, start, os.SEEK_HOLE)
+        yield start, end
 
 
 class _TooMany(OSError):

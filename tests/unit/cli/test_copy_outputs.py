@@ -284,6 +284,26 @@ def test_where_the_kernel_cannot_copy(base: Path, there: Path, monkeypatch: pyte
     assert content(there) == {"a.txt": "a.txt"}
 
 
+def test_holes_take_no_room(base: Path, there: Path) -> None:
+    """At the beginning, between, and at the end; and a file that is one hole."""
+    with (base / "a.txt").open("wb") as sparse:
+        for at in (64 << 20, 128 << 20):
+            sparse.seek(at)
+            sparse.write(b"data")
+        sparse.truncate(256 << 20)
+    (base / "a.txt.idx").write_bytes(b"")
+    os.truncate(base / "a.txt.idx", 1 << 30)
+    copied({name: file(base / name) for name in ("a.txt", "a.txt.idx")}, base, there)
+    for name in ("a.txt", "a.txt.idx"):
+        status = (there / name).stat()
+        assert status.st_size == (base / name).stat().st_size
+        assert status.st_blocks * 512 < 1 << 20
+    with (there / "a.txt").open("rb") as sparse:
+        for at in (64 << 20, 128 << 20):
+            sparse.seek(at - 1)
+            assert sparse.read(6) == b"\0data\0"
+
+
 def test_outputs_that_are_not_on_this_machine(there: Path) -> None:
     outputs = {"out": {"class": "File", "location": "file:///etc/passwd"}, "number": 1}
     result, refused = copy_outputs.copied(outputs, None, there)
