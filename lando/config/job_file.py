@@ -47,13 +47,14 @@ def read(path: Path) -> JobSpec:
 
     Args:
         path: the file; a relative ``git_clone`` path in it starts from its directory, that of a pipe (as of
-            ``<(…)``) from the current one.
+            ``<(…)``) or of ``/dev/stdin`` from the current one.
 
     Raises:
         UsageError: with every mistake of the file, one a line, as ``FILE:LINE: KEY: what is wrong``.
     """
     document = yaml_document.load(path)
-    spec = _spec(document, path.parent if path.is_file() else Path())
+    is_stream = path.parts[:2] in (("/", "dev"), ("/", "proc")) or not path.is_file()
+    spec = _spec(document, Path() if is_stream else path.parent)
     _check_size(document, spec)
     return spec
 
