@@ -34,7 +34,7 @@ from lando_worker.event_pipe import EventReceiver
 from lando_worker.log_buffer import LogBuffer
 
 SIZE = 64 * 1024
-MOST = 0.5
+MOST = 1.0
 """Seconds of CPU for SIZE characters: several times what the slowest parser needs, far less than a square."""
 SAMPLE, SUSPICIOUS = 8 * 1024, 0.004
 """A parser that takes the square of the length, and more than MOST for SIZE, takes longer for a sample."""
