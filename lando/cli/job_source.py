@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
-from urllib.parse import unquote
 
 from lando.address import strip_url
 from lando.config.site_config import CloudKind
 from lando.errors import UsageError
+from lando.repository import ENVIRONMENT, local_path
 from lando.states.job import JobSpec
 
 GIT_TIMEOUT = 10.0
@@ -71,15 +70,6 @@ def uncommitted(spec: JobSpec, job_file: Path) -> str | None:
     )
 
 
-def local_path(address: str) -> Path | None:
-    """The path that an address names on this machine; None for a network address."""
-    if address.startswith("/"):
-        return Path(address)
-    if address[:8].lower() == "file:///":
-        return Path(unquote(address[7:]))
-    return None
-
-
 def _changed(path: Path) -> list[str]:
     """The files that are not as they are committed: changed ones first, then those that git does not know."""
     status = _git(path, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal")
@@ -90,11 +80,7 @@ def _changed(path: Path) -> list[str]:
 
 def _git(path: Path, *arguments: str) -> str | None:
     """What git prints of a repository of this machine, changing nothing; None if it cannot say."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not re.match(r"GIT_(DIR|WORK_TREE|INDEX_FILE|COMMON_DIR|PREFIX|NAMESPACE|OBJECT_DIRECTORY)$", name)
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     try:
         done = subprocess.run(
             ["git", "-c", "core.fsmonitor=false", *arguments],

@@ -10,27 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
+from lando.repository import ENVIRONMENT
 from lando_worker import git_errors
 from lando_worker.result import SystemFailure
 from lando_worker.source import Source
 
 ALLOWED_PROTOCOLS = "https:http:ssh:git:file"
-REPOSITORY_VARIABLES = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_GRAFT_FILE",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_DEFAULT_HASH",
-)
 # printf, since some shells' echo takes a backslash in a password for the beginning of an escape sequence.
 PRINT_CREDENTIALS = r'printf "username=%s\npassword=%s\n" "$LANDO_GIT_USER" "$LANDO_GIT_PASSWORD"'
 CREDENTIAL_HELPER = f'!f() {{ test "$1" = get && {PRINT_CREDENTIALS}; }}; f'
@@ -126,7 +111,7 @@ def _tail(file: BinaryIO, most: int) -> bytes:
 
 
 def _environment(source: Source) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in REPOSITORY_VARIABLES}
+    environment = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT}
     environment.update(
         # Nobody is there to answer a question.
         GIT_TERMINAL_PROMPT="0",

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from lando.repository import local_path
 from lando_worker.result import WorkflowFailure
 from lando_worker.source import Source
 
@@ -24,7 +25,7 @@ def copy(source: Source, destination: Path) -> None:
         raise WorkflowFailure(
             f"git_ref: {source.address} is a plain folder, not a repository, so it has no {source.ref!r}"
         )
-    folder, target = source.local_path, destination.resolve()
+    folder, target = local_path(source.address), destination.resolve()
     assert folder is not None
 
     def not_copied(inner: str, names: list[str]) -> Iterable[str]:

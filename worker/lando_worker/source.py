@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import unquote
 
-from lando.repository import clone_name
+from lando.repository import clone_name, local_path
 
 PAGE = re.compile(r"(https?://[^?#]+?)(?:/-)?/(?:tree|blob|src/branch)/([^/?#]+)/?([^?#]*).*")
 """The address of a directory or file on the pages of GitHub, GitLab or Gitea."""
@@ -53,16 +51,9 @@ class Source:
         return self.address.startswith("/")
 
     @property
-    def local_path(self) -> Path | None:
-        """The path, or that of a ``file`` address; None for an address of the network."""
-        if self.address.lower().startswith("file:///"):
-            return Path(unquote(self.address[len("file://") :]))
-        return Path(self.address) if self.is_path else None
-
-    @property
     def is_plain_folder(self) -> bool:
         """Whether it is a folder without a repository of its own."""
-        path = self.local_path
+        path = local_path(self.address)
         if path is None or not os.path.isdir(path):
             return False
         return not os.path.exists(path / ".git") and not (

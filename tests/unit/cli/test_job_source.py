@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from lando.cli.job_source import check, local_path, uncommitted
+from lando.cli.job_source import check, uncommitted
 from lando.errors import UsageError
+from lando.repository import local_path
 from lando.states.job import JobSpec
 from tests.conftest import Commands
 from tests.support.git_server import commit, git, repository
