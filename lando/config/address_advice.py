@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import re
 from pathlib import Path
 
@@ -31,16 +32,9 @@ def advice(address: str, base: Path) -> str | None:
 
 def _of_path(address: str, base: Path) -> str | None:
     host, slash, path = address.removeprefix("//").partition("/")
-    if not slash or re.fullmatch(HOST, host, re.IGNORECASE) is None or _exists(base / address):
+    if not slash or re.fullmatch(HOST, host, re.IGNORECASE) is None or os.path.exists(base / address):
         return None
     return f"there is no such path; {_instead('https://', host + slash + path)}"
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
 
 
 def _instead(scheme: str, rest: str) -> str:
