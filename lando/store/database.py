@@ -23,7 +23,7 @@ from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
 from lando.sqlite.quick_check import quick_check
 from lando.sqlite.same_file import SameFile
 
-HEAD = "0005"
+HEAD = "0006"
 """The schema version that this program reads and writes."""
 
 SQLITE = "sqlite:///"

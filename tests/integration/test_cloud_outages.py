@@ -38,8 +38,11 @@ def test_an_outage_is_named_and_its_end_is_seen_before_the_hold_ends(site: OpenS
     jobs = site.queue_jobs(6)
     before = site.proxy.calls.count("GET network /networks/{id}")
     site.wait_until(
-        lambda: all("Neutron does not answer: HTTP 503: no server" in job.reason for job in site.shown(jobs)),
-        "the service to be named",
+        lambda: all(
+            job.job.state == "queued" and "Neutron does not answer: HTTP 503: no server" in job.reason
+            for job in site.shown(jobs)
+        ),
+        "the service to be named, and no create to be on its way",
     )
     creates = site.proxy.calls.count(CREATE)
     site.wait_until(
