@@ -1,6 +1,7 @@
 # set-up
 #   make setup           .venv, with lando-fsm in the versions of requirements.lock
-#   make dev             setup, and what the tests need: pytest, ruff, …; by apt-get, RabbitMQ, Graphviz and nftables
+#   make dev             setup, and what the tests need: pytest, ruff, …; by apt-get, RabbitMQ, PostgreSQL, Graphviz
+#                        and nftables
 #   make demo            setup, and two real workflows on this machine
 #   make clean           remove .venv, .demo (the demo's state) and what was built and cached
 #

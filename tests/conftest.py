@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lando.cli.main import main
+from tests.support import postgres_server as postgres
 from tests.support import rabbitmq_server as broker
 from tests.support.local_site import CONFIG, QUICK, Gate, LocalSite
+from tests.support.postgres_server import Database, Postgres
 from tests.support.rabbitmq_server import Broker, VirtualHost
 
 pytest.register_assert_rewrite("tests.support.openstack_scenarios", "tests.support.openstack_site")
@@ -83,7 +85,7 @@ SESSION = "LANDO_TEST_SESSION"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the session's broker stopped at the end, however the session ends."""
+    """Have the session's servers stopped at the end, however the session ends."""
     if hasattr(config, "workerinput"):  # a process of pytest-xdist; its parent does it
         return
     directory = Path(tempfile.mkdtemp(prefix="lando-test-"))
@@ -91,6 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     def clean() -> None:
         broker.stop_shared(directory)
+        postgres.stop_shared(directory)
         shutil.rmtree(directory, ignore_errors=True)
 
     config.add_cleanup(clean)
@@ -127,6 +130,25 @@ def private_broker(tmp_path: Path) -> Iterator[Broker]:
         yield here
     finally:
         here.stop()
+
+
+@pytest.fixture
+def postgres_database() -> Iterator[Database]:
+    """A database with the schema and no rows, on the session's own PostgreSQL or LANDO_TEST_POSTGRES_URL."""
+    if not os.environ.get(postgres.URL):
+        postgres.require_server()
+    here = postgres.shared(Path(os.environ[SESSION])).create()
+    yield here
+    here.remove()
+
+
+@pytest.fixture
+def private_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A running PostgreSQL of the test's own, to stop, kill and pause; for tests that need that."""
+    postgres.require_server()
+    here = Postgres(tmp_path / "postgres")
+    with here.running():
+        yield here
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import random
@@ -35,6 +34,7 @@ from lando.workqueue.rabbitmq.names import (
     worker_permissions,
 )
 from tests.support.rabbitmq_guard import GUARD_PID, SERVER_PID, processes
+from tests.support.shared_servers import locked, session_process
 
 URL = "LANDO_TEST_AMQP_URL"
 """Environment variable: an administrator's account on a broker to be used by the tests that can."""
@@ -551,29 +551,17 @@ def _openssl(directory: Path, command: str, new_key: str | None = None) -> None:
 # The one server that all processes of a test session share.
 
 
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def shared(directory: Path) -> Broker:
     """The session's broker, with TLS, started by whoever needs it first; ``stop_shared`` ends it."""
-    with _locked(directory):
-        broker = Broker(directory / "rabbitmq", tls=True, owner=_session())
+    with locked(directory, "rabbitmq"):
+        broker = Broker(directory / "rabbitmq", tls=True, owner=session_process())
         if not broker.processes():
             broker.start()
         return broker
 
 
-def _session() -> int:
-    """The process that runs the session: with pytest-xdist, our parent."""
-    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-
-
 def stop_shared(directory: Path) -> None:
     """Stop the session's broker, if anybody needed it."""
-    with _locked(directory):
+    with locked(directory, "rabbitmq"):
         if (directory / "rabbitmq").exists():
             Broker(directory / "rabbitmq").stop()
