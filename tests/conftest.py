@@ -17,6 +17,7 @@ from tests.support import rabbitmq_server as broker
 from tests.support.local_site import CONFIG, QUICK, Gate, LocalSite
 from tests.support.postgres_server import Database, Postgres
 from tests.support.rabbitmq_server import Broker, VirtualHost
+from tests.support.shared_servers import SESSION, session_directory
 
 pytest.register_assert_rewrite("tests.support.openstack_scenarios", "tests.support.openstack_site")
 
@@ -80,9 +81,6 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-SESSION = "LANDO_TEST_SESSION"
-"""Environment variable by which the processes of a session know the directory that they share."""
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have the session's servers stopped at the end, however the session ends."""
@@ -103,7 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def least_privilege() -> Iterator[VirtualHost]:
     """A virtual host, with accounts of least privilege, on the session's own broker."""
     broker.require_server()
-    here = broker.shared(Path(os.environ[SESSION])).virtual_host()
+    here = broker.shared(session_directory()).virtual_host()
     yield here
     here.close()
 
@@ -134,12 +132,25 @@ def private_broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def postgres_database() -> Iterator[Database]:
-    """A database with the schema and no rows, on the session's own PostgreSQL or LANDO_TEST_POSTGRES_URL."""
-    if not os.environ.get(postgres.URL):
-        postgres.require_server()
-    here = postgres.shared(Path(os.environ[SESSION])).create()
+    """A database of the test's own on PostgreSQL, with the schema and no rows."""
+    here = postgres.shared(session_directory()).create()
     yield here
     here.remove()
+
+
+@pytest.fixture(scope="session")
+def _used_in_turn() -> Iterator[Database]:
+    """The tests of this process use it one after the other: that costs less than one each."""
+    here = postgres.shared(session_directory()).create()
+    yield here
+    here.remove()
+
+
+@pytest.fixture
+def postgres_url(_used_in_turn: Database) -> str:
+    """The URL of a database on PostgreSQL, with the schema and no rows; its tables must stay as they are."""
+    _used_in_turn.clear()
+    return _used_in_turn.url
 
 
 @pytest.fixture

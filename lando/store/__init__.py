@@ -6,6 +6,7 @@ store.py            the database, opened; transactions that write, and snapshots
 database.py         connections, and the schema brought up to date
 sqlite_guard.py     what the daemon does for its SQLite file
 tables.py           the tables
+types.py            texts as every database stores them
 transaction.py      the engine's ledger in SQL
 admission_order.py  which queued job is the first, in SQL
 pending.py          rows that a transaction writes together

@@ -6,7 +6,6 @@ jobs that have to wait cost little.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 
 from lando.store.pending import JOB_COLUMNS
 from lando.store.tables import JOBS
+from lando.store.types import listed
 
 
 def next_queued(
@@ -66,15 +66,10 @@ def _values(
 ) -> dict[str, Any]:
     values: dict[str, Any] = {
         "now": now,
-        "skip": json.dumps([*skip]),
-        "small": json.dumps([flavor or "" for flavor in small]),
+        "skip": [*skip],
+        "small": [flavor or "" for flavor in small],
     }
-    return {**values, "held_back": json.dumps([*held_back])} if held_back else values
-
-
-def _listed(name: str) -> sa.Select[Any]:
-    """The strings of a list in JSON: one parameter, of which SQLite has a limited number, however many."""
-    return sa.select(sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("value").c.value)
+    return {**values, "held_back": [*held_back]} if held_back else values
 
 
 def _waiting(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -84,18 +79,18 @@ def _waiting(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
 def _not_skipped(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
     return sa.and_(
         _waiting(jobs),
-        jobs.c.wishes.not_in(_listed("skip")),
-        sa.func.coalesce(jobs.c.flavor, "").not_in(_listed("small")),
+        jobs.c.wishes.not_in(listed("skip")),
+        sa.func.coalesce(jobs.c.flavor, "").not_in(listed("small")),
     )
 
 
 def _among(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
-    return sa.and_(_not_skipped(jobs), jobs.c.wishes.in_(sa.bindparam("among", expanding=True)))
+    return sa.and_(_not_skipped(jobs), jobs.c.wishes.in_(listed("among")))
 
 
 def _free(jobs: sa.FromClause) -> sa.ColumnElement[bool]:
     """Apart from the others: the index does not have the ids."""
-    return sa.and_(_not_skipped(jobs), jobs.c.id.not_in(_listed("held_back")))
+    return sa.and_(_not_skipped(jobs), jobs.c.id.not_in(listed("held_back")))
 
 
 def _free_among(jobs: sa.FromClause) -> sa.ColumnElement[bool]:

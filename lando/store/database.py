@@ -1,7 +1,8 @@
 """Opens the database: durable connections, and a schema that is up to date.
 
-SQLite: https://www.sqlite.org/pragma.html (WAL, synchronous=FULL, foreign keys); transactions are begun
-by us, since the driver begins late and never IMMEDIATE (SQLAlchemy, "SQLite: serializable isolation").
+PostgreSQL: ``lando.postgres.opening``. SQLite: https://www.sqlite.org/pragma.html (WAL, synchronous=FULL,
+foreign keys); transactions are begun by us, since the driver begins late and never IMMEDIATE (SQLAlchemy,
+"SQLite: serializable isolation").
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from lando.errors import DatabaseOutage, DatabaseUnusable, LandoError, UsageError
+from lando.postgres import failures as postgres_failures
+from lando.postgres import opening
+from lando.postgres.address import Address, address_of
 from lando.sqlite.failures import damage, is_damage, is_outage, refusal, sentence
 from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
 from lando.sqlite.quick_check import quick_check
@@ -27,6 +32,10 @@ HEAD = "0006"
 """The schema version that this program reads and writes."""
 
 SQLITE = "sqlite:///"
+READING: dict[str, Any] = {"reading": True, "postgresql_readonly": True}
+"""Options of a connection that does not write."""
+POOL = 3
+"""Connections to PostgreSQL that a process has at most."""
 _MIGRATION_LOCK = 0x6C616E646F
 
 
@@ -35,7 +44,11 @@ class StoreUnavailable(LandoError):
 
 
 class StoreOutage(StoreUnavailable, DatabaseOutage):
-    """Another process holds its lock, or its disk is full or fails."""
+    """Another process holds its lock, its disk is full or fails, or its server does not answer."""
+
+
+class StoreConflict(StoreOutage):
+    """Another transaction changed the same rows: the whole transaction can be tried again at once."""
 
 
 class StoreUnusable(StoreUnavailable, DatabaseUnusable):
@@ -43,7 +56,7 @@ class StoreUnusable(StoreUnavailable, DatabaseUnusable):
 
 
 class StoreForbidden(StoreUnavailable, UsageError):
-    """This account may not read or write its file (exit code 2)."""
+    """This account may not read or write its file, or the server refuses it (exit code 2)."""
 
 
 class StoreReplaced(StoreUnusable):
@@ -80,21 +93,42 @@ def connect(url: str, patience: float = BUSY_TIMEOUT) -> tuple[Engine, SameFile 
         UsageError: the schema is newer than this program.
         StoreUnavailable: the database cannot be opened.
     """
-    address = parsed(url)
+    with errors():
+        address = parsed(url)
     path, same_file = sqlite_path(address), None
-    with errors(path):
+    with errors(address):
         if path is not None:
             _make_private(path)
             same_file = SameFile(path)
-        engine = sa.create_engine(address, connect_args=_connect_args(path, patience), hide_parameters=True)
-        if same_file is not None:
-            _tune_sqlite(engine, patience, same_file)
+        engine = make_engine(address, patience, same_file)
         try:
-            _migrate(engine, str(path or address.render_as_string(hide_password=True)))
+            _migrate(engine)
         except BaseException:
             engine.dispose()
             raise
     return engine, same_file
+
+
+def make_engine(
+    url: sa.URL,
+    patience: float = BUSY_TIMEOUT,
+    same_file: SameFile | None = None,
+    connections: int = POOL,
+) -> Engine:
+    """The one place where connections are set up; none is made yet.
+
+    Args:
+        url: as ``parsed`` returns it.
+        patience: seconds that SQLite waits for a lock of another process.
+        same_file: refuses SQLite's files where they are not those that were opened.
+        connections: how many there may be at once to PostgreSQL.
+    """
+    if url.get_backend_name() == "postgresql":
+        return _postgres_engine(url, connections)
+    arguments = {"timeout": patience, "check_same_thread": False}
+    engine = sa.create_engine(url, connect_args=arguments, hide_parameters=True)
+    _tune_sqlite(engine, patience, same_file)
+    return engine
 
 
 def schema_version(url: str) -> str | None:
@@ -105,11 +139,10 @@ def schema_version(url: str) -> str | None:
     """
     with errors():
         address = parsed(url)
-        path = sqlite_path(address)
-        engine = sa.create_engine(address, hide_parameters=True)
+    engine = make_engine(address)
     try:
-        with errors(path), engine.connect() as connection:
-            return _version(connection)
+        with errors(address), engine.connect().execution_options(**READING) as connection:
+            return version_in(connection)
     finally:
         engine.dispose()
 
@@ -131,10 +164,6 @@ def refuse_damage(path: Path) -> bool:
     return is_all
 
 
-def _connect_args(path: Path | None, patience: float) -> dict[str, Any]:
-    return {} if path is None else {"timeout": patience, "check_same_thread": False}
-
-
 def _make_private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
@@ -153,7 +182,25 @@ def refuse_difference(same_file: SameFile | None) -> None:
         raise StoreReplaced(difference)
 
 
-def _tune_sqlite(engine: Engine, patience: float, same_file: SameFile) -> None:
+def _postgres_engine(url: sa.URL, connections: int) -> Engine:
+    engine = sa.create_engine(
+        url,
+        connect_args=opening.connect_args(url),
+        hide_parameters=True,
+        isolation_level=opening.ISOLATION,
+        pool_size=connections,
+        max_overflow=0,
+        use_native_hstore=False,  # asks each new server whether it has that type
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _(connection: Any, record: Any) -> None:
+        opening.refuse_unfit(connection, address_of(url))
+
+    return engine
+
+
+def _tune_sqlite(engine: Engine, patience: float, same_file: SameFile | None) -> None:
     @sa.event.listens_for(engine, "connect")
     def _(connection: Any, record: Any) -> None:
         connection.isolation_level = None
@@ -167,29 +214,48 @@ def _tune_sqlite(engine: Engine, patience: float, same_file: SameFile) -> None:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _migrate(engine: Engine, shown_url: str) -> None:
-    with engine.connect().execution_options(reading=True) as connection:
-        version = _version(connection)
+def _migrate(engine: Engine) -> None:
+    with engine.connect().execution_options(**READING) as connection:
+        version = version_in(connection)
     if version == HEAD:
         return
-    with engine.begin() as connection:  # one exclusive transaction: a second process finds it done
-        if engine.dialect.name == "postgresql":
+    is_postgres = engine.dialect.name == "postgresql"
+    # What the process that was first has committed must be seen by the one that waited for it.
+    options = {"isolation_level": "READ COMMITTED"} if is_postgres else {}
+    with engine.execution_options(**options).begin() as connection:  # a second process finds it done
+        if is_postgres:
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        version = _version(connection)
+        version = version_in(connection)
         if version is not None and version > HEAD:
             raise UsageError(
-                f"{shown_url}: its schema ({version}) is newer than this lando-fsm knows ({HEAD}); "
+                f"{_name(engine.url)}: its schema ({version}) is newer than this lando-fsm knows ({HEAD}); "
                 "use the newer lando-fsm, nothing was changed"
             )
         if version != HEAD:
             _upgrade(connection)
 
 
-def _version(connection: Connection) -> str | None:
+def version_in(connection: Connection) -> str | None:
+    """The schema version of a database; None if it has no schema.
+
+    Raises:
+        UsageError: the schema is another program's.
+    """
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    if version is not None and re.fullmatch("[0-9]{4}", str(version)) is None:
+        raise UsageError(
+            f"{_name(connection.engine.url)}: its schema is another program's (alembic_version {version!r}); "
+            "give lando-fsm a database of its own"
+        )
     return None if version is None else str(version)
+
+
+def _name(url: sa.URL) -> str:
+    path = sqlite_path(url)
+    return str(address_of(url) if path is None else path)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -204,18 +270,45 @@ def _upgrade(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def errors(path: Path | None = None) -> Iterator[None]:
-    """Turn errors of the driver into StoreUnavailable or UsageError, with the file's name."""
+def errors(place: sa.URL | Path | None = None) -> Iterator[None]:
+    """Turn errors of the driver into StoreUnavailable or UsageError, with the database's name.
+
+    Args:
+        place: the database: its URL, or the file of an SQLite database; None where it is not known yet.
+    """
+    if isinstance(place, sa.URL) and place.get_backend_name() == "postgresql":
+        try:
+            yield
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            raise _of_postgres(error, address_of(place)) or error from error
+        return
+    with _errors_of_sqlite(sqlite_path(place) if isinstance(place, sa.URL) else place):
+        yield
+
+
+def _of_postgres(error: sa.exc.SQLAlchemyError, where: Address) -> LandoError | None:
+    if isinstance(error, sa.exc.TimeoutError):
+        return StoreOutage(f"{where}: all connections of this process were in use for too long")
+    found = postgres_failures.failure(error.orig if isinstance(error, sa.exc.DBAPIError) else None, where)
+    return None if found is None else _KINDS[found.kind](found.sentence)
+
+
+_KINDS: dict[str, type[StoreUnavailable]] = {
+    "outage": StoreOutage,
+    "conflict": StoreConflict,
+    "forbidden": StoreForbidden,
+    "unusable": StoreUnusable,
+}
+
+
+@contextlib.contextmanager
+def _errors_of_sqlite(path: Path | None) -> Iterator[None]:
     where = f"{path}: " if path is not None else "the database: "
     try:
         yield
     except OSError as error:
         kind = StoreOutage if is_outage(error) else StoreUnavailable
         raise kind(f"{where}{error.strerror or error}") from error
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"database.url: {error.name} is not installed; pip install 'psycopg[binary]'"
-        ) from error
     except sa.exc.ArgumentError as error:
         raise UsageError(f"database.url: {error}") from error
     except (sa.exc.OperationalError, sqlite3.OperationalError) as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from lando.sqlite.opening import BUSY_TIMEOUT
-from lando.store.database import connect, errors, parsed, refuse_difference, sqlite_path
+from lando.store.database import READING, connect, errors, parsed, refuse_difference, sqlite_path
 from lando.store.facts import DEPLOYMENT_FACT
 from lando.store.queries import Queries
 from lando.store.transaction import Transaction
@@ -36,7 +36,8 @@ class Store:
 
     def __init__(self, url: str, patience: float = BUSY_TIMEOUT) -> None:
         with errors():
-            self._path = sqlite_path(parsed(url))
+            self._url = parsed(url)
+        self._path = sqlite_path(self._url)
         self._engine, self._same_file = connect(url, patience)
         self.is_left = False
         """Whether its file is touched no more; see ``leave``."""
@@ -52,7 +53,7 @@ class Store:
         from lando.store.sqlite_guard import SqliteGuard  # noqa: PLC0415 - for a daemon only
 
         if self._path is not None and self._same_file is not None:
-            with errors(self._path):
+            with errors(self._url):
                 self.guard = SqliteGuard(self._path, self._engine, self._same_file)
 
     @contextlib.contextmanager
@@ -63,7 +64,7 @@ class Store:
             StoreUnavailable: nothing was written.
             StoreReplaced: what was written is not where others read.
         """
-        with errors(self._path):
+        with errors(self._url):
             with self._engine.begin() as connection:
                 self._refuse_difference(connection)
                 transaction = Transaction(connection)
@@ -74,7 +75,7 @@ class Store:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Queries]:
         """A consistent snapshot to read from; writers are not blocked."""
-        with errors(self._path), self._engine.connect().execution_options(reading=True) as connection:
+        with errors(self._url), self._engine.connect().execution_options(**READING) as connection:
             refuse_difference(self._same_file)
             yield Queries(connection)
 

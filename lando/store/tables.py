@@ -1,4 +1,4 @@
-"""The tables. Times are epoch seconds; nested records are JSON text. Nothing here is specific to SQLite."""
+"""The tables. Times are epoch seconds; nested records are JSON text. Nothing here is one database's own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    Text,
     UniqueConstraint,
 )
+
+from lando.store.types import StoredText
 
 METADATA = MetaData()
 
@@ -23,21 +24,21 @@ JOBS = Table(
     METADATA,
     Column("number", Integer, primary_key=True, autoincrement=True),  # the order of arrival
     Column("id", String(36), nullable=False, unique=True),
-    Column("name", Text, nullable=False),
-    Column("body", Text, nullable=False),  # the start_worker body, JSON
-    Column("submitted_by", Text),
+    Column("name", StoredText, nullable=False),
+    Column("body", StoredText, nullable=False),  # the start_worker body, JSON
+    Column("submitted_by", StoredText),
     Column("state", String(16), nullable=False),
     Column("version", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("boot_timeout", Float(53)),
     Column("run_timeout", Float(53)),
-    Column("flavor", Text),
-    Column("wishes", Text, nullable=False),  # JSON
+    Column("flavor", StoredText),
+    Column("wishes", StoredText, nullable=False),  # JSON
     Column("runnable", Boolean, nullable=False),
     Column("outcome", String(16)),
     Column("verdict", String(16)),
-    Column("reason", Text, nullable=False),
+    Column("reason", StoredText, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
     Column("doubtful", Integer, nullable=False),
@@ -46,22 +47,22 @@ JOBS = Table(
     Column("misses", Integer, nullable=False),
     Column("not_before", Float(53), nullable=False),
     Column("deadline_at", Float(53)),
-    Column("requests", Text, nullable=False),  # JSON
-    Column("server_name", Text),
-    Column("server_id", Text),
-    Column("server_ip", Text),
-    Column("floating_ip", Text),
+    Column("requests", StoredText, nullable=False),  # JSON
+    Column("server_name", StoredText),
+    Column("server_id", StoredText),
+    Column("server_ip", StoredText),
+    Column("floating_ip", StoredText),
     Column("seq", Integer, nullable=False),
     Column("heard_at", Float(53)),
-    Column("worker_version", Text),
-    Column("phase", Text),
+    Column("worker_version", StoredText),
+    Column("phase", StoredText),
     Column("step", Integer),
     Column("steps", Integer),
-    Column("step_name", Text),
-    Column("git_commit", Text),
+    Column("step_name", StoredText),
+    Column("git_commit", StoredText),
     Column("exit_code", Integer),
-    Column("outputs", Text),  # JSON
-    Column("log_tail", Text, nullable=False),
+    Column("outputs", StoredText),  # JSON
+    Column("log_tail", StoredText, nullable=False),
     Column("submitted_at", Float(53), nullable=False),
     Column("entered_at", Float(53), nullable=False),
     Column("updated_at", Float(53), nullable=False),
@@ -80,7 +81,7 @@ HISTORY = Table(
     Column("event", String(32), nullable=False),
     Column("source", String(16)),
     Column("target", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", StoredText, nullable=False),
     Column("attempt", Integer, nullable=False),
 )
 
@@ -91,10 +92,10 @@ EFFECTS = Table(
     Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("rank", Integer, nullable=False),  # 1 for the deletion, which is last
-    Column("servers", Text, nullable=False),  # JSON
+    Column("servers", StoredText, nullable=False),  # JSON
     Column("due_at", Float(53), nullable=False, index=True),
     Column("tries", Integer, nullable=False),
-    Column("words", Text, nullable=False),  # why it was postponed
+    Column("words", StoredText, nullable=False),  # why it was postponed
     Index("effects_in_order", "job_id", "rank", "id"),
     sqlite_autoincrement=True,
 )
@@ -117,7 +118,7 @@ FACTS = Table(
     "facts",
     METADATA,
     Column("name", String(64), primary_key=True),
-    Column("value", Text, nullable=False),  # JSON
+    Column("value", StoredText, nullable=False),  # JSON
 )
 
 LOGS = Table(
@@ -127,7 +128,7 @@ LOGS = Table(
     Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("seq", Integer, nullable=False),
-    Column("text", Text, nullable=False),
+    Column("text", StoredText, nullable=False),
     UniqueConstraint("job_id", "attempt", "seq"),
 )
 
@@ -138,7 +139,7 @@ LOG_TOTALS = Table(
     Column("rows", Integer, nullable=False),
     Column("characters", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),  # of the sequence numbers
-    Column("seqs", Text, nullable=False),  # the ranges of those that are stored, JSON
+    Column("seqs", StoredText, nullable=False),  # the ranges of those that are stored, JSON
 )
 
 CONSOLES = Table(
@@ -146,5 +147,5 @@ CONSOLES = Table(
     METADATA,
     Column("job_id", String(36), ForeignKey("jobs.id"), primary_key=True),
     Column("attempt", Integer, primary_key=True),
-    Column("text", Text, nullable=False),
+    Column("text", StoredText, nullable=False),
 )

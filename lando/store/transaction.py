@@ -21,7 +21,7 @@ from lando.repository import clone_name
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.table import EffectKind
 from lando.store import admission_order
-from lando.store.database import errors, sqlite_path
+from lando.store.database import errors
 from lando.store.pending import JOB_COLUMNS, JOB_FIELDS, Pending
 from lando.store.stored_facts import WrittenFacts
 from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, PROCESSED
@@ -364,7 +364,7 @@ class Transaction(WrittenFacts):
         """A part of the transaction that is rolled back alone if it raises."""
         before = len(self.changes)
         try:
-            with errors(sqlite_path(self._open.engine.url)), self._connection.begin_nested():
+            with errors(self._open.engine.url), self._connection.begin_nested():
                 yield
                 self.flush()
         except BaseException:

@@ -75,7 +75,7 @@ def program(name: str) -> Path | None:
 
 
 def require_server() -> None:
-    """Skip the test where there is no PostgreSQL; fail it where one is required."""
+    """Skip the test where there is no PostgreSQL to start; fail it where one is required."""
     if program("initdb") is None:
         give_up("no PostgreSQL server on this machine; install it (apt-get install postgresql)")
 
@@ -353,9 +353,21 @@ class Database:
         """Execute statements in it as the administrator; the rows of the last one."""
         return self.server.execute(*statements, database=self.name)
 
+    def clear(self) -> None:
+        """Remove all rows, and end the sessions that are left in it."""
+        tables = ", ".join(table for (table,) in self.execute(_TABLES))
+        self.execute(_END_OTHERS, f"TRUNCATE {tables} RESTART IDENTITY")
+
     def remove(self) -> None:
         """Remove it, and end the sessions that are left in it."""
         self.server.remove(self.name)
+
+
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+_END_OTHERS = (
+    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 class Server:
@@ -409,7 +421,12 @@ class Server:
 
 
 def shared(directory: Path) -> Server:
-    """The server of LANDO_TEST_POSTGRES_URL, else the session's own, started by whoever needs it first."""
+    """The server of LANDO_TEST_POSTGRES_URL, else the session's own, started by whoever needs it first.
+
+    Skips the test where there is none.
+    """
+    if not os.environ.get(URL):
+        require_server()
     with locked(directory, "postgres"):
         if url := os.environ.get(URL):
             server = Server(sa.make_url(url), "not-a-secret")

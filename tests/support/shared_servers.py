@@ -8,6 +8,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+SESSION = "LANDO_TEST_SESSION"
+"""Environment variable by which the processes of a session know the directory that they share."""
+
+
+def session_directory() -> Path:
+    """What the processes of this session share."""
+    return Path(os.environ[SESSION])
+
 
 @contextlib.contextmanager
 def locked(directory: Path, name: str) -> Iterator[None]:

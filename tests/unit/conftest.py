@@ -18,9 +18,20 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(fresh_database: Path, tmp_path: Path) -> Iterator[Store]:
+def sqlite_url(fresh_database: Path, tmp_path: Path) -> str:
+    """The URL of an SQLite file, with the schema and no rows."""
+    return f"sqlite:///{shutil.copy(fresh_database, tmp_path / 'lando.db')}"
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """The URL of a database with the schema and no rows; packages whose tests need both override this."""
+    return sqlite_url
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
     """A store without jobs."""
-    path = shutil.copy(fresh_database, tmp_path / "lando.db")
-    store = Store(f"sqlite:///{path}")
+    store = Store(database_url)
     yield store
     store.close()

@@ -22,6 +22,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "lando.db"
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
+
+
 def write(store: Store) -> None:
     with store.transaction() as transaction:
         transaction.set_fact("a fact", 1)

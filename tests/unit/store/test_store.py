@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy.dialects import sqlite
 
 from lando.config import job_file
 from lando.engine.engine import COPIED
@@ -33,24 +32,33 @@ from lando.store import transaction as transaction_module
 from lando.store.database import HEAD, StoreUnavailable
 from lando.store.facts import HOLD_FACT
 from lando.store.pending import StaleRecord
+from lando.store.queries import Queries
 from lando.store.store import Store
 from lando.store.tables import METADATA
 from lando.yaml_json import read_json, write_json
+from tests.support import postgres_server as postgres
+from tests.support.query_plans import plan
+from tests.support.shared_servers import session_directory
 
 A, B, C = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
 BODY = {"git_clone": "https://example.org/wf.git", "cd": ".", "input": {"a": "ü"}, "run_cwl": "tool.cwl"}
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """The file of ``store``."""
-    return tmp_path / "lando.db"
-
-
-@pytest.fixture
 def new_path(tmp_path: Path) -> Path:
     """A file that does not exist yet, nor its directory."""
     return tmp_path / "state" / "lando.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, new_path: Path) -> Iterator[str]:
+    """A database without a schema."""
+    if request.param == "sqlite":
+        yield new_url(new_path)
+        return
+    here = postgres.shared(session_directory()).create(migrated=False)
+    yield here.url
+    here.remove()
 
 
 def insert(store: Store, *jobs: Job) -> None:
@@ -270,7 +278,7 @@ def test_a_reservation_is_kept_until_it_is_replaced(store: Store) -> None:
             assert queries.reservation() == said
 
 
-def test_the_admission_order_is_read_from_its_index_without_sorting(store: Store, path: Path) -> None:
+def test_the_admission_order_is_read_from_its_index_without_sorting(store: Store) -> None:
     insert(store, Job(A, wishes="w", flavor="large"), Job(B, priority=1, wishes="w"), Job(C, priority=1))
     with store.transaction() as transaction:
         found = [
@@ -292,15 +300,17 @@ def test_the_admission_order_is_read_from_its_index_without_sorting(store: Store
         admission_order.next_queued(0.0, (), (), ["b"], ["d", "e"]),
         admission_order.next_wishes(0.0, (), (), "a", ["d"]),
     ]
-    with closing(sqlite3.connect(path)) as connection:
+    with store.reading() as reading:
         for query, values in queries:
-            written = query.params(values).compile(
-                dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
-            )
-            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {written}")]
-            searches = [step for step in plan if step.split()[1] in ("jobs", "each")]
-            assert searches and all("INDEX jobs_in_order (state=?" in step for step in searches), plan
-            assert not any("TEMP B-TREE" in step for step in plan), plan
+            steps = plan(reading._connection, query, values)
+            if reading._connection.dialect.name == "sqlite":
+                searches = [step for step in steps if step.split()[1] in ("jobs", "each")]
+                assert searches and all("INDEX jobs_in_order (state=?" in step for step in searches), steps
+                assert not any("TEMP B-TREE" in step for step in steps), steps
+            else:
+                searches = [step for step in steps if " on jobs" in step]
+                assert searches and all("using jobs_in_order" in step for step in searches), steps
+                assert not any("Sort" in step for step in steps), steps
 
 
 def test_however_many_wait_for_the_quota_the_admission_order_is_one_query(store: Store) -> None:
@@ -353,10 +363,10 @@ def test_the_last_boots_are_kept(store: Store) -> None:
         assert queries.boots() == [12.5, 9.0]
 
 
-def test_the_deployment_is_born_with_the_database(store: Store, path: Path) -> None:
+def test_the_deployment_is_born_with_the_database(store: Store, database_url: str) -> None:
     born = store.deployment(None)
     assert len(born) >= 8
-    with closing(Store(f"sqlite:///{path}")) as again:
+    with closing(Store(database_url)) as again:
         assert again.deployment(None) == born
         assert again.deployment("configured") == "configured"
 
@@ -425,46 +435,53 @@ def test_a_url_of_nothing_we_know() -> None:
 # migrations
 
 
-def upgraded_to(path: Path, version: str) -> None:
+def upgraded_to(url: str, version: str) -> None:
     """A database as an older lando-fsm left it."""
-    path.parent.mkdir(mode=0o700)
     config = Config()
     config.set_main_option("script_location", "lando.store:migrations")
-    engine = sa.create_engine(f"sqlite:///{path}")
+    engine = sa.create_engine(url)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, version)
     engine.dispose()
 
 
-def test_migrations_and_tables_say_the_same(store: Store, path: Path) -> None:
-    engine = sa.create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
-    engine.dispose()
+def test_migrations_and_tables_say_the_same(store: Store) -> None:
+    with store.reading() as queries:
+        context = MigrationContext.configure(queries._connection)
+        differences = compare_metadata(context, METADATA)
     assert differences == []
 
 
-def test_an_older_schema_is_migrated_and_keeps_its_jobs(new_path: Path) -> None:
-    upgraded_to(new_path, "0001")
+def test_an_older_schema_is_migrated_and_keeps_its_jobs(empty_url: str) -> None:
+    upgraded_to(empty_url, "0001")
     new = ("flavor", "misses", "doubtful", "excused", "unanswered", "floating_ip", "wishes", "worker_version")
     fields = {name: value for name, value in dataclasses.asdict(Job(A)).items() if name not in new}
     values = {**fields, "requests": "[]", "name": "old", "body": '{"flavor": "large"}'}
-    with closing(sqlite3.connect(new_path)) as connection, connection:
-        connection.execute(
-            f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
-            list(values.values()),
-        )
-        pieces = [(A, 1, 9, "of an earlier attempt"), (A, 2, 1, "one"), (A, 2, 2, "two"), (A, 2, 4, "four")]
-        connection.executemany("INSERT INTO logs (job_id, attempt, seq, text) VALUES (?, ?, ?, ?)", pieces)
-    with closing(Store(f"sqlite:///{new_path}")) as store:
+    insert_rows(empty_url, "jobs", values)
+    pieces = [(A, 1, 9, "of an earlier attempt"), (A, 2, 1, "one"), (A, 2, 2, "two"), (A, 2, 4, "four")]
+    columns = ("job_id", "attempt", "seq", "text")
+    insert_rows(empty_url, "logs", *(dict(zip(columns, piece, strict=True)) for piece in pieces))
+    with closing(Store(empty_url)) as store:
         assert load(store, A) == Job(A, flavor="large", wishes='{"flavor": "large"}')
         with store.transaction() as transaction:
             transaction.save_console(A, 1, "a table that 0001 has not")
-    with closing(sqlite3.connect(new_path)) as connection:
-        totals = connection.execute("SELECT job_id, rows, characters, attempt, seqs FROM log_totals")
-        assert totals.fetchall() == [(A, 4, 31, 2, "[[1, 2], [4, 4]]")]
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+        with store.reading() as queries:
+            (totals,) = rows(queries, "SELECT job_id, rows, characters, attempt, seqs FROM log_totals")
+            assert totals == (A, 4, 31, 2, "[[1, 2], [4, 4]]")
+            assert rows(queries, "SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+def insert_rows(url: str, table: str, *rows: dict[str, Any]) -> None:
+    """Rows of a schema that this lando-fsm does not know any more."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.Table(table, sa.MetaData(), autoload_with=connection).insert(), rows)
+    engine.dispose()
+
+
+def rows(queries: Queries, statement: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in queries._connection.execute(sa.text(statement))]
 
 
 GIT = {"git_clone": "https://example.org/a.git", "cd": ".", "run_cwl": "a.cwl"}
@@ -500,8 +517,8 @@ NAMES = [f"label-{number}" for number in range(200)]
 def test_a_job_that_an_older_version_accepted_can_still_be_created(
     new_path: Path, state: State, asked: dict[str, Any], record: dict[str, Any], kept: dict[str, Any]
 ) -> None:
-    upgraded_to(new_path, "0003")
-    old_job(new_path, {**GIT, "input": {}, **asked}, state=state, **record)
+    upgraded_to(new_url(new_path), "0003")
+    old_job(new_url(new_path), {**GIT, "input": {}, **asked}, state=state, **record)
     with closing(Store(f"sqlite:///{new_path}")) as store, store.transaction() as transaction:
         job, spec = transaction.job(A), job_file.from_body(transaction.body(A))
     assert {name: getattr(spec, name) for name in kept} == kept
@@ -517,9 +534,9 @@ def test_a_job_that_an_older_version_accepted_can_still_be_created(
 def test_a_job_that_cannot_be_brought_within_the_limits_is_left_as_it_is(
     new_path: Path, asked: dict[str, Any], runnable: bool
 ) -> None:
-    upgraded_to(new_path, "0003")
+    upgraded_to(new_url(new_path), "0003")
     body = {**GIT, "input": {}, **asked}
-    old_job(new_path, body, runnable=runnable)
+    old_job(new_url(new_path), body, runnable=runnable)
     with closing(Store(f"sqlite:///{new_path}")) as store, store.transaction() as transaction:
         assert transaction.body(A) == body
 
@@ -535,32 +552,37 @@ def test_numbers_are_stored_as_they_are_written(new_path: Path) -> None:
             assert write_json(queries.jobs()[0].body) == write_json(body)
 
 
-def old_job(path: Path, body: dict[str, Any], **fields: Any) -> None:
+def new_url(new_path: Path) -> str:
+    new_path.parent.mkdir(mode=0o700, exist_ok=True)
+    return f"sqlite:///{new_path}"
+
+
+def old_job(url: str, body: dict[str, Any], **fields: Any) -> None:
     """A job as version 0003 stored it."""
     columns = {**dataclasses.asdict(Job(A, **fields)), "requests": "[]", "name": "", "body": json.dumps(body)}
     new = ("wishes", "worker_version", "doubtful", "excused", "unanswered")
-    values = {name: value for name, value in columns.items() if name not in new}
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
-            list(values.values()),
-        )
+    insert_rows(url, "jobs", {name: value for name, value in columns.items() if name not in new})
 
 
-def test_a_newer_schema_is_refused_and_left_alone(store: Store, path: Path) -> None:
+def test_a_newer_schema_is_refused_and_left_alone(store: Store, database_url: str) -> None:
     insert(store, Job(A))
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    change(store, "UPDATE alembic_version SET version_num = '9999'")
     reason = rf"its schema \(9999\) is newer than this lando-fsm knows \({HEAD}\)"
     with pytest.raises(UsageError, match=reason):
-        Store(f"sqlite:///{path}")
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
-        assert connection.execute("SELECT id FROM jobs").fetchall() == [(A,)]
+        Store(database_url)
+    with store.reading() as queries:
+        assert rows(queries, "SELECT version_num FROM alembic_version") == [("9999",)]
+        assert rows(queries, "SELECT id FROM jobs") == [(A,)]
+    change(store, f"UPDATE alembic_version SET version_num = '{HEAD}'")
 
 
-def test_several_processes_make_the_database_at_the_same_instant(new_path: Path) -> None:
-    opening = f"from lando.store.store import Store; input(); Store('sqlite:///{new_path}').close()"
+def change(store: Store, statement: str) -> None:
+    with store.transaction() as transaction:
+        transaction._connection.execute(sa.text(statement))
+
+
+def test_several_processes_make_the_database_at_the_same_instant(empty_url: str) -> None:
+    opening = f"from lando.store.store import Store; input(); Store({empty_url!r}).close()"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", opening],
@@ -577,8 +599,8 @@ def test_several_processes_make_the_database_at_the_same_instant(new_path: Path)
         process.stdin.flush()
     said = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
-    with closing(sqlite3.connect(new_path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+    with closing(Store(empty_url)) as store, store.reading() as queries:
+        assert rows(queries, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
 def test_a_command_loads_nothing_that_only_a_daemon_needs() -> None:
