@@ -33,7 +33,8 @@ from typing import Any
 
 from lando.address import strip_url
 from lando.cloud.interface import MAX_USER_DATA
-from lando.config.site_config import Timeouts, WorkerConfig
+from lando.config.site_config import Timeouts
+from lando.config.worker import WorkerConfig
 from lando.errors import LandoError, UsageError
 from lando.states.job import JobSpec
 from lando.versions import OPTIONAL

@@ -14,11 +14,12 @@ import platformdirs
 
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.server_settings import ServerSettings
-from lando.config import limits, openstack, work_queue, yaml_document
+from lando.config import limits, openstack, work_queue, worker, yaml_document
 from lando.config.limits import Limits
 from lando.config.openstack import NamedCloud
 from lando.config.section import Section, beside, or_default
 from lando.config.work_queue import WorkQueueConfig
+from lando.config.worker import WorkerConfig
 from lando.engine import reservation
 from lando.errors import UsageError
 from lando.times import written
@@ -26,7 +27,6 @@ from lando.times import written
 CONFIG_NAME = "landoconfig.yml"
 EMBEDDED_SOURCE = "embedded, no configuration file"
 DATABASE_NAME = "lando.db"
-WORKER_COMMAND = "/lando/lando_worker.sh"
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 CloudKind = Literal["local", "openstack"]
 
@@ -74,24 +74,6 @@ class AdmissionConfig:
 
 NO_LIMITS = Limits()
 LOCAL_TIMEOUTS = Timeouts(boot=60.0, observe=1.0)
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """The section ``worker``: what runs inside a VM."""
-
-    command: str | None = None
-    """The program that the start-up script calls; None on the local cloud: the one installed here."""
-    user: str | None = "lando"
-    """The account that workflows run as on a VM; must exist in the image. Not used on the local cloud."""
-    cwl_base_command: tuple[str, ...] | None = None
-    """Another CWL runner; None: cwltool."""
-    bootstrap: bool = False
-    """The image is a stock cloud image: the start-up script installs the worker and what it needs."""
-    bootstrap_source: str | None = None
-    """The address that pip installs lando-fsm from in the VM; only with ``bootstrap``."""
-    protect: bool = True
-    """On a VM, ``user`` may not read the user data and the worker's files. Not used on the local cloud."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +130,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "timeouts": _names(Timeouts),
     "admission": _names(AdmissionConfig),
     "limits": _names(Limits),
-    "worker": _names(WorkerConfig),
+    "worker": worker.KEYS,
 }
 """Every key, by section; the top level is ""."""
 
@@ -332,47 +314,7 @@ def _timeouts(top: Section, defaults: Timeouts, longest_run: float | None) -> Ti
 
 
 def _worker(top: Section, cloud: CloudKind) -> WorkerConfig:
-    command = None if cloud == "local" else WORKER_COMMAND
-    section = _subsection(top, "worker")
-    if section is None:
-        return WorkerConfig(command=command)
-    bootstrap = or_default(section.flag("bootstrap"), WorkerConfig.bootstrap)
-    if bootstrap and cloud == "local":
-        section.complain("bootstrap", "is for VMs of OpenStack; the local cloud runs what is installed here")
-    return WorkerConfig(
-        command=or_default(section.text("command"), command),
-        user=or_default(section.text("user"), WorkerConfig.user),
-        protect=or_default(section.flag("protect"), WorkerConfig.protect),
-        cwl_base_command=_cwl_base_command(section),
-        bootstrap=bootstrap,
-        bootstrap_source=_bootstrap_source(section, bootstrap and cloud != "local"),
-    )
-
-
-def _bootstrap_source(section: Section, required: bool) -> str | None:
-    """Read an address: the VM has no files of this machine, and a bare name may be someone else's on PyPI."""
-    form = "git+https://HOST/lando-fsm.git@VERSION, or the https address of a wheel"
-    if required:
-        section.require("bootstrap_source", f"where pip in a VM gets lando-fsm: {form}")
-    source = section.text("bootstrap_source")
-    if source is None:
-        return None
-    address = re.match(r"(?:git\+)?https?://([^\s/?#]+)", source)
-    if address is None:
-        section.complain("bootstrap_source", f"expected an address that VMs can reach: {form}")
-    elif "@" in address[1]:
-        section.complain("bootstrap_source", "may hold no credentials: every process of a VM can read them")
-    return source
-
-
-def _cwl_base_command(section: Section) -> tuple[str, ...] | None:
-    if not isinstance(section.get("cwl_base_command"), str):
-        return section.texts("cwl_base_command") or None
-    try:
-        return tuple(shlex.split(section.text("cwl_base_command") or "")) or None
-    except ValueError:
-        section.complain("cwl_base_command", "has a quote that is not closed; or write it as a list")
-        return None
+    return worker.read(_subsection(top, "worker"), is_local=cloud == "local")
 
 
 def _database(top: Section, state_dir: Path, path: Path) -> tuple[str, Path | None]:

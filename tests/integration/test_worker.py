@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lando.app.user_data import WorkerSettings, installed_command, render
-from lando.config.site_config import WorkerConfig
+from lando.config.worker import WorkerConfig
 from lando.messages import decode
 from lando.states.job import JobSpec
 from lando.workqueue.embedded import EmbeddedQueue

@@ -18,10 +18,11 @@ import pytest
 
 from lando.cloud.nova.account import Account, with_application_credential, with_password
 from lando.cloud.nova.server_settings import ServerSettings
-from lando.config import site_config
+from lando.config import site_config, worker
 from lando.config.openstack import NamedCloud
 from lando.config.site_config import Config
 from lando.config.work_queue import WorkQueueConfig
+from lando.config.worker import WorkerConfig
 from lando.errors import UsageError
 from lando.redaction import Secret
 from lando.workqueue.rabbitmq.settings import BrokerSettings, Tls
@@ -121,7 +122,7 @@ def test_original_file_loads_unchanged() -> None:
     assert read.cloud_settings.where == "cloud_settings in landoconfig.yml"
     assert read.max_workers is None
     assert read.timeouts == site_config.Timeouts(boot=None, silence=600, heartbeat=30, observe=10, grace=60)
-    assert read.worker == site_config.WorkerConfig(command="/lando/lando_worker.sh", user="lando")
+    assert read.worker == WorkerConfig(command="/lando/lando_worker.sh", user="lando")
     assert (read.source, read.warnings) == ("landoconfig.yml", ())
 
 
@@ -219,9 +220,7 @@ worker: {command: /opt/worker.sh, user: root, cwl_base_command: "toil-cwl-runner
     assert read.database_path is None and read.database == "postgresql+psycopg://db.example.org:5433/jobs"
     assert read.database_url.startswith("postgresql+psycopg://lando:hunter2@")
     assert read.timeouts == site_config.Timeouts(3600, 604800, 0.5, 0.1, 1, 120, 0.2, 3, names=60)
-    assert read.worker == site_config.WorkerConfig(
-        "/opt/worker.sh", "root", ("toil-cwl-runner", "--logLevel", "DEBUG X")
-    )
+    assert read.worker == WorkerConfig("/opt/worker.sh", "root", ("toil-cwl-runner", "--logLevel", "DEBUG X"))
     assert "hunter2" not in repr(read) + str(read) + read.database
 
 
@@ -796,10 +795,7 @@ def test_sample_loads_with_every_setting_in_force() -> None:
         and cloud.cacert == Path.cwd() / "cloud-ca.pem"
         and cloud.interface == "public"
     )
-    assert (
-        read.worker.command == site_config.WORKER_COMMAND
-        and read.worker.user == site_config.WorkerConfig.user
-    )
+    assert read.worker.command == worker.COMMAND and read.worker.user == WorkerConfig.user
 
 
 def test_sample_loads_with_what_its_comments_show() -> None:
