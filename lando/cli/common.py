@@ -13,7 +13,7 @@ import click
 from lando.app.app import PATIENCE, App
 from lando.cli.log_stream import LogLines
 from lando.cli.output import note
-from lando.config.site_config import find_config
+from lando.config.site_config import Config, find_config
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.plain_text import one_line
@@ -32,10 +32,20 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends a command that has to clean up first."""
 
 
-def load_app(ctx: click.Context) -> App:
-    """The app of the configuration that the command line, the environment or the directory names."""
+def load_config(ctx: click.Context) -> Config:
+    """The configuration that the command line, the environment or the directory names."""
     config = ctx.find_root().obj
-    found = find_config(config if isinstance(config, Path) else None)
+    return find_config(config if isinstance(config, Path) else None)
+
+
+def load_app(ctx: click.Context, config: Config | None = None) -> App:
+    """The app of that configuration.
+
+    Args:
+        ctx: of the command.
+        config: the configuration, if it was loaded before.
+    """
+    found = config or load_config(ctx)
     for warning in found.warnings:
         note(f"lando-fsm: warning: {warning}")
     if logging.lastResort is not None:  # of warnings, in a process without a log of its own

@@ -34,9 +34,12 @@ def command(ctx: click.Context, quiet: bool) -> None:
 
 def _serve(ctx: click.Context, ending: Ending) -> None:
     from lando.app.service import Service  # noqa: PLC0415 - signals are handled while these are loaded
-    from lando.cli.common import load_app  # noqa: PLC0415
+    from lando.cli.common import load_app, load_config  # noqa: PLC0415
 
-    app = load_app(ctx)
+    config = load_config(ctx)
+    if config.log_format == "json":
+        log_as_json()
+    app = load_app(ctx, config)
     log.info("configuration: %s; state: %s", app.config.source, app.config.state_dir)
     with contextlib.closing(Service(app)) as service:
         ending.stop_with(service.daemon.stop)
@@ -65,6 +68,16 @@ def log_to_stderr(level: int) -> None:
         sys.stderr = cast(TextIO, LogStream(sys.stderr.fileno(), sys.stderr.encoding))
     handler = logging.StreamHandler()
     handler.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger("lando")
-    root.addHandler(handler)
-    root.setLevel(level)
+    log.addHandler(handler)
+    log.setLevel(level)
+
+
+def log_as_json() -> None:
+    """From now on, each line on stderr is a JSON object: an event, or a line of what is printed there."""
+    from lando.cli.json_log import JsonLines, JsonStream  # noqa: PLC0415 - seldom used
+
+    stderr = sys.stderr
+    if isinstance(stderr, LogStream):  # else it is closed
+        sys.stderr = cast(TextIO, JsonStream(stderr))
+    for handler in log.handlers:
+        handler.setFormatter(JsonLines())

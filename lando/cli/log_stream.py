@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import threading
+from collections.abc import Callable
 
 from lando import plain_text
 from lando.cli.output import REPLACE
@@ -72,6 +73,8 @@ class LogStream(io.TextIOBase):
         self._lost = 0
         self._why = ""
         self._is_torn = False
+        self.as_line: Callable[[str], str] = str
+        """How a note about lost lines is written."""
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -93,8 +96,8 @@ class LogStream(io.TextIOBase):
     def _write_line(self, line: str) -> None:
         if self._lost:
             were = "was" if self._lost == 1 else "were"
-            note = f"{count(self._lost, 'line')} of the log {were} lost here: {self._why}\n"
-            line = f"\n{note}{line}" if self._is_torn else f"{note}{line}"
+            note = self.as_line(f"{count(self._lost, 'line')} of the log {were} lost here: {self._why}")
+            line = f"\n{note}\n{line}" if self._is_torn else f"{note}\n{line}"
         try:
             is_written = self._write_parts(plain_text.lines(line).encode(self._encoding, REPLACE))
             why = "nobody read it"

@@ -29,6 +29,7 @@ EMBEDDED_SOURCE = "embedded, no configuration file"
 DATABASE_NAME = "lando.db"
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 CloudKind = Literal["local", "openstack"]
+LogFormat = Literal["text", "json"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class AdmissionConfig:
 
 
 NO_LIMITS = Limits()
+WORKER_DEFAULTS = WorkerConfig()
 LOCAL_TIMEOUTS = Timeouts(boot=60.0, observe=1.0)
 
 
@@ -101,7 +103,9 @@ class Config:
     timeouts: Timeouts = LOCAL_TIMEOUTS
     admission: AdmissionConfig = AdmissionConfig()
     limits: Limits = NO_LIMITS
-    worker: WorkerConfig = WorkerConfig()
+    worker: WorkerConfig = WORKER_DEFAULTS
+    log_format: LogFormat = "text"
+    """Of the daemon's log."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -121,6 +125,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("work_queue", "vm_settings", "cloud_settings", "database", "cloud", "deployment"),
         *("max_workers", "state_dir", "timeouts", "admission", "limits", "worker"),
+        "log_format",
     ),
     "work_queue": work_queue.KEYS,
     "work_queue.tls": work_queue.TLS_KEYS,
@@ -209,6 +214,7 @@ def load(path: Path, client: bool = False) -> Config:
         admission=_admission(top),
         limits=most,
         worker=_worker(top, cloud),
+        log_format=_log_format(top),
     )
     _complain_if_queue_is_out_of_reach(top, config)
     document.check()
@@ -315,6 +321,13 @@ def _timeouts(top: Section, defaults: Timeouts, longest_run: float | None) -> Ti
 
 def _worker(top: Section, cloud: CloudKind) -> WorkerConfig:
     return worker.read(_subsection(top, "worker"), is_local=cloud == "local")
+
+
+def _log_format(top: Section) -> LogFormat:
+    log_format = top.text("log_format")
+    if log_format not in (None, "text", "json"):
+        top.complain("log_format", "expected text or json")
+    return "json" if log_format == "json" else "text"
 
 
 def _database(top: Section, state_dir: Path, path: Path) -> tuple[str, Path | None]:

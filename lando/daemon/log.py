@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from lando.engine.ledger import StateChange
 from lando.store.database import StoreUnavailable
@@ -17,8 +18,25 @@ def log_changes(changes: Sequence[StateChange]) -> None:
     """One line for each job that went to another state."""
     for change in changes:
         log.info(
-            "job %s  %s → %s  %s", change.job_id[:8], change.source or "new", change.target, change.reason
+            "job %s  %s → %s  %s",
+            change.job_id[:8],
+            change.source or "new",
+            change.target,
+            change.reason,
+            extra={"fields": _fields(change)},
         )
+
+
+def _fields(change: StateChange) -> dict[str, Any]:
+    """As in ``history --json``, and of which job."""
+    return {
+        "job": change.job_id,
+        "event": change.event,
+        "from": change.source,
+        "to": change.target,
+        "reason": change.reason,
+        "attempt": change.attempt,
+    }
 
 
 @contextlib.contextmanager
