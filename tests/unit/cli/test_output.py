@@ -127,7 +127,8 @@ def test_the_encoding_of_a_terminal_in_pythons_utf8_mode(monkeypatch: pytest.Mon
         utf8_mode = 1
 
     stream = cast(TextIO, io.TextIOWrapper(io.BytesIO(), "utf-8"))
-    codecs.lookup("iso8859-1")  # is imported here, with the true flags
+    for name in ("ISO-8859-1", "ANSI_X3.4-1968"):
+        codecs.lookup(name)  # is imported here, with the true flags
     monkeypatch.setattr(sys, "flags", Flags())
     monkeypatch.delenv("PYTHONIOENCODING", raising=False)
     for codeset, encoding in (("ISO-8859-1", "iso8859-1"), ("ANSI_X3.4-1968", "utf-8"), ("UTF-8", "utf-8")):
