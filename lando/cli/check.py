@@ -148,20 +148,21 @@ def _state_directory(app: App) -> Answer:
 
 def _database(app: App) -> Answer:
     path = app.config.database_path
+    if path is None:
+        from lando.cli import check_postgres  # noqa: PLC0415 - only where there is one
+
+        return check_postgres.answer(app.config.database_url)
     left = remains(app.config)
-    if path is not None and not exists(path):
+    if not exists(path):
         if left is not None:
             return "warning", warning(app.config, left)
         return "ok", f"{path}: does not exist yet, created when first needed"
     version = schema_version(app.config.database_url)
-    where = path or "reachable"
     if version is not None and version > HEAD:
-        raise LandoError(f"{where}: its schema ({version}) is newer than this lando-fsm knows ({HEAD})")
-    detail = f"{where}, schema {HEAD}"
+        raise LandoError(f"{path}: its schema ({version}) is newer than this lando-fsm knows ({HEAD})")
+    detail = f"{path}, schema {HEAD}"
     if version != HEAD:
-        detail = f"{where}, schema {version or 'none'}; migrated to {HEAD} when next used"
-    if path is None:
-        return "ok", detail
+        detail = f"{path}, schema {version or 'none'}; migrated to {HEAD} when next used"
     answer = _database_file(path, detail)
     if left is not None and (version is None or app.views().is_new()):
         return "warning", warning(app.config, left)

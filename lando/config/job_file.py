@@ -100,8 +100,8 @@ def _spec(document: Document, base: Path | None) -> JobSpec:
         run_cwl=run_cwl,
         name=job.text("name", NAME),
         git_ref=_git_ref(job),
-        flavor=job.text("flavor", WORD),
-        image=job.text("image", WORD),
+        flavor=_name_in_cloud(job, "flavor"),
+        image=_name_in_cloud(job, "image"),
         volume_size=job.integer("volume_size", 1, MAX_VOLUME_SIZE),
         attempts=or_default(job.integer("attempts", 1, MAX_ATTEMPTS), DEFAULT_ATTEMPTS),
         boot_timeout=job.duration("boot_timeout", MAX_JOB_DURATION),
@@ -112,6 +112,14 @@ def _spec(document: Document, base: Path | None) -> JobSpec:
     )
     document.check()
     return spec
+
+
+def _name_in_cloud(job: Section, key: str) -> str | None:
+    """Read a name that is also in an index of the database, which has room for so many bytes."""
+    name = job.text(key, WORD)
+    if name is not None and len(name.encode("utf-8", "surrogatepass")) > WORD:
+        job.complain(key, f"must be at most {WORD} bytes in UTF-8")
+    return name
 
 
 def _git_clone(job: Section, base: Path | None) -> str:

@@ -22,12 +22,12 @@ from lando.config.work_queue import WorkQueueConfig
 from lando.config.worker import WorkerConfig
 from lando.engine import reservation
 from lando.errors import UsageError
+from lando.postgres import address as postgres
 from lando.times import written
 
 CONFIG_NAME = "landoconfig.yml"
 EMBEDDED_SOURCE = "embedded, no configuration file"
 DATABASE_NAME = "lando.db"
-DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 CloudKind = Literal["local", "openstack"]
 LogFormat = Literal["text", "json"]
 
@@ -111,10 +111,7 @@ class Config:
     @property
     def database(self) -> str:
         """The database, for people: a path, or the address without account and options."""
-        if self.database_path:
-            return str(self.database_path)
-        scheme, _, rest = self.database_url.partition("://")
-        return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+        return str(self.database_path or postgres.shown(self.database_url))
 
 
 def _names(record: type[Any]) -> tuple[str, ...]:
@@ -197,7 +194,7 @@ def load(path: Path, client: bool = False) -> Config:
     cloud = _cloud(top)
     state_dir = _state_dir(top, path)
     work_queue = _work_queue(top, path, client)
-    database_url, database_path = _database(top, state_dir, path)
+    database_url, database_path = _database(top, state_dir, path, client)
     most = _limits(top)
     config = Config(
         source=str(path),
@@ -330,7 +327,7 @@ def _log_format(top: Section) -> LogFormat:
     return "json" if log_format == "json" else "text"
 
 
-def _database(top: Section, state_dir: Path, path: Path) -> tuple[str, Path | None]:
+def _database(top: Section, state_dir: Path, path: Path, client: bool) -> tuple[str, Path | None]:
     """Read the database's URL, and its file if it is SQLite."""
     default = state_dir / DATABASE_NAME
     section = _subsection(top, "database")
@@ -338,10 +335,14 @@ def _database(top: Section, state_dir: Path, path: Path) -> tuple[str, Path | No
     if section is None or url is None:
         return _sqlite_url(default), default
     scheme, _, rest = url.partition("://")
-    if scheme not in DATABASES or not rest.strip("/"):
-        section.complain("url", "expected sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    if scheme.partition("+")[0] in postgres.OTHER_DRIVERS:
+        # A client does not use it, and does not load what reads it.
+        wrong = None if client else postgres.mistake(url)
+        if wrong is not None:
+            section.complain("url", wrong)
         return url, None
-    if scheme != "sqlite":
+    if scheme != "sqlite" or not rest.strip("/"):
+        section.complain("url", f"expected sqlite:///PATH or {postgres.FORM}")
         return url, None
     if not rest.startswith("/") or "?" in rest or rest == "/:memory:":
         section.complain("url", "expected sqlite:///PATH, a file, without options")
@@ -356,13 +357,18 @@ def _complain_if_queue_is_out_of_reach(top: Section, config: Config) -> None:
     if config.cloud == "openstack":
         top.complain("work_queue", "missing; VMs of OpenStack need a broker that they can reach")
     elif config.database_path is None and not top.document.problems:
-        top.complain("work_queue", "missing; the embedded queue needs an SQLite database")
+        top.complain(
+            "work_queue",
+            "missing; with PostgreSQL messages need a broker, docs/rabbitmq.md: the embedded queue is in an "
+            "SQLite file",
+        )
 
 
 def _warnings(config: Config, path: Path) -> tuple[str, ...]:
     queue = config.work_queue
     warnings = []
-    if (queue or config.cloud_settings or "@" in config.database_url) and _others_may_read(path):
+    has_secret = queue or config.cloud_settings or postgres.holds_secret(config.database_url)
+    if has_secret and _others_may_read(path):
         warnings.append(_close_to_others(path, "holds passwords"))
     tls = queue.broker.tls if queue else None
     if tls and tls.key and _others_may_read(tls.key):

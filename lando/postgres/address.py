@@ -6,6 +6,7 @@ https://docs.sqlalchemy.org/en/20/dialects/postgresql.html (their form in a URL)
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ OTHER_DRIVERS = ("postgres", "postgresql")
 """Schemes of libpq, and the beginnings of those of other drivers."""
 PORT = 5432
 ENCODED = "write @ / : ? # % in the user or the password as %40 %2F %3A %3F %23 %25"
-_SECRETS = ("password", "sslpassword")
+SEVERAL = f"name several servers so: {DRIVER}://USER:PASSWORD@/DATABASE?host=HOST:5432&host=OTHER:5432"
+_SECRET = re.compile(r"://[^/?@]*:[^@]+@|[?&](?:ssl)?password=")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Address:
     """Where a database is, for people: without the password."""
 
     hosts: tuple[str, ...]
-    """``HOST:PORT`` each; empty for the socket on this machine."""
+    """``HOST:PORT`` each; empty where the URL names none."""
     database: str
     account: str | None
     """None: the name of the account that runs this process."""
@@ -34,7 +36,7 @@ class Address:
     @property
     def at(self) -> str:
         """The servers."""
-        return " or ".join(self.hosts) or "the socket on this machine"
+        return " or ".join(self.hosts) or "the default server (PGHOST, else the socket on this machine)"
 
     def __str__(self) -> str:
         return f"database {self.database!r} at {self.at}"
@@ -54,11 +56,8 @@ def shown(url: str) -> str:
 
 
 def holds_secret(url: str) -> bool:
-    """Whether it has a password."""
-    import sqlalchemy as sa  # noqa: PLC0415
-
-    parsed = sa.make_url(url)
-    return parsed.password is not None or any(name in parsed.query for name in _SECRETS)
+    """Whether it has a password; it may be wrong in any way."""
+    return _SECRET.search(url) is not None
 
 
 def mistake(url: str) -> str | None:
@@ -70,15 +69,18 @@ def mistake(url: str) -> str | None:
     import sqlalchemy as sa  # noqa: PLC0415
     from psycopg import pq  # noqa: PLC0415
 
-    scheme = url.partition("://")[0]
+    scheme, slashes, _ = url.partition("://")
+    if not slashes:
+        return f"expected {FORM}"
     if scheme != DRIVER:
         return f"lando-fsm uses the driver psycopg: write {FORM} instead of {scheme}://…"
+    unreadable = f"cannot be read; expected {FORM}; {ENCODED}"
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # a port that is no number, say, which may be a password's end
-        return f"cannot be read; expected {FORM}; {ENCODED}"
-    if any("@" in host or "/" in host for host in (parsed.host or "", parsed.database or "")):
-        return f"the user or the password has a character that ends it; {ENCODED}"
+        return f"{unreadable}; {SEVERAL}" if "," in url else unreadable
+    if any(character in (parsed.host or "") for character in "@ ") or "/" in (parsed.database or ""):
+        return unreadable
     if not parsed.database:
         return f"names no database; expected {FORM}"
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
@@ -102,7 +104,8 @@ def _mistake_in_ports(url: sa.URL) -> str | None:
 def _hosts(url: sa.URL) -> list[str]:
     """All hosts, with ports; SQLAlchemy takes them in the URL, or as options: ``host=A:1&host=B:2``."""
     if url.host and "host" not in url.query:
-        return [f"[{url.host}]:{url.port or PORT}" if ":" in url.host else f"{url.host}:{url.port or PORT}"]
+        given = [f"[{host}]" if ":" in host else host for host in url.host.split(",")]
+        return [f"{host}:{url.port or PORT}" for host in given]
     hosts, ports = _listed(url, "host"), _listed(url, "port")
     if len(ports) < len(hosts):
         ports = [ports[0] if ports else str(url.port or PORT)] * len(hosts)

@@ -280,7 +280,10 @@ def errors(place: sa.URL | Path | None = None) -> Iterator[None]:
         try:
             yield
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
-            raise _of_postgres(error, address_of(place)) or error from error
+            found = _of_postgres(error, address_of(place))
+            if found is None:
+                raise  # the value or the statement is wrong, not the database
+            raise found from error
         return
     with _errors_of_sqlite(sqlite_path(place) if isinstance(place, sa.URL) else place):
         yield

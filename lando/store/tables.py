@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -19,10 +20,12 @@ from lando.store.types import StoredText
 
 METADATA = MetaData()
 
+_COUNTED = BigInteger().with_variant(Integer, "sqlite")  # SQLite's INTEGER has 64 bits, and counts by itself
+
 JOBS = Table(
     "jobs",
     METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=True),  # the order of arrival
+    Column("number", _COUNTED, primary_key=True, autoincrement=True),  # the order of arrival
     Column("id", String(36), nullable=False, unique=True),
     Column("name", StoredText, nullable=False),
     Column("body", StoredText, nullable=False),  # the start_worker body, JSON
@@ -75,7 +78,7 @@ JOBS = Table(
 HISTORY = Table(
     "history",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", _COUNTED, primary_key=True, autoincrement=True),
     Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False, index=True),
     Column("at", Float(53), nullable=False),
     Column("event", String(32), nullable=False),
@@ -88,7 +91,7 @@ HISTORY = Table(
 EFFECTS = Table(
     "effects",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", _COUNTED, primary_key=True, autoincrement=True),
     Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("rank", Integer, nullable=False),  # 1 for the deletion, which is last
@@ -124,7 +127,7 @@ FACTS = Table(
 LOGS = Table(
     "logs",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", _COUNTED, primary_key=True, autoincrement=True),
     Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("seq", Integer, nullable=False),

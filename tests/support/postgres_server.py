@@ -55,6 +55,7 @@ shared_buffers = 32MB
 max_wal_size = 256MB
 jit = off
 timezone = 'Pacific/Marquesas'
+deadlock_timeout = 50ms
 """
 # A time zone that nobody takes for UTC.
 

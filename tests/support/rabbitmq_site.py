@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pika
+import psycopg
+import yaml
 from pika.adapters.blocking_connection import BlockingChannel
 
 from lando.config import job_file
@@ -32,6 +34,7 @@ class BrokerSite(LocalSite):
         here: the virtual host.
         max_workers, config: see ``LocalSite``.
         cloud: what the configuration says of where VMs are.
+        database: the URL of a database with the schema on PostgreSQL; SQLite where None.
         work_queue: more keys of ``work_queue``, or other values.
     """
 
@@ -42,14 +45,44 @@ class BrokerSite(LocalSite):
         max_workers: int = 4,
         config: str = QUICK,
         cloud: str = "cloud: local",
+        database: str | None = None,
         **work_queue: Any,
     ) -> None:
-        more = f"{cloud}\n{here.landoconfig(**work_queue)}".replace("{", "{{").replace("}", "}}")
+        of_database = "" if database is None else yaml.safe_dump({"database": {"url": database}})
+        more = f"{cloud}\n{here.landoconfig(**work_queue)}{of_database}"
+        more = more.replace("{", "{{").replace("}", "}}")
         root.mkdir(exist_ok=True)
         super().__init__(root, max_workers, f"{config}\n{more}")
         self.config.chmod(0o600)
         self.here = here
         self.client = Client(root / "client", here, self.environment)
+        self._database = database
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def make_state(self) -> None:
+        """Make the state directory, and the database where it is a file in it."""
+        if self._database is None:
+            super().make_state()
+        else:
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def states(self) -> dict[str, str]:
+        """The states of the jobs that a daemon has taken; none while the database cannot be asked."""
+        if self._database is None:
+            return super().states()
+        try:
+            if self._connection is None or self._connection.closed:
+                url = self._database.replace("+psycopg", "", 1)
+                self._connection = psycopg.connect(url, autocommit=True, connect_timeout=2)
+            return dict(self._connection.execute("SELECT id, state FROM jobs").fetchall())
+        except psycopg.OperationalError:
+            return {}
+
+    def close(self) -> None:
+        """End daemons, commands, and what is left of VMs."""
+        super().close()
+        if self._connection is not None:
+            self._connection.close()
 
     # the queue
 

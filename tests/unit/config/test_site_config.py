@@ -598,7 +598,19 @@ def test_sqlite_file_is_absolute(url: str, file: str) -> None:
         ("database:\n  url: hunter2\n", ":2: database.url: expected sqlite:///PATH or postgresql"),
         ("database: {url: 'sqlite:///:memory:'}\n", ":1: database.url: expected sqlite:///PATH, a file"),
         ("database: {url: 'sqlite://'}\n", ":1: database.url: expected sqlite:///PATH or postgresql"),
-        ("database: {url: 'postgresql://u:hunter2@h/d'}\n", ":1: work_queue: missing; the embedded queue"),
+        (
+            "database: {url: 'postgresql+psycopg://u:hunter2@h/d'}\n",
+            ":1: work_queue: missing; with PostgreSQL messages need a broker",
+        ),
+        (
+            "database:\n  url: postgresql://u:hunter2@h/d\n",
+            ":2: database.url: lando-fsm uses the driver psycopg: write postgresql+psycopg://USER",
+        ),
+        ("database:\n  url: postgresql+psycopg://u:hunter2@h\n", ":2: database.url: names no database"),
+        (
+            "database:\n  url: mysql://u:hunter2@h/d\n",
+            ":2: database.url: expected sqlite:///PATH or postgresql",
+        ),
         ("timeouts:\n  boot: 0\n", ":2: timeouts.boot: must be more than 0"),
         ("timeouts:\n  boots: 1\n", ":2: timeouts.boots: unknown key; did you mean boot?"),
         ("timeouts:\n  silence: 59\n", ":2: timeouts.silence: silence must be at least twice heartbeat"),
