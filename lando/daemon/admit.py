@@ -3,8 +3,6 @@ the quota is not known, or a service of the cloud does not answer."""
 
 from __future__ import annotations
 
-import math
-
 from lando.daemon.log import guarded
 from lando.daemon.recorded_fact import RecordedFact
 from lando.daemon.services_check import ServicesCheck
@@ -79,7 +77,7 @@ class NoStart:
         """
         everybody = transaction.holds().everybody
         words = trouble or ("" if everybody is None else everybody.reason)
-        if not words or transaction.next_queued(math.inf) is None:
+        if not words or not transaction.is_any_queued():
             self._fact.write(transaction, None)
             return
         before = transaction.fact(NO_START_FACT) or {"since": now}

@@ -193,7 +193,8 @@ class Daemon:
             self._clock.record(transaction)
             transaction.held_back = self._unknown.jobs
             self._dispatcher.conclude(transaction, now)
-            leaked = self._watcher.judge(transaction, snapshots if may_judge else 0, now)
+            judged = snapshots if may_judge else 0
+            leaked = self._watcher.judge(transaction, judged, now, self._receiver.listening_since)
             self._unknown.write(transaction)
             transaction.held_back = self._unknown.jobs
             self._sweep.write(transaction)

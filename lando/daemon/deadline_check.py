@@ -67,7 +67,7 @@ class DeadlineCheck:
             self._overdue = None
             return
         with guarded(transaction, "the check of deadlines"):
-            jobs = transaction.jobs_in(("booting", "running"))
+            jobs = transaction.owners(("booting", "running"))
             found = self._overdue_at(jobs, now)
             if may_fire:
                 found = self._fire(transaction, found)
@@ -87,7 +87,8 @@ class DeadlineCheck:
     def _fire(self, transaction: Transaction, found: list[tuple[Job, Event]]) -> list[tuple[Job, Event]]:
         """Returns what has passed only since the others were found: it waits for another fence."""
         assert self._overdue is not None
-        for job, event in found:
-            if job.id in self._overdue.jobs:
+        for found_job, event in found:
+            job = transaction.job(found_job.id) if found_job.id in self._overdue.jobs else None
+            if job is not None and job.version == found_job.version:
                 self._engine.fire(transaction, job, event)
         return [(job, event) for job, event in found if job.id not in self._overdue.jobs]

@@ -133,7 +133,7 @@ class Dispatcher:
         free, free_creates, creates = POOL - len(self._in_progress), self.free_creates, 0
         operations: list[tuple[Effect, Operation]] = []
         next_due = math.inf
-        for effect in transaction.next_effects():
+        for effect in transaction.next_effects(limit=POOL + 1):  # as many as may be in progress, and one more
             if effect.id in self._in_progress:
                 continue
             if effect.due_at > now:

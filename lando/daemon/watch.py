@@ -26,7 +26,7 @@ from lando.engine.observation import events
 from lando.engine.outbox import Outbox
 from lando.engine.ownership import CloudResource
 from lando.engine.quota import QuotaView
-from lando.states.job import LIVE_STATES, Job
+from lando.states.job import Job
 from lando.store.facts import PROJECT_FACT
 from lando.store.transaction import Transaction
 
@@ -101,8 +101,16 @@ class Watcher:
                 self._note(f"{type(result).__name__}: {result}")
         return len(self._snapshots)
 
-    def judge(self, transaction: Transaction, count: int, now: float) -> list[CloudResource]:
+    def judge(
+        self, transaction: Transaction, count: int, now: float, listening_since: float | None
+    ) -> list[CloudResource]:
         """Fire what the first ``count`` snapshots mean for jobs, and update the quota.
+
+        Args:
+            transaction: the iteration's.
+            count: how many snapshots may be judged.
+            now: the daemon's clock.
+            listening_since: when it had read the queue up to date; not None if a snapshot may be judged.
 
         Returns:
             What is leaked, to be deleted after the commit.
@@ -110,7 +118,8 @@ class Watcher:
         leaked: list[CloudResource] = []
         if self._cloud.project is not None:
             self.project.write(transaction, self._cloud.project)  # before a job is admitted
-        for _ in range(count):
+        for _ in range(0 if listening_since is None else count):
+            assert listening_since is not None
             snapshot = self._snapshots.popleft()
             snapshot = replace(snapshot, gone=self._gone_for_good(snapshot.gone, time.monotonic()))
             with guarded(transaction, "the judgement of a snapshot"):
@@ -120,7 +129,9 @@ class Watcher:
                 if snapshot.floating_ips is not None:
                     self._next_floating_ips = time.monotonic() + self._grace
                 leaked += self._sweep.find(transaction, snapshot, jobs, time.monotonic())
-                for job, event in events(snapshot, jobs, now, self._engine.pace.heartbeat):
+                for found, event in events(snapshot, jobs, now, self._engine.pace.heartbeat, listening_since):
+                    job = transaction.job(found.id)
+                    assert job is not None
                     self._engine.fire(transaction, job, event)
                 listed = {server.id for server in snapshot.servers}
                 self._outbox.notice_absence(transaction, listed, now)
@@ -150,7 +161,7 @@ class Watcher:
             return None
         self._next = now + self._observe
         floating_ips = self._cloud.floating_ips is not None and now >= self._next_floating_ips
-        jobs = transaction.jobs_in(("booting", "running"))
+        jobs = transaction.owners(("booting", "running"))
         known = tuple(job.server_id for job in jobs if job.server_id is not None)
         return SnapshotRequest(known, flavors if waiting else None, floating_ips, volumes)
 
@@ -171,7 +182,7 @@ class Watcher:
 def _jobs(transaction: Transaction, snapshot: CloudSnapshot, held_back: frozenset[str]) -> list[Job]:
     """Every job that may own a server, every other job that a listed server names, and those that are held
     back: the server that one of these names may be missing in one list."""
-    live = transaction.jobs_in(LIVE_STATES)
+    live = transaction.owners()
     named = held_back.union(server.job_id for server in snapshot.servers if server.job_id is not None)
     return live + transaction.jobs_with(named.difference(job.id for job in live))
 

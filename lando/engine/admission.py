@@ -105,7 +105,7 @@ class Admission:
         closed = {*holds.closed(now)} - short.keys()
         small: set[str | None] = set()
         """The flavors for which the quota leaves too little."""
-        waiting: Collection[str] | None = None
+        queued: Collection[str] | None = None
         finds_out = before is not None and _tries_in_doubt(ledger, holds, before.belongs_to)
         if finds_out and before is not None and before.kept:
             return AdmissionResult()  # others do not get what was kept free before its create is answered
@@ -130,8 +130,8 @@ class Admission:
             if hold is not None:
                 closed.add(job.wishes)
             elif headroom is not None and headroom.has_volumes:
-                waiting = ledger.waiting_wishes(now) if waiting is None else waiting
-                closed |= {job.wishes, *headroom.short(live, waiting)}  # together: there may be thousands
+                queued = ledger.queued_wishes() if queued is None else queued
+                closed |= {job.wishes, *headroom.short(live, queued)}  # together: there may be thousands
             else:
                 small.add(job.flavor)
         if reservation != before:
@@ -169,7 +169,7 @@ class Admission:
                 break
             obstacle = f"{WAITS_FOR_QUOTA}: {shortage}"
             if headroom is not None and headroom.has_volumes:
-                short |= {job.wishes, *headroom.short(live, ledger.waiting_wishes(now))}
+                short |= {job.wishes, *headroom.short(live, ledger.queued_wishes())}
             else:
                 small.add(job.flavor)
         if holds.everybody is not None or holds.unclear:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from lando.engine.boot_failures import UNANSWERED, BootFailure, BootFailures
@@ -88,7 +87,7 @@ def _after_failure(ledger: Ledger, job: Job, reason: str, now: float, policy: Po
 def _was_another_accepted_since(ledger: Ledger, unanswered: Job) -> bool:
     return any(
         job.server_id is not None and job.entered_at >= unanswered.entered_at
-        for job in ledger.jobs_in(("booting",))
+        for job in ledger.owners(("booting",))
         if job.id != unanswered.id
     )
 
@@ -135,6 +134,6 @@ def _is_alone(ledger: Ledger, failures: BootFailures, job: Job) -> bool:
         return False
     if job.doubtful >= PATIENCE:
         return True
-    if any(each.id != job.id for each in ledger.jobs_in(("booting",))):
+    if any(each.id != job.id for each in ledger.owners(("booting",))):
         return False
-    return ledger.next_queued(math.inf) is None
+    return not ledger.is_any_queued()

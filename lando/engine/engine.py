@@ -78,6 +78,9 @@ class Engine:
         fired = fire(job, event, self.policy, self._machine)
         if fired.answer in ("ignored", "refused"):
             return fired
+        if _was_only_heard(job, fired):
+            heard = replace(job, heard_at=fired.job.heard_at, seq=fired.job.seq)
+            return replace(fired, job=ledger.hear(heard))
         after = ledger.save_job(_bounded(fired.job))
         if after.state != job.state:
             ledger.append_change(
@@ -94,7 +97,7 @@ class Engine:
             after = ledger.job(job.id) or after
         if after.state == "terminating" and after.floating_ip is not None:
             # The attach effect runs before the deletion: its back-off must not delay that.
-            make_due(ledger, ledger.effects(("attach_floating_ip",), job.id), event.at)
+            make_due(ledger, ledger.effects(("attach_floating_ip",), [job.id]), event.at)
         return replace(fired, job=after)
 
     def _learn_boot_time(self, ledger: Ledger, job: Job, event: Event) -> None:
@@ -208,6 +211,15 @@ class Engine:
         if not isinstance(event, WorkerStarted) or job.worker_version is not None:
             return event
         return workers.refuse(event, body, self._needs(ledger.body(job.id))) or event
+
+
+def _was_only_heard(before: Job, fired: Fired) -> bool:
+    """The worker reports, and nothing new: nothing is written for it, so ``updated_at`` stays, too."""
+    after = fired.job
+    if after.heard_at == before.heard_at or before.heard_at is None or fired.effects:
+        return False
+    same = replace(after, heard_at=before.heard_at, seq=before.seq, updated_at=before.updated_at)
+    return same == before
 
 
 def _bounded(job: Job) -> Job:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Holds
 from lando.engine.reservation import Reservation
-from lando.states.job import Job, State
+from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
 
 
@@ -79,6 +79,11 @@ class Ledger(Protocol):
         """Replace the record that has this version. Returns it with the next version."""
         ...
 
+    def hear(self, job: Job) -> Job:
+        """The worker was heard, and nothing else of the record has changed: kept while this daemon lives, and
+        written with the record's next change. Returns the record as it is read from now on."""
+        ...
+
     def append_change(self, change: StateChange) -> None:
         """One more line of history."""
         ...
@@ -129,8 +134,24 @@ class Ledger(Protocol):
         """How many jobs may own a server, by their wishes."""
         ...
 
-    def effects(self, kinds: Sequence[EffectKind], job_id: str | None = None) -> list[Effect]:
-        """The effects of these kinds, of all jobs or of one, due or not."""
+    def effects(self, kinds: Sequence[EffectKind], job_ids: Collection[str]) -> list[Effect]:
+        """The effects of these kinds of some jobs, due or not."""
+        ...
+
+    def hasten_deletions(self, job_ids: Collection[str], now: float) -> None:
+        """The deletions of these jobs' servers that wait, and have not failed, are due now."""
+        ...
+
+    def hasten_failed_deletions(self, now: float, latest: float) -> None:
+        """The deletions that have failed, and are due by ``latest``, are due now."""
+        ...
+
+    def waiting_twins(self, now: float) -> list[Effect]:
+        """The deletions of duplicates that are not due, and have not failed."""
+        ...
+
+    def is_any_queued(self) -> bool:
+        """Whether a job is queued, ready or not."""
         ...
 
     def next_queued(
@@ -173,12 +194,17 @@ class Ledger(Protocol):
         """
         ...
 
-    def waiting_wishes(self, now: float) -> list[str]:
-        """The different wishes of the queued jobs whose back-off has ended."""
+    def queued_wishes(self) -> Collection[str]:
+        """The different wishes of all queued jobs."""
         ...
 
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
         """All jobs in these states."""
+        ...
+
+    def owners(self, states: Sequence[State] = LIVE_STATES) -> list[Job]:
+        """The jobs in these states, of those that may own a server, without their results: a store has them
+        in memory. Not to be saved."""
         ...
 
     def boots(self) -> Sequence[float]:

@@ -21,7 +21,7 @@ HEARTBEATS = 2
 
 
 def events(
-    snapshot: CloudSnapshot, jobs: Iterable[Job], now: float, heartbeat: float
+    snapshot: CloudSnapshot, jobs: Iterable[Job], now: float, heartbeat: float, listening_since: float
 ) -> list[tuple[Job, Event]]:
     """The events that follow from the snapshot, for jobs that are booting or running.
 
@@ -30,6 +30,8 @@ def events(
         jobs: as they are once everything was taken that was queued before the snapshot.
         now: the daemon's clock.
         heartbeat: seconds between two reports of a worker.
+        listening_since: when the daemon had read the queue up to date, after it last connected. Of what it
+            heard before, it may know less than was heard.
     """
     servers = {server.id: server for server in snapshot.servers}
     found = []
@@ -38,7 +40,7 @@ def events(
             continue
         server = servers.get(job.server_id)
         is_doubted = job.server_id in snapshot.gone or (server is not None and server.status == "ERROR")
-        if is_doubted and job.state == "running" and _reports(job, now, heartbeat):
+        if is_doubted and job.state == "running" and _reports(job, now, heartbeat, listening_since):
             continue
         if job.server_id in snapshot.gone:
             event: Event | None = ServerLost(now, job.server_id, "the cloud does not have it any more")
@@ -49,8 +51,8 @@ def events(
     return found
 
 
-def _reports(job: Job, now: float, heartbeat: float) -> bool:
-    return job.heard_at is not None and now - job.heard_at < HEARTBEATS * heartbeat
+def _reports(job: Job, now: float, heartbeat: float, listening_since: float) -> bool:
+    return now - max(job.heard_at or 0.0, listening_since) < HEARTBEATS * heartbeat
 
 
 def _event(job: Job, server: Server, now: float) -> Event | None:

@@ -226,19 +226,19 @@ class Outbox:
     def notice_absence(self, ledger: Ledger, listed: Container[str], now: float) -> None:
         """A full server list was read: deletions whose servers it lacks are due now, the others wait.
 
+        So do those that have failed: their back-off holds.
+
         Args:
             ledger: the caller's transaction.
             listed: the ids of all servers.
             now: the daemon's clock.
         """
-        for effect in ledger.effects(DELETIONS):
-            if effect.tries:
-                continue  # it failed: its back-off holds
-            job = ledger.job(effect.job_id)
-            assert job is not None
-            servers = effect.servers or (job.server_id,)
-            if not any(server is not None and server in listed for server in servers):
-                make_due(ledger, (effect,), now)
+        terminating = ledger.owners(("terminating",))
+        absent = [job.id for job in terminating if job.server_id is None or job.server_id not in listed]
+        if absent:
+            ledger.hasten_deletions(absent, now)
+        twins = ledger.waiting_twins(now)
+        make_due(ledger, (each for each in twins if not any(id_ in listed for id_ in each.servers)), now)
 
     def cloud_answers(self, ledger: Ledger, now: float) -> None:
         """The cloud did not answer at all, and does again: deletions that failed are due now.
@@ -249,9 +249,7 @@ class Outbox:
             ledger: the caller's transaction.
             now: the daemon's clock.
         """
-        failed = (effect for effect in ledger.effects(DELETIONS) if effect.tries)
-        longest = now + self._engine.pace.longest
-        make_due(ledger, (effect for effect in failed if effect.due_at <= longest), now)
+        ledger.hasten_failed_deletions(now, latest=now + self._engine.pace.longest)
 
 
 def _is_to_be_sent(job: Job) -> bool:

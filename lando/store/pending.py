@@ -17,8 +17,9 @@ from sqlalchemy.engine import Connection
 from lando.engine.ledger import StateChange
 from lando.states.job import Job
 from lando.states.records import replace
+from lando.store import effect_rows
 from lando.store.logs import PendingLogs
-from lando.store.tables import EFFECTS, HISTORY, JOBS, PROCESSED
+from lando.store.tables import HISTORY, JOBS, PROCESSED
 
 JOB_FIELDS = tuple(field.name for field in fields(Job))
 JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
@@ -26,9 +27,9 @@ JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
 _UPDATE = (
     sa.update(JOBS)
     .where(JOBS.c.id == sa.bindparam("key_id"), JOBS.c.version == sa.bindparam("key_version"))
-    .values({JOBS.c[name]: sa.bindparam(name) for name in JOB_FIELDS if name != "id"})
+    .values({JOBS.c[name]: sa.bindparam(name) for name in (*JOB_FIELDS, "waiting", "doubt") if name != "id"})
 )
-_INSERTS = {table.name: sa.insert(table) for table in (JOBS, HISTORY, EFFECTS, PROCESSED)}
+_INSERTS = {table.name: sa.insert(table) for table in (JOBS, HISTORY, PROCESSED)}
 
 
 class StaleRecord(Exception):
@@ -39,6 +40,9 @@ def job_values(job: Job) -> dict[str, Any]:
     """The columns of a record."""
     values = {name: getattr(job, name) for name in JOB_FIELDS}
     values["requests"] = json.dumps([asdict(request) for request in job.requests]) if job.requests else "[]"
+    is_queued = job.state == "queued"
+    values["waiting"] = int(job.not_before > 0) if is_queued else None
+    values["doubt"] = job.doubtful + job.unanswered if is_queued else None
     return values
 
 
@@ -112,7 +116,7 @@ class Pending:
         if changed and connection.execute(_UPDATE, changed).rowcount != len(changed):
             raise StaleRecord(f"job {' or '.join(row['key_id'] for row in changed)}")
         _insert(connection, HISTORY, self._history)
-        _insert(connection, EFFECTS, self._effects)
+        effect_rows.insert(connection, self._effects)
         self.logs.write(connection)
         _insert(connection, PROCESSED, [{"id": key, "at": at} for key, at in self._processed.items()])
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from lando.sqlite.opening import BUSY_TIMEOUT
 from lando.store.database import READING, connect, errors, parsed, refuse_difference, sqlite_path
 from lando.store.facts import DEPLOYMENT_FACT
+from lando.store.live_jobs import LiveJobs
 from lando.store.queries import Queries
 from lando.store.transaction import Transaction
 
@@ -39,6 +40,7 @@ class Store:
             self._url = parsed(url)
         self._path = sqlite_path(self._url)
         self._engine, self._same_file = connect(url, patience)
+        self._live_jobs = LiveJobs()
         self.is_left = False
         """Whether its file is touched no more; see ``leave``."""
         self.guard: SqliteGuard | None = None
@@ -64,10 +66,10 @@ class Store:
             StoreUnavailable: nothing was written.
             StoreReplaced: what was written is not where others read.
         """
-        with errors(self._url):
+        with errors(self._url), self._live_jobs.in_transaction():
             with self._engine.begin() as connection:
                 self._refuse_difference(connection)
-                transaction = Transaction(connection)
+                transaction = Transaction(connection, self._live_jobs)
                 yield transaction
                 transaction.flush()
             self._refuse_difference()

@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from lando.store.types import StoredText
@@ -49,6 +50,8 @@ JOBS = Table(
     Column("unanswered", Integer, nullable=False),
     Column("misses", Integer, nullable=False),
     Column("not_before", Float(53), nullable=False),
+    Column("waiting", Integer),  # of a queued job: 1 for its back-off, 0 if it is ready
+    Column("doubt", Integer),  # of a queued job: doubtful + unanswered
     Column("deadline_at", Float(53)),
     Column("requests", StoredText, nullable=False),  # JSON
     Column("server_name", StoredText),
@@ -69,11 +72,18 @@ JOBS = Table(
     Column("submitted_at", Float(53), nullable=False),
     Column("entered_at", Float(53), nullable=False),
     Column("updated_at", Float(53), nullable=False),
-    # With all that admission asks of a queued job, so that thousands that have to wait cost little.
-    Index("jobs_in_order", "state", "priority", "number", "not_before", "wishes", "flavor"),
+    Index("jobs_by_state", "state", "number"),
     Index("jobs_by_server", "server_name"),
     sqlite_autoincrement=True,
 )
+
+_READY = {f"{dialect}_where": text("waiting = 0") for dialect in ("sqlite", "postgresql")}
+_IN_BACK_OFF = {f"{dialect}_where": text("waiting = 1") for dialect in ("sqlite", "postgresql")}
+_IN_ORDER = (JOBS.c.priority.desc(), JOBS.c.number)
+Index("jobs_ready", *_IN_ORDER, **_READY)
+Index("jobs_ready_by_wishes", JOBS.c.wishes, *_IN_ORDER, **_READY)
+Index("jobs_ready_by_doubt", JOBS.c.wishes, JOBS.c.doubt, *_IN_ORDER, **_READY)
+Index("jobs_in_back_off", JOBS.c.not_before, **_IN_BACK_OFF)
 
 HISTORY = Table(
     "history",
@@ -95,11 +105,13 @@ EFFECTS = Table(
     Column("job_id", String(36), ForeignKey("jobs.id"), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("rank", Integer, nullable=False),  # 1 for the deletion, which is last
+    Column("lane", Integer),  # of the job's next effect; see lando/store/effect_rows.py
     Column("servers", StoredText, nullable=False),  # JSON
-    Column("due_at", Float(53), nullable=False, index=True),
+    Column("due_at", Float(53), nullable=False),
     Column("tries", Integer, nullable=False),
     Column("words", StoredText, nullable=False),  # why it was postponed
     Index("effects_in_order", "job_id", "rank", "id"),
+    Index("effects_in_lanes", "lane", "due_at", "id"),
     sqlite_autoincrement=True,
 )
 

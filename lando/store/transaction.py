@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,24 +14,20 @@ from sqlalchemy.engine import Connection, Row
 
 from lando.address import ambiguity
 from lando.credentials import job_secrets, scrub
-from lando.engine.ledger import Effect, StateChange, rank
-from lando.message_limits import NAME, REASON, shorten
+from lando.engine.ledger import Effect, StateChange
+from lando.message_limits import NAME, shorten
 from lando.messages import Origin
 from lando.redaction import mask
 from lando.repository import clone_name
 from lando.states.job import LIVE_STATES, CreateRequest, Job, State
 from lando.states.table import EffectKind
-from lando.store import admission_order
+from lando.store import admission_order, effect_rows, message_rows
 from lando.store.database import errors
+from lando.store.live_jobs import LiveJobs, without_results
 from lando.store.pending import JOB_COLUMNS, JOB_FIELDS, Pending
 from lando.store.stored_facts import WrittenFacts
-from lando.store.tables import CONSOLES, EARLY_CANCELS, EFFECTS, FACTS, JOBS, PROCESSED
+from lando.store.tables import CONSOLES, EARLY_CANCELS, FACTS, JOBS, PROCESSED
 from lando.yaml_json import read_json, write_json
-
-MAX_PROCESSED = 100_000
-"""Messages that are remembered as processed."""
-MAX_EARLY_CANCELS = 10_000
-"""Rows that are left when a transaction adds more: the newest."""
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -38,12 +35,6 @@ def to_job(row: Row[Any]) -> Job:
     values = dict(row._mapping)
     values["requests"] = tuple(CreateRequest(**request) for request in json.loads(values["requests"]))
     return Job(**{name: values[name] for name in JOB_FIELDS})
-
-
-def _effect(row: Row[Any]) -> Effect:
-    return Effect(
-        row.id, row.job_id, row.kind, tuple(json.loads(row.servers)), row.due_at, row.tries, row.words
-    )
 
 
 @dataclass
@@ -65,16 +56,6 @@ _JOBS_IN = (
     .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
     .order_by(JOBS.c.number)
 )
-_LIVE = (
-    sa.select(JOBS.c.wishes, sa.func.count().label("servers"))
-    .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
-    .group_by(JOBS.c.wishes)
-)
-_WISHES = (
-    sa.select(JOBS.c.state, JOBS.c.wishes)
-    .where(JOBS.c.state.in_(sa.bindparam("states", expanding=True)))
-    .distinct()
-)
 _EARLY = sa.select(EARLY_CANCELS.c.job_id).where(
     EARLY_CANCELS.c.job_id.in_(sa.bindparam("ids", expanding=True))
 )
@@ -82,26 +63,14 @@ _PROCESSED = sa.select(PROCESSED.c.id).where(PROCESSED.c.id.in_(sa.bindparam("id
 _FACT = sa.select(FACTS.c.value).where(FACTS.c.name == sa.bindparam("name"))
 
 
-def _next_effects() -> sa.Select[Any]:
-    earlier = EFFECTS.alias("earlier")
-    in_the_way = sa.exists().where(
-        earlier.c.job_id == EFFECTS.c.job_id,
-        sa.or_(
-            earlier.c.rank < EFFECTS.c.rank,
-            sa.and_(earlier.c.rank == EFFECTS.c.rank, earlier.c.id < EFFECTS.c.id),
-        ),
-    )
-    return sa.select(EFFECTS).where(~in_the_way).order_by(EFFECTS.c.due_at, EFFECTS.c.id)
-
-
-_NEXT_EFFECTS = _next_effects()
-
-
 class Transaction(WrittenFacts):
     """See ``lando.engine.ledger.Ledger``; and what the daemon itself reads and writes."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, live_jobs: LiveJobs | None = None) -> None:
         self._open = connection
+        self._live_jobs = LiveJobs() if live_jobs is None else live_jobs
+        self._promoted_until = -math.inf
+        """By then every back-off that has ended was noticed."""
         self._pending = Pending()
         self._prefetched = Prefetched()
         self._facts: dict[str, str | None] = {}
@@ -132,7 +101,7 @@ class Transaction(WrittenFacts):
     def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
         """See ``Ledger.prefetch``: three queries for a whole batch."""
         ask = self._connection.execute
-        jobs = {row.id: to_job(row) for row in ask(_JOBS, {"ids": job_ids})}
+        jobs = {row.id: self._refreshed(row) for row in ask(_JOBS, {"ids": job_ids})}
         self._prefetched = Prefetched(
             {job_id: jobs.get(job_id) for job_id in job_ids},
             {*ask(_EARLY, {"ids": job_ids}).scalars()},
@@ -165,6 +134,9 @@ class Transaction(WrittenFacts):
 
     def insert_job(self, job: Job, body: Mapping[str, Any], submitted_by: str | None) -> None:
         """See ``Ledger.insert_job``."""
+        self._note(job)
+        if job.state == "queued":
+            self._live_jobs.queue(job, 1)
         text = write_json(body)
         who = None if submitted_by is None else shorten(submitted_by, NAME)
         self._pending.insert(job, {"name": display_name(body), "body": text, "submitted_by": who})
@@ -175,24 +147,58 @@ class Transaction(WrittenFacts):
         Raises:
             StaleRecord: the stored record has another version; perhaps only when it is written.
         """
-        return self._pending.save(job)
+        saved = self._pending.save(job)
+        self._note(saved)
+        return saved
+
+    def _note(self, job: Job) -> None:
+        self._live_jobs.put(job)
+        if job.state == "queued" and job.not_before > 0:
+            self._promoted_until = -math.inf
+
+    def hear(self, job: Job) -> Job:
+        """See ``Ledger.hear``."""
+        if self._pending.job(job.id) is not None:
+            return self.save_job(job)
+        self._live_jobs.hear(job)
+        if job.id in self._prefetched.jobs:
+            self._prefetched.jobs[job.id] = job
+        return job
 
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
         """See ``Ledger.jobs_in``."""
-        return [to_job(row) for row in self._connection.execute(_JOBS_IN, {"states": states})]
+        return [self._refreshed(row) for row in self._connection.execute(_JOBS_IN, {"states": states})]
 
     def jobs_with(self, job_ids: Collection[str]) -> list[Job]:
-        """Those of these jobs that the database has."""
-        return [to_job(row) for row in self._connection.execute(_JOBS, {"ids": [*job_ids]})]
+        """Those of these jobs that the database has, without their results. Not to be saved."""
+        return without_results(self._connection, job_ids) if job_ids else []
+
+    @property
+    def _known(self) -> LiveJobs:
+        """What is in memory, up to date."""
+        if not self._live_jobs.is_read:
+            self._live_jobs.read(self._connection)
+        return self._live_jobs
+
+    def owners(self, states: Sequence[State] = LIVE_STATES) -> list[Job]:
+        """See ``Ledger.owners``."""
+        return self._known.owners(states)
 
     def live(self) -> dict[str, int]:
         """See ``Ledger.live``."""
-        return {row.wishes: row.servers for row in self._connection.execute(_LIVE, {"states": LIVE_STATES})}
+        return self._known.servers()
+
+    def is_any_queued(self) -> bool:
+        """See ``Ledger.is_any_queued``."""
+        return bool(self._known.queued())
+
+    def queued_wishes(self) -> set[str]:
+        """See ``Ledger.queued_wishes``."""
+        return {wishes for wishes, _ in self._known.queued()}
 
     def wishes(self) -> tuple[bool, frozenset[str]]:
         """Whether a job is queued, and the wishes of those that are, or may own a server."""
-        rows = self._connection.execute(_WISHES, {"states": ("queued", *LIVE_STATES)}).all()
-        return any(row.state == "queued" for row in rows), frozenset(row.wishes for row in rows)
+        return self.is_any_queued(), self._known.wishes()
 
     def next_queued(
         self,
@@ -202,7 +208,12 @@ class Transaction(WrittenFacts):
         among: Collection[str] | None = None,
     ) -> Job | None:
         """See ``Ledger.next_queued``."""
-        return self._one_job(*admission_order.next_queued(now, skip, small, among, self.held_back))
+        every = self.queued_wishes()
+        chosen = self._chosen(skip, small, among)
+        if not chosen:
+            return None
+        query = admission_order.next_queued(now, None if chosen == every else chosen, self.held_back)
+        return self._one_job(*query, now)
 
     def least_doubtful(
         self,
@@ -212,74 +223,101 @@ class Transaction(WrittenFacts):
         among: Collection[str] | None = None,
     ) -> Job | None:
         """See ``Ledger.least_doubtful``."""
-        return self._one_job(*admission_order.least_doubtful(now, skip, small, among, self.held_back))
+        chosen = self._chosen(skip, small, among)
+        if not chosen:
+            return None
+        return self._one_job(*admission_order.least_doubtful(now, chosen, self.held_back), now)
 
     def next_wishes(
         self, now: float, skip: Collection[str], small: Collection[str | None], after: str | None
     ) -> str | None:
         """See ``Ledger.next_wishes``."""
-        query, values = admission_order.next_wishes(now, skip, small, after, self.held_back)
-        found: str | None = self._connection.execute(query, values).scalar()
-        return found
+        chosen = {each for each in self._chosen(skip, small, None) if after is None or each > after}
+        if not chosen:
+            return None
+        query, values = admission_order.ready_wishes(now, chosen, self.held_back)
+        return min(self._promoted(now).execute(query, values).scalars(), default=None)
 
-    def waiting_wishes(self, now: float) -> list[str]:
-        """See ``Ledger.waiting_wishes``."""
-        return [*self._connection.execute(admission_order.WAITING_WISHES, {"now": now}).scalars()]
+    def _chosen(
+        self, skip: Collection[str], small: Collection[str | None], among: Collection[str] | None
+    ) -> set[str]:
+        """Those wishes of queued jobs from which a job is to be chosen."""
+        skip, small = {*skip}, {*small}
+        found = {wishes for wishes, flavor in self._known.queued() if flavor not in small} - skip
+        return found if among is None else found.intersection(among)
 
-    def _one_job(self, query: sa.Select[Any], values: Mapping[str, Any]) -> Job | None:
-        row = self._connection.execute(query, values).first()
-        return None if row is None else to_job(row)
+    def _promoted(self, now: float) -> Connection:
+        """A connection that shows whose back-off has ended."""
+        connection = self._connection
+        if now > self._promoted_until:
+            connection.execute(admission_order.PROMOTE, {"now": now})
+            self._promoted_until = now
+        return connection
+
+    def _one_job(
+        self, query: sa.Select[Any], values: Mapping[str, Any], now: float | None = None
+    ) -> Job | None:
+        connection = self._connection if now is None else self._promoted(now)
+        row = connection.execute(query, values).first()
+        return None if row is None else self._refreshed(row)
+
+    def _refreshed(self, row: Row[Any]) -> Job:
+        return self._live_jobs.refreshed(to_job(row))
 
     def append_change(self, change: StateChange) -> None:
         """See ``Ledger.append_change``."""
         self._pending.add_change(change)
         self.changes.append(change)
+        if change.source is not None and "queued" in (change.source, change.target):
+            job = self.job(change.job_id)
+            assert job is not None
+            self._live_jobs.queue(job, (change.target == "queued") - (change.source == "queued"))
 
     # the outbox
 
     def add_effect(self, job_id: str, kind: EffectKind, servers: tuple[str, ...], due_at: float) -> None:
         """See ``Ledger.add_effect``."""
-        self._pending.add_effect(
-            {
-                "job_id": job_id,
-                "kind": kind,
-                "rank": rank(kind),
-                "servers": json.dumps(servers),
-                "due_at": due_at,
-                "tries": 0,
-                "words": "",
-            }
-        )
+        job = self.job(job_id) or Job(job_id)  # of no job: the database refuses it
+        self._pending.add_effect(effect_rows.values(job, kind, servers, due_at))
 
     def remove_effect(self, effect: Effect) -> None:
         """See ``Ledger.remove_effect``."""
-        self._connection.execute(sa.delete(EFFECTS).where(EFFECTS.c.id == effect.id))
+        effect_rows.remove(self._connection, effect)
 
     def postpone_effect(self, effect: Effect, due_at: float, tries: int, reason: str) -> None:
         """See ``Ledger.postpone_effect``."""
-        self._connection.execute(
-            sa.update(EFFECTS)
-            .where(EFFECTS.c.id == effect.id)
-            .values(due_at=due_at, tries=tries, words=shorten(reason, REASON))
-        )
+        effect_rows.postpone(self._connection, effect, due_at, tries, reason)
 
-    def next_effects(self) -> list[Effect]:
-        """The next effect of each job, due or not, the longest overdue first."""
-        return [_effect(row) for row in self._connection.execute(_NEXT_EFFECTS)]
+    def next_effects(self, limit: int = effect_rows.ALL) -> list[Effect]:
+        """The next effect of each job, due or not, the longest overdue first.
 
-    def effects(self, kinds: Sequence[EffectKind], job_id: str | None = None) -> list[Effect]:
+        Args:
+            limit: no more than so many creates, deletions, and others.
+        """
+        return effect_rows.following(self._connection, limit)
+
+    def effects(self, kinds: Sequence[EffectKind], job_ids: Collection[str]) -> list[Effect]:
         """See ``Ledger.effects``."""
-        query = sa.select(EFFECTS).where(EFFECTS.c.kind.in_(kinds))
-        if job_id is not None:
-            query = query.where(EFFECTS.c.job_id == job_id)
-        return [_effect(row) for row in self._connection.execute(query.order_by(EFFECTS.c.id))]
+        return effect_rows.of_jobs(self._connection, kinds, job_ids)
+
+    def hasten_deletions(self, job_ids: Collection[str], now: float) -> None:
+        """See ``Ledger.hasten_deletions``."""
+        effect_rows.hasten_deletions(self._connection, job_ids, now)
+
+    def hasten_failed_deletions(self, now: float, latest: float) -> None:
+        """See ``Ledger.hasten_failed_deletions``."""
+        effect_rows.hasten_failed_deletions(self._connection, now, latest)
+
+    def waiting_twins(self, now: float) -> list[Effect]:
+        """See ``Ledger.waiting_twins``."""
+        return effect_rows.waiting_twins(self._connection, now)
 
     def limit_due_times(self, effects: float, jobs: float) -> None:
         """See ``Ledger.limit_due_times``."""
-        self._connection.execute(sa.update(EFFECTS).where(EFFECTS.c.due_at > effects).values(due_at=effects))
-        self._connection.execute(
-            sa.update(JOBS).where(JOBS.c.state == "queued", JOBS.c.not_before > jobs).values(not_before=jobs)
-        )
+        effect_rows.limit_due_times(self._connection, effects)
+        self._connection.execute(admission_order.RECONSIDER)
+        self._connection.execute(admission_order.LIMIT_WAITS, {"latest": jobs})
+        self._promoted_until = -math.inf
 
     # messages
 
@@ -297,44 +335,21 @@ class Transaction(WrittenFacts):
         self._pending.mark_processed(message_id, at)
 
     def forget_processed(self, origin: Origin, before: float, limit: int) -> int:
-        """Forget up to ``limit`` messages processed before this time (epoch seconds), or before the newest
-        MAX_PROCESSED, and early cancels as old.
-
-        Returns:
-            How many messages were forgotten.
-        """
-        # Of any origin, which the index alone answers: workers' are few, left by lando-fsm 0.1.
-        newest = sa.select(PROCESSED.c.at).order_by(PROCESSED.c.at.desc()).offset(MAX_PROCESSED - 1).limit(1)
-        oldest_kept = max(before, self._connection.execute(newest).scalar() or before)
-        old = sa.select(PROCESSED.c.id).where(
-            PROCESSED.c.at < oldest_kept, PROCESSED.c.id.startswith(f"{origin}:")
-        )
-        forgotten = self._connection.execute(sa.delete(PROCESSED).where(PROCESSED.c.id.in_(old.limit(limit))))
-        if origin == "client":
-            self._connection.execute(sa.delete(EARLY_CANCELS).where(EARLY_CANCELS.c.at < before))
-        return forgotten.rowcount
+        """See ``message_rows.forget_processed``."""
+        return message_rows.forget_processed(self._connection, origin, before, limit)
 
     def shift_message_times(self, step: float, now: float) -> None:
         """See ``Ledger.shift_message_times``."""
-        for table in (PROCESSED, EARLY_CANCELS):
-            shifted = sa.case((table.c.at + step < now, table.c.at + step), else_=now)
-            self._connection.execute(sa.update(table).values(at=shifted))
+        message_rows.shift_times(self._connection, step, now)
 
     def remember_cancel(self, job_id: str, at: float) -> None:
         """See ``Ledger.remember_cancel``."""
         if not self.was_canceled(job_id):
             if not self._made_room_for_early_cancels:
                 self._made_room_for_early_cancels = True  # once a transaction, for all of its cancels
-                self._drop_oldest_early_cancels()
+                message_rows.drop_oldest_early_cancels(self._connection)
             self._connection.execute(sa.insert(EARLY_CANCELS).values(job_id=job_id, at=at))
             self._prefetched.early_cancels.add(job_id)
-
-    def _drop_oldest_early_cancels(self) -> None:
-        count = sa.select(sa.func.count()).select_from(EARLY_CANCELS)
-        too_many = self._connection.execute(count).scalar_one() - MAX_EARLY_CANCELS
-        if too_many > 0:
-            oldest = sa.select(EARLY_CANCELS.c.job_id).order_by(EARLY_CANCELS.c.at).limit(too_many)
-            self._connection.execute(sa.delete(EARLY_CANCELS).where(EARLY_CANCELS.c.job_id.in_(oldest)))
 
     def was_canceled(self, job_id: str) -> bool:
         """See ``Ledger.was_canceled``."""
@@ -371,6 +386,8 @@ class Transaction(WrittenFacts):
             del self.changes[before:]
             self._pending = Pending()
             self._facts = {}
+            self._live_jobs.forget()
+            self._promoted_until = -math.inf
             raise
 
     # facts

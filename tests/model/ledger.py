@@ -9,7 +9,8 @@ from typing import Any
 
 from lando.engine.boot_failures import NONE, BootFailures
 from lando.engine.holds import Holds
-from lando.engine.ledger import Effect, StateChange, rank
+from lando.engine.ledger import Effect, StateChange, make_due, rank
+from lando.engine.outbox import DELETIONS
 from lando.engine.reservation import Reservation
 from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
@@ -85,6 +86,11 @@ class MemoryLedger:
         saved = self._jobs[job.id] = replace(job, version=job.version + 1)
         return saved
 
+    def hear(self, job: Job) -> Job:
+        assert self._jobs[job.id].version == job.version, "a stale record"
+        self._jobs[job.id] = job
+        return job
+
     def append_change(self, change: StateChange) -> None:
         self.changes.append(change)
 
@@ -99,7 +105,7 @@ class MemoryLedger:
         if effect.id in self._effects:
             self._effects[effect.id] = replace(effect, due_at=due_at, tries=tries, reason=reason)
 
-    def next_effects(self) -> list[Effect]:
+    def next_effects(self, limit: int | None = None) -> list[Effect]:
         """The effect of each job whose turn it is, as ``lando.store.store.Transaction.next_effects`` says."""
         turns: dict[str, Effect] = {}
         for effect in sorted(self._effects.values(), key=self.place):
@@ -162,8 +168,11 @@ class MemoryLedger:
         wishes = {job.wishes for job in self._ready(now, skip, small)}
         return min((each for each in wishes if after is None or each > after), default=None)
 
-    def waiting_wishes(self, now: float) -> list[str]:
-        return [*{job.wishes for job in self._ready(now, (), ())}]
+    def is_any_queued(self) -> bool:
+        return any(job.state == "queued" for job in self._jobs.values())
+
+    def queued_wishes(self) -> set[str]:
+        return {job.wishes for job in self.jobs_in(("queued",))}
 
     def _ready(self, now: float, skip: Collection[str], small: Collection[str | None]) -> Iterable[Job]:
         for job in self._jobs.values():
@@ -174,12 +183,25 @@ class MemoryLedger:
     def jobs_in(self, states: Sequence[State]) -> list[Job]:
         return [job for job in self._jobs.values() if job.state in states]
 
-    def effects(self, kinds: Sequence[EffectKind], job_id: str | None = None) -> list[Effect]:
+    def owners(self, states: Sequence[State] = LIVE_STATES) -> list[Job]:
+        return self.jobs_in(states)
+
+    def effects(self, kinds: Sequence[EffectKind], job_ids: Collection[str]) -> list[Effect]:
         return [
-            effect
-            for effect in self._effects.values()
-            if effect.kind in kinds and job_id in (None, effect.job_id)
+            effect for effect in self._effects.values() if effect.kind in kinds and effect.job_id in job_ids
         ]
+
+    def hasten_deletions(self, job_ids: Collection[str], now: float) -> None:
+        deletions = self.effects(("delete_server",), job_ids)
+        make_due(self, [effect for effect in deletions if not effect.tries], now)
+
+    def hasten_failed_deletions(self, now: float, latest: float) -> None:
+        deletions = [each for each in self._effects.values() if each.kind in DELETIONS]
+        make_due(self, [each for each in deletions if each.tries and each.due_at <= latest], now)
+
+    def waiting_twins(self, now: float) -> list[Effect]:
+        twins = [each for each in self._effects.values() if each.kind == "delete_twins"]
+        return [each for each in twins if each.due_at > now and not each.tries]
 
     def boots(self) -> Sequence[float]:
         return self._boots

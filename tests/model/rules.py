@@ -321,7 +321,8 @@ class Rules:
             sweeper.leaked(CloudSnapshot(servers, floating_ips=floating), ended, NOW)
             leaked = frozenset(thing.id for thing in sweeper.leaked(snapshot, jobs, NOW))
             unowned = frozenset(thing.id for thing in self._unowned(snapshot, jobs))
-            for job, event in events(snapshot, jobs, NOW, self._engine.pace.heartbeat):
+            # What was heard is never forgotten here, so it counts from the beginning.
+            for job, event in events(snapshot, jobs, NOW, self._engine.pace.heartbeat, 0.0):
                 self._engine.fire(ledger, job, event)
             return self._step(books, ledger, (leaked, unowned))
 

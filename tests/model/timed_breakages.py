@@ -14,7 +14,7 @@ from lando.engine.pace import Pace
 from lando.states.events import Event
 from lando.states.job import LIVE_STATES, Job
 from lando.states.machine import Fired
-from lando.states.table import Policy
+from lando.states.table import EffectKind, Policy
 
 from .breakages import Breakage
 from .ledger import MemoryLedger
@@ -41,7 +41,8 @@ def without_bounds(ledger: Ledger, step: float, now: float, policy: Policy, pace
 def shifting_what_is_due(ledger: Ledger, step: float, now: float, policy: Policy, pace: Pace) -> None:
     """As it was before: everything is shifted."""
     without_bounds(ledger, step, now, policy, pace)
-    for effect in ledger.effects(("create_server", "delete_server", "delete_twins", "save_console_log")):
+    kinds: tuple[EffectKind, ...] = ("create_server", "delete_server", "delete_twins", "save_console_log")
+    for effect in ledger.effects(kinds, [job.id for job in ledger.jobs_in(LIVE_STATES)]):
         ledger.postpone_effect(effect, effect.due_at + step, effect.tries, "")
 
 

@@ -12,6 +12,7 @@ from lando.daemon.admit import Admitter, NoStart
 from lando.daemon.unknown import NOT_LISTED, Unknown
 from lando.engine.admission import Admission
 from lando.engine.holds import Hold, Holds
+from lando.engine.ledger import StateChange
 from lando.engine.quota import QuotaView
 from lando.messages import Message
 from lando.store.facts import NO_START_FACT, OBSTACLE_FACT
@@ -161,5 +162,6 @@ def test_nobody_waits_where_no_job_is_queued(loop: Loop) -> None:
     with loop.store.transaction() as transaction:
         for job in transaction.jobs_with("abc"):
             transaction.save_job(replace(job, state="failed"))
+            transaction.append_change(StateChange(job.id, NOW, "cancel", "queued", "failed", "canceled", 0))
     loop.admit()
     assert no_start(loop) is None

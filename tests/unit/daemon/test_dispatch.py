@@ -99,9 +99,11 @@ class Loop:
         self._woken = threading.Semaphore(0)
         self.dispatcher = Dispatcher(self.rules, self.cloud, PACE, self._woken.release)  # type: ignore[arg-type]
 
-    def add(self, job: str, kind: EffectKind = "delete_server", due_in: float = 0.0) -> None:
+    def add(
+        self, job: str, kind: EffectKind = "delete_server", due_in: float = 0.0, server: str | None = "server"
+    ) -> None:
         with self.store.transaction() as transaction:
-            transaction.insert_job(Job(job), {}, None)
+            transaction.insert_job(Job(job, server_id=server), {}, None)
             transaction.add_effect(job, kind, (), self.now + due_in)
 
     def iterate(self, is_cloud_silent: bool = False) -> Begun:
@@ -245,7 +247,7 @@ def test_only_one_deletion_is_in_progress_while_the_cloud_is_silent(silent: Sile
 
 def test_a_deletion_that_needs_no_call_and_other_effects_do_not_wait(silent: Silent) -> None:
     loop = silent.loop
-    loop.add("without a server")
+    loop.add("without a server", server=None)
     loop.rules.nothing_to_do.add("without a server")
     loop.add("console", "save_console_log")
     begun = loop.iterate(is_cloud_silent=True)

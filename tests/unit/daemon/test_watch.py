@@ -29,7 +29,8 @@ class Watched:
         self.now = 0.0
         monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
         self.engine, self.transaction = MagicMock(pace=Pace()), MagicMock()
-        self.transaction.jobs_in.return_value = [Job("a", state="booting", server_id="server-1")]
+        job = Job("a", state="booting", server_id="server-1")
+        self.transaction.owners.return_value, self.transaction.job.return_value = [job], job
         self.transaction.jobs_with.return_value = []
         self.unknown = Unknown("ours", GRACE)
         cloud, wake = EmptyCloud(), MagicMock()
@@ -49,7 +50,7 @@ class Watched:
         self.now = now
         self.watcher._snapshots.append(snapshot)
         self.engine.fire.reset_mock()
-        self.watcher.judge(self.transaction, 1, now)
+        self.watcher.judge(self.transaction, 1, now, listening_since=0.0)
         return [call.args[2] for call in self.engine.fire.call_args_list]
 
 

@@ -516,7 +516,7 @@ def test_volumes_of_hundreds_of_sizes_that_wait_cost_a_few_queries(
         if is_probe:
             failures = (BootFailure("waits-0", "", True), BootFailure("waits-1", "", True))
             ledger.set_boot_failures(BootFailures(failures, rules.now - 9))
-        queries = count(monkeypatch, ledger, "next_queued", "least_doubtful", "waiting_wishes")
+        queries = count(monkeypatch, ledger, "next_queued", "least_doubtful", "queued_wishes")
         result = Admission(rules.engine, 9).admit(ledger, rules.now, 9, here)
     first = ["fits"] if is_probe else ["fits", "refused"]
     assert [job.id for job in result.jobs] == first

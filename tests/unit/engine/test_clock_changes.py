@@ -248,7 +248,7 @@ def test_the_life_is_recorded_with_the_first_live_job(rules: Rules) -> None:
 def test_a_database_of_a_version_that_recorded_nothing_counts_from_its_last_change(rules: Rules) -> None:
     rules.run(run_timeout=50.0)
     rules.now += 20.0
-    rules.report("worker_progress", "a", 2)
+    rules.report("worker_progress", "a", 2, phase="cloning")
     with rules.ledgers() as ledger:
         ledger.set_seen_at(None)  # type: ignore[arg-type]
     restart(rules, -DAY)

@@ -13,6 +13,7 @@ from lando.states.records import replace
 
 NOW = 10_000.0
 HEARTBEAT = 30.0
+LISTENING = 0.0
 BOOTING = Job("a", state="booting", server_id="server-1")
 RUNNING = replace(BOOTING, state="running", server_ip="192.0.2.1")
 
@@ -20,7 +21,7 @@ RUNNING = replace(BOOTING, state="running", server_ip="192.0.2.1")
 def seen(job: Job, status: str, **more: str | bool) -> Event | None:
     """What follows for this job when its server is listed with this status."""
     server = Server("server-1", "lando-a-1", status, **more)  # type: ignore[arg-type]
-    found = events(CloudSnapshot((server,)), [job], NOW, HEARTBEAT)
+    found = events(CloudSnapshot((server,)), [job], NOW, HEARTBEAT, LISTENING)
     assert all(about is job for about, _ in found)
     return found[0][1] if found else None
 
@@ -44,9 +45,9 @@ def test_an_active_server_is_told_once_when_it_has_an_address() -> None:
 
 
 def test_a_server_that_a_list_lacks_is_lost_only_if_the_cloud_does_not_have_it_when_asked_by_id() -> None:
-    assert events(CloudSnapshot(()), [RUNNING], NOW, HEARTBEAT) == []
+    assert events(CloudSnapshot(()), [RUNNING], NOW, HEARTBEAT, LISTENING) == []
     gone = CloudSnapshot((), gone=frozenset({"server-1"}))
-    [(job, event)] = events(gone, [RUNNING], NOW, HEARTBEAT)
+    [(job, event)] = events(gone, [RUNNING], NOW, HEARTBEAT, LISTENING)
     assert (job, event) == (RUNNING, ServerLost(NOW, "server-1", "the cloud does not have it any more"))
 
 
@@ -55,7 +56,7 @@ def test_a_server_whose_worker_reports_is_not_lost_whatever_the_cloud_says(last:
     """A failed live migration leaves it in ERROR, and another project's account does not have it."""
     reports = replace(RUNNING, heard_at=NOW - last)
     assert seen(reports, "ERROR", fault="Live Migration failure") is None
-    assert events(CloudSnapshot((), gone=frozenset({"server-1"})), [reports], NOW, HEARTBEAT) == []
+    assert events(CloudSnapshot((), gone=frozenset({"server-1"})), [reports], NOW, HEARTBEAT, LISTENING) == []
     assert seen(reports, "SHUTOFF") is not None, "nothing runs there any more"
     assert seen(replace(BOOTING, heard_at=NOW - last), "ERROR") is not None
 
@@ -64,7 +65,7 @@ def test_a_worker_that_misses_two_heartbeats_is_no_proof_any_more() -> None:
     quiet = replace(RUNNING, heard_at=NOW - 2 * HEARTBEAT)
     assert seen(quiet, "ERROR") == ServerLost(NOW, "server-1", "the cloud reports ERROR")
     gone = CloudSnapshot((), gone=frozenset({"server-1"}))
-    assert [event for _, event in events(gone, [quiet], NOW, HEARTBEAT)] == [
+    assert [event for _, event in events(gone, [quiet], NOW, HEARTBEAT, LISTENING)] == [
         ServerLost(NOW, "server-1", "the cloud does not have it any more")
     ]
 
@@ -72,7 +73,7 @@ def test_a_worker_that_misses_two_heartbeats_is_no_proof_any_more() -> None:
 @pytest.mark.parametrize("state", ["queued", "terminating", "done", "failed"])
 def test_a_job_that_neither_boots_nor_runs_is_not_concerned(state: State) -> None:
     gone = CloudSnapshot((), gone=frozenset({"server-1"}))
-    assert events(gone, [replace(BOOTING, state=state)], NOW, HEARTBEAT) == []
+    assert events(gone, [replace(BOOTING, state=state)], NOW, HEARTBEAT, LISTENING) == []
     assert seen(replace(BOOTING, state=state), "ERROR") is None
 
 

@@ -12,7 +12,7 @@ from lando.engine import observation
 from lando.engine.operations import CreateRejected, Trouble
 from lando.messages import Message
 from lando.states.events import BootFailed, ServerLost
-from lando.store import transaction as transactions
+from lando.store import message_rows
 from lando.store.store import Store
 from lando.store.tables import METADATA
 from tests.support.engine_rules import NOW, Rules
@@ -51,7 +51,7 @@ def test_what_the_cloud_says_of_a_server(store: Store) -> None:
     rules = Rules(store.transaction)
     rules.boot(A)
     server = Server("server-1", "n", "ERROR", "m", "d", A, 1, fault=WORST)
-    ((_, event),) = observation.events(CloudSnapshot((server,)), [rules.job(A)], NOW, 30.0)
+    ((_, event),) = observation.events(CloudSnapshot((server,)), [rules.job(A)], NOW, 30.0, 0.0)
     assert isinstance(event, BootFailed) and len(event.reason) <= 2000
 
 
@@ -96,7 +96,7 @@ def test_facts_about_queue_and_cloud(store: Store) -> None:
 
 
 def test_early_cancels_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactions, "MAX_EARLY_CANCELS", 10)
+    monkeypatch.setattr(message_rows, "MAX_EARLY_CANCELS", 10)
     for number in range(30):
         with store.transaction() as transaction:
             transaction.remember_cancel(f"job-{number:02}", float(number))

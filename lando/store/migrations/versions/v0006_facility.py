@@ -11,11 +11,54 @@ down_revision = "0005"
 COUNTED = (("jobs", "number"), ("history", "id"), ("effects", "id"), ("logs", "id"))
 
 
+LANES = {
+    "create_server": 1,
+    "delete_server": 2,
+    "delete_twins": 3,
+    "attach_floating_ip": 4,
+    "save_console_log": 4,
+}
+
+
 def upgrade() -> None:
-    """On PostgreSQL: numbers that do not run out, and texts in an order that no upgrade changes."""
+    """Each step under its own comment."""
+    # What is due is found through indexes.
+    _mark_what_is_next()
+    # PostgreSQL: numbers that do not run out; last, texts in an order that no upgrade changes.
     if op.get_bind().dialect.name == "postgresql":
         _widen_numbers()
         _order_texts_by_bytes()
+
+
+def _mark_what_is_next() -> None:
+    op.add_column("jobs", sa.Column("waiting", sa.Integer(), nullable=True))
+    op.add_column("jobs", sa.Column("doubt", sa.Integer(), nullable=True))
+    op.execute(
+        "UPDATE jobs SET waiting = CASE WHEN not_before > 0 THEN 1 ELSE 0 END, doubt = doubtful + unanswered "
+        "WHERE state = 'queued'"
+    )
+    op.drop_index("jobs_in_order", "jobs")
+    op.create_index("jobs_by_state", "jobs", ["state", "number"])
+    ready = {f"{dialect}_where": sa.text("waiting = 0") for dialect in ("sqlite", "postgresql")}
+    in_back_off = {f"{dialect}_where": sa.text("waiting = 1") for dialect in ("sqlite", "postgresql")}
+    in_order = [sa.text("priority DESC"), "number"]
+    op.create_index("jobs_ready", "jobs", in_order, **ready)
+    op.create_index("jobs_ready_by_wishes", "jobs", ["wishes", *in_order], **ready)
+    op.create_index("jobs_ready_by_doubt", "jobs", ["wishes", "doubt", *in_order], **ready)
+    op.create_index("jobs_in_back_off", "jobs", ["not_before"], **in_back_off)
+    op.add_column("effects", sa.Column("lane", sa.Integer(), nullable=True))
+    lanes = " ".join(f"WHEN '{kind}' THEN {lane}" for kind, lane in LANES.items())
+    op.execute(
+        f"UPDATE effects SET lane = CASE kind {lanes} END WHERE NOT EXISTS (SELECT 1 FROM effects AS earlier "  # noqa: S608
+        "WHERE earlier.job_id = effects.job_id AND (earlier.rank < effects.rank "
+        "OR (earlier.rank = effects.rank AND earlier.id < effects.id)))"
+    )
+    op.execute(
+        "UPDATE effects SET lane = 5 WHERE lane = 2 AND EXISTS "
+        "(SELECT 1 FROM jobs WHERE jobs.id = effects.job_id AND jobs.server_id IS NULL)"
+    )
+    op.drop_index("ix_effects_due_at", "effects")
+    op.create_index("effects_in_lanes", "effects", ["lane", "due_at", "id"])
 
 
 def _widen_numbers() -> None:
