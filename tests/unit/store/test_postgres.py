@@ -55,7 +55,7 @@ def test_who_reads_cannot_write(store: Store) -> None:
 
 
 def test_a_decision_over_rows_that_changed_meanwhile_is_a_conflict(store: Store) -> None:
-    insert(store, Job(A))
+    insert(store, Job(A, not_before=5.0))
     with pytest.raises(StoreConflict, match="another transaction"), store.transaction() as transaction:
         assert transaction.job(A) is not None
         with store.transaction() as other:
