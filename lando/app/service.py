@@ -148,7 +148,8 @@ class Service:
 
     def _server_request(self, operation: SendCreate, deployment: str) -> ServerRequest:
         with self._store.reading() as queries:
-            body = queries.jobs(ids=[operation.job.id])[0].body
+            body = queries.body(operation.job.id)
+        assert body is not None
         return self._app.server_requests.request(operation, body, deployment)
 
     def run(

@@ -29,7 +29,7 @@ from lando.errors import LandoError
 from lando.messages import Message
 from lando.states.job import Job, JobSpec
 from lando.times import duration
-from lando.views.jobs import JobStatus
+from lando.views.job_status import JobStatus
 
 POLL = 0.1
 """Seconds between two reads of the database."""
@@ -78,7 +78,7 @@ def _refuse_to_start_other_jobs(app: App) -> None:
     """
     views = app.views()
     if views.daemon().pid is None:
-        others = sum(not status.ended for status in views.jobs()) + views.unread()
+        others = views.count_unfinished() + views.unread()
         if others:
             raise LandoError(
                 f"no daemon is running, and there is work for one ({count(others, 'job')}), which this check "

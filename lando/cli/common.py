@@ -73,10 +73,11 @@ class JobId(_TextParam):
         """The ids that begin so, with state and name."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
+        views = load_views(ctx)
+        ids = views.ids_like(incomplete)
         return [
             CompletionItem(status.job.id, help=one_line(f"{status.state_text} {status.name}"))
-            for status in load_views(ctx).jobs()
-            if status.job.id.startswith(incomplete)
+            for status in (views.jobs(ids=ids) if ids else ())
         ]
 
 

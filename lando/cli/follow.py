@@ -13,7 +13,8 @@ from lando.cli import formatting
 from lando.cli.output import console, note
 from lando.cli.text import last_untold_lines, one_line
 from lando.errors import LandoError
-from lando.views.jobs import JobStatus, Views
+from lando.views.job_status import JobStatus
+from lando.views.jobs import Views
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from lando import plain_text, versions
 from lando.cli.output import console, has_all_signs, result, result_page, result_styled, shown
 from lando.cli.text import aligned, last_untold_lines, one_line
-from lando.states.job import Job
+from lando.states.job import Job, State
 from lando.times import duration, rfc3339
 from lando.views.attempts import Attempt
-from lando.views.jobs import JobStatus
+from lando.views.job_status import JobStatus
+from lando.views.jobs import Listing
 
 if TYPE_CHECKING:
     from rich.console import OverflowMethod, RenderableType
     from rich.table import Table
 
-COLORS = {
+COLORS: dict[State, str] = {
     "queued": "yellow",
     "booting": "cyan",
     "running": "bold blue",
@@ -184,10 +185,15 @@ def _since(job: Job) -> str:
     return duration(time.time() - job.entered_at)
 
 
-def state_counts(jobs: Sequence[JobStatus]) -> str:
+def state_counts(counts: Mapping[State, int]) -> str:
     """How many jobs are in which state."""
-    counts = {state: sum(status.job.state == state for status in jobs) for state in COLORS}
-    return ", ".join(f"{number} {state}" for state, number in counts.items() if number) or "no jobs"
+    found = ((state, counts.get(state, 0)) for state in COLORS)
+    return ", ".join(f"{number:,} {state}" for state, number in found if number) or "no jobs"
+
+
+def left_out(listing: Listing) -> str:
+    """How many jobs of a table are not shown; empty if all are."""
+    return state_counts(listing.left_out) if listing.left_out else ""
 
 
 def print_detail(status: JobStatus, attempts: Sequence[Attempt], last_output: tuple[str, str]) -> None:

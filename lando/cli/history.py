@@ -8,7 +8,7 @@ from lando.cli.common import JobId, load_views
 from lando.cli.output import note, print_json, result
 from lando.cli.text import one_line
 from lando.times import rfc3339
-from lando.views.jobs import change_as_json
+from lando.views.job_status import change_as_json
 
 
 @click.command("history")

@@ -25,10 +25,15 @@ from lando.cli.start import open_standard_files
 from lando.errors import LandoError
 
 if TYPE_CHECKING:
+    import json
+    from collections.abc import Iterable
+
     from rich.console import Console
 
 PIPE_CLOSED = 141
 """The exit code that a shell reports for a process that was ended by SIGPIPE."""
+CHUNK = 64 * 1024
+"""Characters of a list that are written at once."""
 SUBSTITUTES = {"→": "->", "…": "...", "–": "-", "—": "-", "×": "x"}
 """Of our own signs, where the encoding does not have them."""
 REPLACE = "lando.replace"
@@ -207,6 +212,37 @@ def print_json(value: Any) -> None:
 
     is_unicode = _encoding(sys.stdout).startswith("utf")
     sys.stdout.write(plain_text.json_text(json.dumps(value, indent=2, ensure_ascii=not is_unicode)) + "\n")
+
+
+def print_json_list(values: Iterable[Any]) -> None:
+    """Print a JSON list on stdout, its values as they come; it looks as ``print_json`` prints it."""
+    import json  # noqa: PLC0415
+
+    is_unicode = _encoding(sys.stdout).startswith("utf")
+    encoders = (
+        json.JSONEncoder(ensure_ascii=not is_unicode),
+        json.JSONEncoder(ensure_ascii=not is_unicode, indent=2),
+    )
+    begin, ready, size = "[\n  ", [], 0
+    for value in values:
+        text = plain_text.json_text(_indented(value, *encoders))
+        ready.append(f"{begin}{text}")
+        begin, size = ",\n  ", size + len(text)
+        if size >= CHUNK:
+            sys.stdout.write("".join(ready))
+            ready, size = [], 0
+    sys.stdout.write("".join(ready) + ("[]\n" if begin[0] == "[" else "\n]\n"))
+
+
+def _indented(value: Any, flat: json.JSONEncoder, indented: json.JSONEncoder, line: str = "\n  ") -> str:
+    """As ``json.dumps(value, indent=2)`` below ``line``, which takes three times as long."""
+    if not isinstance(value, dict | list) or not value:
+        return flat.encode(value)
+    if isinstance(value, list):
+        return indented.encode(value).replace("\n", line)
+    inner = f"{line}  "
+    items = (f"{flat.encode(key)}: {_indented(each, flat, indented, inner)}" for key, each in value.items())
+    return f"{{{inner}{f',{inner}'.join(items)}{line}}}"
 
 
 def result_bytes(data: bytes) -> None:

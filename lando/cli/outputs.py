@@ -14,7 +14,7 @@ from lando.errors import LandoError
 from lando.plain_text import one_line
 from lando.views import job_outputs
 from lando.views.job_outputs import Refused
-from lando.views.jobs import JobStatus
+from lando.views.job_status import JobStatus
 
 MOST_SHOWN = 20
 """Files that are named on stderr."""

@@ -21,7 +21,7 @@ from lando.cli.text import count
 from lando.errors import LandoError
 from lando.messages import Message
 from lando.views import job_outputs
-from lando.views.jobs import JobStatus
+from lando.views.job_status import JobStatus
 
 CANCEL_TIMEOUT = 30.0
 """Seconds after the first interruption from which another one ends the command, finished or not."""
@@ -120,6 +120,6 @@ def _follow_or_cancel(
 
 def _note_other_jobs(app: App) -> None:
     views = app.views()
-    others = sum(not status.ended for status in views.jobs())
+    others = views.count_unfinished()
     if others and views.daemon().pid is None:
         note(f"{count(others, 'other job')} in progress; start `lando-fsm daemon` to continue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -10,13 +11,18 @@ import click
 from lando.app.lost_database import remains, warning
 from lando.cli import formatting
 from lando.cli.common import JobId, load_app
-from lando.cli.output import check_reader, console, note, print_json, result, shown
+from lando.cli.output import check_reader, console, note, print_json_list, result, shown
+from lando.cli.selecting import FORMS, Label, Since
 from lando.cli.text import count
-from lando.states.job import State
+from lando.states.job import STATES, State
+from lando.store.selection import Selection
 from lando.views.daemon_status import DaemonStatus
-from lando.views.jobs import JobStatus, Views
+from lando.views.job_status import JobStatus
+from lando.views.jobs import Listing, Views
 
-STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
+LIVE, ENDED = 200, 50
+"""So many jobs a table has of those that have not ended, and of those that have, unless --limit or --all says
+otherwise."""
 REFRESH = 0.5
 """Seconds between two reads of --watch."""
 
@@ -26,32 +32,65 @@ REFRESH = 0.5
 @click.option(
     "--state", multiple=True, type=click.Choice(STATES), help="Only jobs in this state; may be repeated."
 )
+@click.option(
+    "--since", type=Since(), metavar="T", help=f"Of ended jobs only those that ended since T: {FORMS}."
+)
+@click.option(
+    "--label", multiple=True, type=Label(), metavar="K=V", help="Only jobs with this label; may be repeated."
+)
+@click.option("--submitter", metavar="S", help="Only jobs that this account submitted.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=f"At most N live jobs, and the N newest ended ones. Default: {LIVE} and {ENDED}; with --json all.",
+)
+@click.option("--all", "show_all", is_flag=True, help="All jobs, however many.")
 @click.option("--json", "as_json", is_flag=True, help="Print all details as a stable JSON list.")
 @click.option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
 @click.pass_context
 def command(
-    ctx: click.Context, jobs: tuple[str, ...], state: tuple[str, ...], as_json: bool, watch: bool
+    ctx: click.Context,
+    jobs: tuple[str, ...],
+    state: tuple[State, ...],
+    since: float | None,
+    label: tuple[tuple[str, str], ...],
+    submitter: str | None,
+    limit: int | None,
+    show_all: bool,
+    as_json: bool,
+    watch: bool,
 ) -> None:
-    """Show the state of all jobs, or of the given ones, and why; of a single one all details.
+    """Show the state of jobs, and why; of a single JOB all details.
 
-    JOB is an id or the beginning of one. No daemon needs to be running. The exit code is 0 whatever the
-    states are.
+    JOB is an id or the beginning of one. Without JOB: the live jobs, which have not ended, the furthest first
+    and those that wait in the order in which they start; then the jobs that ended last. With several options
+    only jobs that meet all of them.
+
+    No daemon needs to be running. The exit code is 0 whatever the states are.
     """
+    if show_all and limit is not None:
+        raise click.UsageError("--all and --limit contradict each other")
+    if jobs and (show_all or limit is not None):
+        raise click.UsageError("of the jobs that are named all are shown: leave out --all and --limit")
     app = load_app(ctx)
     views = app.views()
     left = remains(app.config)
     if left is not None and views.is_new():
         note(warning(app.config, left))
-    ids = [views.resolve(prefix) for prefix in jobs]
+    ids = tuple(views.resolve(prefix) for prefix in jobs)
+    selection = Selection(state, ids, since, label, submitter)
     if as_json:
-        print_json([status.as_json() for status in views.jobs(state, ids)])
+        with contextlib.closing(views.each(selection, limit, limit)) as found:
+            print_json_list(status.as_json() for status in found)
         _warn(views)
     elif watch:
-        _watch(views, state, ids)
-    elif len(ids) == 1 and not state:
+        _watch(views, selection, limit)
+    elif len(ids) == 1 and selection == Selection(ids=ids):
         _detail(views, ids[0])
     else:
-        _table(views, state, ids)
+        live, ended = (None, None) if show_all else (LIVE, ENDED) if limit is None else (limit, limit)
+        _table(views, selection, live, ended)
 
 
 def _detail(views: Views, job_id: str) -> None:
@@ -71,14 +110,24 @@ def _last_output(views: Views, status: JobStatus) -> tuple[str, str]:
     return "last lines" if job.attempt <= 1 else f"last lines of attempt {logged_in}", text
 
 
-def _table(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
-    found = views.jobs(state, ids)
-    if found:
-        formatting.print_table(found)
-    if sys.stderr.isatty() or not found:
-        nothing = "no jobs" + (f" in state {', '.join(state)}" if state else "")
-        note(f"{formatting.state_counts(found) if found else nothing}; {_running(views.daemon())}")
+def _table(views: Views, selection: Selection, live: int | None, ended: int | None) -> None:
+    listing = views.listing(selection, live, ended)
+    if listing.jobs:
+        formatting.print_table(listing.jobs)
+    more = formatting.left_out(listing)
+    if more:
+        note(f"not shown: {more}; --all or --limit N shows more")
+    if sys.stderr.isatty() or more or not listing.jobs:
+        note(f"{_counts(listing, selection)}; {_running(views.daemon())}")
     _warn(views)
+
+
+def _counts(listing: Listing, selection: Selection) -> str:
+    if any(listing.counts.values()):
+        return formatting.state_counts(listing.counts)
+    if not selection.is_by_state_only:
+        return "no jobs match"
+    return f"no jobs in state {', '.join(selection.states)}" if selection.states else "no jobs"
 
 
 def _running(daemon: DaemonStatus) -> str:
@@ -87,10 +136,10 @@ def _running(daemon: DaemonStatus) -> str:
     return "no daemon is running; `lando-fsm daemon` starts one"
 
 
-def _summary(views: Views, found: list[JobStatus]) -> str:
+def _summary(views: Views, counts: str) -> str:
     daemon = views.daemon()
     problems = (problem for problem, _ in daemon.problems)
-    return "; ".join((formatting.state_counts(found), _running(daemon), *problems))
+    return "; ".join((counts, _running(daemon), *problems))
 
 
 def _warn(views: Views) -> None:
@@ -103,9 +152,9 @@ def _warn(views: Views) -> None:
         note(f"{problem}: {reason}")
 
 
-def _watch(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
+def _watch(views: Views, selection: Selection, limit: int | None) -> None:
     if not sys.stdout.isatty():
-        _watch_plain(views, state, ids)
+        _watch_plain(views, selection)
         return
     from rich.console import Group  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
@@ -113,32 +162,24 @@ def _watch(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
 
     with Live(console=console(), screen=True, auto_refresh=False) as live:
         while True:
-            found = views.jobs(state, ids)
             size = live.console.size
-            rows = formatting.rows_that_fit(found, size.width, size.height - 4)
-            more = f"{shown('…')} {len(found) - rows} more\n" if len(found) > rows else ""
-            summary = f"{more}{shown(_summary(views, found))}"
+            room = size.height - 4
+            most = room if limit is None else min(limit, room)
+            listing = views.listing(selection, most, most)
+            fitting = formatting.rows_that_fit(listing.jobs, size.width, room)
+            shown_jobs = listing.jobs[:fitting]
+            more = formatting.left_out(Listing(shown_jobs, listing.counts))
+            counts = _counts(listing, selection)
+            summary = (f"{shown('…')} {more} more\n" if more else "") + shown(_summary(views, counts))
             below = Text(summary, style="dim", no_wrap=True, overflow=formatting.overflow(sys.stdout))
-            table = formatting.table(_most_relevant(found, rows), size.width)
-            live.update(Group(table, below), refresh=True)
+            live.update(Group(formatting.table(shown_jobs, size.width), below), refresh=True)
             time.sleep(REFRESH)
 
 
-def _most_relevant(found: list[JobStatus], rows: int) -> list[JobStatus]:
-    """Those that fit: jobs in progress, then the first in the queue, then those that finished last."""
-    order = {"running": 0, "booting": 0, "terminating": 0, "queued": 1, "done": 2, "failed": 2}
-
-    def rank(status: JobStatus) -> tuple[int, float]:
-        return order[status.job.state], -status.job.updated_at * status.ended
-
-    chosen = {status.job.id for status in sorted(found, key=rank)[:rows]}
-    return [status for status in found if status.job.id in chosen]
-
-
-def _watch_plain(views: Views, state: tuple[str, ...], ids: list[str]) -> None:
+def _watch_plain(views: Views, selection: Selection) -> None:
     last = ""
     while True:
-        counts = formatting.state_counts(views.jobs(state, ids))
+        counts = formatting.state_counts(views.listing(selection, 0, 0).counts)
         line = "; ".join((counts, *(problem for problem, _ in views.daemon().problems)))
         if line != last:
             last = line

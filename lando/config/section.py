@@ -168,7 +168,7 @@ class Section:
         value = self.get(key)
         if value is None:
             return None
-        seconds = _seconds(value)
+        seconds = to_seconds(value)
         if seconds is None:
             self.complain(key, "expected seconds, or a time such as 90m, 2h, 1d or 1h30m")
         elif not 0 < seconds <= most:
@@ -249,7 +249,8 @@ def _expected_text(value: object) -> str:
     return f"expected text, found {kind(value)}{hint}"
 
 
-def _seconds(value: object) -> float | None:
+def to_seconds(value: object) -> float | None:
+    """A duration in seconds, as ``Section.duration`` takes it; None if it is none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):

@@ -10,15 +10,13 @@ from lando.engine.engine import Engine
 from lando.engine.holds import ACCOUNT, UNCLEAR, Holds, Refusal, flavor_of
 from lando.engine.ledger import Ledger
 from lando.engine.operations import CreateRejected
-from lando.engine.quota import QuotaHeadroom
+from lando.engine.quota import WAITS_FOR_QUOTA, QuotaHeadroom
 from lando.engine.reservation import Reservation
 from lando.message_limits import REASON, shorten
 from lando.states.booting import why_refused
 from lando.states.events import Admitted
 from lando.states.job import ENDED_STATES, Job
 from lando.states.records import replace
-
-WAITS_FOR_QUOTA = "waits for the project's quota"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ NOT_LISTED = ("volumes", "gigabytes", "ports", "floating_ips")
 """What the list of servers says nothing of."""
 NO_START = "no job is started at present"
 """Begins what is said of a cloud that does not answer."""
+WAITS_FOR_QUOTA = "waits for the project's quota"
+"""Begins what is said of a job that is larger than what is left."""
 
 
 @dataclass(frozen=True)

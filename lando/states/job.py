@@ -15,6 +15,7 @@ Verdict = Literal[Outcome, "not_booted", "unsuitable"]
 be the site's; ``unsuitable`` is one that no other VM of the same image would avoid."""
 
 LIVE_STATES: tuple[State, ...] = ("booting", "running", "terminating")
+STATES: tuple[State, ...] = ("queued", "booting", "running", "terminating", "done", "failed")
 ENDED_STATES: tuple[State, ...] = ("done", "failed")
 
 DEFAULT_ATTEMPTS = 3

@@ -7,7 +7,7 @@ transaction, or before the first query whose result may depend on them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -19,7 +19,7 @@ from lando.states.job import Job
 from lando.states.records import replace
 from lando.store import effect_rows
 from lando.store.logs import PendingLogs
-from lando.store.tables import HISTORY, JOBS, PROCESSED
+from lando.store.tables import HISTORY, JOB_LABELS, JOBS, PROCESSED
 
 JOB_FIELDS = tuple(field.name for field in fields(Job))
 JOB_COLUMNS = tuple(JOBS.c[name] for name in JOB_FIELDS)
@@ -29,7 +29,7 @@ _UPDATE = (
     .where(JOBS.c.id == sa.bindparam("key_id"), JOBS.c.version == sa.bindparam("key_version"))
     .values({JOBS.c[name]: sa.bindparam(name) for name in (*JOB_FIELDS, "waiting", "doubt") if name != "id"})
 )
-_INSERTS = {table.name: sa.insert(table) for table in (JOBS, HISTORY, PROCESSED)}
+_INSERTS = {table.name: sa.insert(table) for table in (JOBS, JOB_LABELS, HISTORY, PROCESSED)}
 
 
 class StaleRecord(Exception):
@@ -52,6 +52,7 @@ class Pending:
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._new: dict[str, dict[str, Any]] = {}
+        self._labels: list[dict[str, Any]] = []
         self._based_on: dict[str, int] = {}
         self._history: list[dict[str, Any]] = []
         self._effects: list[dict[str, Any]] = []
@@ -70,10 +71,11 @@ class Pending:
         """Whether the message will be marked as processed."""
         return message_id in self._processed
 
-    def insert(self, job: Job, more: Mapping[str, Any]) -> None:
+    def insert(self, job: Job, more: Mapping[str, Any], labels: Iterable[Mapping[str, Any]]) -> None:
         """A new job; ``more`` is what its row has besides the record."""
         self._jobs[job.id] = job
         self._new[job.id] = dict(more)
+        self._labels += [{"job_id": job.id, **label} for label in labels]
 
     def save(self, job: Job) -> Job:
         """A changed job. Returns it with the next version.
@@ -113,12 +115,17 @@ class Pending:
             if job_id not in self._new
         ]
         _insert(connection, JOBS, new)
+        _insert(connection, JOB_LABELS, [self._of_its_job(label) for label in self._labels])
         if changed and connection.execute(_UPDATE, changed).rowcount != len(changed):
             raise StaleRecord(f"job {' or '.join(row['key_id'] for row in changed)}")
         _insert(connection, HISTORY, self._history)
         effect_rows.insert(connection, self._effects)
         self.logs.write(connection)
         _insert(connection, PROCESSED, [{"id": key, "at": at} for key, at in self._processed.items()])
+
+    def _of_its_job(self, label: dict[str, Any]) -> dict[str, Any]:
+        job = self._jobs[label["job_id"]]
+        return {**label, "state": job.state, "entered_at": job.entered_at}
 
 
 def _insert(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,23 +13,33 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from lando.engine.ledger import StateChange
-from lando.states.job import LIVE_STATES, Job
+from lando.states.job import ENDED_STATES, LIVE_STATES, Job, State
+from lando.store.job_rows import to_job
 from lando.store.pending import JOB_COLUMNS
+from lando.store.selection import Selection, count_in_state, in_order_of_arrival, in_state, places_in_queue
 from lando.store.stored_facts import StoredFacts
-from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOBS, LOGS
-from lando.store.transaction import to_job
+from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOB_COUNTS, JOB_LABELS, JOBS, LOGS
 from lando.yaml_json import read_json
+
+ALL = Selection()
+HEAVY = ("outputs", "log_tail")
+"""Columns of up to 3 MiB that no list shows."""
+LISTED = tuple(column for column in JOB_COLUMNS if column.name not in HEAVY)
+_MORE = (JOBS.c.number, JOBS.c.name, JOBS.c.submitted_by)
+FORM_OF_AN_ID = "00000000-0000-0000-0000-000000000000"
+PAGE = 500
+"""Jobs that are read by one statement: SQLite and psycopg bound the parameters of one."""
 
 
 @dataclass(frozen=True)
 class JobView:
-    """A job as the commands show it."""
+    """A job as the commands show it. Unless the whole job was asked for, its record lacks ``HEAVY``."""
 
     number: int
     job: Job
     name: str
     submitted_by: str | None
-    body: dict[str, Any]
+    labels: dict[str, str]
     effect: EffectView | None
     """The job's next effect."""
 
@@ -48,54 +60,133 @@ class Queries(StoredFacts):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[JobView]:
-        """All jobs in order of arrival, or those in some states, or those with these ids."""
-        query = sa.select(JOBS.c.number, JOBS.c.name, JOBS.c.submitted_by, JOBS.c.body, *JOB_COLUMNS)
+    def jobs(
+        self, states: Sequence[State] = (), ids: Sequence[str] = (), whole: bool = False
+    ) -> list[JobView]:
+        """All jobs in order of arrival, or those in some states, or those with these ids.
+
+        Args:
+            states: of which; none: any.
+            ids: of which; none: any.
+            whole: with ``HEAVY``.
+        """
+        query = sa.select(*_MORE, *(JOB_COLUMNS if whole else LISTED)).order_by(JOBS.c.number)
         if states:
             query = query.where(JOBS.c.state.in_(states))
-        if ids:
-            query = query.where(JOBS.c.id.in_(ids))
-        effects = self._effects(ids)
+        if not ids:
+            return self._views(query)
+        pages = (ids[begin : begin + PAGE] for begin in range(0, len(ids), PAGE))
+        found = [view for page in pages for view in self._views(query.where(JOBS.c.id.in_(page)))]
+        return sorted(found, key=lambda view: view.number)
+
+    def listed(self, numbers: Sequence[int]) -> list[JobView]:
+        """The jobs with these numbers, in their order, without ``HEAVY``."""
+        found = {}
+        for begin in range(0, len(numbers), PAGE):
+            page = [*numbers[begin : begin + PAGE]]
+            for view in self._views(sa.select(*_MORE, *LISTED).where(JOBS.c.number.in_(page))):
+                found[view.number] = view
+        return [found[number] for number in numbers if number in found]
+
+    def _views(self, query: sa.Select[Any]) -> list[JobView]:
+        rows = self._connection.execute(query).all()
+        effects: dict[str, EffectView] = {}
+        labels: dict[str, dict[str, str]] = {}
+        for begin in range(0, len(rows), PAGE):
+            ids = [row.id for row in rows[begin : begin + PAGE]]
+            effects.update(self._effects(ids))
+            labels.update(self._labels(ids))
         return [
             JobView(
                 row.number,
                 to_job(row),
                 row.name,
                 row.submitted_by,
-                read_json(row.body),
+                labels.get(row.id, {}),
                 effects.get(row.id),
             )
-            for row in self._connection.execute(query.order_by(JOBS.c.number))
+            for row in rows
         ]
 
     def _effects(self, ids: Sequence[str]) -> dict[str, EffectView]:
         query = sa.select(EFFECTS).order_by(EFFECTS.c.rank.desc(), EFFECTS.c.id.desc())
-        if ids:
-            query = query.where(EFFECTS.c.job_id.in_(ids))
         return {
             row.job_id: EffectView(row.kind, row.due_at, row.tries, row.words)
-            for row in self._connection.execute(query)
+            for row in self._connection.execute(query.where(EFFECTS.c.job_id.in_(ids)))
         }
+
+    def _labels(self, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        query = sa.select(JOB_LABELS.c.job_id, JOB_LABELS.c.key, JOB_LABELS.c.value)
+        query = query.where(JOB_LABELS.c.job_id.in_(ids)).order_by(JOB_LABELS.c.job_id, JOB_LABELS.c.place)
+        found: dict[str, dict[str, str]] = {}
+        for row in self._connection.execute(query):
+            found.setdefault(row.job_id, {})[row.key] = row.value
+        return found
+
+    def numbers(self, selection: Selection) -> array[int]:
+        """The numbers of all that match, in order of arrival: 8 bytes each."""
+        return array("q", self._connection.execute(in_order_of_arrival(selection)).scalars())
+
+    def first_numbers(self, selection: Selection, live: int | None, ended: int | None) -> list[int]:
+        """The numbers of those that match, in the order in which they are shown.
+
+        Args:
+            selection: what is asked for.
+            live: how many at most of those that have not ended; None: all.
+            ended: how many at most of those that have.
+        """
+        of_live: list[int] = []
+        of_ended: list[tuple[float, int]] = []
+        for state in selection.in_states:
+            if state in ENDED_STATES:
+                rows = self._connection.execute(in_state(selection, state, ended))
+                of_ended += [(row.entered_at, row.number) for row in rows]
+            else:
+                of_live += self._connection.execute(in_state(selection, state, live)).scalars()
+        newest = [number for _, number in sorted(of_ended, reverse=True)]
+        return of_live[:live] + newest[:ended]
+
+    def counts(self, selection: Selection = ALL) -> dict[State, int]:
+        """How many jobs match, by state, in the order of ``selection.in_states``."""
+        if selection.is_by_state_only:
+            stored = self._connection.execute(sa.select(JOB_COUNTS.c.state, JOB_COUNTS.c.jobs))
+            found = {row.state: row.jobs for row in stored}
+            return {state: found.get(state, 0) for state in selection.in_states}
+        ask = self._connection.execute
+        return {state: ask(count_in_state(selection, state)).scalar_one() for state in selection.in_states}
+
+    def places_in_queue(self, numbers: Sequence[int] | None = None) -> dict[int, int]:
+        """The places in the queue, from 1, of those of these jobs that are queued, by number.
+
+        Args:
+            numbers: of the jobs; None: of all.
+        """
+        query = places_in_queue(numbers)
+        return {row.number: row.place for row in self._connection.execute(query)}
+
+    def body(self, job_id: str) -> dict[str, Any] | None:
+        """The body of a job's start_worker message; None: there is no such job."""
+        text = self._connection.execute(sa.select(JOBS.c.body).where(JOBS.c.id == job_id)).scalar()
+        return None if text is None else read_json(text)
 
     def ids_like(self, prefix: str) -> list[str]:
         """The ids that begin with ``prefix``, at most ten."""
-        query = sa.select(JOBS.c.id).where(JOBS.c.id.startswith(prefix, autoescape=True)).limit(10)
-        return list(self._connection.execute(query.order_by(JOBS.c.number)).scalars())
+        if not FORM_OF_AN_ID.startswith(re.sub("[0-9a-f]", "0", prefix)):
+            return []
+        # As a range, which an index answers however the database compares texts.
+        first, last = (prefix + FORM_OF_AN_ID[len(prefix) :].replace("0", digit) for digit in "0f")
+        query = sa.select(JOBS.c.id).where(JOBS.c.id.between(first, last)).order_by(JOBS.c.id).limit(10)
+        return list(self._connection.execute(query).scalars())
 
     def jobs_known(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that are jobs in this database."""
-        return list(self._connection.execute(sa.select(JOBS.c.id).where(JOBS.c.id.in_(ids))).scalars())
-
-    def queue_positions(self) -> dict[str, int]:
-        """The place of each queued job in the admission order, from 1."""
-        query = sa.select(JOBS.c.id).where(JOBS.c.state == "queued")
-        ids = self._connection.execute(query.order_by(JOBS.c.priority.desc(), JOBS.c.number)).scalars()
-        return {job_id: position for position, job_id in enumerate(ids, 1)}
+        pages = (ids[begin : begin + PAGE] for begin in range(0, len(ids), PAGE))
+        queries = (sa.select(JOBS.c.id).where(JOBS.c.id.in_(page)) for page in pages)
+        return [job_id for query in queries for job_id in self._connection.execute(query).scalars()]
 
     def count_live(self) -> int:
         """How many jobs may own a server."""
-        query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(LIVE_STATES))
-        return int(self._connection.execute(query).scalar_one())
+        return sum(self.counts(Selection(LIVE_STATES)).values())
 
     def history(self, job_id: str) -> list[StateChange]:
         """Every change of state, oldest first."""

@@ -14,10 +14,10 @@ from lando.store.database import READING, connect, errors, parsed, refuse_differ
 from lando.store.facts import DEPLOYMENT_FACT
 from lando.store.live_jobs import LiveJobs
 from lando.store.queries import Queries
-from lando.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from lando.store.sqlite_guard import SqliteGuard
+    from lando.store.transaction import Transaction
 
 _left: list[sa.Engine] = []
 """Kept until the process ends: to forget an engine closes its connections."""
@@ -66,6 +66,8 @@ class Store:
             StoreUnavailable: nothing was written.
             StoreReplaced: what was written is not where others read.
         """
+        from lando.store.transaction import Transaction  # noqa: PLC0415 - not for a command that reads
+
         with errors(self._url), self._live_jobs.in_transaction():
             with self._engine.begin() as connection:
                 self._refuse_difference(connection)

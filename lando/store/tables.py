@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import sqlalchemy as sa
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -74,6 +77,7 @@ JOBS = Table(
     Column("updated_at", Float(53), nullable=False),
     Index("jobs_by_state", "state", "number"),
     Index("jobs_by_server", "server_name"),
+    Index("jobs_by_submitter", "submitted_by", "state", "entered_at", "number"),
     sqlite_autoincrement=True,
 )
 
@@ -84,6 +88,38 @@ Index("jobs_ready", *_IN_ORDER, **_READY)
 Index("jobs_ready_by_wishes", JOBS.c.wishes, *_IN_ORDER, **_READY)
 Index("jobs_ready_by_doubt", JOBS.c.wishes, JOBS.c.doubt, *_IN_ORDER, **_READY)
 Index("jobs_in_back_off", JOBS.c.not_before, **_IN_BACK_OFF)
+
+
+def only(condition: str) -> dict[str, Any]:
+    """Of an index that has some of the rows. A query uses it if it has this condition, as it is written."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
+# For lists, in their order; see ``lando.store.selection``.
+Index("jobs_in_queue", JOBS.c.state, JOBS.c.priority.desc(), JOBS.c.number, **only("state = 'queued'"))
+_BY_TIME = (JOBS.c.state, JOBS.c.entered_at, JOBS.c.number)
+Index("jobs_in_progress", *_BY_TIME, **only("state IN ('booting', 'running', 'terminating')"))
+Index("jobs_ended", *_BY_TIME, **only("state IN ('done', 'failed')"))
+
+JOB_COUNTS = Table(  # triggers keep it
+    "job_counts",
+    METADATA,
+    Column("state", String(16), primary_key=True),
+    Column("jobs", Integer, nullable=False),
+)
+
+JOB_LABELS = Table(  # triggers keep state and entered_at as in ``jobs``
+    "job_labels",
+    METADATA,
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", Integer, primary_key=True, autoincrement=False),  # the order in the job file
+    Column("key", StoredText, nullable=False),  # both as they are shown
+    Column("value", StoredText, nullable=False),
+    Column("digest", String(32), nullable=False),  # of both, which are too long for an index
+    Column("state", String(16), nullable=False),
+    Column("entered_at", Float(53), nullable=False),
+    Index("job_labels_by_digest", "digest", "state", "entered_at", "job_id"),
+)
 
 HISTORY = Table(
     "history",

@@ -12,29 +12,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from lando.address import ambiguity
-from lando.credentials import job_secrets, scrub
 from lando.engine.ledger import Effect, StateChange
 from lando.message_limits import NAME, shorten
 from lando.messages import Origin
-from lando.redaction import mask
-from lando.repository import clone_name
-from lando.states.job import LIVE_STATES, CreateRequest, Job, State
+from lando.states.job import LIVE_STATES, Job, State
 from lando.states.table import EffectKind
 from lando.store import admission_order, effect_rows, message_rows
 from lando.store.database import errors
+from lando.store.job_rows import to_job
 from lando.store.live_jobs import LiveJobs, without_results
-from lando.store.pending import JOB_COLUMNS, JOB_FIELDS, Pending
+from lando.store.pending import JOB_COLUMNS, Pending
+from lando.store.shown import display_name, label_rows
 from lando.store.stored_facts import WrittenFacts
 from lando.store.tables import CONSOLES, EARLY_CANCELS, FACTS, JOBS, PROCESSED
 from lando.yaml_json import read_json, write_json
-
-
-def to_job(row: Row[Any]) -> Job:
-    """The record of a row that has ``JOB_COLUMNS``."""
-    values = dict(row._mapping)
-    values["requests"] = tuple(CreateRequest(**request) for request in json.loads(values["requests"]))
-    return Job(**{name: values[name] for name in JOB_FIELDS})
 
 
 @dataclass
@@ -139,7 +130,8 @@ class Transaction(WrittenFacts):
             self._live_jobs.queue(job, 1)
         text = write_json(body)
         who = None if submitted_by is None else shorten(submitted_by, NAME)
-        self._pending.insert(job, {"name": display_name(body), "body": text, "submitted_by": who})
+        more = {"name": display_name(body), "body": text, "submitted_by": who}
+        self._pending.insert(job, more, label_rows(body))
 
     def save_job(self, job: Job) -> Job:
         """See ``Ledger.save_job``.
@@ -404,26 +396,3 @@ class Transaction(WrittenFacts):
         text = self._facts[name] = json.dumps(value)
         self._open.execute(sa.delete(FACTS).where(FACTS.c.name == name))
         self._open.execute(sa.insert(FACTS).values(name=name, value=text))
-
-
-def display_name(body: Mapping[str, Any]) -> str:
-    """A job's name, else its document, as in ``toyworkflow/count``, without the job's secrets.
-
-    The body need not be valid.
-    """
-    name = body.get("name")
-    shown = name if isinstance(name, str) and name else _name_of_document(body)
-    return shorten(mask(scrub(shown), job_secrets(body)), NAME)
-
-
-def _name_of_document(body: Mapping[str, Any]) -> str:
-    address = _text(body, "git_clone")
-    # The end of an address that can be misread may be the end of a password.
-    clone = "?" if ambiguity(address) else clone_name(address)
-    document = _text(body, "run_cwl").rsplit("/", 1)[-1].split("#")[0].removesuffix(".cwl")
-    return f"{clone}/{document}"
-
-
-def _text(body: Mapping[str, Any], key: str) -> str:
-    value = body.get(key, "?")
-    return value if isinstance(value, str) else "?"

@@ -1,107 +1,52 @@
-"""What the commands show of jobs, as data: the objects of ``status --json`` and ``history --json``."""
+"""What the commands show of jobs, as data; of many jobs, no more is read than is shown."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lando import state_dir
-from lando.credentials import job_secrets, looks_secret, scrub
 from lando.engine.ledger import StateChange
 from lando.errors import LandoError, UsageError
-from lando.messages import Malformed, Message, decode
-from lando.redaction import MASK, mask
-from lando.states.job import ENDED_STATES, Job
+from lando.messages import Message
+from lando.states.job import ENDED_STATES, State
 from lando.store.facts import CLOUD_FACT, DAEMON_FACT, NO_START_FACT, QUEUE_FACT, SEEN_FACT
-from lando.store.queries import JobView, Queries
+from lando.store.queries import PAGE, JobView, Queries
+from lando.store.selection import IN_ORDER, Selection
 from lando.store.store import Store
-from lando.store.transaction import display_name
-from lando.times import rfc3339
 from lando.views.attempts import Attempt, attempts
 from lando.views.daemon_status import DaemonStatus
+from lando.views.job_status import JobStatus
 from lando.views.queue_peek import QueuePeek
-from lando.views.reasons import AdmissionOrder, is_leaking, reason, remark
+from lando.views.reasons import AdmissionOrder, is_leaking, reason
+from lando.views.untaken import Untaken, of_message, untaken
 
 SILENT_AFTER = 20.0
 """Seconds without a record of the daemon, which writes one every five, after which that is told."""
+WAITING: tuple[State, ...] = tuple(state for state in IN_ORDER if state not in ENDED_STATES)
 
 
 @dataclass(frozen=True)
-class JobStatus:
-    """A job as ``status`` shows it."""
+class Listing:
+    """The jobs of a table: those that have not ended, the furthest first, then those that have, the newest
+    first."""
 
-    job: Job
-    name: str
-    submitted_by: str | None
-    reason: str
-    """Why it is where it is, as a sentence."""
-    labels: dict[str, Any]
-    leaking: bool = False
+    jobs: list[JobStatus]
+    counts: Mapping[State, int]
+    """How many match, by state; there may be more than are shown."""
 
     @property
-    def ended(self) -> bool:
-        """Whether it is done or failed."""
-        return self.job.state in ENDED_STATES
-
-    @property
-    def state_text(self) -> str:
-        """The state as people read it."""
-        return "failed (canceled)" if self.job.outcome == "canceled" else self.job.state
-
-    @property
-    def step_text(self) -> str:
-        """Step k of n, as far as known."""
-        if self.job.step is None:
-            return ""
-        return f"{self.job.step}/{self.job.steps}" if self.job.steps else str(self.job.step)
-
-    def as_json(self) -> dict[str, Any]:
-        """The stable object of ``status --json``; unknown values are null, times RFC 3339."""
-        job = self.job
-        return {
-            "id": job.id,
-            "name": self.name,
-            "state": job.state,
-            "outcome": job.outcome,
-            "reason": self.reason,
-            "attempt": job.attempt,
-            "attempts": job.attempts,
-            "failures": job.failures,
-            "priority": job.priority,
-            "phase": None if self.ended else job.phase,
-            "step": job.step,
-            "steps": job.steps,
-            "step_name": job.step_name,
-            "vm": {"name": job.server_name, "id": job.server_id, "ip": job.server_ip},
-            "leaking": self.leaking,
-            "submitted_by": self.submitted_by,
-            "submitted_at": rfc3339(job.submitted_at),
-            "entered_at": rfc3339(job.entered_at),
-            "updated_at": rfc3339(job.updated_at),
-            "deadline_at": rfc3339(job.deadline_at),
-            "not_before": rfc3339(job.not_before if job.state == "queued" and job.not_before else None),
-            "git_commit": job.git_commit,
-            "worker_version": job.worker_version,
-            "exit_code": job.exit_code,
-            "labels": self.labels,
-        }
-
-
-def change_as_json(change: StateChange) -> dict[str, Any]:
-    """The stable object of ``history --json``."""
-    return {
-        "at": rfc3339(change.at),
-        "event": change.event,
-        "from": change.source,
-        "to": change.target,
-        "reason": change.reason,
-        "attempt": change.attempt,
-    }
+    def left_out(self) -> dict[State, int]:
+        """How many are not shown, by state."""
+        shown = Counter(status.job.state for status in self.jobs)
+        more = {state: number - shown[state] for state, number in self.counts.items()}
+        return {state: number for state, number in more.items() if number > 0}
 
 
 def exists(path: Path) -> bool:
@@ -144,7 +89,7 @@ class Views:
         self._daemon_lock = daemon_lock
         self._max_workers = max_workers
         self._store: Store | None = None
-        self._published: list[tuple[Message, str | None]] = []
+        self._published: list[Untaken] = []
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Queries | None]:
@@ -170,7 +115,7 @@ class Views:
 
     def add_published(self, message: Message, sender: str | None) -> None:
         """Show the job of a start_worker that was published just now, which a broker would not show."""
-        self._published.append((message, sender))
+        self._published.append(of_message(message, sender))
 
     def daemon(self) -> DaemonStatus:
         """Whether a daemon runs for this database, and what it cannot reach."""
@@ -215,41 +160,117 @@ class Views:
         """How many messages wait in the queue that are not shown as jobs; 0 where that cannot be seen."""
         return self._queue.count_unread()
 
-    def jobs(self, states: Sequence[str] = (), ids: Sequence[str] = ()) -> list[JobStatus]:
-        """All jobs in order of arrival; those in some states, or with some ids."""
-        daemon = self.daemon()
-        if ids and len(found := self._stored(states, ids, daemon)[0]) == len(ids):
-            return found
-        # The queue before the store: a message that is taken between the two is seen twice, not missed.
-        pending = {message.job: (message, sender) for message, sender in reversed(self._pending())}
-        found, known = self._stored(states, ids, daemon, [job_id for job_id in pending if job_id is not None])
-        for job_id, (message, sender) in reversed(pending.items()):
-            wanted = (not states or "queued" in states) and (not ids or job_id in ids)
-            if wanted and job_id not in known:
-                found.append(_status_of_message(message, sender, daemon))
-        return found
+    def listing(self, selection: Selection, live: int | None = None, ended: int | None = None) -> Listing:
+        """The jobs of a table.
 
-    def _stored(
-        self, states: Sequence[str], ids: Sequence[str], daemon: DaemonStatus, pending: Sequence[str] = ()
-    ) -> tuple[list[JobStatus], set[str]]:
-        """What the store has of the jobs asked for, and which pending ones it knows, in one snapshot."""
+        Args:
+            selection: which.
+            live: how many at most of those that have not ended; None: all.
+            ended: how many at most of those that have, the newest; None: all.
+        """
+        if selection.ids:
+            named = sorted(self._named(selection), key=lambda each: IN_ORDER.index(each.job.state))
+            return Listing(named, Counter(each.job.state for each in named))
+        daemon = self.daemon()
+        # The queue before the store: a message that is taken between the two is seen twice, not missed.
+        waiting, unread = self._untaken(selection, live)
+        stored, counts, known = [], dict.fromkeys(selection.in_states, 0), set[str]()
+        with self.reading() as queries:
+            if queries is not None:
+                counts = queries.counts(selection)
+                views = queries.listed(queries.first_numbers(selection, live, ended))
+                queued = [view.number for view in views if view.job.state == "queued"]
+                in_order = {number: place for place, number in enumerate(queued, 1)}
+                places = in_order if selection.is_by_state_only else _places(queries, views)
+                order = AdmissionOrder.read(queries, self._max_workers)
+                stored = _statuses(views, order, places, daemon)
+                known = {*queries.jobs_known([each.job_id for each in waiting])}
+        new = [each.status(daemon) for each in waiting if each.job_id not in known]
+        if new or unread:
+            counts["queued"] += len(new) + unread
+        begun = [status for status in stored if not status.ended]
+        return Listing([*begun, *new][:live] + stored[len(begun) :], counts)
+
+    def each(
+        self, selection: Selection, live: int | None = None, ended: int | None = None
+    ) -> Generator[JobStatus]:
+        """The same jobs in order of arrival: one snapshot, read page by page as it is asked for.
+
+        Args:
+            selection: which.
+            live: how many at most of those that have not ended; None: all.
+            ended: how many at most of those that have, the newest; None: all.
+        """
+        if selection.ids:
+            yield from self._named(selection)
+            return
+        daemon = self.daemon()
+        waiting, _ = self._untaken(selection, live)
+        known: set[str] = set()
+        with self.reading() as queries:
+            if queries is not None:
+                known.update(queries.jobs_known([each.job_id for each in waiting]))
+                if live is None and ended is None:
+                    numbers: Sequence[int] = queries.numbers(selection)
+                else:
+                    numbers = sorted(queries.first_numbers(selection, live, ended))
+                order = AdmissionOrder.read(queries, self._max_workers)
+                needs_all = live is None and "queued" in selection.in_states
+                all_places = queries.places_in_queue() if needs_all else None
+                for begin in range(0, len(numbers), PAGE):
+                    views = queries.listed(numbers[begin : begin + PAGE])
+                    places = _places(queries, views) if all_places is None else all_places
+                    yield from _statuses(views, order, places, daemon)
+        yield from (each.status(daemon) for each in waiting if each.job_id not in known)
+
+    def jobs(self, states: Sequence[State] = (), ids: Sequence[str] = ()) -> list[JobStatus]:
+        """All jobs in order of arrival; those in some states, or with some ids. Without ids their records
+        lack what no list shows; see ``JobView``."""
+        return list(self.each(Selection(tuple(states), tuple(ids))))
+
+    def _named(self, selection: Selection) -> list[JobStatus]:
+        """Those of the jobs with these ids that match, in order of arrival."""
+        daemon = self.daemon()
+        found = self._stored(selection.ids, daemon)
+        if len(found) < len({*selection.ids}):
+            waiting = [each for job_id in selection.ids for each in self._naming(job_id)]
+            found = self._stored(selection.ids, daemon)
+            known = {status.job.id for status in found}
+            new = {each.job_id: each.status(daemon) for each in waiting if each.job_id not in known}
+            found += [status for job_id, status in new.items() if job_id in selection.ids]
+        return [each for each in found if selection.admits(each.job, each.submitted_by, each.labels)]
+
+    def _stored(self, ids: Sequence[str], daemon: DaemonStatus) -> list[JobStatus]:
         with self.reading() as queries:
             if queries is None:
-                return [], set()
+                return []
+            views = queries.jobs(ids=ids, whole=True)
             order = AdmissionOrder.read(queries, self._max_workers)
-            found = [_status(view, order, daemon) for view in queries.jobs(states, ids)]
-            return found, set(queries.jobs_known(pending))
+            return _statuses(views, order, _places(queries, views), daemon)
 
     def job(self, job_id: str) -> JobStatus | None:
-        """One job."""
+        """One job, with its whole record."""
         found = self.jobs(ids=[job_id])
         return found[0] if found else None
+
+    def count_unfinished(self) -> int:
+        """How many jobs have not ended, with those that can be seen in the queue."""
+        with self.reading() as queries:
+            stored = 0 if queries is None else sum(queries.counts(Selection(WAITING)).values())
+        return stored + self._queue.count_starts()
+
+    def ids_like(self, prefix: str) -> list[str]:
+        """The ids that begin with ``prefix``, at most ten of those that are stored."""
+        found = {each.job_id for each in self._naming(prefix) if each.job_id.startswith(prefix)}
+        with self.reading() as queries:
+            if queries is not None:
+                found.update(queries.ids_like(prefix))
+        return sorted(found)
 
     def body(self, job_id: str) -> dict[str, Any] | None:
         """The body of its start_worker message; None: the store does not know the job."""
         with self.reading() as queries:
-            found = [] if queries is None else queries.jobs(ids=[job_id])
-        return found[0].body if found else None
+            return None if queries is None else queries.body(job_id)
 
     def resolve(self, prefix: str) -> str:
         """The id of the job that ``prefix`` names.
@@ -258,15 +279,12 @@ class Views:
             UsageError: none, or several, begin so.
         """
         prefix = prefix.lower()
-        ids = {message.job for message, _ in self._pending() if (message.job or "").startswith(prefix)}
-        with self.reading() as queries:
-            if queries is not None:
-                ids.update(queries.ids_like(prefix))
-        if len(ids) == 1 and prefix:
-            return str(ids.pop())
-        if not ids or not prefix:
+        ids = self.ids_like(prefix) if prefix else []
+        if len(ids) == 1:
+            return ids[0]
+        if not ids:
             raise UsageError(f"no job {prefix!r}; {self._hint()}")
-        several = ", ".join(sorted(str(id_) for id_ in ids)[:5])
+        several = ", ".join(ids[:5])
         raise UsageError(f"job {prefix!r} is ambiguous: {several}; give more of its id")
 
     def _hint(self) -> str:
@@ -293,57 +311,49 @@ class Views:
         with self.reading() as queries:
             return None if queries is None else queries.console(job_id)
 
-    def _pending(self) -> list[tuple[Message, str | None]]:
-        found: dict[str | None, tuple[Message, str | None]] = {}
-        for message, sender in self._published:
-            found.setdefault(message.job, (message, sender))
-        for delivery in self._queue.messages():
-            try:
-                message = decode(delivery.raw, delivery.origin)
-            except Malformed:
-                continue
-            if message.type == "start_worker":
-                found.setdefault(message.job, (message, delivery.sender))
-        return list(found.values())
+    def _naming(self, text: str) -> list[Untaken]:
+        """Jobs in the queue whose messages contain this text."""
+        with contextlib.closing(self._queue.starts(text)) as messages:
+            return self._published + [each for each in map(untaken, messages) if each is not None]
+
+    def _untaken(self, selection: Selection, limit: int | None) -> tuple[list[Untaken], int]:
+        """Jobs in the queue, each once, and how many more there are."""
+        if "queued" not in selection.in_states:
+            return [], 0
+        found = {each.job_id: each for each in self._published if each.matches(selection)}
+        read = more = 0
+        with contextlib.closing(self._queue.starts()) as messages:
+            for message in messages:
+                if selection.is_by_state_only and limit is not None and len(found) >= limit:
+                    return [*found.values()], max(0, self._queue.count_starts() - read)
+                read += 1
+                each = untaken(message)
+                if each is None or each.job_id in found or not each.matches(selection):
+                    continue
+                if limit is None or len(found) < limit:
+                    found[each.job_id] = each
+                else:
+                    more += 1
+        return [*found.values()], more
 
 
-def _status(view: JobView, order: AdmissionOrder, daemon: DaemonStatus) -> JobStatus:
-    return JobStatus(
-        view.job,
-        view.name,
-        view.submitted_by,
-        reason(view, order, daemon),
-        _labels(view.body),
-        is_leaking(view),
-    )
+def _places(queries: Queries, views: Sequence[JobView]) -> dict[int, int]:
+    return queries.places_in_queue([view.number for view in views if view.job.state == "queued"])
 
 
-def _status_of_message(message: Message, sender: str | None, daemon: DaemonStatus) -> JobStatus:
-    """The job of a start_worker that no daemon has taken yet."""
-    assert message.job is not None
-    attempts = message.body.get("attempts")
-    job = Job(
-        message.job,
-        attempts=attempts if isinstance(attempts, int) else 3,
-        submitted_at=message.sent_at,
-        entered_at=message.sent_at,
-        updated_at=message.sent_at,
-    )
-    why = f"in the queue, not taken yet{remark(daemon)}"
-    return JobStatus(job, display_name(message.body), sender, why, _labels(message.body))
-
-
-def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The labels without the job's secrets."""
-    labels = body.get("labels")
-    if not labels or not isinstance(labels, dict):
-        return {}
-    secrets = job_secrets(body)
-    return {
-        mask(scrub(key), secrets): MASK if looks_secret(key) else _masked(value, secrets)
-        for key, value in labels.items()
-    }
-
-
-def _masked(value: Any, secrets: Sequence[str]) -> Any:
-    return mask(scrub(value), secrets) if isinstance(value, str) else value
+def _statuses(
+    views: Sequence[JobView], order: AdmissionOrder, places: Mapping[int, int], daemon: DaemonStatus
+) -> list[JobStatus]:
+    of_these = {view.job.id: places[view.number] for view in views if view.number in places}
+    order = replace(order, positions=of_these)
+    return [
+        JobStatus(
+            view.job,
+            view.name,
+            view.submitted_by,
+            reason(view, order, daemon),
+            view.labels,
+            is_leaking(view),
+        )
+        for view in views
+    ]

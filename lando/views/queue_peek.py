@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lando.errors import LandoError
-from lando.workqueue.embedded import waiting
+from lando.workqueue.embedded_peek import commands_waiting, count_commands_waiting
 from lando.workqueue.interface import Delivery
 from lando.workqueue.rabbitmq.names import QueueNames
 
 if TYPE_CHECKING:
     from lando.workqueue.rabbitmq.broker import Broker
+
+
+START = "start_worker"
+"""What every message that starts a job contains."""
 
 
 class QueuePeek(Protocol):
@@ -21,12 +25,21 @@ class QueuePeek(Protocol):
     shows_messages: ClassVar[bool]
     """Whether the messages themselves can be read."""
 
-    def messages(self) -> Sequence[Delivery]:
-        """The messages, oldest first; none where they cannot be read."""
+    def starts(self, naming: str = "") -> Generator[Delivery]:
+        """The messages that may start a job, oldest first, read as they are asked for; none where they cannot
+        be read.
+
+        Args:
+            naming: only those that contain this text.
+        """
+        ...
+
+    def count_starts(self) -> int:
+        """How many those are."""
         ...
 
     def count_unread(self) -> int:
-        """How many messages wait that ``messages`` cannot show; 0 where they cannot be counted."""
+        """How many messages wait that cannot be read; 0 where they cannot be counted."""
         ...
 
 
@@ -42,9 +55,13 @@ class EmbeddedPeek:
     def __init__(self, database: Path) -> None:
         self._database = database
 
-    def messages(self) -> Sequence[Delivery]:
-        """See ``QueuePeek.messages``."""
-        return waiting(self._database)
+    def starts(self, naming: str = "") -> Generator[Delivery]:
+        """See ``QueuePeek.starts``."""
+        return commands_waiting(self._database, (START, naming))
+
+    def count_starts(self) -> int:
+        """See ``QueuePeek.count_starts``."""
+        return count_commands_waiting(self._database, (START,))
 
     def count_unread(self) -> int:
         """See ``QueuePeek.count_unread``."""
@@ -65,9 +82,13 @@ class RabbitMQPeek:
         self._broker = broker
         self._names = names
 
-    def messages(self) -> Sequence[Delivery]:
-        """See ``QueuePeek.messages``."""
-        return ()
+    def starts(self, naming: str = "") -> Generator[Delivery]:
+        """See ``QueuePeek.starts``."""
+        yield from ()
+
+    def count_starts(self) -> int:
+        """See ``QueuePeek.count_starts``."""
+        return 0
 
     def count_unread(self) -> int:
         """See ``QueuePeek.count_unread``."""

@@ -6,10 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lando.engine.admission import WAITS_FOR_QUOTA
 from lando.engine.boot_failures import MOST, BootFailures
 from lando.engine.holds import Hold, Holds
-from lando.engine.quota import NO_START
+from lando.engine.quota import NO_START, WAITS_FOR_QUOTA
 from lando.engine.reservation import Reservation
 from lando.states.job import ENDED_STATES, Job
 from lando.store.facts import OBSTACLE_FACT, UnknownServer
@@ -29,7 +28,7 @@ class AdmissionOrder:
     """What decides when queued jobs start: read once, for all jobs that are shown."""
 
     positions: dict[str, int]
-    """The position of each queued job, from 1."""
+    """The positions of the queued jobs that are shown, from 1."""
     live: int
     """Jobs that may own a VM."""
     max_workers: int | None
@@ -43,9 +42,9 @@ class AdmissionOrder:
 
     @classmethod
     def read(cls, queries: Queries, max_workers: int | None) -> AdmissionOrder:
-        """Read it from the database."""
+        """Read it from the database, but for the positions."""
         return cls(
-            queries.queue_positions(),
+            {},
             queries.count_live(),
             max_workers,
             queries.holds().at(time.time()),

@@ -339,7 +339,7 @@ class EmbeddedQueue:
 def waiting(database: Path) -> list[Delivery]:
     """The messages that no daemon has acked yet, oldest first; [] if there is no queue."""
     query = "SELECT id, raw, origin, sender FROM queue_messages ORDER BY id"
-    with as_queue_errors(database), _reading(database) as connection:
+    with as_queue_errors(database), reading(database) as connection:
         rows = [] if connection is None else connection.execute(query).fetchall()
     return [Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3]) for row in rows]
 
@@ -360,7 +360,7 @@ class EmbeddedDeadLetters:
 
     def _all(self) -> list[tuple[DeadLetter, int]]:
         """Each with the bytes that it keeps."""
-        with as_queue_errors(self._database), _reading(self._database) as connection:
+        with as_queue_errors(self._database), reading(self._database) as connection:
             if connection is None:
                 return []
             size = "length(raw)" if "size" in _missing_columns(connection) else "coalesce(size, length(raw))"
@@ -406,7 +406,7 @@ class EmbeddedDeadLetters:
 
 
 @contextlib.contextmanager
-def _reading(database: Path) -> Iterator[sqlite3.Connection | None]:
+def reading(database: Path) -> Iterator[sqlite3.Connection | None]:
     """Opened for reading; None if there is no queue."""
     if not database.exists():
         yield None

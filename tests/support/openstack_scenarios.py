@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lando.views.jobs import JobStatus
+from lando.views.job_status import JobStatus
 from tests.support.fake_openstack import Fault
 from tests.support.fake_openstack.faults import Faults
 from tests.support.local_site import Gate, wait_for, workflow_on_vms

@@ -20,7 +20,7 @@ from lando.engine.ledger import StateChange
 from lando.messages import Message
 from lando.states.job import Job
 from lando.store.store import Store
-from lando.views.jobs import JobStatus
+from lando.views.job_status import JobStatus
 from tests.support.local_site import Gate, wait_for, workflow
 from tests.support.openstack_project import Facility, connect_to
 from tests.support.openstack_proxy import CloudProxy

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lando.address import ambiguity, strip_url
 from lando.config import job_file
 from lando.errors import UsageError
-from lando.store.transaction import display_name
+from lando.store.shown import display_name
 
 BODY = {"git_clone": "https://example.org/r.git", "cd": ".", "input": {}, "run_cwl": "w.cwl"}
 

@@ -20,7 +20,7 @@ from lando.config import yaml_document
 from lando.credentials import job_secrets, looks_secret, scrub, secret_values
 from lando.errors import UsageError
 from lando.redaction import mask
-from lando.store.transaction import display_name
+from lando.store.shown import display_name
 from lando.views.jobs import _labels
 from lando.workqueue.interface import first_bytes
 from lando_worker.log_buffer import LogBuffer

@@ -24,7 +24,7 @@ from lando.config import job_file, yaml_document
 from lando.config.work_queue import AMQP_URL
 from lando.errors import LandoError
 from lando.messages import Malformed, Message
-from lando.store.transaction import display_name
+from lando.store.shown import display_name
 from lando.views import job_outputs
 from lando.views.diagram import markup, mermaid
 from lando.workqueue.rabbitmq import broker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lando.cli.formatting import plain_table
 from lando.states.job import Job, State
-from lando.views.jobs import JobStatus
+from lando.views.job_status import JobStatus
 
 OUTAGE = "no job is started at present: the cloud does not answer: HTTP 503: Service Unavailable"
 DISCONNECTED = " (the daemon has been disconnected from the work queue since 2026-11-27T21:35:43.158Z)"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lando.config import job_file, yaml_document
 from lando.errors import UsageError
 from lando.states.job import JobSpec
-from lando.store.transaction import display_name
+from lando.store.shown import display_name
 
 MINIMAL = """\
 git_clone: https://example.org/toyworkflow.git

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from lando.store.migrations import v0006_lists
+
 revision = "0006"
 down_revision = "0005"
 
@@ -24,10 +26,14 @@ def upgrade() -> None:
     """Each step under its own comment."""
     # What is due is found through indexes.
     _mark_what_is_next()
+    # Commands read no more jobs than they show.
+    v0006_lists.add_tables()
     # PostgreSQL: numbers that do not run out; last, texts in an order that no upgrade changes.
     if op.get_bind().dialect.name == "postgresql":
         _widen_numbers()
         _order_texts_by_bytes()
+    # After the types of the columns are what they are: PostgreSQL changes none that a trigger names.
+    v0006_lists.add_triggers()
 
 
 def _mark_what_is_next() -> None:
