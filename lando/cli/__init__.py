@@ -6,6 +6,7 @@ client.py         the command lando-client
 output.py         what commands print: results on stdout, notes on stderr
 common.py         the app of a command, job arguments, sending a message
 job_source.py     what git_clone means on this machine: changes that are not committed, VMs elsewhere
+selecting.py      the options of status that say which jobs to show
 check_boot.py     check --boot
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running

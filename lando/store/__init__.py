@@ -12,6 +12,9 @@ admission_order.py  which queued job is the first, in SQL
 pending.py          rows that a transaction writes together
 logs.py             the logs of workflows, within their bounds
 queries.py          what the commands read
+selection.py        which jobs they show, in SQL
+shown.py            the name and the labels of a job, without its secrets
+job_rows.py         a record from its row
 facts.py            small values about the whole deployment, as they are stored
 stored_facts.py     and by what they mean
 migrations/         the schema's versions

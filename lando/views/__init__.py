@@ -3,6 +3,8 @@
 In reading order:
 
 jobs.py           jobs, their history and their logs
+job_status.py     one job, as it is shown
+untaken.py        a job whose message is in the queue, and that no daemon has taken yet
 attempts.py       a job's attempts, as its history tells them
 reasons.py        why a job is in its state, as a sentence
 job_outputs.py    what of a job's output object is here

@@ -27,7 +27,7 @@ from lando.daemon.rejection import REPORTS_AT_ONCE
 from lando.engine.ledger import StateChange
 from lando.states import job
 from lando.views import inventory
-from lando.views import jobs as views
+from lando.views import job_status as views
 from lando.workqueue import embedded
 from lando.workqueue.interface import MAX_BATCH, REPORT_BYTES_KEPT
 from lando.workqueue.rabbitmq.names import (
