@@ -13,7 +13,7 @@ from lando.cli import formatting
 from lando.cli.common import JobId, load_app
 from lando.cli.output import check_reader, console, note, print_json_list, result, shown
 from lando.cli.selecting import FORMS, Label, Since
-from lando.cli.text import count
+from lando.cli.text import MAX_LINES, count
 from lando.states.job import STATES, State
 from lando.store.selection import Selection
 from lando.views.daemon_status import DaemonStatus
@@ -102,11 +102,10 @@ def _detail(views: Views, job_id: str) -> None:
 
 def _last_output(views: Views, status: JobStatus) -> tuple[str, str]:
     """The label and the text: of the log, unless a VM failed since it was written."""
-    job, pieces, console = status.job, views.log(status.job.id), views.console(status.job.id)
-    logged_in = job.attempt if job.log_tail else (pieces[-1][0] if pieces else 0)
+    job, console = status.job, views.console(status.job.id)
+    logged_in, text = (job.attempt, job.log_tail) if job.log_tail else views.end_of_log(job.id, MAX_LINES)
     if console is not None and console[0] > logged_in and console[1].strip():
         return f"console of attempt {console[0]}", console[1]
-    text = job.log_tail or "".join(text for attempt, _, text in pieces if attempt == logged_in)
     return "last lines" if job.attempt <= 1 else f"last lines of attempt {logged_in}", text
 
 

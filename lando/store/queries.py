@@ -27,6 +27,8 @@ HEAVY = ("outputs", "log_tail")
 LISTED = tuple(column for column in JOB_COLUMNS if column.name not in HEAVY)
 _MORE = (JOBS.c.number, JOBS.c.name, JOBS.c.submitted_by)
 FORM_OF_AN_ID = "00000000-0000-0000-0000-000000000000"
+END_OF_LOG = 50
+"""Pieces of a log at most that are read for its last lines."""
 PAGE = 500
 """Jobs that are read by one statement: SQLite and psycopg bound the parameters of one."""
 
@@ -203,6 +205,23 @@ class Queries(StoredFacts):
         query = sa.select(LOGS.c.attempt, LOGS.c.seq, LOGS.c.text).where(LOGS.c.job_id == job_id, later)
         rows = self._connection.execute(query.order_by(LOGS.c.attempt, LOGS.c.seq))
         return [(row.attempt, row.seq, row.text) for row in rows]
+
+    def end_of_log(self, job_id: str, lines: int) -> tuple[int, str]:
+        """The attempt that has logged last, and its last lines; 0 and nothing if none has logged.
+
+        Args:
+            job_id: the job.
+            lines: how many, if there are as many; there may be more.
+        """
+        query = sa.select(LOGS.c.attempt, LOGS.c.text).where(LOGS.c.job_id == job_id)
+        newest = query.order_by(LOGS.c.attempt.desc(), LOGS.c.seq.desc()).limit(END_OF_LOG)
+        attempt, pieces = 0, list[str]()
+        for row in self._connection.execute(newest):
+            if attempt not in (0, row.attempt) or sum(piece.count("\n") for piece in pieces) > lines:
+                break
+            attempt = row.attempt
+            pieces.append(row.text)
+        return attempt, "".join(reversed(pieces))
 
     def console(self, job_id: str) -> tuple[int, str] | None:
         """The console output of the last server whose output was saved, as (attempt, text)."""

@@ -306,6 +306,11 @@ class Views:
         with self.reading() as queries:
             return [] if queries is None else queries.log(job_id, after)
 
+    def end_of_log(self, job_id: str, lines: int) -> tuple[int, str]:
+        """See ``Queries.end_of_log``."""
+        with self.reading() as queries:
+            return (0, "") if queries is None else queries.end_of_log(job_id, lines)
+
     def console(self, job_id: str) -> tuple[int, str] | None:
         """The console output of its last server that failed, as (attempt, text)."""
         with self.reading() as queries:

@@ -184,6 +184,20 @@ def test_prefixes_of_ids(store: Store) -> None:
             assert queries.ids_like(prefix) == expected, prefix
 
 
+def test_of_a_log_its_end_is_read(store: Store) -> None:
+    insert(store, Job(name(1)), Job(name(2)))
+    with store.transaction() as transaction:
+        for seq in range(1, 200):
+            transaction.append_log(name(1), 1, [seq], f"earlier {seq}\n")
+        for seq in range(1, 200):
+            transaction.append_log(name(1), 2, [seq], f"line {seq}\n")
+    with store.reading() as queries:
+        attempt, text = queries.end_of_log(name(1), 20)
+        assert attempt == 2 and 20 <= text.count("\n") < 25 and text.endswith("line 198\nline 199\n")
+        assert "earlier" not in queries.end_of_log(name(1), 1000)[1]
+        assert queries.end_of_log(name(2), 20) == (0, "")
+
+
 SELECTIONS = {
     "all": Selection(),
     "since": Selection(since=5.0),
