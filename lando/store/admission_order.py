@@ -17,7 +17,8 @@ from lando.store.pending import JOB_COLUMNS
 from lando.store.tables import JOBS
 from lando.store.types import listed
 
-READY, WAITING = sa.literal_column("0"), sa.literal_column("1")
+READY: sa.ColumnElement[int] = sa.literal_column("0")
+WAITING: sa.ColumnElement[int] = sa.literal_column("1")
 """As they are written, for SQLite to use an index that has such jobs only."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -45,9 +47,8 @@ def _mark_what_is_next() -> None:
     )
     op.drop_index("jobs_in_order", "jobs")
     op.create_index("jobs_by_state", "jobs", ["state", "number"])
-    ready = {f"{dialect}_where": sa.text("waiting = 0") for dialect in ("sqlite", "postgresql")}
-    in_back_off = {f"{dialect}_where": sa.text("waiting = 1") for dialect in ("sqlite", "postgresql")}
-    in_order = [sa.text("priority DESC"), "number"]
+    ready, in_back_off = _only("waiting = 0"), _only("waiting = 1")
+    in_order: list[Any] = [sa.text("priority DESC"), "number"]
     op.create_index("jobs_ready", "jobs", in_order, **ready)
     op.create_index("jobs_ready_by_wishes", "jobs", ["wishes", *in_order], **ready)
     op.create_index("jobs_ready_by_doubt", "jobs", ["wishes", "doubt", *in_order], **ready)
@@ -84,3 +85,7 @@ def _order_texts_by_bytes() -> None:
             if isinstance(column["type"], sa.String) and table != "alembic_version":
                 type_ = column["type"].compile(connection.dialect)
                 op.execute(f'ALTER TABLE {table} ALTER COLUMN "{column["name"]}" TYPE {type_} COLLATE "C"')
+
+
+def _only(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
