@@ -299,7 +299,6 @@ def test_the_admission_order_is_read_from_its_indexes(store: Store) -> None:
         ("jobs_ready_by_doubt", admission_order.least_doubtful(0.0, ["b"], ())),
         ("jobs_ready_by_doubt", admission_order.least_doubtful(0.0, ["b"], ["d"])),
         ("jobs_ready_by", admission_order.ready_wishes(0.0, ["b"], ())),
-        ("jobs_in_back_off", (admission_order.PROMOTE, {"now": 0.0})),
     ]
     with store.transaction() as transaction:
         for index, (query, values) in queries:

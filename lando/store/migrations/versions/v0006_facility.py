@@ -13,8 +13,6 @@ revision = "0006"
 down_revision = "0005"
 
 COUNTED = (("jobs", "number"), ("history", "id"), ("effects", "id"), ("logs", "id"))
-
-
 LANES = {
     "create_server": 1,
     "delete_server": 2,
