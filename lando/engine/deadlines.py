@@ -8,6 +8,7 @@ daemon, counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from lando.engine.pace import Pace
@@ -40,7 +41,11 @@ def overdue(
         pace: how long a worker may be silent.
     """
     found = []
+    silent_since = now - pace.silence
     for job in jobs:
+        deadline = math.inf if job.deadline_at is None else job.deadline_at
+        if deadline > now and (job.state == "booting" or (job.heard_at or 0.0) > silent_since):
+            continue  # most of thousands
         event: Event | None = None
         if job.state == "booting":
             event = _boot_timeout(job, now, hearing_since, policy)

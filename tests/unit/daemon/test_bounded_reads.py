@@ -1,4 +1,5 @@
-"""What the loop costs does not grow with the jobs that there are: counted, at ten and at ten thousand."""
+"""What the loop costs does not grow with the jobs that there are, counted: at a hundred and at ten thousand,
+a tenth of them of each kind."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from lando.workqueue.interface import Delivery
 from tests.support.counted_reads import Cost, Reads, scans
 from tests.support.engine_rules import new_engine
 
-FEW, MANY = 10, 10_000
+FEW, MANY = 10, 1_000
 REPORTS = 5
 PATIENCE = 30.0
 SORTED = "AS wished"

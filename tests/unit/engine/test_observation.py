@@ -61,6 +61,16 @@ def test_a_server_whose_worker_reports_is_not_lost_whatever_the_cloud_says(last:
     assert seen(replace(BOOTING, heard_at=NOW - last), "ERROR") is not None
 
 
+def test_what_was_heard_before_the_daemon_listened_may_be_forgotten() -> None:
+    """It is kept in memory: a daemon that starts waits for two heartbeats before it believes the cloud."""
+    gone = CloudSnapshot((), gone=frozenset({"server-1"}))
+    quiet = replace(RUNNING, heard_at=NOW - 1000.0)
+    assert events(gone, [quiet], NOW, HEARTBEAT, NOW - 2 * HEARTBEAT + 1) == []
+    assert len(events(gone, [quiet], NOW, HEARTBEAT, NOW - 2 * HEARTBEAT)) == 1
+    booting = replace(BOOTING, heard_at=None)
+    assert len(events(gone, [booting], NOW, HEARTBEAT, NOW)) == 1, "nothing was heard that could be forgotten"
+
+
 def test_a_worker_that_misses_two_heartbeats_is_no_proof_any_more() -> None:
     quiet = replace(RUNNING, heard_at=NOW - 2 * HEARTBEAT)
     assert seen(quiet, "ERROR") == ServerLost(NOW, "server-1", "the cloud reports ERROR")
