@@ -17,7 +17,6 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    text,
 )
 
 from lando.store.types import StoredText
@@ -81,19 +80,19 @@ JOBS = Table(
     sqlite_autoincrement=True,
 )
 
-_READY = {f"{dialect}_where": text("waiting = 0") for dialect in ("sqlite", "postgresql")}
-_IN_BACK_OFF = {f"{dialect}_where": text("waiting = 1") for dialect in ("sqlite", "postgresql")}
-_IN_ORDER = (JOBS.c.priority.desc(), JOBS.c.number)
-Index("jobs_ready", *_IN_ORDER, **_READY)
-Index("jobs_ready_by_wishes", JOBS.c.wishes, *_IN_ORDER, **_READY)
-Index("jobs_ready_by_doubt", JOBS.c.wishes, JOBS.c.doubt, *_IN_ORDER, **_READY)
-Index("jobs_in_back_off", JOBS.c.not_before, **_IN_BACK_OFF)
-
 
 def only(condition: str) -> dict[str, Any]:
     """Of an index that has some of the rows. A query uses it if it has this condition, as it is written."""
     return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
 
+
+# For admission; see ``lando.store.admission_order``.
+_READY, _IN_BACK_OFF = only("waiting = 0"), only("waiting = 1")
+_IN_ORDER = (JOBS.c.priority.desc(), JOBS.c.number)
+Index("jobs_ready", *_IN_ORDER, **_READY)
+Index("jobs_ready_by_wishes", JOBS.c.wishes, *_IN_ORDER, **_READY)
+Index("jobs_ready_by_doubt", JOBS.c.wishes, JOBS.c.doubt, *_IN_ORDER, **_READY)
+Index("jobs_in_back_off", JOBS.c.not_before, **_IN_BACK_OFF)
 
 # For lists, in their order; see ``lando.store.selection``.
 Index("jobs_in_queue", JOBS.c.state, JOBS.c.priority.desc(), JOBS.c.number, **only("state = 'queued'"))
