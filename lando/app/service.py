@@ -147,10 +147,7 @@ class Service:
             return boot_times.timeout(queries.boots())
 
     def _server_request(self, operation: SendCreate, deployment: str) -> ServerRequest:
-        with self._store.reading() as queries:
-            body = queries.body(operation.job.id)
-        assert body is not None
-        return self._app.server_requests.request(operation, body, deployment)
+        return self._app.server_requests.request(operation, operation.body, deployment)
 
     def run(
         self, ready: Callable[[], None] = lambda: None, on_stop: Callable[[], None] = lambda: None

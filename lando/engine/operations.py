@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from lando.states.events import RefusalKind
 from lando.states.job import Job
@@ -15,6 +17,9 @@ class SendCreate:
     job: Job
     mark: str
     token: str
+    body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Of the job's start_worker, read in the transaction that begins it: who carries an operation out does not
+    read the database, whose outage would look like one of the cloud."""
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Outbox:
             return None
         fired = self._engine.fire(ledger, job, CreateSent(now, request.mark))
         if fired.answer == "stays":
-            return SendCreate(fired.job, request.mark, request.token)
+            return SendCreate(fired.job, request.mark, request.token, ledger.body(job.id))
         return FindServers(request.mark)
 
     def _attach(self, job: Job) -> Operation | None:
