@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lando.app.app import App
 from lando.app.lost_database import remains, warning
@@ -21,6 +21,7 @@ from lando.cloud.local import full_disk
 from lando.daemon.checkpoints import make_last_checkpoint
 from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
+from lando.daemon.health import DatabaseHealth
 from lando.daemon.retry import announce_retry
 from lando.engine import boot_times
 from lando.engine.engine import Engine
@@ -29,9 +30,13 @@ from lando.engine.operations import SendCreate
 from lando.errors import DatabaseOutage, DatabaseUnusable, UsageError
 from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.state_dir import DaemonLock
+from lando.store.database import parsed, sqlite_path
 from lando.store.facts import DAEMON_FACT, PROJECT_FACT
 from lando.store.sqlite_guard import SqliteGuard
 from lando.store.store import Store
+
+if TYPE_CHECKING:
+    from lando.store.daemon_session import DaemonSession
 
 log = logging.getLogger("lando")
 
@@ -69,20 +74,47 @@ class Service:
             # Two state directories may share a database, and two databases a state directory.
             for path in sorted({app.daemon_lock, app.config.state_dir / "daemon.lock"}):
                 made.callback(DaemonLock(path).release)
-            self._store = _when_possible(lambda: Store(app.config.database_url, DAEMON_BUSY_TIMEOUT))
+            session = self._session()
+            if session is not None:
+                made.callback(session.close)
+            url = app.config.database_url
+            self._store = self._when_possible(lambda: Store(url, DAEMON_BUSY_TIMEOUT, session))
             made.callback(self._store.close)
             try:
-                _when_possible(self._store.start_guard)
+                self._when_possible(self._store.start_guard)
                 made.callback(make_last_checkpoint, self._store)
-                _when_possible(self._warn_if_new)
-                _when_possible(self._bind_vms)
-                _when_possible(self._bind_project)
-                self.daemon = _when_possible(self._make_daemon)
+                self._when_possible(self._warn_if_new)
+                self._when_possible(self._bind_vms)
+                self._when_possible(self._bind_project)
+                self.daemon = self._when_possible(self._make_daemon)
             except DatabaseUnusable as error:
                 self._store.leave()
                 error.is_left = True
                 raise
             self._resources = made.pop_all()
+
+    def _session(self) -> DaemonSession | None:
+        """Where the database is PostgreSQL."""
+        address = parsed(self._app.config.database_url)
+        if sqlite_path(address) is not None:
+            return None
+        from lando.store.daemon_session import DaemonSession  # noqa: PLC0415 - for PostgreSQL only
+
+        return DaemonSession(address, self._app.config.state_dir)
+
+    def _when_possible(self, make: Callable[[], T]) -> T:
+        """Try again for as long as another process holds the database's lock, its disk is full or fails, or
+        its server does not answer."""
+        failures, health = 0, DatabaseHealth(self._app.daemon_lock.parent)
+        while True:
+            try:
+                made = make()
+                health.works()
+                return made
+            except DatabaseOutage as error:
+                failures += 1
+                health.failed(str(error))
+                time.sleep(announce_retry(str(error), failures, health.failing_since))
 
     def _warn_if_new(self) -> None:
         """A database that was removed leaves nothing else that says so."""
@@ -140,6 +172,7 @@ class Service:
             observe=config.timeouts.observe,
             grace=config.timeouts.grace,
             disk=partial(full_disk.words, config.state_dir),
+            state_dir=self._app.daemon_lock.parent,
         )
 
     def _learned_boot_timeout(self) -> float:
@@ -204,17 +237,6 @@ def _watch(guard: SqliteGuard, look: Callable[[], None], is_closed: threading.Ev
     while not is_closed.wait(LOOK_EVERY):
         if guard.difference() is not None:
             look()
-
-
-def _when_possible(make: Callable[[], T]) -> T:
-    """Try again for as long as another process holds the database's lock, or its disk is full or fails."""
-    failures = 0
-    while True:
-        try:
-            return make()
-        except DatabaseOutage as error:
-            failures += 1
-            time.sleep(announce_retry(str(error), failures))
 
 
 def new_secret() -> str:

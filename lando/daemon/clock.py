@@ -8,6 +8,7 @@ import time
 from lando.daemon.log import log
 from lando.engine import clock_changes
 from lando.engine.engine import Engine
+from lando.store.conflicts import tried_again
 from lando.store.store import Store
 from lando.store.transaction import Transaction
 
@@ -39,6 +40,9 @@ class Clock:
         self._awake_at = time.monotonic()
         """When lived times were adjusted last, or did not have to be."""
         self._next_record = 0.0
+        self._adjusted: dict[float | None, float] = {}
+        """By how much stored times were adjusted since the last ``check``, by the time that was recorded with
+        it: it is not known whether that was committed."""
 
     def now(self) -> float:
         """Epoch seconds: what every stored time is taken from."""
@@ -74,12 +78,17 @@ class Clock:
         awake_at = time.monotonic()
         stopped = max(0.0, awake_at - self._awake_at - LONGEST_ITERATION)
         if step or stopped:
-            engine = self._engine
-            with self._store.transaction() as transaction:
-                now = self.now() + step
-                clock_changes.adjust(transaction, step + stopped, now, engine.policy, engine.pace)
+            tried_again(lambda: self._adjust(step + stopped, self.now() + step))
         self._offset += step
         self._awake_at = awake_at
         checked_at = time.clock_gettime(SLEEPLESS)
         pause, self._last_check = checked_at - self._last_check, checked_at
         return step, pause if pause > LONGEST_ITERATION else 0.0
+
+    def _adjust(self, step: float, now: float) -> None:
+        """Once, also if the answer to a commit is lost: then the record tells whether it was done."""
+        with self._store.transaction() as transaction:
+            done = self._adjusted.get(transaction.seen_at(), 0.0)
+            self._adjusted[now] = step
+            clock_changes.adjust(transaction, step - done, now, self._engine.policy, self._engine.pace)
+        self._adjusted.clear()

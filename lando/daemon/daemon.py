@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from lando.cloud.interface import Cloud
 from lando.daemon.abandon import abandon
@@ -21,7 +22,7 @@ from lando.daemon.clock import Clock
 from lando.daemon.deadline_check import DeadlineCheck
 from lando.daemon.dispatch import Dispatcher
 from lando.daemon.effects import Effects
-from lando.daemon.health import BootHealth, QueueHealth
+from lando.daemon.health import BootHealth, DatabaseHealth, QueueHealth
 from lando.daemon.log import log, log_changes
 from lando.daemon.receive import Receiver
 from lando.daemon.retry import announce_retry
@@ -35,7 +36,8 @@ from lando.engine.leaks import Sweeper
 from lando.engine.outbox import Outbox
 from lando.errors import DatabaseUnusable, UsageError
 from lando.failpoints import reach
-from lando.store.database import StoreUnavailable
+from lando.store.conflicts import TRIES
+from lando.store.database import StoreConflict, StoreUnavailable
 from lando.store.facts import DAEMON_FACT
 from lando.store.store import Store
 from lando.workqueue.interface import QueueUnavailable, WorkQueue
@@ -62,6 +64,7 @@ class Daemon:
         observe: seconds between two snapshots of the cloud.
         grace: seconds between two lists of its floating IPs, and for which what is gone must be missing.
         disk: who fills the disk, if it is full; asked when the database cannot be written.
+        state_dir: where an outage of the database is recorded; None: nowhere.
     """
 
     def __init__(
@@ -77,11 +80,14 @@ class Daemon:
         observe: float,
         grace: float,
         disk: Callable[[], str] = lambda: "",
+        state_dir: Path | None = None,
     ) -> None:
         outbox = Outbox(engine)
         self._store = store
         self._queue = queue
         self._engine = engine
+        self._history = store.history
+        self._database_health = DatabaseHealth(state_dir)
         self._queue_health = QueueHealth()
         self._boot_health = BootHealth()
         self._clock = Clock(store, engine)
@@ -117,21 +123,30 @@ class Daemon:
             DatabaseUnusable: it is damaged, or was removed or replaced: nothing was done from then on.
         """
         self._on_stop = on_stop
-        failures = 0
+        failures = conflicts = 0
         is_ready = False
         while not self._stopping:
             try:
+                if failures:
+                    self._reach_database()
                 if not self._has_begun:
                     self._begin()
                 self._iterate()
-                failures = 0
+                failures = conflicts = 0
+                self._database_health.works()
             except DatabaseUnusable as error:
                 self._dispatcher.stop()
                 self._sweep.stop()
                 raise abandon(self._store, error) from error
             except StoreUnavailable as error:
+                conflicts = conflicts + 1 if isinstance(error, StoreConflict) else TRIES
+                if conflicts < TRIES:
+                    self._forget()  # no message is in hand: what they do is tried again by itself
+                    continue
                 failures += 1
-                self._pause("; ".join(filter(None, (str(error), self._disk()))), failures)
+                reason = "; ".join(filter(None, (str(error), self._disk())))
+                self._database_health.failed(reason)
+                self._pause(reason, failures)
             except UsageError:
                 self._end()
                 raise
@@ -161,6 +176,8 @@ class Daemon:
         no snapshot judged, and no deadline checked. A snapshot is judged, and a deadline counts, once
         everything was taken that was queued before it came.
         """
+        if self._dispatcher.have_strays_ended():
+            self._look_anew()
         snapshots = self._watcher.collect()  # first: the fence is asked for after the snapshot was taken
         if not snapshots:
             self._snapshot_since = None
@@ -222,17 +239,44 @@ class Daemon:
 
     def _pause(self, reason: str, failures: int) -> None:
         """Wait after an iteration that failed; messages that were not acked are received again."""
-        wait = announce_retry(reason, failures)
+        wait = announce_retry(reason, failures, self._database_health.failing_since)
         self._receiver.rewind()
+        self._forget()
+        deadline = time.monotonic() + wait
+        while not self._stopping and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _forget(self) -> None:
+        """What was done in a transaction that failed was not done, or that is not known."""
         self._queue_health.write_again()
         self._watcher.health.write_again()
         self._watcher.project.write_again()
         self._unknown.write_again()
         self._sweep.write_again()
         self._admitter.write_again()
-        deadline = time.monotonic() + wait
-        while not self._stopping and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self._wait = 0.0
+
+    def _reach_database(self) -> None:
+        """After a failure: before any message is received, since a broker counts deliveries in vain; and look
+        whether the database is what it was.
+
+        Raises:
+            StoreUnavailable: it cannot be used yet.
+        """
+        self._store.reach()
+        if self._store.history == self._history:
+            return
+        log.warning("the database server was replaced by another one, which may lack the last transactions")
+        self._history = self._store.history
+        self._has_begun = False
+        self._dispatcher.begin_anew()
+        self._look_anew()
+
+    def _look_anew(self) -> None:
+        """Servers may exist that the database does not know of: no job is admitted before another look."""
+        self._watcher.begin_anew()
+        self._unknown.begin_anew()
+        self._snapshot_since = None
 
     def _begin(self) -> None:
         with self._store.transaction() as transaction:

@@ -52,6 +52,8 @@ class _Finished:
     effect: Effect
     operation: Operation
     result: OperationResult
+    history: int
+    """Of the database, in which it was begun; see ``Dispatcher.begin_anew``."""
 
 
 class Dispatcher:
@@ -76,6 +78,23 @@ class Dispatcher:
         self._next_deletion = 0.0
         """When one may be tried while the cloud does not answer; seconds of the monotonic clock."""
         self._was_silent = False
+        self._history = 0
+        self._strays = self._ended_strays = 0
+        """Operations in progress that the database may not know of any more, and how many of them ended."""
+
+    def begin_anew(self) -> None:
+        """The database has another history, which may lack the last transactions of the one before: effects
+        that were begun in those may be missing, and others have their ids."""
+        self._strays += len(self._in_progress) - len(self._finished)
+        self._history += 1
+        self._finished.clear()
+        self._in_progress.clear()
+
+    def have_strays_ended(self) -> bool:
+        """Whether the last of those that ``begin_anew`` found in progress has ended since this was asked."""
+        had_strays = self._strays > 0
+        self._strays, self._ended_strays = self._strays - self._ended_strays, 0
+        return had_strays and not self._strays
 
     @property
     def in_progress(self) -> int:
@@ -88,12 +107,18 @@ class Dispatcher:
 
     @property
     def free_creates(self) -> int:
-        """How many creates can be sent now."""
+        """How many creates can be sent now; none while a stray may be one for the same job."""
+        if self._strays:
+            return 0
         return CREATES - sum(kind == "create_server" for kind in self._in_progress.values())
 
     def conclude(self, transaction: Transaction, now: float) -> None:
         """Give the results of finished operations their effect."""
-        self._finished.extend(self._pool.collect())
+        for finished in self._pool.collect():
+            if finished.history == self._history:
+                self._finished.append(finished)
+            else:
+                self._ended_strays += 1
         while self._finished:
             finished = self._finished.popleft()
             try:
@@ -164,7 +189,7 @@ class Dispatcher:
         self._was_silent = begun.is_silent
         for effect, operation in begun.operations:
             self._in_progress[effect.id] = effect.kind
-            self._pool.submit(partial(_carry_out, self._effects, effect, operation))
+            self._pool.submit(partial(_carry_out, self._effects, effect, operation, self._history))
 
     def stop(self) -> None:
         """Carry out nothing more."""
@@ -177,9 +202,9 @@ class Dispatcher:
         transaction.postpone_effect(effect, now + wait, effect.tries + 1, reason)
 
 
-def _carry_out(effects: Effects, effect: Effect, operation: Operation) -> _Finished:
+def _carry_out(effects: Effects, effect: Effect, operation: Operation, history: int) -> _Finished:
     """In a thread of the pool: one try, whose outcome is data."""
     reach("before-effect")
     result = effects.carry_out(operation)
     reach("after-effect")
-    return _Finished(effect, operation, result)
+    return _Finished(effect, operation, result, history)

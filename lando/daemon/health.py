@@ -1,20 +1,54 @@
-"""Whether the work queue and the cloud answer, and servers boot: one line of the log when that changes, and
+"""Whether database, work queue and cloud answer, and servers boot: one line of the log when that changes, and
 facts for ``status``."""
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
+from lando import outage_record
 from lando.daemon.log import log
 from lando.daemon.recorded_fact import RecordedFact
 from lando.engine.boot_failures import BootFailures
 from lando.message_limits import REASON, shorten
+from lando.outage_record import OutageRecord
 from lando.store.facts import CLOUD_FACT, QUEUE_FACT
 from lando.store.transaction import Transaction
 from lando.times import rfc3339
 
 LOG_AGAIN = 300.0
 """Seconds between two lines of the log about a cloud that does not answer."""
+
+
+class DatabaseHealth:
+    """The database, of which nothing can be recorded in it while it cannot be used.
+
+    Args:
+        state_dir: where it is recorded instead; None: nowhere.
+    """
+
+    def __init__(self, state_dir: Path | None = None) -> None:
+        self.failing_since: float | None = None
+        self._state_dir = state_dir
+        if state_dir is not None:
+            outage_record.write(state_dir, None)  # of a daemon that was killed
+
+    def failed(self, reason: str) -> None:
+        """It could not be used."""
+        self.failing_since = self.failing_since or time.time()
+        if self._state_dir is not None:
+            record = OutageRecord(os.getpid(), self.failing_since, shorten(reason, REASON))
+            outage_record.write(self._state_dir, record)
+
+    def works(self) -> None:
+        """It could be used."""
+        if self.failing_since is None:
+            return
+        log.info("the database can be used again after %.1f s", time.time() - self.failing_since)
+        self.failing_since = None
+        if self._state_dir is not None:
+            outage_record.write(self._state_dir, None)
 
 
 class QueueHealth:

@@ -18,10 +18,12 @@ from lando.daemon.log_rates import LogRates
 from lando.daemon.rejection import Rejection
 from lando.daemon.versions import WorkerVersions
 from lando.engine.engine import Engine
+from lando.engine.ledger import StateChange
 from lando.engine.taken import Taken
 from lando.errors import DatabaseUnusable
 from lando.failpoints import reach
 from lando.messages import Malformed, Message, Origin, decode
+from lando.store.conflicts import tried_again
 from lando.store.database import StoreUnavailable
 from lando.store.store import Store
 from lando.store.transaction import Transaction
@@ -221,20 +223,10 @@ class Receiver:
         knows of a report only once it was committed."""
         commands = [each for each in messages if each[1].origin == "client"]
         reports = [each for each in messages if each[1].origin == "worker"]
-        self._log_rates.begin()
-        with self._store.transaction() as transaction:
-            self._engine.prefetch(transaction, [message for _, message in messages])
-            taken = [
-                self._engine.take(transaction, message, self._clock.now(), delivery.sender)
-                for delivery, message in commands
-            ]
-            taken += self._engine.take_reports(
-                transaction, [message for _, message in reports], self._clock.now(), self._log_rates
-            )
-            reach("before-take-commit")
+        taken, changes = tried_again(lambda: self._commit(commands, reports))
         self._log_rates.commit()
         # Before the ack, which may fail: when the messages come again, they are duplicates.
-        log_changes(transaction.changes)
+        log_changes(changes)
         results = list(zip((*commands, *reports), taken, strict=True))
         for (delivery, message), what in results:
             self._log_taken(delivery, message, what)
@@ -250,6 +242,22 @@ class Receiver:
         ]
         if unknown:
             self._dead_letter(unknown)  # perhaps another daemon's: they can be requeued
+
+    def _commit(
+        self, commands: Sequence[tuple[Delivery, Message]], reports: Sequence[tuple[Delivery, Message]]
+    ) -> tuple[list[Taken], list[StateChange]]:
+        self._log_rates.begin()
+        with self._store.transaction() as transaction:
+            self._engine.prefetch(transaction, [message for _, message in (*commands, *reports)])
+            taken = [
+                self._engine.take(transaction, message, self._clock.now(), delivery.sender)
+                for delivery, message in commands
+            ]
+            taken += self._engine.take_reports(
+                transaction, [message for _, message in reports], self._clock.now(), self._log_rates
+            )
+            reach("before-take-commit")
+        return taken, transaction.changes
 
     def _take_alone(self, delivery: Delivery, message: Message) -> None:
         try:

@@ -49,6 +49,10 @@ class Unknown:
         """Why no job can be admitted yet: any of them may have a server that the database does not know."""
         return None if self._was_listed else NOT_LISTED
 
+    def begin_anew(self) -> None:
+        """The database may know less than before: no job is admitted before another snapshot."""
+        self._was_listed = False
+
     def look(self, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> None:
         """Take another snapshot.
 

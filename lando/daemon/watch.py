@@ -76,6 +76,8 @@ class Watcher:
         self._pool: Pool[CloudSnapshot | Exception] = Pool(1, wake)
         self._snapshots: collections.deque[CloudSnapshot] = collections.deque()
         self._in_progress = False
+        self._is_outdated = False
+        """The snapshot in progress was begun before ``begin_anew``."""
         self._next = 0.0
         self._next_floating_ips = 0.0
         self._denied_since: dict[str, float] = {}
@@ -89,6 +91,9 @@ class Watcher:
         """
         for result in self._pool.collect():
             self._in_progress = False
+            is_outdated, self._is_outdated = self._is_outdated, False
+            if is_outdated:
+                continue
             self.is_cloud_silent = not isinstance(result, CloudSnapshot)
             if isinstance(result, CloudSnapshot):
                 self._note("; ".join(result.troubles))
@@ -100,6 +105,12 @@ class Watcher:
                 log.error("a snapshot failed; this is a bug in lando-fsm", exc_info=result)
                 self._note(f"{type(result).__name__}: {result}")
         return len(self._snapshots)
+
+    def begin_anew(self) -> None:
+        """Look at the cloud again, now: what was seen until now, or is being looked at, does not count."""
+        self._snapshots.clear()
+        self._is_outdated = self._in_progress
+        self._next = 0.0
 
     def judge(
         self, transaction: Transaction, count: int, now: float, listening_since: float | None

@@ -18,8 +18,8 @@ class SendCreate:
     mark: str
     token: str
     body: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Of the job's start_worker, read in the transaction that begins it: who carries an operation out does not
-    read the database, whose outage would look like one of the cloud."""
+    """Of the job's start_worker, read in the transaction that begins it: who carries an operation out does
+    not read the database, whose outage would look like one of the cloud."""
 
 
 @dataclass(frozen=True)

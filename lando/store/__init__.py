@@ -5,6 +5,10 @@ In reading order:
 store.py            the database, opened; transactions that write, and snapshots to read
 database.py         connections, and the schema brought up to date
 sqlite_guard.py     what the daemon does for its SQLite file
+daemon_session.py   the session in which the daemon writes to PostgreSQL, and its lock
+seen_server.py      which server of PostgreSQL was used, remembered outside of the database
+answer_watch.py     a server that does not answer is given up
+conflicts.py        transactions that others kept from being committed, tried again
 tables.py           the tables
 types.py            texts as every database stores them
 transaction.py      the engine's ledger in SQL

@@ -16,6 +16,8 @@ from lando.store.live_jobs import LiveJobs
 from lando.store.queries import Queries
 
 if TYPE_CHECKING:
+    from lando.store.daemon_session import DaemonSession
+    from lando.store.seen_server import Identity
     from lando.store.sqlite_guard import SqliteGuard
     from lando.store.transaction import Transaction
 
@@ -29,13 +31,20 @@ class Store:
     Args:
         url: SQLAlchemy's form, ``sqlite:///…`` or ``postgresql+psycopg://…``.
         patience: seconds that SQLite waits for a lock of another process.
+        session: in which a daemon writes to PostgreSQL; begun before anything is read or migrated, and not
+            closed here.
 
     Raises:
-        UsageError: the schema is newer than this program.
+        UsageError: the schema is newer than this program, or another daemon uses the database.
         StoreUnavailable: the database cannot be opened.
     """
 
-    def __init__(self, url: str, patience: float = BUSY_TIMEOUT) -> None:
+    def __init__(
+        self, url: str, patience: float = BUSY_TIMEOUT, session: DaemonSession | None = None
+    ) -> None:
+        self._session = session
+        if session is not None:
+            session.open()
         with errors():
             self._url = parsed(url)
         self._path = sqlite_path(self._url)
@@ -63,18 +72,38 @@ class Store:
         """A transaction that writes: committed at the end, rolled back by any exception.
 
         Raises:
-            StoreUnavailable: nothing was written.
+            StoreConflict: nothing was written, and the same can be tried again at once.
+            StoreUnavailable: nothing was written; on PostgreSQL it may have been, if the commit failed: what
+                was read or made in the transaction must be forgotten.
             StoreReplaced: what was written is not where others read.
         """
         from lando.store.transaction import Transaction  # noqa: PLC0415 - not for a command that reads
 
         with errors(self._url), self._live_jobs.in_transaction():
-            with self._engine.begin() as connection:
+            with self._writing() as connection:
                 self._refuse_difference(connection)
                 transaction = Transaction(connection, self._live_jobs)
                 yield transaction
                 transaction.flush()
             self._refuse_difference()
+
+    def _writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """The one place where what is written begins."""
+        return self._engine.begin() if self._session is None else self._session.transaction()
+
+    def reach(self) -> None:
+        """Begin a transaction and end it, after one has failed: whether the database can be used again.
+
+        Raises:
+            StoreUnavailable: it cannot.
+        """
+        with errors(self._url), self._writing() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    @property
+    def history(self) -> Identity | None:
+        """Which history of a PostgreSQL server is used, for a daemon; None where there is one only."""
+        return None if self._session is None else self._session.history
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Queries]:

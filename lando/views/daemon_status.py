@@ -32,6 +32,8 @@ class DaemonStatus:
     no_start_reason: str = ""
     unrecorded_since: float | None = None
     """Epoch seconds since which it has recorded nothing, which it does every few seconds."""
+    unrecorded_reason: str = ""
+    """Why, if it says so."""
     unknown: UnknownResources = NOTHING
     """What it last saw in the cloud that the database does not know."""
     staying: tuple[Staying, ...] = ()
@@ -64,6 +66,8 @@ class DaemonStatus:
 
     @property
     def _why_unrecorded(self) -> str:
+        if self.unrecorded_reason:
+            return self.unrecorded_reason
         return "it is locked, its disk is full or fails, or the daemon is stopped: see the daemon's log"
 
     @property

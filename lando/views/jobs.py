@@ -11,15 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lando import state_dir
+from lando import outage_record, state_dir
 from lando.engine.ledger import StateChange
 from lando.errors import LandoError, UsageError
 from lando.messages import Message
+from lando.outage_record import OutageRecord
 from lando.states.job import ENDED_STATES, State
+from lando.store.database import StoreOutage
 from lando.store.facts import CLOUD_FACT, DAEMON_FACT, NO_START_FACT, QUEUE_FACT, SEEN_FACT
 from lando.store.queries import PAGE, JobView, Queries
 from lando.store.selection import IN_ORDER, Selection
 from lando.store.store import Store
+from lando.times import rfc3339
 from lando.views.attempts import Attempt, attempts
 from lando.views.daemon_status import DaemonStatus
 from lando.views.job_status import JobStatus
@@ -95,12 +98,25 @@ class Views:
     def reading(self) -> Iterator[Queries | None]:
         """A snapshot of the database; None while there is none."""
         if self._store is None and (self._path is None or exists(self._path)):
-            self._store = Store(self._url)
+            self._store = self._opened()
         if self._store is None:
             yield None
         else:
             with self._store.reading() as queries:
                 yield queries
+
+    def _opened(self) -> Store:
+        try:
+            return Store(self._url)
+        except StoreOutage as error:
+            outage = self._outage(state_dir.running(self._daemon_lock))
+            if outage is None:
+                raise
+            since = rfc3339(outage.since)
+            raise StoreOutage(f"{error}; the daemon has not been able to use it since {since}") from error
+
+    def _outage(self, pid: int | None) -> OutageRecord | None:
+        return outage_record.read(self._daemon_lock.parent, pid)
 
     def is_new(self) -> bool:
         """Whether there is no database, or no daemon has used it yet."""
@@ -131,6 +147,7 @@ class Views:
             unknown, staying = queries.unknown(), queries.staying()
             seen_at = queries.fact(SEEN_FACT) if queries.count_live() else None
             recorded = queries.fact(DAEMON_FACT) or {}
+        outage = self._outage(pid)
         return DaemonStatus(
             pid,
             queue.get("disconnected_since"),
@@ -141,7 +158,8 @@ class Views:
             failures.reason,
             start.get("since"),
             start.get("words", ""),
-            self._unrecorded_since(pid, recorded.get("pid"), seen_at),
+            self._unrecorded_since(pid, recorded.get("pid"), seen_at) if outage is None else outage.since,
+            "" if outage is None else outage.reason,
             unknown,
             staying,
         )

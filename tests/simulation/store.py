@@ -100,11 +100,16 @@ class SimulatedStore:
         self.tables = Tables()
         self.guard = None
         """It has no file."""
+        self.history = None
         self._world = world
         self._outages = outages
         self._committed = committed
         self.history: list[tuple[float, StateChange]] = []
         """With the true times."""
+
+    def reach(self) -> None:
+        with self.transaction():
+            pass
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Tables]:
