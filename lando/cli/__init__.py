@@ -8,6 +8,8 @@ common.py         the app of a command, job arguments, sending a message
 job_source.py     what git_clone means on this machine: changes that are not committed, VMs elsewhere
 selecting.py      the options of status that say which jobs to show
 check_boot.py     check --boot
+check_unknown.py  check: what the database does not know
+database_backup.py  database backup
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running
 copy_outputs.py   run --outdir
