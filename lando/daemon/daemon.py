@@ -82,7 +82,7 @@ class Daemon:
         disk: Callable[[], str] = lambda: "",
         state_dir: Path | None = None,
     ) -> None:
-        outbox = Outbox(engine)
+        self._outbox = outbox = Outbox(engine)
         self._store = store
         self._queue = queue
         self._engine = engine
@@ -208,13 +208,14 @@ class Daemon:
             self._queue_health.write(transaction)
             self._watcher.health.write(transaction)
             self._clock.record(transaction)
-            transaction.held_back = self._unknown.jobs
+            self._unknown.hold_back(transaction)
             self._dispatcher.conclude(transaction, now)
             judged = snapshots if may_judge else 0
             leaked = self._watcher.judge(transaction, judged, now, self._receiver.listening_since)
             self._unknown.write(transaction)
-            transaction.held_back = self._unknown.jobs
+            self._unknown.hold_back(transaction)
             self._sweep.write(transaction)
+            self._receiver.lost_jobs.write(transaction)
             self._deadlines.check(transaction, now)
             self._services.judge(transaction, now)
             connected = self._queue_health.disconnected_since is None
@@ -253,6 +254,7 @@ class Daemon:
         self._watcher.project.write_again()
         self._unknown.write_again()
         self._sweep.write_again()
+        self._receiver.lost_jobs.write_again()
         self._admitter.write_again()
         self._wait = 0.0
 
@@ -283,6 +285,7 @@ class Daemon:
             daemon = {"pid": os.getpid(), "host": socket.gethostname(), "started_at": self._clock.now()}
             transaction.set_fact(DAEMON_FACT, daemon)
             self._clock.resume(transaction)
+            self._outbox.resume(transaction, self._clock.now())
             # landoconfig.yml may have been corrected.
             transaction.set_holds(transaction.holds().without("site"))
             transaction.set_boot_failures(transaction.boot_failures().due(self._clock.now()))

@@ -1,15 +1,16 @@
-"""What is in the cloud and unknown to the database: logged once, recorded for ``status``, and no server is
-requested for the jobs that it names."""
+"""What is in the cloud and unknown to the database: logged once, and recorded for ``status``. No server is
+requested for a job that a server names which no job owns, be it unknown or an orphan: two would run the job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from lando.cloud.interface import FloatingIp, Server
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon.log import log
 from lando.daemon.recorded_fact import RecordedFact
-from lando.engine.leaks import unowned_floating_ips, unowned_servers
+from lando.engine.leaks import Unowned, held_back, unowned_floating_ips, unowned_servers
 from lando.engine.ownership import CloudResource, described, why_unknown
 from lando.states.job import Job
 from lando.store.facts import UNKNOWN_FACT, UnknownResources, UnknownServer, unknown_value
@@ -42,7 +43,8 @@ class Unknown:
         self._was_listed = False
         self.jobs: frozenset[str] = frozenset()
         """Those that an unknown server names, whether the database has them or not: one of another deployment
-        may be theirs, too, if this database is a copy that was renamed."""
+        may be theirs, too, if this database is a copy that was renamed. And those that one of our orphans
+        names, which the sweep deletes."""
 
     @property
     def obstacle(self) -> str | None:
@@ -52,6 +54,11 @@ class Unknown:
     def begin_anew(self) -> None:
         """The database may know less than before: no job is admitted before another snapshot."""
         self._was_listed = False
+
+    def hold_back(self, transaction: Transaction) -> None:
+        """Tell a transaction for which jobs no server is to be requested."""
+        transaction.held_back = self.jobs
+        transaction.is_cloud_known = self._was_listed
 
     def look(self, snapshot: CloudSnapshot, jobs: Iterable[Job], now: float) -> None:
         """Take another snapshot.
@@ -63,8 +70,8 @@ class Unknown:
             now: ``time.monotonic()``.
         """
         by_id = {job.id: job for job in jobs}
-        unknown = unowned_servers(snapshot, by_id.values()).unknown
-        unknown += self._missing(snapshot, now)
+        unowned = unowned_servers(snapshot, by_id.values())
+        unknown = unowned.unknown + self._missing(snapshot, now)
         self._last = unknown
         if snapshot.floating_ips is not None:
             found = unowned_floating_ips(snapshot.floating_ips, by_id.values(), unknown).unknown
@@ -75,11 +82,12 @@ class Unknown:
         concerns_us.sort(key=lambda each: (each.deployment != self._deployment, each.job_id not in by_id))
         ours = sum(server.deployment == self._deployment for server in concerns_us)
         self._resources = UnknownResources(
-            tuple(self._record(server) for server in concerns_us[:RECORDED]),
+            tuple(self._record(server, by_id) for server in concerns_us[:RECORDED]),
             len(self._floating_ips),
             more=max(0, ours - RECORDED),
+            orphans=tuple(self._record(each, by_id) for each in unowned.orphans if self._delays(each, by_id)),
         )
-        self.jobs = frozenset(server.job_id for server in unknown if server.job_id is not None)
+        self.jobs = held_back(Unowned(unowned.orphans, unknown), self._deployment)
         self._was_listed = True
         self._tell((*concerns_us, *self._floating_ips), by_id)
 
@@ -103,10 +111,16 @@ class Unknown:
         self._missing_since = {server.id: before.get(server.id, now) for server in missing}
         return tuple(server for server in missing if now - self._missing_since[server.id] < self._grace)
 
-    def _record(self, server: Server) -> UnknownServer:
-        assert server.job_id is not None
+    def _record(self, server: Server, jobs: Mapping[str, Job]) -> UnknownServer:
+        job_id = server.job_id
+        assert job_id is not None
         ours = server.deployment == self._deployment
-        return UnknownServer(server.id, server.name, server.job_id, server.attempt, ours)
+        return UnknownServer(server.id, server.name, job_id, server.attempt, ours, job_id in jobs)
+
+    def _delays(self, orphan: Server, jobs: Mapping[str, Job]) -> bool:
+        """Whether a job would start without it."""
+        named = None if orphan.job_id is None else jobs.get(orphan.job_id)
+        return orphan.deployment == self._deployment and named is not None and named.state == "queued"
 
     def _tell(self, unknown: Collection[CloudResource], jobs: dict[str, Job]) -> None:
         new = [resource for resource in unknown if resource.id not in self._told]

@@ -43,6 +43,19 @@ def unowned_servers(snapshot: CloudSnapshot, jobs: Iterable[Job]) -> Unowned[Ser
     return Unowned(tuple(orphans), tuple(unknown))
 
 
+def held_back(servers: Unowned[Server], deployment: str) -> frozenset[str]:
+    """The jobs for which no server is requested, since two would run them: those that a server names which no
+    job owns. Of other deployments only what is unknown counts, which may be ours if the database is a copy
+    that was renamed; their orphans are theirs to delete.
+
+    Args:
+        servers: what no job owns.
+        deployment: ours.
+    """
+    orphans = (server for server in servers.orphans if server.deployment == deployment)
+    return frozenset(server.job_id for server in (*servers.unknown, *orphans) if server.job_id is not None)
+
+
 def unowned_floating_ips(
     floating_ips: Iterable[FloatingIp], jobs: Iterable[Job], unknown: Iterable[Server]
 ) -> Unowned[FloatingIp]:

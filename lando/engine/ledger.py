@@ -52,8 +52,11 @@ class Ledger(Protocol):
     """One transaction over all persistent state."""
 
     held_back: frozenset[str]
-    """Jobs for which no server is requested: the cloud has one that the database does not know. Set by the
+    """Jobs for which no server is requested: the cloud has one that is not the one they have. Set by the
     caller; ``next_queued``, ``least_doubtful`` and ``next_wishes`` leave them out."""
+    is_cloud_known: bool
+    """Whether the cloud's servers were listed since the daemon began: before that no server is requested. Set
+    by the caller."""
 
     def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
         """These messages and jobs will be read next; a store may read them all at once."""

@@ -9,7 +9,8 @@ for the request's mark in a full list. Found: the server is the job's, duplicate
 twice, the cloud's settle time apart: the request is void, and a new one is sent with a mark and a token of
 its own; or the job is queued again, if the cloud does not answer creates. Where it was the daemon that was
 stopped, that says nothing about the cloud. The time apart is from the end of the first look to the begin of
-the second, which may take long.
+the second, which may take long. So it is, too, with a create that a daemon finds unsent when it begins: its
+database may be a restored copy, older than the cloud, and the create may have been sent since.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from lando.states.events import (
     ServerCreated,
     ServerGone,
 )
-from lando.states.job import Job
+from lando.states.job import CreateRequest, Job
 from lando.states.table import EffectKind
 
 DELETIONS: tuple[EffectKind, ...] = ("delete_server", "delete_twins")
@@ -57,7 +58,7 @@ CONSOLE_TRIES = 3
 """After this many failed tries to fetch a console log, the deletion goes on without it."""
 
 
-UNKNOWN_SERVER = "the cloud has a server of a later attempt, which the database does not know"
+OTHER_SERVER = "the cloud has another VM of this job: no second one is created while that exists"
 
 
 class Outbox:
@@ -69,6 +70,18 @@ class Outbox:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def resume(self, ledger: Ledger, now: float) -> None:
+        """A daemon begins: every create counts as sent, and is looked for before another one is.
+
+        Args:
+            ledger: the caller's transaction.
+            now: the daemon's clock.
+        """
+        for job in ledger.jobs_in(("booting",)):
+            unsent = _unsent(job)
+            if unsent is not None:
+                self._engine.fire(ledger, job, CreateSent(now, unsent.mark))
 
     def begin(self, ledger: Ledger, effect: Effect, now: float) -> Operation | None:
         """Turn a due effect into an operation for the cloud; None when there is nothing to carry out, or
@@ -84,8 +97,14 @@ class Outbox:
             # The clock was set forward: the effect is due, but less time was lived through.
             ledger.postpone_effect(effect, look_at, effect.tries, effect.reason)
             return None
-        if effect.kind == "create_server" and job.id in ledger.held_back and _is_to_be_sent(job):
-            ledger.postpone_effect(effect, now + self._engine.pace.poll, effect.tries, UNKNOWN_SERVER)
+        unsent = _unsent(job) if effect.kind == "create_server" else None
+        if unsent is not None and not ledger.is_cloud_known:
+            ledger.postpone_effect(effect, now + self._engine.pace.first, effect.tries, effect.reason)
+            return None
+        if unsent is not None and job.id in ledger.held_back:  # its place in the queue is where it waits
+            refused = CreateRefused(now, unsent.mark, "quota", OTHER_SERVER, sent=False)
+            self._engine.fire(ledger, job, refused)
+            ledger.remove_effect(effect)
             return None
         operation = self._operation(ledger, job, effect, now)
         if operation is None:
@@ -252,7 +271,7 @@ class Outbox:
         ledger.hasten_failed_deletions(now, latest=now + self._engine.pace.longest)
 
 
-def _is_to_be_sent(job: Job) -> bool:
-    """The open request was not sent yet; one that may have been is looked for, which harms nothing."""
+def _unsent(job: Job) -> CreateRequest | None:
+    """The open request, if it was not sent yet; one that may have been is looked for, which harms nothing."""
     request = create_requests.open_request(job)
-    return request is not None and request.status == "ordered"
+    return request if request is not None and request.status == "ordered" else None

@@ -94,7 +94,11 @@ def take(
     for job_id, its_places in places.items():
         job = ledger.job(job_id)
         if job is None:
-            detail = f"no job {job_id} in this database; does another daemon serve the queue, too?"
+            detail = (
+                f"no job {job_id} in this database; does another daemon serve the queue, too? If the "
+                "database was restored, the job was submitted later: submit it again, with --id and this id, "
+                "once its VM is gone"
+            )
             found.update(dict.fromkeys(its_places, Taken("unknown", detail, job_id)))
         else:
             its_reports = [reports[place] for place in its_places]
@@ -124,6 +128,9 @@ class _ReportsOfJob:
         valid: list[tuple[Report, str]] = []
         for place, message in enumerate(reports):
             event = report_event(message, self._now)
+            if event.attempt > self._job.attempt:
+                self._results[place] = self._of_another_history(event)
+                continue
             if not self._is_valid(event):
                 self._results[place] = self._without_valid_token(event)
                 continue
@@ -150,6 +157,17 @@ class _ReportsOfJob:
         # The first report voids the tokens of all other requests.
         self._conclude_gathered()
         return create_requests.is_valid_report(self._job, event)
+
+    def _of_another_history(self, event: Report) -> Taken:
+        """An attempt is committed before its server is requested: this one is not in the database any more. A
+        result is worth keeping for people."""
+        known = f"up to attempt {self._job.attempt}" if self._job.attempt else "no attempt"
+        detail = (
+            f"about attempt {event.attempt} of job {self._job.id}, of which this database knows {known}; "
+            "was it restored, or does another daemon serve the queue, too?"
+        )
+        is_result = isinstance(event, WorkflowFinished)
+        return Taken("unknown" if is_result else "ignored", detail, self._job.id)
 
     def _without_valid_token(self, event: Report) -> Taken:
         key = (self._job.state, event.name)

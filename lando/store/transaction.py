@@ -70,6 +70,8 @@ class Transaction(WrittenFacts):
         self._made_room_for_early_cancels = False
         self.held_back: frozenset[str] = frozenset()
         """See ``Ledger.held_back``."""
+        self.is_cloud_known = True
+        """See ``Ledger.is_cloud_known``."""
         self.changes: list[StateChange] = []
         """The changes of state in this transaction, for the log."""
 

@@ -35,7 +35,7 @@ from lando.engine.operations import (
 from lando.states.events import Event, RefusalKind
 from lando.states.job import Job
 
-from . import invariants, isolation, outages, timed
+from . import invariants, isolation, outages, restores, timed
 from .rules import OUTCOMES, TIMERS, Broken, Rules, Step, is_valid
 from .timed import COUNTED, JUMP, NOW
 from .world import (
@@ -94,6 +94,8 @@ class Actions:
         yield from self._looks(world)
         if world.faults and (world.operations or world.snapshot or world.suspected):
             yield Action(("the daemon dies and is started again",), self._restarted(_fault(world)))
+        if self.scenario.restores:
+            yield from self._restores(world)
         if self.scenario.within:
             yield from self._clock(world)
             yield from self._passing(world)
@@ -143,6 +145,18 @@ class Actions:
         if self.scenario.within and world.listening is None and not world.queue - world.taken:
             return world._replace(listening=0)
         return world
+
+    def _restores(self, world: World) -> Iterator[Action]:
+        """A backup is made, and restored later; an operator deletes what the books do not know."""
+        copied = restores.backed_up(world)
+        if copied is not None:
+            yield Action(("a backup is made",), copied)
+        back = restores.restored(_died(world))
+        if back is not None:
+            yield Action(("the backup is restored",), self._restarted(back))
+        if not world.restores:
+            for machine in restores.unknown(world):
+                yield Action(("an operator deletes", machine.id), _without(world, machine.id))
 
     # messages
 
@@ -205,7 +219,9 @@ class Actions:
 
     def _admission(self, world: World) -> Iterator[Action]:
         if any(job.state == "queued" for job in world.books.jobs):
-            step = self.rules.admit(world.books, free_marks(world))
+            if world.held_back is None:
+                return
+            step = self.rules.admit(world.books, free_marks(world), world.held_back)
             if step.books is not world.books:
                 yield Action(("admitted",), self._after(world, step), step.broken)
 
@@ -243,7 +259,7 @@ class Actions:
                 yield self._concluded(world, flight, flight.result)
 
     def _begun(self, world: World, effect: Effect) -> Iterator[Action]:
-        step = self.rules.begin(world.books, effect)
+        step = self.rules.begin(world.books, effect, world.held_back)
         operation: Operation | None = step.answer
         broken = step.broken
         if isinstance(operation, SendCreate):
@@ -357,6 +373,9 @@ class Actions:
     def _restarted(self, world: World, step: float = 0.0) -> World:
         """The daemon has died, and another one starts, so many units later by its clock."""
         died = _died(world)
+        died = self._after(died, self.rules.resume(died.books))
+        if self.scenario.restores:
+            died = died._replace(held_back=None)
         if not self.scenario.within:
             return died
         return self._retimed(died, self.rules.restart(died.books, step))._replace(listening=None)
@@ -427,7 +446,7 @@ class Actions:
             held = world._replace(snapshot=None)
             yield self._observed(held, world.snapshot, "an old look at the cloud is applied")
         seen = _look(world)
-        if seen.machines or seen.gone or seen.floating or world.suspected:
+        if seen.machines or seen.gone or seen.floating or world.suspected or world.held_back != frozenset():
             yield self._observed(world, seen, "the cloud is looked at")
             if world.faults and world.snapshot is None:
                 yield Action(
@@ -443,6 +462,8 @@ class Actions:
             filter(None, (invariants.may_be_swept(world, each) for each in swept)), None
         )
         after = self._after(world._replace(suspected=suspected - leaked), step)
+        if self.scenario.restores:
+            after = after._replace(held_back=restores.held_back(seen.machines, world.books))
         after = _without(after, *(each.id for each in swept))
         after = after._replace(floating=after.floating.difference(swept))
         label = (reason,) if not swept else (reason, "and the sweeper deletes", *(m.id for m in swept))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from unittest.mock import patch
 
 from lando.cloud.snapshot import CloudSnapshot
 from lando.engine.leaks import Sweeper
@@ -20,7 +22,7 @@ from lando.states.job import CreateRequest, Job, State
 from lando.states.machine import TABLE, build
 from lando.states.table import Policy, Row, ignored, moves
 
-from .explore import SHIPPED
+from .explore import SHIPPED, Exploration, explore
 from .ledger import MemoryLedger
 from .rules import Variant, WatchedEngine
 from .world import Scenario
@@ -133,6 +135,11 @@ class DeletesFirst(MemoryLedger):
         return (0 if effect.kind == "delete_server" else 1, effect.id)
 
 
+class BelievesTheBooks(Outbox):
+    def resume(self, ledger: Ledger, now: float) -> None:
+        """What is unsent in the books is believed to be unsent."""
+
+
 class SendsUnrecorded(Outbox):
     def _operation(self, ledger: Ledger, job: Job, effect: Effect, now: float) -> Operation | None:
         request = create_requests.open_request(job)
@@ -226,7 +233,12 @@ def _one_look() -> Variant:
 BREAKAGES = (
     # the order of commit, ack and sending
     Breakage("acks before it commits", "no job is lost", variant=Variant(acks_first=True)),
-    Breakage("sends a create before it commits that", "one server a job", FAULT, Variant(sends_first=True)),
+    Breakage(
+        "sends a create before it commits that, and the next daemon believes the books",
+        "one server a job",
+        FAULT,
+        Variant(sends_first=True, outbox=BelievesTheBooks),
+    ),
     Breakage(
         "a create is not recorded as sent",
         "the daemon is never refused",
@@ -362,3 +374,11 @@ BREAKAGES = (
         "lost floating IPs are not swept", "every job can end", FLOATING, Variant(sweeper=SweepsServersOnly)
     ),
 )
+
+
+def explored(breakage: Breakage) -> Exploration:
+    """What comes of it."""
+    with contextlib.ExitStack() as patched:
+        for name, function in breakage.patches.items():
+            patched.enter_context(patch(name, function))
+        return explore(breakage.scenario, breakage.variant)

@@ -50,6 +50,7 @@ class MemoryLedger:
         self._seen_at = books.seen_at
         self._boots: list[float] = []
         self.held_back: frozenset[str] = frozenset()
+        self.is_cloud_known = True
         self.changes: list[StateChange] = []
         self.logs: dict[tuple[str, int, int], str] = {}
         self.consoles: dict[tuple[str, int], str] = {}

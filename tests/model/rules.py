@@ -195,31 +195,33 @@ class Rules:
             ),
         )
 
-    def admit(self, books: Books, free: tuple[str, ...]) -> Step:
+    def admit(self, books: Books, free: tuple[str, ...], held_back: frozenset[str] = frozenset()) -> Step:
         """Admit what may be admitted."""
 
         def run() -> Step:
             ledger = self._ledger(books)
+            ledger.held_back = held_back
             self._secrets = _secrets(free)
             return self._step(books, ledger, self._admission.admit(ledger, NOW, 8).jobs)
 
-        return self._once(("admit", books, free), run)
+        return self._once(("admit", books, free, held_back), run)
 
     def turns(self, books: Books) -> tuple[Effect, ...]:
         """The effects whose turn it is."""
         return self._once(("turns", books), lambda: tuple(self._ledger(books).next_effects()))
 
-    def begin(self, books: Books, effect: Effect) -> Step:
+    def begin(self, books: Books, effect: Effect, held_back: frozenset[str] | None = frozenset()) -> Step:
         """Turn an effect into a task."""
 
         def run() -> Step:
             ledger = self._ledger(books)
+            ledger.held_back, ledger.is_cloud_known = held_back or frozenset(), held_back is not None
             operation = self._outbox.begin(ledger, effect, NOW)
             if isinstance(operation, SendCreate):
                 operation = replace(operation, job=Job(operation.job.id, attempt=operation.job.attempt))
             return self._step(books, ledger, operation)
 
-        return self._once(("begin", books, effect), run)
+        return self._once(("begin", books, effect, held_back), run)
 
     def conclude(
         self,
@@ -293,6 +295,16 @@ class Rules:
 
         return self._once(("set clock", books, step), run)
 
+    def resume(self, books: Books) -> Step:
+        """Another daemon starts."""
+
+        def run() -> Step:
+            ledger = self._ledger(books)
+            self._outbox.resume(ledger, NOW)
+            return self._step(books, ledger)
+
+        return self._once(("resume", books), run)
+
     def restart(self, books: Books, step: float) -> Step:
         """Another daemon starts, so many units later by its clock."""
 
@@ -309,7 +321,7 @@ class Rules:
         def run() -> Step:
             ledger = self._ledger(books)
             snapshot = CloudSnapshot(
-                tuple(_server(machine) for machine in seen.machines),
+                tuple(server(machine) for machine in seen.machines),
                 seen.gone,
                 tuple(_floating_ip(each) for each in seen.floating),
             )
@@ -440,7 +452,8 @@ def _numbered(effects: tuple[Effect, ...], canonical: Callable[[Effect], Effect]
     return {effect.id: replace(canonical(effect), id=number) for number, effect in enumerate(in_order, 1)}
 
 
-def _server(machine: Machine) -> Server:
+def server(machine: Machine) -> Server:
+    """What a list of the cloud shows of it."""
     status: ServerStatus = "BUILD"
     if machine.phase != "BUILD":
         status = "ERROR" if machine.phase in ("ERROR", "no room") else "ACTIVE"

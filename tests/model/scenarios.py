@@ -60,6 +60,12 @@ TIMED_DEEP = (
 )
 """Minutes."""
 
+RESTORED = Scenario("one job and a restored database", faults=0, asks=0, restores=1)
+RESTORED_ASK = Scenario("one job, a restored database and an ask", faults=0, asks=1, restores=1)
+"""Seconds; a backup of the books is made at any moment, and restored at any later one."""
+RESTORED_DEEP = Scenario("one job, a restored database and a fault", faults=1, asks=0, restores=1)
+"""A minute."""
+
 ONE_REFUSED = Scenario(
     "two jobs, one flavor is refused",
     jobs=("A", "B"),

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from unittest.mock import patch
 
 import pytest
 
 from lando.states.machine import TABLE
-from tests.model.breakages import BREAKAGES, Breakage
+from tests.model.breakages import BREAKAGES, Breakage, explored
 from tests.model.explore import Exploration, explore
 from tests.model.outage_breakages import OUTAGE_BREAKAGES
 from tests.model.refusal_breakages import REFUSAL_BREAKAGES
+from tests.model.restore_breakages import RESTORE_BREAKAGES
 from tests.model.scenarios import (
     DEEP,
     OUTAGES,
     OUTAGES_DEEP,
     REFUSED,
     REFUSED_DEEP,
+    RESTORED,
+    RESTORED_ASK,
     TIMED,
     TIMED_DEEP,
     USUAL,
@@ -34,7 +36,7 @@ def names(value: Scenario | Breakage) -> str:
 
 LARGEST = (USUAL[0], USUAL[3], *TIMED, REFUSED[1], REFUSED[3], OUTAGES[0])
 LARGE = [pytest.param(each, marks=pytest.mark.large) for each in LARGEST]
-SMALL = (REFUSED[0], REFUSED[2], *REFUSED[4:])
+SMALL = (REFUSED[0], REFUSED[2], *REFUSED[4:], RESTORED, RESTORED_ASK)
 TOGETHER = (USUAL[1], USUAL[2], USUAL[4], USUAL[5], USUAL[6], OUTAGES[1])
 """Explored by one test, since only together do they fire every row."""
 
@@ -76,8 +78,14 @@ def why_never_fired(state: str, event: str, answer: str, why: str) -> str | None
     return None
 
 
-ALL_BREAKAGES = (*BREAKAGES, *TIMED_BREAKAGES, *REFUSAL_BREAKAGES, *OUTAGE_BREAKAGES)
-SCENARIOS = (*USUAL, *TIMED, *REFUSED, *OUTAGES, *DEEP, *TIMED_DEEP, *REFUSED_DEEP, *OUTAGES_DEEP)
+ALL_BREAKAGES = (
+    *(*BREAKAGES, *TIMED_BREAKAGES, *REFUSAL_BREAKAGES),
+    *(*OUTAGE_BREAKAGES, *RESTORE_BREAKAGES),
+)
+SCENARIOS = (
+    *(*USUAL, *TIMED, *REFUSED, *OUTAGES, RESTORED),
+    *(*DEEP, *TIMED_DEEP, *REFUSED_DEEP, *OUTAGES_DEEP),
+)
 
 
 @pytest.mark.large
@@ -101,14 +109,7 @@ def test_without_a_breakage_its_scenario_holds(scenario: Scenario, record_proper
     ids=names,
 )
 def test_what_is_broken_on_purpose_is_caught(breakage: Breakage) -> None:
-    patches = [patch(name, function) for name, function in breakage.patches.items()]
-    for each in patches:
-        each.start()
-    try:
-        found = explore(breakage.scenario, breakage.variant)
-    finally:
-        for each in patches:
-            each.stop()
+    found = explored(breakage)
     assert found.broken is not None, "nobody noticed"
     assert found.broken.invariant == breakage.invariant, str(found)
     assert found.story

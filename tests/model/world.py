@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import count, islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lando.engine.ledger import Effect
 from lando.engine.operations import (
@@ -190,6 +190,13 @@ class World(NamedTuple):
     """No server boots."""
     proven: frozenset[str | None] = frozenset()
     """Of these: they were refused again, and another was accepted since."""
+    restores: int = 0
+    """How often a backup of the books may still be restored."""
+    backup: Any = None
+    """See ``restores.Backup``."""
+    held_back: frozenset[str] | None = frozenset()
+    """The jobs for which no server is requested; None: the cloud was not looked at since the daemon began.
+    Always empty where nothing is restored."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +237,8 @@ class Scenario:
     """Units of time within which a job whose servers never boot ends, whatever happens."""
     accepted_within: int = 0
     """Units of time within which every other job has its server, whatever happens."""
+    restores: int = 0
+    """How often a backup of the books, made at any moment, is restored."""
     failed_within: int = 0
     """Units of time within which a refusal that is proven to be a job's own fails it, whatever happens."""
 
@@ -255,6 +264,7 @@ class Scenario:
             faults=self.faults,
             asks=self.asks,
             jumps=self.jumps,
+            restores=self.restores,
             outage=self.outage,
             lived=(Lived(),) * len(self.jobs) if self.within else (),
         )
@@ -268,7 +278,8 @@ def in_order(letters: frozenset[Letter]) -> tuple[Letter, ...]:
 
 def free_marks(world: World) -> tuple[str, ...]:
     """The first marks that nothing in the world carries, one for each job."""
-    used = {request.mark for job in world.books.jobs for request in job.requests}
+    jobs = (*world.books.jobs, *(() if world.backup is None else world.backup.books.jobs))
+    used = {request.mark for job in jobs for request in job.requests}
     used.update(machine.mark for machine in world.machines)
     used.update(ghost.mark for ghost in world.ghosts)
     used.update(each.mark for each in world.floating)
@@ -288,8 +299,9 @@ def free_marks(world: World) -> tuple[str, ...]:
 def free_server(world: World) -> str:
     """The first server id that nothing in the world refers to."""
     used = {machine.id for machine in world.machines} | world.suspected
-    used.update(job.server_id for job in world.books.jobs if job.server_id is not None)
-    for effect in world.books.effects:
+    books = (world.books,) if world.backup is None else (world.books, world.backup.books)
+    used.update(job.server_id for each in books for job in each.jobs if job.server_id is not None)
+    for effect in (effect for each in books for effect in each.effects):
         used.update(effect.servers)
     for flight in world.operations:
         used.update(_servers_of(flight.operation))

@@ -81,6 +81,8 @@ class Site:
     attempts, outage or not (``is_alone`` in ``lando.engine.boot_outcomes``)."""
     daemon: Daemon | None = None
     broken: Broken | None = None
+    is_retried: bool = False
+    """Whether people retry jobs that have failed."""
 
     def __post_init__(self) -> None:
         self.world = World(self.seed)
@@ -180,7 +182,13 @@ class Site:
         believed = {each for each in servers if self._exists(each)}
         if len(believed) > 1:
             raise Broken(f"{self._told(job)}: two servers are believed to be its: {sorted(believed)}")
-        if before is not None and before.state in ENDED_STATES and before.state != job.state:
+        is_retried = self.is_retried and job.reason == "retried"
+        if (
+            before is not None
+            and before.state in ENDED_STATES
+            and not is_retried
+            and before.state != job.state
+        ):
             raise Broken(f"{self._told(job)}: it had ended: {before.state}")
         if job.state not in LIVE_STATES and believed:
             raise Broken(f"{self._told(job)}: its server exists: {sorted(believed)}")

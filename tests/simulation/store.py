@@ -11,7 +11,14 @@ from lando.messages import Origin
 from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.states.job import ENDED_STATES, Job
 from lando.store.database import StoreUnavailable
-from lando.store.facts import STAYING_FACT, Staying, to_staying
+from lando.store.facts import (
+    LOST_JOBS_FACT,
+    STAYING_FACT,
+    LostJobs,
+    Staying,
+    to_lost_jobs,
+    to_staying,
+)
 from tests.model.ledger import MemoryLedger
 from tests.simulation.outages import Outages
 from tests.simulation.world import World
@@ -79,6 +86,9 @@ class Tables(MemoryLedger):
 
     def staying(self) -> tuple[Staying, ...]:
         return to_staying(self.fact(STAYING_FACT))
+
+    def lost_jobs(self) -> LostJobs:
+        return to_lost_jobs(self.fact(LOST_JOBS_FACT))
 
     def count_swept(self, kind: str) -> None:
         self._facts[kind] = self._facts.get(kind, 0) + 1

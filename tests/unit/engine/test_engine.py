@@ -93,6 +93,17 @@ def test_a_report_about_an_unknown_job_is_unknown_and_names_the_likely_cause(rul
     taken = rules.take("worker_progress", "nobody", attempt=1, token="t", seq=1)
     assert taken.disposition == "unknown"
     assert "does another daemon serve the queue" in taken.detail
+    assert "submit it again, with --id and this id" in taken.detail
+
+
+def test_a_result_of_an_attempt_that_the_database_does_not_have_is_kept_for_people(rules: Rules) -> None:
+    rules.submit("a")
+    for type_, disposition in (("worker_progress", "ignored"), ("workflow_finished", "unknown")):
+        body = {"outcome": "succeeded"} if type_ == "workflow_finished" else {}
+        taken = rules.take(type_, "a", attempt=1, token="t", seq=1, body=body)
+        assert taken.disposition == disposition
+        assert "about attempt 1 of job a, of which this database knows no attempt" in taken.detail
+    assert rules.job("a").state == "queued"
 
 
 def test_a_report_with_a_wrong_token_is_ignored_each_time_it_arrives(rules: Rules) -> None:

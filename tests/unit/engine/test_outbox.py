@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lando.engine.boot_failures import UNANSWERED, BootFailures
+from lando.engine.holds import Holds
 from lando.engine.operations import (
     AnswerLost,
     Attached,
@@ -20,7 +21,7 @@ from lando.engine.operations import (
     StillExists,
     Trouble,
 )
-from lando.engine.outbox import CONSOLE_TRIES
+from lando.engine.outbox import CONSOLE_TRIES, OTHER_SERVER
 from lando.states.events import BootTimeout, ServerActive
 from lando.states.job import Job
 from lando.states.records import replace
@@ -332,3 +333,73 @@ def test_a_site_without_a_pool_requests_no_floating_ip(rules: Rules) -> None:
     rules.fire("a", ServerActive(NOW, "server-1", "10.0.0.7"))
     assert rules.begin()[1] is None
     assert rules.job("a").floating_ip is None
+
+
+# a database that was restored
+
+
+def test_a_daemon_that_begins_takes_an_unsent_create_for_sent_and_looks_for_its_server(rules: Rules) -> None:
+    rules.submit("a")
+    rules.admit()
+    with rules.ledgers() as ledger:
+        rules.outbox.resume(ledger, rules.now)
+    mark = rules.job("a").requests[0].mark
+    _, operation = rules.begin()
+    assert operation == FindServers(mark), "it may have been sent after the backup was made"
+    assert rules.job("a").deadline_at == NOW + POLICY.boot_timeout
+    rules.conclude(Listed(("server-1",)))
+    assert rules.job("a").server_id == "server-1"
+
+
+def test_without_a_server_an_unsent_create_is_sent_with_another_mark(rules: Rules) -> None:
+    rules.submit("a")
+    rules.admit()
+    with rules.ledgers() as ledger:
+        rules.outbox.resume(ledger, rules.now)
+    mark = rules.job("a").requests[0].mark
+    rules.conclude(Listed(()))
+    rules.now += PACE.settle
+    rules.conclude(Listed(()))
+    _, operation = rules.begin()
+    assert isinstance(operation, SendCreate)
+    assert operation.mark != mark
+    assert rules.job("a").failures == rules.job("a").doubtful == 0
+
+
+def test_no_create_is_sent_before_the_servers_were_listed(rules: Rules) -> None:
+    rules.submit("a")
+    rules.admit()
+    with rules.ledgers() as ledger:
+        (effect,) = ledger.next_effects()
+        ledger.is_cloud_known = False
+        assert rules.outbox.begin(ledger, effect, rules.now) is None
+    (effect,) = rules.effects()
+    assert effect.due_at == NOW + PACE.first
+    with rules.ledgers() as ledger:
+        ledger.is_cloud_known = True
+    _, operation = rules.begin()
+    assert isinstance(operation, SendCreate)
+
+
+def test_a_job_that_another_server_names_goes_back_to_its_place_uncounted(rules: Rules) -> None:
+    rules.submit("a")
+    rules.admit()
+    with rules.ledgers() as ledger:
+        (effect,) = ledger.next_effects()
+        ledger.held_back = frozenset("a")
+        assert rules.outbox.begin(ledger, effect, rules.now) is None
+    job = rules.job("a")
+    assert (job.state, job.failures, job.doubtful) == ("queued", 0, 0)
+    assert job.reason == OTHER_SERVER
+    assert rules.effects() == []
+    assert rules.holds() == Holds(), "it concerns no other job"
+
+
+def test_a_create_that_may_have_been_sent_is_looked_for_whatever_else_there_is(rules: Rules) -> None:
+    rules.submit("a")
+    rules.admit()
+    rules.begin()
+    with rules.ledgers() as ledger:
+        (effect,) = ledger.next_effects()
+        ledger.held_back, ledger.is_cloud_known = frozenset("a"), False
+        assert isinstance(rules.outbox.begin(ledger, effect, rules.now), FindServers)
