@@ -83,8 +83,14 @@ def _results(app: App) -> Iterator[CheckResult]:
     ):
         yield _result(app, what, check)
     if app.config.cloud == "openstack":
-        yield from _openstack(app)
+        answers = True
+        for result in _openstack(app):
+            answers &= result.what != "authentication" or result.verdict != "wrong"
+            yield result
+        if answers:
+            yield _unknown(app)
         return
+    yield _unknown(app)
     for what, check in (("worker", _worker), ("git", _git), ("containers", _containers)):
         yield _result(app, what, check)
 
@@ -95,6 +101,15 @@ def _result(app: App, what: str, check: Callable[[App], Answer]) -> CheckResult:
     except LandoError as error:
         return CheckResult(what, "wrong", str(error))
     return CheckResult(what, verdict, message)
+
+
+def _unknown(app: App) -> CheckResult:
+    from lando.cli import check_unknown  # noqa: PLC0415 - loads the database's library
+
+    try:
+        return check_unknown.result(app)
+    except LandoError as error:
+        return CheckResult(check_unknown.WHAT, "wrong", str(error))
 
 
 def _openstack(app: App) -> Iterator[CheckResult]:

@@ -11,6 +11,7 @@ watch.py          snapshots of the cloud, and what follows from them
 sweep.py          leaked resources: deleted, and counted
 services_check.py whether the cloud's services answer, while jobs are held because of them
 unknown.py        what is in the cloud and unknown to the database: logged, recorded, left alone
+lost_jobs.py      jobs that only reports name: told once, recorded
 admit.py          admission of queued jobs, and what the next one waits for
 health.py         whether the work queue and the cloud answer
 recorded_fact.py  what ``status`` reads, written when it has changed

@@ -15,6 +15,7 @@ from lando.daemon.health import QueueHealth
 from lando.daemon.ignored_reports import IgnoredReports
 from lando.daemon.log import log, log_changes
 from lando.daemon.log_rates import LogRates
+from lando.daemon.lost_jobs import LostJobsRecord
 from lando.daemon.rejection import Rejection
 from lando.daemon.versions import WorkerVersions
 from lando.engine.engine import Engine
@@ -74,6 +75,7 @@ class Receiver:
         self._log_rates = LogRates()
         self._ignored = IgnoredReports()
         self._rejection = Rejection(queue)
+        self.lost_jobs = LostJobsRecord(clock.now)
         self._has_read_backlog = False
         self._deaf_until = 0.0
         self._next_forgetting = 0.0
@@ -241,6 +243,7 @@ class Receiver:
             if what.disposition == "unknown"
         ]
         if unknown:
+            self.lost_jobs.note(message for (_, message), what in results if what.disposition == "unknown")
             self._dead_letter(unknown)  # perhaps another daemon's: they can be requeued
 
     def _commit(

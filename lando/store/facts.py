@@ -39,6 +39,8 @@ BOOTS_FACT = "boots"
 """How many seconds the last boots took."""
 UNKNOWN_FACT = "unknown"
 """What the daemon last saw in the cloud that the database does not know, as ``unknown_value`` has it."""
+LOST_JOBS_FACT = "lost_jobs"
+"""Which jobs reports have named that the database does not have, as ``lost_jobs_value`` has it."""
 STAYING_FACT = "staying"
 """What the sweep has asked to be deleted several times, and still exists, as ``staying_value`` has it."""
 
@@ -84,6 +86,8 @@ class UnknownServer:
     attempt: int | None
     ours: bool
     """It carries this deployment's name."""
+    is_job_known: bool = True
+    """The database has the job, and does not know of this attempt."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +100,59 @@ class UnknownResources:
     """How many belong to such servers of this deployment."""
     more: int = 0
     """How many servers of this deployment there are beside these."""
+    orphans: tuple[UnknownServer, ...] = ()
+    """Not unknown: those that the sweep deletes, and that name a queued job, which waits for that."""
 
 
 def to_unknown(value: Any) -> UnknownResources:
     """What a fact says that is unknown."""
     if value is None:
         return UnknownResources()
-    servers = tuple(UnknownServer(**each) for each in value["servers"])
-    return UnknownResources(servers, value["floating_ips"], value.get("more", 0))
+    servers, orphans = (
+        tuple(UnknownServer(**each) for each in value.get(name, ())) for name in ("servers", "orphans")
+    )
+    return UnknownResources(servers, value["floating_ips"], value.get("more", 0), orphans)
 
 
 def unknown_value(unknown: UnknownResources) -> dict[str, Any]:
     """What is unknown, as a fact."""
-    return {**vars(unknown), "servers": [asdict(each) for each in unknown.servers]}
+    lists = {name: [asdict(each) for each in getattr(unknown, name)] for name in ("servers", "orphans")}
+    return {**vars(unknown), **lists}
+
+
+@dataclass(frozen=True)
+class LostJob:
+    """A job, or an attempt of one, that a report has named and the database does not have."""
+
+    job_id: str
+    attempt: int
+    at: float
+    """Epoch seconds of a report, of the last one within a minute."""
+    outcome: str | None = None
+    """Of the workflow, where it was reported."""
+    is_job_known: bool = False
+    """The database has the job, and does not know of this attempt."""
+
+
+@dataclass(frozen=True)
+class LostJobs:
+    """What reports have named and the database does not have."""
+
+    jobs: tuple[LostJob, ...] = ()
+    more: bool = False
+    """There are others."""
+
+
+def to_lost_jobs(value: Any) -> LostJobs:
+    """What a fact says of lost jobs."""
+    if value is None:
+        return LostJobs()
+    return LostJobs(tuple(LostJob(**each) for each in value["jobs"]), value["more"])
+
+
+def lost_jobs_value(lost: LostJobs) -> dict[str, Any]:
+    """Lost jobs as a fact."""
+    return asdict(lost) | {"jobs": [asdict(each) for each in lost.jobs]}
 
 
 def to_holds(value: Any) -> Holds:

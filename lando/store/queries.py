@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from lando.engine.ledger import StateChange
 from lando.states.job import ENDED_STATES, LIVE_STATES, Job, State
+from lando.store.facts import LostJobs
 from lando.store.job_rows import to_job
 from lando.store.pending import JOB_COLUMNS
 from lando.store.selection import Selection, count_in_state, in_order_of_arrival, in_state, places_in_queue
@@ -185,6 +186,15 @@ class Queries(StoredFacts):
         pages = (ids[begin : begin + PAGE] for begin in range(0, len(ids), PAGE))
         queries = (sa.select(JOBS.c.id).where(JOBS.c.id.in_(page)) for page in pages)
         return [job_id for query in queries for job_id in self._connection.execute(query).scalars()]
+
+    def lost_jobs(self) -> LostJobs:
+        """See ``StoredFacts.lost_jobs``; without those that the database has by now."""
+        reported = super().lost_jobs()
+        ids = [each.job_id for each in reported.jobs]
+        query = sa.select(JOBS.c.id, JOBS.c.attempt).where(JOBS.c.id.in_(ids))
+        known = {row.id: row.attempt for row in self._connection.execute(query)} if ids else {}
+        lost = tuple(each for each in reported.jobs if known.get(each.job_id, -1) < each.attempt)
+        return LostJobs(lost, reported.more and bool(lost))
 
     def count_live(self) -> int:
         """How many jobs may own a server."""

@@ -14,11 +14,13 @@ from lando.store.facts import (
     BOOT_FAILURES_FACT,
     BOOTS_FACT,
     HOLD_FACT,
+    LOST_JOBS_FACT,
     RESERVATION_FACT,
     SEEN_FACT,
     STAYING_FACT,
     SWEPT_FACT,
     UNKNOWN_FACT,
+    LostJobs,
     Staying,
     UnknownResources,
     boot_failures_value,
@@ -26,6 +28,7 @@ from lando.store.facts import (
     reservation_value,
     to_boot_failures,
     to_holds,
+    to_lost_jobs,
     to_reservation,
     to_staying,
     to_unknown,
@@ -62,6 +65,10 @@ class StoredFacts(ABC):
     def unknown(self) -> UnknownResources:
         """What the daemon last saw in the cloud that the database does not know."""
         return to_unknown(self.fact(UNKNOWN_FACT))
+
+    def lost_jobs(self) -> LostJobs:
+        """Which jobs reports have named that the database does not have."""
+        return to_lost_jobs(self.fact(LOST_JOBS_FACT))
 
     def staying(self) -> tuple[Staying, ...]:
         """What the sweep has asked to be deleted several times, and still exists."""

@@ -9,6 +9,7 @@ attempts.py       a job's attempts, as its history tells them
 reasons.py        why a job is in its state, as a sentence
 job_outputs.py    what of a job's output object is here
 daemon_status.py  whether a daemon is running, and what it cannot reach
+lost_jobs.py      what VMs and reports name and the database does not have, as sentences
 queue_peek.py     reads messages in the queue that no daemon has taken yet
 inventory.py      servers and floating IPs, and which job owns each
 diagram/          diagrams of the state machine

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lando.store.facts import Staying, UnknownResources, UnknownServer
+from lando.store.facts import LostJobs, Staying, UnknownResources, UnknownServer
 from lando.times import rfc3339
+from lando.views import lost_jobs
 
 NOTHING = UnknownResources()
+NO_REPORTS = LostJobs()
 SHOWN = 3
 """How many unknown servers, or resources that stay, are named; ``servers`` lists all."""
 
@@ -38,6 +40,8 @@ class DaemonStatus:
     """What it last saw in the cloud that the database does not know."""
     staying: tuple[Staying, ...] = ()
     """What belongs to no job, and cannot be deleted."""
+    reported: LostJobs = NO_REPORTS
+    """Which jobs reports have named that the database does not have."""
 
     @property
     def problems(self) -> list[tuple[str, str]]:
@@ -52,6 +56,7 @@ class DaemonStatus:
                 (self.start_problem, self.no_start_reason),
                 (self.boot_problem, self.no_boot_reason),
                 (self.unknown_problem, self._unknown_servers),
+                *lost_jobs.sentences([each for each in self.unknown.servers if each.ours], self.reported),
                 (self.staying_problem, self._what_stays),
             )
             if problem

@@ -145,6 +145,7 @@ class Views:
             start = queries.fact(NO_START_FACT) or {}
             failures = queries.boot_failures().at(time.time())
             unknown, staying = queries.unknown(), queries.staying()
+            reported = queries.lost_jobs()
             seen_at = queries.fact(SEEN_FACT) if queries.count_live() else None
             recorded = queries.fact(DAEMON_FACT) or {}
         outage = self._outage(pid)
@@ -162,6 +163,7 @@ class Views:
             "" if outage is None else outage.reason,
             unknown,
             staying,
+            reported,
         )
 
     def _unrecorded_since(self, pid: int, recorded: int | None, seen_at: float | None) -> float | None:

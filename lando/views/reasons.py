@@ -39,10 +39,13 @@ class AdmissionOrder:
     reservation: Reservation | None = None
     unknown: Mapping[str, UnknownServer] = field(default_factory=dict)
     """By the jobs that they name: the servers of which the database does not know."""
+    orphans: Mapping[str, UnknownServer] = field(default_factory=dict)
+    """By the queued jobs that they name: the servers that the sweep deletes."""
 
     @classmethod
     def read(cls, queries: Queries, max_workers: int | None) -> AdmissionOrder:
         """Read it from the database, but for the positions."""
+        unknown = queries.unknown()
         return cls(
             {},
             queries.count_live(),
@@ -51,7 +54,8 @@ class AdmissionOrder:
             queries.boot_failures().at(time.time()),
             queries.fact(OBSTACLE_FACT),
             queries.reservation(),
-            {server.job_id: server for server in queries.unknown().servers},
+            {server.job_id: server for server in unknown.servers},
+            {server.job_id: server for server in unknown.orphans},
         )
 
 
@@ -116,13 +120,21 @@ def _of_queued(job: Job, order: AdmissionOrder) -> str:
         return f"{job.reason}; starts in {wait:.0f} s at the earliest; position {position}"
     if (unknown := order.unknown.get(job.id)) is not None:
         return f"not started while the cloud has VM {_of_unknown(unknown)}; position {position}"
+    if (orphan := order.orphans.get(job.id)) is not None:
+        return (
+            f"not started before VM {_named(orphan)} is gone, an orphan that is deleted; position {position}"
+        )
     return f"{_of_waiting(job, order, time.time())}; position {position}"
 
 
 def _of_unknown(server: UnknownServer) -> str:
     whose = "see `lando-fsm servers`" if server.ours else "it carries another deployment's name"
+    return f"{_named(server)}, which this database does not know: {whose}"
+
+
+def _named(server: UnknownServer) -> str:
     attempt = "" if server.attempt is None else f" of its attempt {server.attempt}"
-    return f"{server.name} ({server.id}){attempt}, which this database does not know: {whose}"
+    return f"{server.name} ({server.id}){attempt}"
 
 
 def _of_waiting(job: Job, order: AdmissionOrder, now: float) -> str:

@@ -11,10 +11,11 @@ from lando.cloud.interface import FloatingIp, Server
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon.unknown import RECORDED, TOLD, Unknown
 from lando.engine.ownership import why_unknown
-from lando.states.job import Job
+from lando.states.job import CreateRequest, Job
 from lando.store.facts import UnknownResources, UnknownServer
 from lando.store.store import Store
 from lando.views.daemon_status import DaemonStatus
+from tests.model.ledger import MemoryLedger
 
 SERVER = Server("server-1", "lando-a-1", "ACTIVE", "mark-1", "ours", "a", 1)
 FOREIGN = replace(SERVER, id="server-2", name="vm", deployment="theirs", job_id="b")
@@ -34,7 +35,7 @@ def test_it_is_recorded_with_its_floating_ips_for_as_long_as_it_is_there(store: 
     unknown = Unknown("ours", GRACE)
     assert recorded(store, unknown) == UnknownResources()
     unknown.look(CloudSnapshot((SERVER,), floating_ips=(ADDRESS,)), [], 0.0)
-    ours = UnknownServer("server-1", "lando-a-1", "a", 1, ours=True)
+    ours = UnknownServer("server-1", "lando-a-1", "a", 1, ours=True, is_job_known=False)
     assert recorded(store, unknown) == UnknownResources((ours,), floating_ips=1)
     unknown.look(CloudSnapshot((SERVER,)), [], 0.0)
     assert recorded(store, unknown) == UnknownResources((ours,), floating_ips=1), "they were not listed"
@@ -53,10 +54,33 @@ def test_it_is_recorded_with_its_floating_ips_for_as_long_as_it_is_there(store: 
 def test_a_server_that_the_database_knows_in_the_end_is_not_unknown_any_more() -> None:
     unknown = Unknown("ours", GRACE)
     unknown.look(CloudSnapshot((SERVER,)), [], 0.0)
-    unknown.look(CloudSnapshot((SERVER,)), [Job("a", attempt=1)], 1.0)
+    owner = Job("a", "booting", attempt=1, requests=(CreateRequest("mark-1", "token", "sent"),))
+    unknown.look(CloudSnapshot((SERVER,)), [owner], 1.0)
     assert unknown.jobs == frozenset()
-    unknown.look(CloudSnapshot(()), [Job("a", attempt=1)], 2.0)
+    unknown.look(CloudSnapshot(()), [owner], 2.0)
     assert unknown.jobs == frozenset()
+
+
+def test_a_job_waits_until_an_orphan_that_names_it_is_gone(store: Store) -> None:
+    unknown = Unknown("ours", GRACE)
+    waits = Job("a", attempt=1)
+    unknown.look(CloudSnapshot((SERVER, replace(SERVER, id="theirs", deployment="theirs"))), [waits], 0.0)
+    assert unknown.jobs == {"a"}, "the sweep deletes it: until then two servers would run the job"
+    orphan = UnknownServer("server-1", "lando-a-1", "a", 1, ours=True)
+    assert recorded(store, unknown) == UnknownResources(orphans=(orphan,))
+    unknown.look(CloudSnapshot((replace(SERVER, deployment="theirs"),)), [waits], 1.0)
+    assert unknown.jobs == frozenset(), "nobody here deletes it"
+    assert recorded(store, unknown) == UnknownResources()
+
+
+def test_before_the_servers_were_listed_no_server_is_requested() -> None:
+    unknown, transaction = Unknown("ours", GRACE), MemoryLedger()
+    unknown.hold_back(transaction)  # type: ignore[arg-type]
+    assert not transaction.is_cloud_known
+    unknown.look(CloudSnapshot((SERVER,)), [], 0.0)
+    unknown.hold_back(transaction)  # type: ignore[arg-type]
+    assert transaction.is_cloud_known
+    assert transaction.held_back == {"a"}
 
 
 def test_thousands_are_told_and_recorded_by_their_number(
@@ -75,7 +99,8 @@ def test_thousands_are_told_and_recorded_by_their_number(
     assert written.servers[0].job_id == "a2999", "first those of this deployment that keep a job waiting"
     assert len(caplog.messages) == TOLD + 1
     assert caplog.messages[-1] == "3,180 more are unknown to this database: see `lando-fsm servers`"
-    ((problem, named),) = DaemonStatus(1, unknown=written).problems
+    (problem, named), (lost, _) = DaemonStatus(1, unknown=written).problems
+    assert lost.startswith("99 jobs "), "those that are recorded and that the database does not have"
     assert problem.startswith("3,000 VMs of this deployment") and ", and 2,997 more; " in named
 
 

@@ -86,6 +86,15 @@ def test_a_job_is_not_started_while_the_cloud_has_a_server_that_the_database_doe
     assert why(FIRST, unknown={FIRST: replace(ours, attempt=None)}).startswith(said)
 
 
+def test_a_job_waits_for_the_deletion_of_an_orphan_that_names_it() -> None:
+    orphan = UnknownServer("s1", "lando-1", FIRST, 1, ours=True)
+    said = (
+        "not started before VM lando-1 (s1) of its attempt 1 is gone, an orphan that is deleted; position 1"
+    )
+    assert why(FIRST, orphans={FIRST: orphan}) == said
+    assert why(SECOND, orphans={FIRST: orphan}) == "waits for its turn; position 2"
+
+
 def test_what_is_unknown_is_a_line_of_status() -> None:
     first, second = (
         UnknownServer(f"s{job[0]}", f"vm-{job[0]}", job, 1, ours=True) for job in (FIRST, SECOND)
