@@ -9,6 +9,8 @@ daemon_session.py   the session in which the daemon writes to PostgreSQL, and it
 seen_server.py      which server of PostgreSQL was used, remembered outside of the database
 answer_watch.py     a server that does not answer is given up
 conflicts.py        transactions that others kept from being committed, tried again
+backup.py           a backup of the database, while it is used
+backup_files.py     files that hold backups: whole, or not there
 tables.py           the tables
 types.py            texts as every database stores them
 transaction.py      the engine's ledger in SQL

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from lando.errors import LandoError, UsageError
 from lando.sqlite.quick_check import quick_check
@@ -20,6 +22,7 @@ from lando.states.job import Job
 from lando.store import backup, backup_files
 from lando.store.store import Store
 from lando.workqueue.embedded import EmbeddedPublisher, waiting
+from tests.support import postgres_server as postgres
 
 MAKE = """
 import sys
@@ -30,8 +33,15 @@ backup.make(f"sqlite:///{sys.argv[1]}", Path(sys.argv[2]), keep=2)
 
 
 @pytest.fixture
-def database(store: Store, tmp_path: Path) -> Path:
-    return tmp_path / "lando.db"
+def store(database: Path) -> Iterator[Store]:
+    here = Store(url(database))
+    yield here
+    here.close()
+
+
+@pytest.fixture
+def database(sqlite_url: str) -> Path:
+    return Path(sqlite_url.removeprefix("sqlite:///"))
 
 
 @pytest.fixture
@@ -169,3 +179,68 @@ def test_a_backup_under_load_is_consistent(store: Store, database: Path, directo
         is_over.set()
         writer.join()
     assert len(set(seen)) >= 3, "nothing was written meanwhile"
+
+
+# PostgreSQL
+
+
+@pytest.fixture
+def client_programs(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where pg_dump and pg_restore of the server's version are, which is first on PATH."""
+    pg_dump = postgres.program("pg_dump")
+    if pg_dump is None:
+        postgres.give_up("no pg_dump on this machine; install it (apt-get install postgresql-client)")
+    assert pg_dump is not None
+    monkeypatch.setenv("PATH", f"{pg_dump.parent}:{os.environ['PATH']}")
+    return pg_dump.parent
+
+
+def test_a_dump_of_postgresql_has_its_jobs(postgres_url: str, directory: Path, client_programs: Path) -> None:
+    store = Store(postgres_url)
+    with store.transaction() as transaction:
+        transaction.insert_job(Job("a-job-to-be-found"), {}, None)
+    store.close()
+    made = backup.make(postgres_url, directory, keep=1)
+    again = backup.make(postgres_url, directory / "again.dump")
+    assert {*directory.iterdir()} == {made.path, again.path}
+    assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
+    script = [client_programs / "pg_restore", "--data-only", "--table=jobs", "--file=-", made.path]
+    assert b"a-job-to-be-found" in subprocess.run(script, check=True, capture_output=True).stdout
+
+
+def test_without_the_right_password_there_is_no_dump_and_the_password_is_shown_nowhere(
+    postgres_url: str, directory: Path, client_programs: Path
+) -> None:
+    wrong = sa.make_url(postgres_url).set(password="sesame-0815").render_as_string(hide_password=False)
+    with pytest.raises(LandoError, match=r"pg_dump failed .*password authentication failed") as error:
+        backup.make(wrong, directory)
+    assert "sesame" not in str(error.value)
+    assert [*directory.iterdir()] == []
+
+
+def test_accounts_of_the_machine_do_not_see_the_password(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("pg_dump", "pg_restore"):
+        call = f'echo "{name} $* password $PGPASSWORD" >> {tmp_path}/calls'
+        (programs / name).write_text(f"#!/bin/sh\n{call}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    hosts = "postgresql+psycopg://ana:sesame-0815@/jobs?host=a:1&host=b:2&target_session_attrs=read-write"
+    backup.make(hosts, directory)
+    dump, listing = (tmp_path / "calls").read_text().splitlines()
+    assert "sesame" not in dump.partition(" password ")[0]
+    assert dump.endswith(" password sesame-0815")
+    for each in ("dbname=jobs", "user=ana", "host=a,b", "port=1,2", "target_session_attrs=read-write"):
+        assert each in dump
+    assert listing.startswith("pg_restore --list ")
+
+
+def test_without_pg_dump_it_is_said_how_to_install_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UsageError, match="apt-get install postgresql-client"):
+        backup.make("postgresql+psycopg://ana@db/jobs", directory)
