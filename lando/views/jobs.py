@@ -23,6 +23,7 @@ from lando.store.queries import PAGE, JobView, Queries
 from lando.store.selection import IN_ORDER, Selection
 from lando.store.store import Store
 from lando.times import rfc3339
+from lando.views import lost_jobs
 from lando.views.attempts import Attempt, attempts
 from lando.views.daemon_status import DaemonStatus
 from lando.views.job_status import JobStatus
@@ -303,9 +304,15 @@ class Views:
         if len(ids) == 1:
             return ids[0]
         if not ids:
-            raise UsageError(f"no job {prefix!r}; {self._hint()}")
+            raise UsageError(f"no job {prefix!r}; {self._lost(prefix) or self._hint()}")
         several = ", ".join(ids[:5])
         raise UsageError(f"job {prefix!r} is ambiguous: {several}; give more of its id")
+
+    def _lost(self, prefix: str) -> str | None:
+        """What is known of such a job that VMs or reports name, and the database does not have."""
+        with self.reading() as queries:
+            found = lost_jobs.of(prefix, queries.unknown(), queries.lost_jobs()) if queries and prefix else []
+        return "; ".join(": ".join(each) for each in found) or None
 
     def _hint(self) -> str:
         if self._queue.shows_messages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lando.store.facts import LostJob, LostJobs, UnknownServer
+from lando.store.facts import LostJob, LostJobs, UnknownResources, UnknownServer
 
 SHOWN = 3
 """How many jobs are named."""
@@ -45,6 +45,13 @@ def sentences(servers: Sequence[UnknownServer], reported: LostJobs, shown: int =
             )
         )
     return found
+
+
+def of(prefix: str, unknown: UnknownResources, reported: LostJobs) -> Sentences:
+    """What is known of a job that the database does not have, by the beginning of its id."""
+    named = [each for each in unknown.servers if each.ours and each.job_id.startswith(prefix)]
+    jobs = tuple(each for each in reported.jobs if each.job_id.startswith(prefix))
+    return sentences(named, LostJobs(jobs))
 
 
 def _described(job_id: str, vm: str | None, report: LostJob | None) -> str:

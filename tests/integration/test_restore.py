@@ -179,6 +179,9 @@ def test_no_job_runs_twice_at_once_and_what_is_not_known_is_told(cloud: Restored
     assert "3 VMs" in shown
     assert "1 job that this database does not have is named by VMs" in shown
     assert lost in shown
+    asked = cloud.command("status", lost, check=False)
+    assert asked.returncode == 2
+    assert f"no job '{lost}'; 1 job that this database does not have is named by VMs" in asked.stderr
 
     gate.let_through(5)
     cloud.wait(running, "done")
