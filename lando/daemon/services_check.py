@@ -17,7 +17,7 @@ from lando.cloud.interface import Cloud, CloudError
 from lando.daemon.log import log
 from lando.daemon.pool import Pool
 from lando.engine import admission
-from lando.engine.quota import NO_START
+from lando.engine.obstacles import NO_START
 from lando.message_limits import REASON, shorten
 from lando.store.transaction import Transaction
 

@@ -21,6 +21,7 @@ observation.py  events that follow from a snapshot of the cloud
 ownership.py    which job a server or a floating IP belongs to, and what is unknown to the database
 leaks.py        what belongs to no job: orphans, which are deleted, and what is unknown
 quota.py        what the project's quota leaves
+obstacles.py    how it is said that no job can be started
 boot_times.py   the boot timeout, learned from the last boots
 pace.py         how the engine waits
 """

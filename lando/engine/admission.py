@@ -9,8 +9,9 @@ from lando.engine.boot_failures import BootFailures
 from lando.engine.engine import Engine
 from lando.engine.holds import ACCOUNT, UNCLEAR, Holds, Refusal, flavor_of
 from lando.engine.ledger import Ledger
+from lando.engine.obstacles import WAITS_FOR_QUOTA
 from lando.engine.operations import CreateRejected
-from lando.engine.quota import WAITS_FOR_QUOTA, QuotaHeadroom
+from lando.engine.quota import QuotaHeadroom
 from lando.engine.reservation import Reservation
 from lando.message_limits import REASON, shorten
 from lando.states.booting import why_refused

@@ -19,11 +19,13 @@ import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lando import backoff
-from lando.states.events import RefusalKind
 from lando.states.records import replace
+
+if TYPE_CHECKING:
+    from lando.states.events import RefusalKind
 
 ACCOUNT: tuple[RefusalKind, ...] = ("rate_limit", "unreachable")
 UNCLEAR: tuple[RefusalKind, ...] = ("quota", "site")

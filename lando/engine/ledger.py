@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Holds
 from lando.engine.reservation import Reservation
 from lando.states.job import LIVE_STATES, Job, State
-from lando.states.table import EffectKind
+
+if TYPE_CHECKING:
+    from lando.states.table import EffectKind
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lando.cloud.interface import QUOTA_UNITS, Quota, Server, Size
 from lando.cloud.snapshot import CloudSnapshot
 from lando.engine.holds import flavor_of, volume_of
+from lando.engine.obstacles import NO_START
 from lando.engine.ownership import Ownership
 from lando.states.job import LIVE_STATES, Job
 from lando.states.records import replace
@@ -21,10 +22,6 @@ from lando.states.records import replace
 ONE = Size(servers=1)
 NOT_LISTED = ("volumes", "gigabytes", "ports", "floating_ips")
 """What the list of servers says nothing of."""
-NO_START = "no job is started at present"
-"""Begins what is said of a cloud that does not answer."""
-WAITS_FOR_QUOTA = "waits for the project's quota"
-"""Begins what is said of a job that is larger than what is left."""
 
 
 @dataclass(frozen=True)

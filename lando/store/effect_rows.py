@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -18,8 +18,10 @@ from sqlalchemy.engine import Connection, Row
 from lando.engine.ledger import Effect, rank
 from lando.message_limits import REASON, shorten
 from lando.states.job import Job
-from lando.states.table import EffectKind
 from lando.store.tables import EFFECTS, JOBS
+
+if TYPE_CHECKING:
+    from lando.states.table import EffectKind
 
 LANES: Mapping[EffectKind, int] = {
     "create_server": 1,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Holds
-from lando.engine.ownership import ResourceKind
 from lando.engine.reservation import Reservation
 from lando.store.facts import (
     BOOT_FAILURES_FACT,
@@ -33,6 +32,9 @@ from lando.store.facts import (
     to_staying,
     to_unknown,
 )
+
+if TYPE_CHECKING:
+    from lando.engine.ownership import ResourceKind
 
 
 class StoredFacts(ABC):

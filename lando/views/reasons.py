@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lando.engine.boot_failures import MOST, BootFailures
 from lando.engine.holds import Hold, Holds
-from lando.engine.quota import NO_START, WAITS_FOR_QUOTA
+from lando.engine.obstacles import NO_START, WAITS_FOR_QUOTA
 from lando.engine.reservation import Reservation
 from lando.states.job import ENDED_STATES, Job
 from lando.store.facts import OBSTACLE_FACT, UnknownServer

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -162,3 +164,12 @@ def test_wrong_usage(status: Status, arguments: tuple[str, ...], words: str) -> 
     with pytest.raises(click.ClickException, match=re.escape(words)) as error:
         lando_fsm.main(["status", *arguments], standalone_mode=False)
     assert error.value.exit_code == 2
+
+
+def test_status_loads_no_rules_and_no_drivers() -> None:
+    code = "import sys, lando.cli.status; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "lando.views.jobs" in loaded.split()
+    unwanted = {"transitions", "rich", "pika", "novaclient", "psycopg", "cwltool", "alembic"}
+    unwanted |= {"lando.engine.engine", "lando.engine.quota", "lando.store.transaction", "lando.states.table"}
+    assert unwanted.isdisjoint(loaded.split())
