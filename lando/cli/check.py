@@ -26,7 +26,7 @@ from lando.sqlite.checkpoint import LARGE_LOG, log_path, log_size, readers
 from lando.state_dir import read_only_note, refuse_network_filesystem
 from lando.store.database import HEAD, refuse_damage, schema_version
 from lando.views.jobs import exists
-from lando.workqueue.embedded import waiting
+from lando.workqueue.embedded_peek import count_waiting
 
 Answer = tuple[Literal["ok", "warning"], str]
 """The verdict and the message of a check; a check that fails raises a LandoError."""
@@ -203,7 +203,7 @@ def _queue(app: App) -> Answer:
     if app.embedded_queue is None:
         return _rabbitmq(app)
     dead_letters = len(app.dead_letters().all())
-    detail = f"embedded, {count(len(waiting(app.embedded_queue)), 'message')} not taken yet"
+    detail = f"embedded, {count(count_waiting(app.embedded_queue), 'message')} not taken yet"
     return _with_dead_letters(detail, dead_letters)
 
 

@@ -23,6 +23,12 @@ from lando.store.types import StoredText
 
 METADATA = MetaData()
 
+
+def only(condition: str) -> dict[str, Any]:
+    """Of an index that has some of the rows. A query uses it if it has this condition, as it is written."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
 _COUNTED = BigInteger().with_variant(Integer, "sqlite")  # SQLite's INTEGER has 64 bits, and counts by itself
 
 JOBS = Table(
@@ -80,12 +86,6 @@ JOBS = Table(
     sqlite_autoincrement=True,
 )
 
-
-def only(condition: str) -> dict[str, Any]:
-    """Of an index that has some of the rows. A query uses it if it has this condition, as it is written."""
-    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
-
-
 # For admission; see ``lando.store.admission_order``.
 _READY, _IN_BACK_OFF = only("waiting = 0"), only("waiting = 1")
 _IN_ORDER = (JOBS.c.priority.desc(), JOBS.c.number)
@@ -100,7 +100,9 @@ _BY_TIME = (JOBS.c.state, JOBS.c.entered_at, JOBS.c.number)
 Index("jobs_in_progress", *_BY_TIME, **only("state IN ('booting', 'running', 'terminating')"))
 Index("jobs_ended", *_BY_TIME, **only("state IN ('done', 'failed')"))
 
-JOB_COUNTS = Table(  # triggers keep it
+KEPT_BY_TRIGGERS = frozenset({"job_counts"})
+"""Tables whose rows follow from those of others: nobody else writes or copies them."""
+JOB_COUNTS = Table(
     "job_counts",
     METADATA,
     Column("state", String(16), primary_key=True),

@@ -26,6 +26,14 @@ def commands_waiting(database: Path, naming: Sequence[str] = ()) -> Generator[De
                 yield Delivery(tag=tag, raw=bytes(raw), origin=origin, sender=sender)
 
 
+def count_waiting(database: Path) -> int:
+    """How many messages of anybody no daemon has acked yet."""
+    with as_queue_errors(database), reading(database) as connection:
+        if connection is None:
+            return 0
+        return int(connection.execute("SELECT count(*) FROM queue_messages").fetchone()[0])
+
+
 def count_commands_waiting(database: Path, naming: Sequence[str] = ()) -> int:
     """How many those are."""
     condition, values = _condition(naming)
