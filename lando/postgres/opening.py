@@ -6,9 +6,9 @@ writes a row that another transaction has changed meanwhile gets an error, has w
 whole transaction again. SERIALIZABLE would add false conflicts for the sake of several writers, and there is
 one: the daemon.
 
-Prepared statements: none. psycopg would prepare what is executed five times, and PostgreSQL may then plan for
-values that it does not know, though nearly all jobs have ended and the few that live are what is asked for. A
-prepared statement also ends with its session, and fails behind a pooler that changes sessions.
+Prepared statements: only what writes a batch of rows, which is parsed once instead of for each row (half the
+time). psycopg would also prepare queries that are executed five times, and PostgreSQL may then plan them for
+values that it does not know, though nearly all jobs have ended and the few that live are asked for.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ ISOLATION = "REPEATABLE READ"
 OLDEST = 13
 """The oldest major version of the server that is supported."""
 
+_NEVER = 2**31
+"""So often a query is executed before psycopg prepares it; with None it prepares no batch either."""
 _DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,  # seconds, for each host
     # A server that vanished without a word is noticed within half a minute, not two hours.
@@ -43,7 +45,7 @@ def connect_args(url: sa.URL) -> dict[str, Any]:
     return {
         **{name: value for name, value in _DEFAULTS.items() if name not in url.query},
         "client_encoding": "utf8",  # whatever PGCLIENTENCODING says
-        "prepare_threshold": None,
+        "prepare_threshold": _NEVER,
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import get_args
 
 import psycopg
@@ -363,3 +365,29 @@ def test_texts_that_postgres_would_refuse_are_stored(store: Store) -> None:
         assert (view.job.reason, view.job.log_tail, view.job.server_name) == ("a�b", "�c", "d�")
         assert queries.console(A) == (1, "�boot��")
         assert queries.log(A) == [(1, 1, "e�f")]
+
+
+# the documentation
+
+
+def test_the_commands_of_the_documentation_make_what_is_needed(private_postgres: Postgres) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "postgresql.md").read_text()
+    create, shared, reader = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+
+    def run(block: str, database: str = "postgres") -> None:
+        private_postgres.execute(*(part for part in block.split(";") if part.strip()), database=database)
+
+    run(create)
+    with closing(Store(private_postgres.url("lando", "lando", "CHANGE-ME"))) as store:
+        insert(store, Job(A))
+    run(shared, "lando")
+    with closing(Store(private_postgres.url("lando", "lando_shared", "CHANGE-ME"))) as store:
+        insert(store, Job(B))
+        with store.reading() as queries:
+            assert [view.job.id for view in queries.jobs()] == [B]
+    run(reader, "lando")
+    with closing(Store(private_postgres.url("lando", "lando_reader", "CHANGE-ME"))) as store:
+        with store.reading() as queries:
+            assert [view.job.id for view in queries.jobs()] == [A]
+        with pytest.raises(StoreForbidden, match="permission denied"):
+            insert(store, Job(B))
