@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.local_site import Gate, workflow
-from tests.support.postgres_server import Database
+from tests.support.postgres_server import OWNER, Database
 from tests.support.rabbitmq_server import VirtualHost
 from tests.support.rabbitmq_site import BrokerSite
 
@@ -28,7 +28,7 @@ def test_jobs_from_submit_to_their_results(site: BrokerSite, gate: Gate) -> None
     assert "no jobs" in nothing_yet.stdout + nothing_yet.stderr
     checked = site.command("check", check=False).stdout
     assert f"database         ok       database {address.rpartition('/')[2]!r} at 127.0.0.1:" in checked
-    assert ", account lando), schema 0006" in checked
+    assert f", account {OWNER}), schema 0006" in checked
 
     daemon = site.start_daemon()
     done = site.command("submit", workflow(site.root, "echo one\n", "good")).stdout.strip()

@@ -38,9 +38,9 @@ HOST = "127.0.0.1"
 PATIENCE = 60.0
 TRIES = 3
 ADMINISTRATOR = "postgres"
-OWNER = "lando"
+OWNER = "lando_tests"
 """The account that owns the databases of tests."""
-TEMPLATE = "lando_template"
+TEMPLATE = "lando_tests_template"
 """A database with the schema of lando-fsm and no rows."""
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -381,7 +381,7 @@ class Server:
 
     def __init__(self, administrator: sa.URL, password: str) -> None:
         self._administrator = administrator
-        self._password = password
+        self.password = password
 
     def create(self, migrated: bool = True) -> Database:
         """A new database: with the schema of lando-fsm, or empty."""
@@ -396,7 +396,7 @@ class Server:
 
     def url(self, database: str) -> str:
         """A database's URL, of the account that owns it."""
-        address = self._administrator.set(username=OWNER, password=self._password, database=database)
+        address = self._administrator.set(username=OWNER, password=self.password, database=database)
         return address.render_as_string(hide_password=False)
 
     def execute(self, *statements: str, database: str | None = None) -> list[Any]:
@@ -409,8 +409,8 @@ class Server:
         """Make the account and the template, where they are missing."""
         from lando.store import database  # noqa: PLC0415 - what is broken in it fails tests, not the collection
 
-        if not self.execute(f"SELECT 1 FROM pg_roles WHERE rolname = '{OWNER}'"):
-            self.execute(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{self._password}'")
+        verb = "ALTER" if self.execute(f"SELECT 1 FROM pg_roles WHERE rolname = '{OWNER}'") else "CREATE"
+        self.execute(f"{verb} ROLE {OWNER} LOGIN PASSWORD '{self.password}'")
         if self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'"):
             return
         self.execute(f"CREATE DATABASE {TEMPLATE} OWNER {OWNER} TEMPLATE template0")
@@ -430,19 +430,23 @@ def shared(directory: Path) -> Server:
         require_server()
     with locked(directory, "postgres"):
         if url := os.environ.get(URL):
-            server = Server(sa.make_url(url), "not-a-secret")
-            ready = directory / "postgres-ready"
-            if not ready.exists():
-                server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")  # of another version, maybe
-                server.prepare()
-                server.execute(f"ALTER ROLE {OWNER} PASSWORD 'not-a-secret'")
-                ready.touch()
-            return server
+            return _given(sa.make_url(url), directory / "postgres-password")
         here = Postgres(directory / "postgres", owner=session_process())
         if not here.processes():
             here.start()
             here.server().prepare()
         return here.server()
+
+
+def _given(administrator: sa.URL, password: Path) -> Server:
+    """Somebody's server. A template that is there may be another version's; so one session at a time."""
+    if password.exists():
+        return Server(administrator, password.read_text())
+    server = Server(administrator, secrets.token_hex(16))
+    server.remove(TEMPLATE)
+    server.prepare()
+    password.write_text(server.password)
+    return server
 
 
 def stop_shared(directory: Path) -> None:

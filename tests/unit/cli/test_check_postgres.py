@@ -13,7 +13,7 @@ from lando.errors import LandoError
 from lando.postgres import inspection
 from lando.store.database import HEAD
 from tests.support import postgres_server as postgres
-from tests.support.postgres_server import Database
+from tests.support.postgres_server import OWNER, Database
 from tests.support.shared_servers import session_directory
 
 
@@ -27,9 +27,8 @@ def test_version_rights_schema_and_clock_in_one_line(
     postgres_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, url = postgres_database, postgres_database.url
-    where = (
-        rf"database '{here.name}' at 127\.0\.0\.1:[0-9]+ \(PostgreSQL [0-9.]+, not encrypted, account lando\)"
-    )
+    details = rf"PostgreSQL [0-9.]+, not encrypted, account {OWNER}"
+    where = rf"database '{here.name}' at 127\.0\.0\.1:[0-9]+ \({details}\)"
     verdict, line = check_postgres.answer(url)
     assert verdict == "ok" and re.fullmatch(rf"{where}, schema {HEAD}", line)
 
@@ -42,11 +41,11 @@ def test_version_rights_schema_and_clock_in_one_line(
 
     here.execute("UPDATE alembic_version SET version_num = '0005'")
     assert check_postgres.answer(url)[1].endswith(f", schema 0005; migrated to {HEAD} when next used")
-    here.execute("ALTER TABLE logs OWNER TO postgres", "GRANT ALL ON logs TO lando")
+    here.execute("ALTER TABLE logs OWNER TO postgres", f"GRANT ALL ON logs TO {OWNER}")
     assert f"is to be migrated to {HEAD}, but this account does not own logs" in wrong(url)
     here.execute("UPDATE alembic_version SET version_num = '9999'")
     assert "its schema (9999) is newer than this lando-fsm knows" in wrong(url)
-    here.execute("REVOKE DELETE ON logs FROM lando", "REVOKE ALL ON facts FROM lando")
+    here.execute(f"REVOKE DELETE ON logs FROM {OWNER}", f"REVOKE ALL ON facts FROM {OWNER}")
     assert "this account may not read and write facts, logs: docs/postgresql.md" in wrong(url)
     here.execute(f"ALTER DATABASE {here.name} SET default_transaction_read_only = on")
     assert "is read-only, a replica perhaps; name the primary" in wrong(url)
@@ -63,6 +62,6 @@ def test_an_empty_database() -> None:
         assert "may not make tables in the schema 'public'" in wrong(here.url)
         absent = sa.make_url(here.url).update_query_dict({"options": "-csearch_path=absent"})
         assert "no schema of search_path exists" in wrong(absent.render_as_string(hide_password=False))
-        assert "password authentication failed" in wrong(here.url.replace("lando:", "lando:x"))
+        assert "password authentication failed" in wrong(here.url.replace(f"{OWNER}:", f"{OWNER}:x"))
     finally:
         here.remove()

@@ -197,7 +197,7 @@ def test_what_waiting_does_not_change_ends_with_exit_code_2(
         (lambda url: url.set(host="absent.invalid"), "failed to resolve host 'absent.invalid'"),
         (
             lambda url: url.set(host="", port=None, query={"host": ("127.0.0.1:1", "127.0.0.1:2")}),
-            "database 'DATABASE' at 127.0.0.1:1 or 127.0.0.1:2, account lando: ",
+            "database 'DATABASE' at 127.0.0.1:1 or 127.0.0.1:2, account OWNER: ",
         ),
     ],
 )
@@ -207,7 +207,7 @@ def test_a_server_that_cannot_be_reached_is_an_outage(
     url = change(sa.make_url(postgres_url))
     error = refused(url)
     assert isinstance(error, StoreOutage) and error.exit_code == 1
-    assert expected.replace("DATABASE", url.database or "") in str(error)
+    assert expected.replace("DATABASE", url.database or "").replace("OWNER", postgres.OWNER) in str(error)
 
 
 def refused(url: sa.URL) -> LandoError:
@@ -251,12 +251,13 @@ def test_a_schema_of_somebody_else(server: postgres.Server) -> None:
     try:
         empty.execute("ALTER DATABASE " + empty.name + " OWNER TO postgres", "CREATE TABLE jobs (what text)")
         assert "permission denied for schema public" in str(refused(sa.make_url(empty.url)))
-        empty.execute("GRANT ALL ON SCHEMA public TO lando")
+        empty.execute(f"GRANT ALL ON SCHEMA public TO {postgres.OWNER}")
         assert "tables that lando-fsm did not make; give it a database of its own" in str(
             refused(sa.make_url(empty.url))
         )
         empty.execute(
-            "CREATE TABLE alembic_version (version_num text)", "GRANT ALL ON alembic_version TO lando"
+            "CREATE TABLE alembic_version (version_num text)",
+            f"GRANT ALL ON alembic_version TO {postgres.OWNER}",
         )
         empty.execute("INSERT INTO alembic_version VALUES ('ae1027a6acf')")
         assert "another program's (alembic_version 'ae1027a6acf')" in str(refused(sa.make_url(empty.url)))
