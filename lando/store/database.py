@@ -281,12 +281,21 @@ def errors(place: sa.URL | Path | None = None) -> Iterator[None]:
             yield
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             found = _of_postgres(error, address_of(place))
-            if found is None:
-                raise  # the value or the statement is wrong, not the database
+            if found is None:  # the value or the statement is wrong, not the database
+                _leave_out_rows(error)
+                raise
             raise found from error
         return
     with _errors_of_sqlite(sqlite_path(place) if isinstance(place, sa.URL) else place):
         yield
+
+
+def _leave_out_rows(error: sa.exc.SQLAlchemyError) -> None:
+    """PostgreSQL's details may have a whole row, with the secrets of a job's body."""
+    for each in (error, getattr(error, "orig", None)):
+        if each is not None and each.args:
+            words = re.sub(r"\nDETAIL: .*?(?=\n[A-Z]+: |\n\[SQL|\Z)", "", str(each.args[0]), flags=re.DOTALL)
+            each.args = (words, *each.args[1:])
 
 
 def _of_postgres(error: sa.exc.SQLAlchemyError, where: Address) -> LandoError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -104,6 +105,22 @@ def test_an_error_in_a_part_leaves_the_rest_of_the_transaction(store: Store) -> 
         transaction.set_fact("also kept", 2)
     with store.reading() as queries:
         assert (queries.fact("kept"), queries.fact("also kept")) == (1, 2)
+
+
+def test_an_error_does_not_tell_the_row(store: Store) -> None:
+    secret = "hunter2"  # of which a traceback shows the name
+    insert(store, Job(A))
+    with pytest.raises(sa.exc.IntegrityError) as raised, store.transaction() as transaction:
+        transaction._connection.execute(sa.update(JOBS).values(body=f"{secret}\n{secret}", reason=None))
+    told = "".join(traceback.format_exception(raised.value))
+    assert 'null value in column "reason"' in told and secret not in told
+    with (
+        pytest.raises(sa.exc.IntegrityError) as raised,
+        store.transaction() as transaction,
+        transaction.part(),
+    ):
+        transaction._connection.execute(sa.update(JOBS).values(body=secret, reason=None))
+    assert secret not in "".join(traceback.format_exception(raised.value))
 
 
 def test_more_rows_than_one_statement_has_parameters(store: Store) -> None:
