@@ -7,6 +7,7 @@ made has no code, only words: libpq's own, which are English, or the server's, i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -35,16 +36,19 @@ _OF_CONNECTING: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
     ("forbidden", _ACCOUNT, ("password authentication failed", "no password supplied")),
     ("forbidden", _ACCOUNT, ("authentication failed for user", "is not permitted to log in")),
     ("forbidden", _HBA, ("pg_hba.conf",)),
-    ("forbidden", _ACCOUNT, ('FATAL:  role "',)),
-    ("forbidden", _CREATE, ('FATAL:  database "',)),
+    ("forbidden", _ACCOUNT, ("FATAL:  role",)),
+    ("forbidden", _CREATE, ("FATAL:  database",)),
     ("forbidden", _RIGHTS, ("permission denied for database",)),
-    ("forbidden", _TLS, ("SSL was required", "certificate", "sslmode", "sslrootcert", "SSL error")),
+    ("forbidden", _TLS, ("SSL was required", "certificate", "sslmode", "sslrootcert")),
     ("outage", _BUSY, ("too many clients", "too many connections", "connection slots are reserved")),
     ("outage", "it is starting or stopping", ("the database system is",)),
     ("outage", _REACH, ("refused", "timeout", "resolve host", "translate host", "route to host")),
     ("outage", _REACH, ("unreachable", "No such file", "closed the connection", "Connection reset")),
     ("forbidden", _READ_ONLY, ("session is read-only", "hot standby", "in recovery")),
 )
+
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+"""Names, which may have any words in them."""
 
 _BY_CODE: dict[str, tuple[Kind, str]] = {
     "08": ("outage", ""),
@@ -118,8 +122,9 @@ def failure(error: BaseException | None, where: Address) -> Failure | None:
 
 def _of_connecting(words: str, where: Address) -> Failure:
     each = _each_host(words)
+    unnamed = _QUOTED.sub("", words)
     for kind, advice, texts in _OF_CONNECTING:
-        if any(text in words for text in texts):
+        if any(text in unnamed for text in texts):
             # Of several hosts one may be promoted.
             is_waiting = advice is _READ_ONLY and len(where.hosts) > 1
             return Failure("outage" if is_waiting else kind, _sentence(where, each, advice))
