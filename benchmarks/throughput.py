@@ -1,17 +1,20 @@
-"""How many transitions a second the daemon makes of messages that wait in RabbitMQ, beside a bare loop.
+"""How many transitions a second the daemon makes of messages that wait in RabbitMQ, beside a bare loop, and
+how many jobs a second it takes through their whole life: on SQLite and on PostgreSQL, in one run.
 
-Both sides empty a quorum queue of the same messages in the same run, commit the same rows to SQLite with
-every commit fsynced, and ack after the commit. The bare loop only does that: pika, json, sqlite3, and no
-rule at all. Neither side's time to connect counts; the daemon has been running, and was disconnected
-meanwhile.
+Drain: all sides empty a quorum queue of the same messages, commit the same rows with every commit fsynced,
+and ack after the commit. The bare loop only does that: pika, json, sqlite3, and no rule at all. No side's
+time to connect counts; the daemon has been running, and was disconnected meanwhile.
 
-usage: python -m benchmarks.throughput [MESSAGES [ROUNDS]]
+Lifecycle: see ``benchmarks.lifecycle``. With ten times as many jobs it must not be slower.
+
+usage: python -m benchmarks.throughput [MESSAGES [ROUNDS [JOBS]]]
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sqlite3
 import statistics
@@ -20,13 +23,15 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pika
+import sqlalchemy as sa
 
 from benchmarks.emptycloud import EmptyCloud
+from benchmarks.lifecycle import lifecycle
 from lando.app.app import App
 from lando.app.service import Service
 from lando.cloud.interface import Server, ServerRequest
@@ -38,12 +43,17 @@ from lando.workqueue.interface import Delivery
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
 from lando.workqueue.rabbitmq.publisher import OutgoingMessage, RabbitMQPublisher
 from lando.workqueue.rabbitmq.session import PREFETCH, Session
+from tests.support import postgres_server as postgres
+from tests.support.postgres_server import URL as POSTGRES_URL
+from tests.support.postgres_server import Postgres
 from tests.support.rabbitmq_server import URL, Broker, VirtualHost, at_url
 
 WARM_UP = 21
 """Messages before anything is measured: a daemon that runs for long has compiled its statements."""
 TARGET = 0.5
 """Of the bare loop's speed."""
+STEADY = 0.9
+"""Of the lifecycle's speed, with ten times as many jobs."""
 
 
 class FullCloud(EmptyCloud):
@@ -102,6 +112,19 @@ def messages(count: int) -> list[Message]:
 
 
 @contextlib.contextmanager
+def a_postgres(root: Path) -> Iterator[Callable[[], str]]:
+    """Makes the URLs of empty databases, on the server that the environment names, or one of our own."""
+    if os.environ.get(POSTGRES_URL):
+        server = postgres.shared(root)
+        yield lambda: server.create().url
+        return
+    own = Postgres(root / "postgres", durable=True)
+    with own.running():
+        own.server().prepare()
+        yield lambda: own.server().create().url
+
+
+@contextlib.contextmanager
 def a_virtual_host(root: Path) -> Iterator[VirtualHost]:
     """On the broker that the environment names, or one of our own."""
     if os.environ.get(URL):
@@ -116,12 +139,13 @@ def a_virtual_host(root: Path) -> Iterator[VirtualHost]:
         broker.stop()
 
 
-def site_of(virtual_host: VirtualHost, root: Path) -> App:
-    """A site on this broker."""
+def site_of(virtual_host: VirtualHost, root: Path, database: str | None = None) -> App:
+    """A site on this broker, and on SQLite where no other database is given."""
     root.mkdir()
+    url = "" if database is None else f"database: {{url: '{database}'}}\n"
     file = root / "landoconfig.yml"
     file.write_text(
-        f"{virtual_host.landoconfig()}cloud: local\nmax_workers: 1\nstate_dir: {root / 'state'}\n"
+        f"{virtual_host.landoconfig()}cloud: local\nmax_workers: 1\nstate_dir: {root / 'state'}\n{url}"
     )
     file.chmod(0o600)
     return App(config.load(file))
@@ -162,9 +186,11 @@ def with_lando(site: App, waiting: Sequence[Message]) -> float:
         service.daemon.stop()
         thread.join()
         service.close()
-    database = sqlite3.connect(site.config.database_path or "")
-    (transitions,) = database.execute("SELECT count(*) FROM history WHERE event != 'admitted'").fetchone()
-    database.close()
+    engine = sa.create_engine(site.config.database_url)
+    with engine.connect() as connection:
+        made = sa.text("SELECT count(*) FROM history WHERE event != 'admitted'")
+        transitions = int(connection.execute(made).scalar_one())
+    engine.dispose()
     assert transitions >= WARM_UP + len(waiting), transitions
     return queue.took
 
@@ -249,26 +275,63 @@ class Schema:
 
 def main() -> None:
     """Measure and print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    ours, floors = [], []
-    with tempfile.TemporaryDirectory() as name, a_virtual_host(Path(name)) as virtual_host:
-        for round_ in range(rounds):
-            root = Path(name) / str(round_)
-            site = site_of(virtual_host, root)
+    count, rounds, jobs = ([int(each) for each in sys.argv[1:]] + [1000, 5, 1000][len(sys.argv) - 1 :])[:3]
+    with contextlib.ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        virtual_host = stack.enter_context(a_virtual_host(root))
+        new_postgres = stack.enter_context(a_postgres(root))
+        drain(virtual_host, new_postgres, root, count, rounds)
+        live(new_postgres, root, jobs, min(3, rounds))
+
+
+def drain(
+    virtual_host: VirtualHost, new_postgres: Callable[[], str], root: Path, count: int, rounds: int
+) -> None:
+    """Print how fast a queue is emptied."""
+    seen: dict[str, list[float]] = {"SQLite": [], "PostgreSQL": [], "bare loop": []}
+    for round_ in range(rounds):
+        for name, database in (("SQLite", None), ("PostgreSQL", new_postgres())):
+            directory = root / f"{name}-{round_}"
+            site = site_of(virtual_host, directory, database)
             waiting = messages(count)
-            ours.append(len(waiting) / with_lando(site, waiting))
-            again = App(site.config)
-            fill(again, waiting)
-            floors.append(len(waiting) / bare(again, root, len(waiting)))
-    ratio = statistics.median(mine / floor for mine, floor in zip(ours, floors, strict=True))
+            seen[name].append(len(waiting) / with_lando(site, waiting))
+            if database is None:
+                again = App(site.config)
+                fill(again, waiting)
+                seen["bare loop"].append(len(waiting) / bare(again, directory, len(waiting)))
     print(f"{count} messages waiting in a quorum queue, {rounds} rounds, {os.cpu_count()} CPUs:")
-    for label, values in (("lando-fsm", ours), ("bare loop", floors)):
-        print(
-            f"{label}: {statistics.median(values):7.0f} transitions a second "
-            f"(from {min(values):.0f} to {max(values):.0f})"
-        )
-    print(f"ratio (median): {ratio:.2f}; target: at least {TARGET}: {'met' if ratio >= TARGET else 'missed'}")
+    for name, values in seen.items():
+        print(f"{name:10}: {_spread(values)} transitions a second")
+    for name in ("SQLite", "PostgreSQL"):
+        pairs = zip(seen[name], seen["bare loop"], strict=True)
+        _judge(f"{name} to bare loop", statistics.median(mine / floor for mine, floor in pairs), TARGET)
+
+
+def live(new_postgres: Callable[[], str], root: Path, jobs: int, rounds: int) -> None:
+    """Print how fast jobs live."""
+    logging.disable(logging.INFO)
+    print(f"whole lives of {jobs} and of {10 * jobs} jobs, {rounds} rounds:")
+    for name in ("SQLite", "PostgreSQL"):
+        seen: dict[int, list[float]] = {jobs: [], 10 * jobs: []}
+        for round_ in range(rounds):
+            for number, values in seen.items():
+                file = root / f"lives-{round_}-{number}.db"
+                url = new_postgres() if name == "PostgreSQL" else f"sqlite:///{file}"
+                values.append(lifecycle(url, number))
+        for number, values in seen.items():
+            print(f"{name:10}: {_spread(values)} jobs a second, of {number}")
+        slower = statistics.median(seen[10 * jobs]) / statistics.median(seen[jobs])
+        _judge(f"{name}, {10 * jobs} jobs to {jobs}", slower, STEADY)
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):7.0f} (from {min(values):.0f} to {max(values):.0f})"
+
+
+def _judge(what: str, ratio: float, target: float) -> None:
+    print(
+        f"{what} (median): {ratio:.2f}; target: at least {target}: {'met' if ratio >= target else 'missed'}"
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ backup_files.py     files that hold backups: whole, or not there
 tables.py           the tables
 types.py            texts as every database stores them
 transaction.py      the engine's ledger in SQL
+live_jobs.py        what the daemon keeps in memory of the jobs that may own a server or are queued
 admission_order.py  which queued job is the first, in SQL
+effect_rows.py      the outbox in SQL: what is next of each job
+message_rows.py     what is remembered of messages
 pending.py          rows that a transaction writes together
 logs.py             the logs of workflows, within their bounds
 queries.py          what the commands read

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from lando.engine.taken import Taken
 from lando.messages import Message
 from lando.states.events import WorkerLost
 from lando.states.job import CreateRequest, Job
+from lando.states.records import replace
 from lando.store.store import Store
 from tests.model.ledger import Books, MemoryLedger
 from tests.support.engine_rules import PACE, Rules
@@ -212,6 +214,28 @@ def test_a_twin_that_was_deleted_does_not_silence_the_one_that_is_kept(store: St
     take(rules, [report(rules, 4, "workflow_finished", outcome="succeeded", outputs={"n": 2})])
     job = rules.job("a")
     assert (job.state, job.verdict, job.output_object) == ("terminating", "succeeded", {"n": 2})
+
+
+def test_a_report_that_says_nothing_new_writes_nothing(store: Store) -> None:
+    rules = Rules(store.transaction)
+    rules.run()
+    take(rules, [report(rules, 2, phase="running", step=1, steps=2)])
+    before, statements = rules.job("a"), []
+    sa.event.listen(store._engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
+    rules.now += PACE.heartbeat
+    take(rules, [report(rules, 3), report(rules, 4, phase="running", step=1)])
+    assert [text for text in statements if text.startswith(("INSERT", "UPDATE", "DELETE"))] == []
+    after = rules.job("a")
+    assert after == replace(before, heard_at=rules.now, seq=4), "neither its version nor updated_at"
+    rules.now += PACE.silence - 1
+    assert rules.overdue(0.0) == []
+    rules.now += 1
+    assert [type(event) for event in rules.overdue(0.0)] == [WorkerLost]
+    take(rules, [report(rules, 3, step=2)])
+    assert rules.job("a").step == 1, "it is older than the last one"
+    take(rules, [report(rules, 5, step=2)])
+    after = rules.job("a")
+    assert (after.step, after.version, after.updated_at) == (2, before.version + 1, rules.now)
 
 
 # as if each were taken alone
