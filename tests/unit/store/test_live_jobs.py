@@ -211,3 +211,31 @@ def test_after_a_step_of_the_clock_whose_back_off_has_ended_is_found_again(store
         assert transaction.next_queued(59.0) is None
         job = transaction.next_queued(60.0)
         assert job is not None and job.not_before == 60.0
+
+
+def test_a_back_off_that_was_recorded_and_has_ended_within_a_transaction_is_noticed(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.insert_job(Job("a"), {}, None)
+        assert transaction.next_queued(100.0, among=["w"]) is None
+        job = transaction.next_queued(100.0)
+        assert job is not None
+        transaction.save_job(replace(job, not_before=50.0))
+        job = transaction.next_queued(100.0)
+        assert job is not None and job.not_before == 50.0
+
+
+def test_what_was_heard_does_not_come_back_after_times_were_shifted(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.insert_job(Job("a", "running", heard_at=1.0), {}, None)
+    with store.transaction() as transaction:
+        job = transaction.job("a")
+        assert job is not None
+        transaction.hear(replace(job, heard_at=5000.0))
+    with store.transaction() as transaction:
+        [job] = transaction.jobs_in(("running",))
+        assert job.heard_at == 5000.0
+        transaction.save_job(replace(job, heard_at=1400.0))
+    with store.transaction() as transaction:
+        job = transaction.job("a")
+        assert job is not None and job.heard_at == 1400.0
+        assert [owner.heard_at for owner in transaction.owners()] == [1400.0]
