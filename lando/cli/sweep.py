@@ -3,6 +3,7 @@ that are unknown, too."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Container, Sequence
 
@@ -11,6 +12,7 @@ from lando.cli.output import note, result
 from lando.cloud.interface import Cloud, CloudError
 from lando.engine.leaks import Sweeper, delete
 from lando.engine.ownership import CloudResource, described, kind_of
+from lando.store.conflicts import tried_again
 from lando.store.store import Store
 from lando.times import duration
 from lando.views.inventory import Inventory, InventoryItem
@@ -116,9 +118,10 @@ def _delete(cloud: Cloud, resource: CloudResource) -> str:
 
 
 def _count_swept(app: App, resource: CloudResource) -> None:
-    store = Store(app.config.database_url)
-    try:
-        with store.transaction() as transaction:
-            transaction.count_swept(kind_of(resource))
-    finally:
-        store.close()
+    with contextlib.closing(Store(app.config.database_url)) as store:
+
+        def count() -> None:
+            with store.transaction() as transaction:
+                transaction.count_swept(kind_of(resource))
+
+        tried_again(count)  # a daemon may count at the same time
