@@ -19,6 +19,7 @@ checkpoints.py    the database's file is whole now and then, and at the end
 abandon.py        the end where the database is damaged, or was removed or replaced
 clock.py          steps of the wall clock, and pauses of the daemon
 pool.py           threads that call the cloud and return results
+meter.py          what is noted for metrics
 log.py            lines about jobs and bugs
 retry.py          how long is waited after a failure, and what is said of it
 systemd.py        readiness, as systemd is told of it

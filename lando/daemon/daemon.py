@@ -24,6 +24,7 @@ from lando.daemon.dispatch import Dispatcher
 from lando.daemon.effects import Effects
 from lando.daemon.health import BootHealth, DatabaseHealth, QueueHealth
 from lando.daemon.log import log, log_changes
+from lando.daemon.meter import NO_METER, Meter
 from lando.daemon.receive import Receiver
 from lando.daemon.retry import announce_retry
 from lando.daemon.services_check import ServicesCheck
@@ -65,6 +66,7 @@ class Daemon:
         grace: seconds between two lists of its floating IPs, and for which what is gone must be missing.
         disk: who fills the disk, if it is full; asked when the database cannot be written.
         state_dir: where an outage of the database is recorded; None: nowhere.
+        meter: told what the daemon does.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Daemon:
         grace: float,
         disk: Callable[[], str] = lambda: "",
         state_dir: Path | None = None,
+        meter: Meter = NO_METER,
     ) -> None:
         self._outbox = outbox = Outbox(engine)
         self._store = store
@@ -88,14 +91,17 @@ class Daemon:
         self._engine = engine
         self._history = store.history
         self._database_health = DatabaseHealth(state_dir)
+        self._meter = meter
         self._queue_health = QueueHealth()
         self._boot_health = BootHealth()
         self._clock = Clock(store, engine)
-        self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock, self.stop)
-        self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake)
-        self._sweep = Sweep(cloud, sweeper, queue.wake)
+        self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock, self.stop, meter)
+        self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake, meter)
+        self._sweep = Sweep(cloud, sweeper, queue.wake, meter=meter)
         self._unknown = Unknown(sweeper.deployment, grace)
-        self._watcher = Watcher(cloud, engine, outbox, self._sweep, self._unknown, observe, grace, queue.wake)
+        self._watcher = Watcher(
+            cloud, engine, outbox, self._sweep, self._unknown, observe, grace, queue.wake, meter
+        )
         every = max(engine.policy.hold, observe)
         self._services = ServicesCheck(cloud, every, engine.policy.hold_longest, queue.wake)
         admission = Admission(engine, max_workers)
@@ -131,7 +137,9 @@ class Daemon:
                     self._reach_database()
                 if not self._has_begun:
                     self._begin()
+                begun = time.monotonic()
                 self._iterate()
+                self._meter.turned(time.monotonic() - begun - self._receiver.waited)
                 failures = conflicts = 0
                 self._database_health.works()
             except DatabaseUnusable as error:
@@ -141,11 +149,13 @@ class Daemon:
             except StoreUnavailable as error:
                 conflicts = conflicts + 1 if isinstance(error, StoreConflict) else TRIES
                 if conflicts < TRIES:
+                    self._meter.retried()
                     self._forget()  # no message is in hand: what they do is tried again by itself
                     continue
                 failures += 1
                 reason = "; ".join(filter(None, (str(error), self._disk())))
                 self._database_health.failed(reason)
+                self._meter.failed("database", str(error))
                 self._pause(reason, failures)
             except UsageError:
                 self._end()
@@ -153,6 +163,7 @@ class Daemon:
             except Exception as error:
                 log.exception("an iteration of the daemon failed; this is a bug in lando-fsm")
                 failures += 1
+                self._meter.failed("bug", f"{type(error).__name__}: {error}")
                 self._pause(f"{type(error).__name__}: {error}", failures)
             if self._receiver.listening_since is not None and not is_ready:
                 is_ready = True
@@ -227,6 +238,7 @@ class Daemon:
             reach("before-work-commit")
         reach("after-work-commit")
         log_changes(transaction.changes)
+        self._meter.changed(transaction.changes)
         self._boot_health.note(failures)
         if may_judge:
             self._snapshot_since = None
@@ -246,6 +258,7 @@ class Daemon:
         deadline = time.monotonic() + wait
         while not self._stopping and time.monotonic() < deadline:
             time.sleep(0.05)
+            self._meter.alive()
 
     def _forget(self) -> None:
         """What was done in a transaction that failed was not done, or that is not known."""
@@ -299,6 +312,7 @@ class Daemon:
                 with self._store.transaction() as transaction:
                     self._dispatcher.conclude(transaction, self._clock.now())
                 log_changes(transaction.changes)
+                self._meter.changed(transaction.changes)
         in_progress = self._dispatcher.in_progress
         if in_progress:
             log.info("%d operations are still in progress; the next daemon resumes them", in_progress)

@@ -15,6 +15,7 @@ from functools import partial
 
 from lando.daemon.effects import Effects
 from lando.daemon.log import log
+from lando.daemon.meter import NO_METER, Meter
 from lando.daemon.pool import Pool
 from lando.engine.ledger import Effect
 from lando.engine.operations import DeleteServers, Operation, OperationResult, Trouble
@@ -64,12 +65,21 @@ class Dispatcher:
         effects: the handlers.
         pace: the back-off of an effect whose rule failed.
         wake: makes the loop collect what is finished.
+        meter: told of each operation.
     """
 
-    def __init__(self, outbox: Outbox, effects: Effects, pace: Pace, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        effects: Effects,
+        pace: Pace,
+        wake: Callable[[], None],
+        meter: Meter = NO_METER,
+    ) -> None:
         self._outbox = outbox
         self._effects = effects
         self._pace = pace
+        self._meter = meter
         self._pool: Pool[_Finished] = Pool(POOL, wake)
         self._finished: collections.deque[_Finished] = collections.deque()
         self._in_progress: dict[int, EffectKind] = {}
@@ -119,6 +129,7 @@ class Dispatcher:
                 self._finished.append(finished)
             else:
                 self._ended_strays += 1
+            self._meter.carried_out(finished.effect.kind, finished.result)
         while self._finished:
             finished = self._finished.popleft()
             try:
@@ -189,6 +200,7 @@ class Dispatcher:
         self._was_silent = begun.is_silent
         for effect, operation in begun.operations:
             self._in_progress[effect.id] = effect.kind
+            self._meter.carries_out(effect.kind)
             self._pool.submit(partial(_carry_out, self._effects, effect, operation, self._history))
 
     def stop(self) -> None:

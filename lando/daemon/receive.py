@@ -16,6 +16,7 @@ from lando.daemon.ignored_reports import IgnoredReports
 from lando.daemon.log import log, log_changes
 from lando.daemon.log_rates import LogRates
 from lando.daemon.lost_jobs import LostJobsRecord
+from lando.daemon.meter import NO_METER, Meter
 from lando.daemon.rejection import Rejection
 from lando.daemon.versions import WorkerVersions
 from lando.engine.engine import Engine
@@ -54,6 +55,7 @@ class Receiver:
         health: told whether the queue can be used.
         clock: the daemon's.
         stop: called when a shutdown_server has arrived.
+        meter: told what is received, and taken.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Receiver:
         health: QueueHealth,
         clock: Clock,
         stop: Callable[[], None],
+        meter: Meter = NO_METER,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -71,15 +74,18 @@ class Receiver:
         self._health = health
         self._clock = clock
         self._stop = stop
+        self._meter = meter
         self._worker_versions = WorkerVersions()
         self._log_rates = LogRates()
         self._ignored = IgnoredReports()
-        self._rejection = Rejection(queue)
+        self._rejection = Rejection(queue, meter)
         self.lost_jobs = LostJobsRecord(clock.now)
         self._has_read_backlog = False
         self._deaf_until = 0.0
         self._next_forgetting = 0.0
         self._next_refusal_warning = 0.0
+        self.waited = 0.0
+        """Seconds for which the last ``receive`` waited for messages."""
         self.listening_since: float | None = None
         """Since when, without interruption, every message that was queued was heard in time."""
 
@@ -102,8 +108,10 @@ class Receiver:
             StoreUnavailable: nothing was taken; ``rewind`` before the next call.
             DatabaseUnusable: the database, or the file of the embedded queue, cannot be used any more.
         """
+        begun = time.monotonic()
         try:
             deliveries = self._queue.receive(BATCH, wait)
+            self.waited = time.monotonic() - begun
             obstacle = self._queue.obstacle()
             self._note_connection(obstacle)
             self.check_clock()
@@ -113,10 +121,12 @@ class Receiver:
             self._warn_of_refusals()
             if obstacle is None:
                 self._note_fence()
+            self._meter.queue(obstacle, self.listening_since is not None, self._queue.passed_fence())
         except DatabaseUnusable:
             raise
         except QueueUnavailable as error:
             self._unavailable(error)
+            self.waited = time.monotonic() - begun
         self._ignored.write()
 
     def _note_fence(self) -> None:
@@ -192,6 +202,7 @@ class Receiver:
 
     def _unavailable(self, error: QueueUnavailable) -> None:
         self._note_connection(str(error))
+        self._meter.queue(str(error), False, None)
         time.sleep(UNAVAILABLE_WAIT)
 
     def _take_all(self, deliveries: Sequence[Delivery]) -> None:
@@ -216,6 +227,7 @@ class Receiver:
             except Exception as error:
                 log.exception("a message could not be examined; this is a bug in lando-fsm")
                 malformed.append((delivery, f"{type(error).__name__}: {error}"))
+        self._meter.received([message for _, message in messages])
         if malformed:
             self._dead_letter(malformed)
         return messages
@@ -229,9 +241,11 @@ class Receiver:
         self._log_rates.commit()
         # Before the ack, which may fail: when the messages come again, they are duplicates.
         log_changes(changes)
+        self._meter.changed(changes)
         results = list(zip((*commands, *reports), taken, strict=True))
         for (delivery, message), what in results:
             self._log_taken(delivery, message, what)
+            self._meter.took(message, what.disposition)
             if message.origin == "worker" and what.disposition == "taken":
                 self._worker_versions.note(message)
         reach("before-ack")

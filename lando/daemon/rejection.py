@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from lando.daemon.log import log
+from lando.daemon.meter import NO_METER, Meter
 from lando.token_bucket import TokenBucket
 from lando.workqueue.interface import Delivery, WorkQueue, describe_sender
 
@@ -27,10 +28,12 @@ class Rejection:
 
     Args:
         queue: where they come from.
+        meter: told what becomes of them.
     """
 
-    def __init__(self, queue: WorkQueue) -> None:
+    def __init__(self, queue: WorkQueue, meter: Meter = NO_METER) -> None:
         self._queue = queue
+        self._meter = meter
         self._reports = TokenBucket(REPORTS_AT_ONCE, REPORTS_A_SECOND)
         # Of their own, so that rubbish costs no job its result.
         self._results = TokenBucket(REPORTS_AT_ONCE, REPORTS_A_SECOND)
@@ -60,6 +63,10 @@ class Rejection:
             self._queue.ack([delivery for delivery, _ in removed])
             self._removed += len(removed)
             self._last_reason = removed[-1][1]
+        for delivery, _ in letters:
+            self._meter.rejected(delivery.decoded_as, "dead_lettered")
+        for delivery, _ in removed:
+            self._meter.rejected(delivery.decoded_as, "removed")
 
     def log_summary(self) -> None:
         """Log how many were removed, now and then."""

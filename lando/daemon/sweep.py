@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +13,12 @@ from lando import backoff
 from lando.cloud.interface import Cloud, Server
 from lando.cloud.snapshot import CloudSnapshot
 from lando.daemon.log import log
+from lando.daemon.meter import NO_METER, Meter
 from lando.daemon.pool import Pool
 from lando.daemon.recorded_fact import RecordedFact
 from lando.engine import leaks
 from lando.engine.leaks import Sweeper
-from lando.engine.ownership import CloudResource, described, kind_of
+from lando.engine.ownership import CloudResource, ResourceKind, described, kind_of
 from lando.message_limits import REASON, shorten
 from lando.states.job import Job
 from lando.store.facts import STAYING_FACT, Staying, staying_value
@@ -65,6 +67,7 @@ class Sweep:
         sweeper: finds it.
         wake: makes the loop collect what is finished.
         clock: seconds that only increase.
+        meter: told what is leaked, and what is gone.
     """
 
     def __init__(
@@ -73,8 +76,12 @@ class Sweep:
         sweeper: Sweeper,
         wake: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        meter: Meter = NO_METER,
     ) -> None:
         self._cloud = cloud
+        self._meter = meter
+        self._gone: list[ResourceKind] = []
+        """Counted in the transaction that is not committed yet."""
         self._sweeper = sweeper
         self._pool: Pool[_Requested] = Pool(THREADS, wake)
         self._in_progress: set[str] = set()
@@ -102,7 +109,13 @@ class Sweep:
         return leaked
 
     def delete(self, leaked: Iterable[CloudResource]) -> None:
-        """Request the deletion of each, unless that is in progress, or was requested a short while ago."""
+        """Request the deletion of each, unless that is in progress, or was requested a short while ago.
+
+        The caller has committed what ``find`` has counted.
+        """
+        for kind in self._gone:
+            self._meter.swept(kind)
+        self._gone.clear()
         for resource in leaked:
             since = (self._before or {}).get(resource.id) or time.time()
             tries = self._tries.setdefault(resource.id, _Tries(resource, since))
@@ -111,6 +124,7 @@ class Sweep:
                 tries.due = self._clock() + backoff.delay(tries.times, FIRST, LONGEST)
                 self._in_progress.add(resource.id)
                 self._pool.submit(partial(_request_deletion, self._cloud, resource))
+        self._meter.leaks(Counter(kind_of(tries.resource) for tries in self._tries.values()))
 
     def collect(self) -> None:
         """Log the results of finished deletion requests."""
@@ -140,6 +154,7 @@ class Sweep:
     def write_again(self) -> None:
         """What was written last may have been rolled back."""
         self._fact.write_again()
+        self._gone.clear()
 
     def stop(self) -> None:
         """Delete nothing more."""
@@ -155,6 +170,7 @@ class Sweep:
             del self._tries[id_]
             if tries.was_accepted:
                 transaction.count_swept(kind_of(tries.resource))
+                self._gone.append(kind_of(tries.resource))
                 log.warning("%s, which belonged to no job, is gone", described(tries.resource))
 
 

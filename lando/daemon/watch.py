@@ -16,6 +16,7 @@ from lando.cloud.interface import Cloud, CloudError
 from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
 from lando.daemon.health import CloudHealth
 from lando.daemon.log import guarded, log
+from lando.daemon.meter import NO_METER, Meter
 from lando.daemon.pool import Pool
 from lando.daemon.recorded_fact import RecordedFact
 from lando.daemon.sweep import Sweep
@@ -48,6 +49,7 @@ class Watcher:
         observe: seconds between two snapshots.
         grace: seconds between two lists of floating IPs, and between two answers that a server is gone.
         wake: makes the loop collect what is finished.
+        meter: told whether the cloud answers, and of the quota.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Watcher:
         observe: float,
         grace: float,
         wake: Callable[[], None],
+        meter: Meter = NO_METER,
     ) -> None:
         self._cloud = cloud
+        self._meter = meter
         self._engine = engine
         self._outbox = outbox
         self._sweep = sweep
@@ -137,6 +141,7 @@ class Watcher:
                 jobs = _jobs(transaction, snapshot, self._unknown.jobs)
                 self._unknown.look(snapshot, jobs, time.monotonic())
                 self.quota.update(snapshot, jobs)
+                self._meter.quota(self.quota.headroom)
                 if snapshot.floating_ips is not None:
                     self._next_floating_ips = time.monotonic() + self._grace
                 leaked += self._sweep.find(transaction, snapshot, jobs, time.monotonic())
@@ -186,6 +191,7 @@ class Watcher:
 
     def _note(self, trouble: str) -> None:
         self.health.note(trouble)
+        self._meter.cloud(trouble)
         if trouble:
             self.quota.fail(trouble)
 

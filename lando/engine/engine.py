@@ -83,8 +83,9 @@ class Engine:
             return replace(fired, job=ledger.hear(heard))
         after = ledger.save_job(_bounded(fired.job))
         if after.state != job.state:
+            since, to, why = job.entered_at, after.state, after.reason
             ledger.append_change(
-                StateChange(job.id, event.at, event.name, job.state, after.state, after.reason, after.attempt)
+                StateChange(job.id, event.at, event.name, job.state, to, why, after.attempt, since)
             )
         for effect in fired.effects:
             ledger.add_effect(job.id, effect.kind, effect.servers, event.at)

@@ -6,7 +6,7 @@ The store implements it in SQL, and the exploration in the tests in memory: both
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lando.engine.boot_failures import BootFailures
@@ -48,6 +48,8 @@ class StateChange:
     target: State
     reason: str
     attempt: int
+    since: float | None = field(default=None, compare=False)
+    """Since when the job was in ``source``; not stored."""
 
 
 class Ledger(Protocol):
