@@ -22,6 +22,7 @@ from lando.daemon.checkpoints import make_last_checkpoint
 from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
 from lando.daemon.health import DatabaseHealth
+from lando.daemon.meter import NO_METER
 from lando.daemon.retry import announce_retry
 from lando.engine import boot_times
 from lando.engine.engine import Engine
@@ -37,6 +38,7 @@ from lando.store.store import Store
 
 if TYPE_CHECKING:
     from lando.store.daemon_session import DaemonSession
+    from lando.metrics.telemetry import Telemetry
 
 log = logging.getLogger("lando")
 
@@ -74,6 +76,7 @@ class Service:
             # Two state directories may share a database, and two databases a state directory.
             for path in sorted({app.daemon_lock, app.config.state_dir / "daemon.lock"}):
                 made.callback(DaemonLock(path).release)
+            self._telemetry = self._begin_telemetry(made)
             session = self._session()
             if session is not None:
                 made.callback(session.close)
@@ -92,6 +95,15 @@ class Service:
                 error.is_left = True
                 raise
             self._resources = made.pop_all()
+
+    def _begin_telemetry(self, made: contextlib.ExitStack) -> Telemetry | None:
+        """Answer already while the database is away; ended with the rest."""
+        metrics = self._app.config.metrics
+        if metrics is None:
+            return None
+        from lando.metrics.telemetry import Telemetry  # noqa: PLC0415 - only where it is configured
+
+        return made.enter_context(contextlib.closing(Telemetry(self._app.config, metrics)))
 
     def _session(self) -> DaemonSession | None:
         """Where the database is PostgreSQL."""
@@ -161,9 +173,14 @@ class Service:
             learns_boot=learns_boot,
             needs=self._app.server_requests.needs,
         )
+        queue, meter, telemetry = self._app.queue(), NO_METER, self._telemetry
+        if telemetry is not None:
+            requests = self._app.openstack.session.calls if config.cloud == "openstack" else None
+            cloud, meter = telemetry.measured(cloud, requests), telemetry.meter
+            telemetry.watch(self._store, queue)
         return Daemon(
             self._store,
-            self._app.queue(),
+            queue,
             cloud,
             engine,
             Effects(cloud, deployment, self._server_request),
@@ -173,6 +190,7 @@ class Service:
             grace=config.timeouts.grace,
             disk=partial(full_disk.words, config.state_dir),
             state_dir=self._app.daemon_lock.parent,
+            meter=meter,
         )
 
     def _learned_boot_timeout(self) -> float:
@@ -226,6 +244,8 @@ class Service:
             DatabaseUnusable: it is damaged, or was removed or replaced, and was not written.
         """
         self._is_closed.set()
+        if self._telemetry is not None:
+            self._telemetry.close()  # before the database that it reads
         self._resources.close()
 
 

@@ -14,8 +14,9 @@ import platformdirs
 
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.server_settings import ServerSettings
-from lando.config import limits, openstack, work_queue, worker, yaml_document
+from lando.config import limits, metrics, openstack, work_queue, worker, yaml_document
 from lando.config.limits import Limits
+from lando.config.metrics import MetricsConfig
 from lando.config.openstack import NamedCloud
 from lando.config.section import Section, beside, or_default
 from lando.config.work_queue import WorkQueueConfig
@@ -106,6 +107,8 @@ class Config:
     worker: WorkerConfig = WORKER_DEFAULTS
     log_format: LogFormat = "text"
     """Of the daemon's log."""
+    metrics: MetricsConfig | None = None
+    """None: the daemon serves none."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -122,7 +125,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("work_queue", "vm_settings", "cloud_settings", "database", "cloud", "deployment"),
         *("max_workers", "state_dir", "timeouts", "admission", "limits", "worker"),
-        "log_format",
+        *("log_format", "metrics"),
     ),
     "work_queue": work_queue.KEYS,
     "work_queue.tls": work_queue.TLS_KEYS,
@@ -133,6 +136,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "admission": _names(AdmissionConfig),
     "limits": _names(Limits),
     "worker": worker.KEYS,
+    "metrics": metrics.KEYS,
 }
 """Every key, by section; the top level is ""."""
 
@@ -212,6 +216,7 @@ def load(path: Path, client: bool = False) -> Config:
         limits=most,
         worker=_worker(top, cloud),
         log_format=_log_format(top),
+        metrics=metrics.read(top),
     )
     _complain_if_queue_is_out_of_reach(top, config)
     document.check()

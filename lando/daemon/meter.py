@@ -74,4 +74,5 @@ class Meter:
     def quota(self, headroom: QuotaHeadroom | None) -> None:
         """What the project's quota leaves, as it was last seen; None: there is none."""
 
+
 NO_METER = Meter()

@@ -24,6 +24,7 @@ queries.py          what the commands read
 selection.py        which jobs they show, in SQL
 shown.py            the name and the labels of a job, without its secrets
 job_rows.py         a record from its row
+measurements.py     what metrics read
 facts.py            small values about the whole deployment, as they are stored
 stored_facts.py     and by what they mean
 migrations/         the schema's versions

@@ -63,6 +63,11 @@ class Queries(StoredFacts):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @property
+    def connection(self) -> Connection:
+        """For what ``measurements`` reads in the same snapshot."""
+        return self._connection
+
     def jobs(
         self, states: Sequence[State] = (), ids: Sequence[str] = (), whole: bool = False
     ) -> list[JobView]:

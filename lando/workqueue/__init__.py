@@ -8,6 +8,8 @@ embedded_errors.py
               what keeps it from being read or written
 embedded_peek.py
               looks at the commands that wait in it
+embedded_figures.py
+              how much waits in it
 rabbitmq/     the queue on a broker
 local_commands.py
               what is left on the daemon's own machine while the broker is down

@@ -10,7 +10,9 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lando.errors import UsageError
@@ -18,6 +20,7 @@ from lando.messages import Origin
 from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
 from lando.sqlite.same_file import SameFile
 from lando.workqueue.embedded_errors import as_queue_errors
+from lando.workqueue.embedded_figures import counted
 from lando.workqueue.embedded_schema import LATER_COLUMNS, LATER_SCHEMA, SCHEMA
 from lando.workqueue.interface import (
     CLOSE_TIMEOUT,
@@ -26,6 +29,7 @@ from lando.workqueue.interface import (
     SCRUBBED_BYTES,
     DeadLetter,
     Delivery,
+    QueueFigures,
     QueueFull,
     first_bytes,
     is_incomplete,
@@ -204,6 +208,7 @@ class EmbeddedQueue:
         self._fence: tuple[int, float] | None = None
         self._passed_fence: float | None = None
         self._refused_at: float | None = None
+        self._dead_lettered: Counter[Origin] = Counter({"client": 0, "worker": 0})
         self._wakeup = wakeup or Wakeup(wakeup_fifo(database))
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
@@ -309,6 +314,7 @@ class EmbeddedQueue:
                 self._connection.execute("DELETE FROM queue_messages WHERE id = ?", (delivery.tag,))
             for origin in {delivery.origin for delivery, _ in rejected}:
                 self._drop_oldest_letters(origin or "client")
+        self._dead_lettered.update(delivery.origin or "client" for delivery, _ in rejected)
 
     def _drop_oldest_letters(self, origin: Origin) -> None:
         """Keep the newest dead letters of an origin that are within its limits."""
@@ -325,6 +331,12 @@ class EmbeddedQueue:
         """See ``WorkQueue.rewind``."""
         self._received = dict.fromkeys(self._received, 0)
         self._fence = self._passed_fence = None
+
+    def figures(self) -> QueueFigures:
+        """See ``WorkQueue.figures``; on a connection of its own."""
+        with as_queue_errors(self._database), _reading(self._database) as connection:
+            found = QueueFigures() if connection is None else counted(connection)
+        return replace(found, dead_lettered=dict(self._dead_lettered))
 
     def wake(self) -> None:
         """See ``WorkQueue.wake``."""

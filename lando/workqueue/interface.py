@@ -5,8 +5,8 @@ Delivery is at least once: a message that was received and not acked is delivere
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from lando.errors import LandoError, UsageError
@@ -138,8 +138,23 @@ class Publisher(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class QueueFigures:
+    """How much waits, by who may send it; without those of which that is not known."""
+
+    waiting: Mapping[Origin, int] = field(default_factory=dict)
+    """Messages in the queue, those that were received and not acked as far as the queue counts them."""
+    oldest_at: Mapping[Origin, float] = field(default_factory=dict)
+    """When the first of them was queued, in epoch seconds, where the queue tells."""
+    letters: Mapping[Origin, int] = field(default_factory=dict)
+    """Dead letters that are kept."""
+    dead_lettered: Mapping[Origin, int] = field(default_factory=dict)
+    """Messages that were moved to the dead letters, durably, since the queue was opened."""
+
+
 class WorkQueue(Protocol):
-    """The daemon's side. There is one reader; only ``wake`` may be called from other threads."""
+    """The daemon's side. There is one reader; only ``wake`` and ``figures`` may be called from other
+    threads."""
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         """Up to ``limit`` messages, commands before reports, each oldest first.
@@ -202,6 +217,14 @@ class WorkQueue(Protocol):
 
     def rewind(self) -> None:
         """Receive again what was received and not acked: called after a transaction that failed."""
+        ...
+
+    def figures(self) -> QueueFigures:
+        """How much waits, as far as it is known.
+
+        Raises:
+            QueueUnavailable: it cannot be read.
+        """
         ...
 
     def wake(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from lando.errors import LandoError
 from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.workqueue.embedded import EmbeddedPublisher, EmbeddedQueue, wakeup_fifo
-from lando.workqueue.interface import CLOSE_TIMEOUT, Delivery, QueueUnavailable, WorkQueue
+from lando.workqueue.interface import CLOSE_TIMEOUT, Delivery, QueueFigures, QueueUnavailable, WorkQueue
 from lando.workqueue.wakeup import Wakeup
 
 log = logging.getLogger("lando")
@@ -141,6 +141,10 @@ class WithLocalCommands:
         if self._left is not None:
             self._left.rewind()
         self._queue.rewind()
+
+    def figures(self) -> QueueFigures:
+        """See ``WorkQueue.figures``: those of the broker."""
+        return self._queue.figures()
 
     def wake(self) -> None:
         """See ``WorkQueue.wake``."""

@@ -59,6 +59,8 @@ class CallCounter:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._of_thread = threading.local()
+        self.answered: Callable[[str, int | None], None] = lambda name, status: None
+        """Told of each call, and the status of its answer; None: there was none."""
 
     def add(self, method: str, url: str) -> None:
         """Count a call."""
@@ -103,7 +105,12 @@ class _Transport(keystoneauth.TCPKeepAliveAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         self._calls.add(request.method or "", request.url or "")
-        response = super().send(request, *args, **kwargs)
+        status: int | None = None
+        try:
+            response = super().send(request, *args, **kwargs)
+            status = response.status_code
+        finally:
+            self._calls.answered(call_name(request.method or "", request.url or ""), status)
         response.raw.stream = partial(_bounded, response.raw, time.monotonic() + WHOLE_SECONDS)
         return response
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from lando import backoff
 from lando.errors import LandoError, UsageError
-from lando.workqueue.interface import CLOSE_TIMEOUT, Delivery, QueueUnavailable
+from lando.messages import Origin
+from lando.workqueue.interface import CLOSE_TIMEOUT, Delivery, QueueFigures, QueueUnavailable
 from lando.workqueue.rabbitmq.alarm_probe import AlarmProbe
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.classify import QueueTaken, no_answer
@@ -234,6 +235,21 @@ class RabbitMQQueue:
         """See ``WorkQueue.rewind``: closes the connection; the next ``receive`` makes a new one at once."""
         self._end_session()
         self._next_try = 0.0
+
+    def figures(self) -> QueueFigures:
+        """See ``WorkQueue.figures``: as the broker told the last ``Upkeep``."""
+        session, names = self._session, self._names
+        there = {} if session is None else session.waiting
+
+        def by_origin(client: str, worker: str) -> dict[Origin, int]:
+            queues: dict[Origin, str] = {"client": client, "worker": worker}
+            return {origin: there[queue] for origin, queue in queues.items() if queue in there}
+
+        return QueueFigures(
+            waiting=by_origin(names.queue, names.reports),
+            letters=by_origin(names.dead_letters, names.report_letters),
+            dead_lettered=dict(self._dead_letters.moved),
+        )
 
     def wake(self) -> None:
         """See ``WorkQueue.wake``."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lando.errors import LandoError
+from lando.messages import Origin
 from lando.token_bucket import TokenBucket
 from lando.workqueue.interface import Delivery
 from lando.workqueue.rabbitmq.broker import Broker
@@ -63,6 +65,8 @@ class DeadLetterMover:
         self._publisher = RabbitMQPublisher(broker, names.dead_letters, names.queue, TIMEOUT)
         self._pending: list[_Pending] = []
         self._next_try = 0.0
+        self.moved: Counter[Origin] = Counter({"client": 0, "worker": 0})
+        """How many were moved, by origin."""
         self._shared = TokenBucket(SHARED_BURST, SHARED_A_DAY / 86400)
         self._has_warned = False
 
@@ -107,6 +111,7 @@ class DeadLetterMover:
                 self._next_try = time.monotonic() + PAUSE
                 return
             del self._pending[: len(batch)]
+            self.moved.update(pending.delivery.origin or "client" for pending in batch)
             self._ack([pending.delivery for pending in batch])
         self._publisher.close()  # until the next call, nothing would answer its heartbeats
 

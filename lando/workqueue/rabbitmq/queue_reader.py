@@ -109,6 +109,11 @@ class QueueReader:
         """Whether everything that was received is acked: the broker may deliver more."""
         return not self._unacked
 
+    @property
+    def unacked(self) -> int:
+        """How many messages were received, and are not acked."""
+        return len(self._unacked)
+
     def has_unacked(self, tag: int) -> bool:
         """Whether it has received this message, and not acked it."""
         return tag in self._unacked

@@ -113,6 +113,17 @@ class Session:
             )
         )
 
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many messages each queue has, as far as that is known; may be asked by any thread."""
+        if self._upkeep is None:
+            return {}
+        waiting = dict(self._upkeep.waiting)
+        for reader in (self.commands, self.reports):
+            if reader.queue in waiting:
+                waiting[reader.queue] += reader.unacked
+        return waiting
+
     def verify_now(self) -> None:
         """Something is missing on the broker: declare it again soon."""
         if self._upkeep is not None:

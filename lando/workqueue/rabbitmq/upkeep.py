@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from pika import exceptions
+from pika import exceptions, spec
 from pika.channel import Channel
 
 from lando.errors import LandoError
@@ -88,6 +88,8 @@ class Upkeep:
         self._called_at = 0.0
         self._waited = 0.0
         self._obstacle: str | None = None
+        self.waiting: dict[str, int] = {}
+        """How many messages each queue has, but for those that are delivered, as was last seen."""
         self._without_consumer = dict.fromkeys((names.queue, names.reports), 0)
 
     @property
@@ -121,6 +123,7 @@ class Upkeep:
         obstacle: str | None = None
         for described, find in self._needed():
             found = yield from self._connection.attempt(find)
+            self._note_waiting(found)
             if not isinstance(found, BaseException):
                 continue
             error = classify(self._broker, found)
@@ -136,6 +139,7 @@ class Upkeep:
             if isinstance(found, BaseException):
                 self._connection.fail(classify(self._broker, found))
                 return
+            self._note_waiting(found)
             missed = 0 if found.consumer_count else self._without_consumer[queue] + 1
             self._without_consumer[queue] = missed
             if missed >= LOST:
@@ -145,6 +149,10 @@ class Upkeep:
         if obstacle is not None:  # to declare would end the connection, which still receives
             return
         yield from declare(self._connection, self._names, self._queue_type, self._has_report_letters)
+
+    def _note_waiting(self, found: Any) -> None:
+        if isinstance(found, spec.Queue.DeclareOk):
+            self.waiting[found.queue] = found.message_count
 
     def _holds_lock(self) -> Procedure[bool]:
         """Whether the lock is ours and consumed; if not, the connection has failed."""
