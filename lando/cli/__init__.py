@@ -11,6 +11,7 @@ check_boot.py     check --boot
 check_unknown.py  check: what the database does not know
 database_backup.py  database backup
 check_postgres.py check's line about PostgreSQL
+check_metrics.py  check, where metrics are configured
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running
 copy_outputs.py   run --outdir

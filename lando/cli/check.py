@@ -79,6 +79,7 @@ def _results(app: App) -> Iterator[CheckResult]:
         *((("queue policies", _policies),) if app.embedded_queue is None else ()),
         ("worker account", _worker_account),
         ("daemon", _daemon),
+        *((("metrics", _metrics),) if app.config.metrics is not None else ()),
         ("cloud", _cloud),
     ):
         yield _result(app, what, check)
@@ -279,6 +280,13 @@ def _daemon(app: App) -> Answer:
     if pid is None:
         return "warning", "none is running; `lando-fsm daemon` starts one (`lando-fsm run` needs none)"
     return "ok", f"running, pid {pid}"
+
+
+def _metrics(app: App) -> Answer:
+    from lando.cli import check_metrics  # noqa: PLC0415 - only where there are some
+
+    assert app.config.metrics is not None
+    return check_metrics.answer(app.config.metrics, state_dir.running(app.daemon_lock) is not None)
 
 
 def _cloud(app: App) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from lando.metrics import bounded_labels as labels
 
@@ -85,6 +85,7 @@ class Instruments:
             if is_postgresql
             else None
         )
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:

@@ -7,7 +7,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import prometheus_client
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
@@ -42,7 +41,6 @@ class Telemetry:
     """
 
     def __init__(self, config: Config, metrics: MetricsConfig) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each
         self._config = config
         is_openstack, is_postgresql = config.cloud == "openstack", config.database_path is None
         self.registry = CollectorRegistry()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lando.engine.ledger import StateChange
-from lando.messages import Message
 from tests.support.local_site import QUICK, Gate, LocalSite, wait_for, workflow
 from tests.support.scrape import Scrape, fetch, free_port, scrape
 
@@ -49,16 +46,20 @@ def test_an_embedded_run(site: LocalSite, tmp_path: Path) -> None:
     """Sums are equal to the histories, and the gauges to what is stored."""
     url = enable(site)
     gate = Gate(tmp_path)
-    daemon = site.start_daemon()
+    site.start_daemon()
     good = site.submit(workflow(tmp_path, gate.script, "good"))
     bad = site.submit(workflow(tmp_path, "exit 3", "bad"))
-    again = site.submit(workflow(tmp_path, f"[ -e {tmp_path}/mark ] || {{ touch {tmp_path}/mark; exit 1; }}", "again"))
+    again = site.submit(
+        workflow(tmp_path, f"[ -e {tmp_path}/mark ] || {{ touch {tmp_path}/mark; exit 1; }}", "again")
+    )
     site.wait_all_ended([bad, again])
     gate.wait_for_arrivals()
     assert fetch(f"{url}/health/live").body == "live\n"
     ready = wait_for(lambda: (answer := fetch(f"{url}/health/ready")).status == 200 and answer, "readiness")
     assert ready.body == "ready\n"
-    during = wait_for(lambda: (found := scrape(url)).get("lando_jobs", state="failed") == 2 and found, "a sample")
+    during = wait_for(
+        lambda: (found := scrape(url)).get("lando_jobs", state="failed") == 2 and found, "a sample"
+    )
     assert during.by("lando_jobs", "state") == {("running",): 1, ("failed",): 2}
     site.command("retry", again)
     site.wait(again, "done")

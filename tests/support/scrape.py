@@ -61,7 +61,9 @@ class Scrape:
 
     def get(self, name: str, **labels: str) -> float | None:
         """The value of one series, ``from_`` standing for ``from``."""
-        return self.samples.get((name, tuple(sorted((key.rstrip("_"), value) for key, value in labels.items()))))
+        return self.samples.get(
+            (name, tuple(sorted((key.rstrip("_"), value) for key, value in labels.items())))
+        )
 
     def sum(self, name: str, **labels: str) -> float:
         """The sum of all series that have these labels."""
@@ -70,7 +72,9 @@ class Scrape:
             value for (found, having), value in self.samples.items() if found == name and wanted <= {*having}
         )
 
-    def by(self, name: str, *labels: str, where: Callable[[float], bool] = bool) -> dict[tuple[str, ...], float]:
+    def by(
+        self, name: str, *labels: str, where: Callable[[float], bool] = bool
+    ) -> dict[tuple[str, ...], float]:
         """The values of all series of a name that are not zero, by these labels."""
         return {
             tuple(dict(having)[label] for label in labels): value
