@@ -23,30 +23,29 @@ def answer(metrics: MetricsConfig, is_daemon_here: bool) -> tuple[Literal["ok", 
     """
     host, port = metrics.host, metrics.port
     where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    taken = f"{where}: another program listens there; end it, or set metrics.port to another one"
     try:
         status, server, body = _ask(ANY.get(host, host), port)
     except (OSError, http.client.HTTPException) as error:
         if is_daemon_here:
-            why = "was it started before `metrics` was configured? Its log says what keeps it from that"
-            return "warning", f"{where}: the daemon does not answer ({_reason(error)}); {why}"
+            return "warning", (
+                f"the daemon does not answer at {where} ({_reason(error)}): was it started before `metrics` "
+                "was configured? Its log says what keeps it from that"
+            )
         problem = _cannot_listen(host, port)
         if problem is not None:
-            return (
-                "warning",
-                f"{where}: cannot be listened at: {problem}; correct metrics.host or metrics.port",
-            )
-        return "ok", f"{where}, once a daemon runs"
+            corrections = "correct metrics.host or metrics.port"
+            return "warning", f"the daemon cannot listen at {where} ({problem}); {corrections}"
+        return "ok", f"at {where} once a daemon runs"
     if server != "lando-fsm":
-        return "warning", taken
+        return "warning", f"another program listens at {where} already; end it, or set another metrics.port"
     if not is_daemon_here:
         return (
             "warning",
-            f"{where}: the daemon of another state directory answers; set metrics.port to another",
+            f"the daemon of another state directory answers at {where}; set another metrics.port",
         )
     if status != http.client.OK:
-        return "warning", f"{where}: the daemon is not ready: {'; '.join(body.splitlines())}"
-    return "ok", f"{where}/metrics; the daemon is ready"
+        return "warning", f"the daemon answers at {where} and is not ready, {'; '.join(body.splitlines())}"
+    return "ok", f"the daemon answers at {where}/metrics and is ready"
 
 
 def _ask(host: str, port: int) -> tuple[int, str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, fields
 
 from lando.config.section import Section, or_default
 
-HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ def read(top: Section) -> MetricsConfig | None:
             top.complain("metrics", "has nothing in it; write `metrics: {}` for the defaults, or remove it")
         return None
     host = or_default(section.text("host", 253), MetricsConfig.host)
-    if not HOST.fullmatch(host):
+    if not (_is_ipv6(host) or _NAME.fullmatch(host)):
         section.complain("host", "expected a name or an address of this machine, without port and brackets")
     return MetricsConfig(host, or_default(section.integer("port", 1, 65535), MetricsConfig.port))
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False

@@ -86,10 +86,12 @@ class MetricsServer:
             try:
                 http = _HttpServer(self._host, self._port, self._pages)
             except OSError as error:
-                reason = f"{self.where}: {error.strerror or error}"
+                reason = error.strerror or str(error)
                 if reason != told:
+                    # Not the address and then a colon: that looks like a password, which the log masks.
                     log.warning(
-                        "metrics cannot be served at %s; tried again every %.0f s, nothing else is affected",
+                        "metrics cannot be served at %s (%s); all else goes on; tried again in %.0f s",
+                        self.where,
                         reason,
                         TRY_AGAIN,
                     )

@@ -95,7 +95,7 @@ def test_an_embedded_run(site: LocalSite, gate: Gate, tmp_path: Path) -> None:
     assert during.get("lando_max_workers") == 4
     assert during.get("lando_database_size_bytes") > 100_000
     check = site.command("check").stdout
-    assert f"{url}/metrics; the daemon is ready" in check
+    assert f"the daemon answers at {url}/metrics and is ready" in check
 
     database = sqlite3.connect(site.state / "lando.db", isolation_level=None)
     with contextlib.closing(database):
@@ -109,7 +109,7 @@ def test_an_embedded_run(site: LocalSite, gate: Gate, tmp_path: Path) -> None:
         assert answer.status == 503
         assert "database: " in answer.body and "locked" in answer.body
         assert fetch(f"{url}/health/live").status == 200
-        assert "the daemon is not ready: database: " in site.command("check").stdout
+        assert f"answers at {url} and is not ready, database: " in site.command("check").stdout
     wait_until_ready(url)
 
     site.command("retry", again)
@@ -147,10 +147,10 @@ def test_a_port_in_use_keeps_nobody_from_working(site: LocalSite, tmp_path: Path
         job = site.submit(workflow(tmp_path, "true"))
         site.wait(job, "done")
     log = site.daemon_log()
-    assert log.count(f"metrics cannot be served at {url}: Address already in use") == 1
+    assert log.count(f"metrics cannot be served at {url} (Address already in use)") == 1, log
     line = _line(site.command("check").stdout, "metrics")
     assert "warning" in line
-    assert "the daemon does not answer" in line
+    assert f"the daemon does not answer at {url} (" in line
 
 
 def _line(text: str, begins: str) -> str:

@@ -19,6 +19,7 @@ import pytest
 from lando.cloud.nova.account import Account, with_application_credential, with_password
 from lando.cloud.nova.server_settings import ServerSettings
 from lando.config import site_config, worker
+from lando.config.metrics import MetricsConfig
 from lando.config.openstack import NamedCloud
 from lando.config.site_config import Config
 from lando.config.work_queue import WorkQueueConfig
@@ -832,3 +833,45 @@ def test_sample_documents_every_key(section: str) -> None:
     part = re.split(r"^#?[a-z_]+:", part, flags=re.MULTILINE)[0] if section else part
     for key in site_config.KEYS[section]:
         assert re.search(rf"\b{key}\b", part), f"{section}.{key} is not documented"
+
+
+# metrics
+
+
+def metrics_of(tmp_path: Path, text: str) -> MetricsConfig | None:
+    file = tmp_path / "landoconfig.yml"
+    file.write_text(text)
+    return site_config.load(file).metrics
+
+
+def test_metrics_are_off_unless_configured(tmp_path: Path) -> None:
+    assert metrics_of(tmp_path, "max_workers: 1") is None
+    assert metrics_of(tmp_path, "metrics: {}") == MetricsConfig("127.0.0.1", 8421)
+    assert metrics_of(tmp_path, "metrics: {port: 9000}") == MetricsConfig("127.0.0.1", 9000)
+
+
+@pytest.mark.parametrize(
+    "host", ["::1", "::", "0.0.0.0", "10.0.0.7", "localhost", "lando.example.org", "fe80::1%eth0"]
+)
+def test_metrics_are_served_at_names_and_addresses(tmp_path: Path, host: str) -> None:
+    assert metrics_of(tmp_path, f'metrics: {{host: "{host}"}}') == MetricsConfig(host, 8421)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("metrics:", "metrics: has nothing in it; write `metrics: {}`"),
+        ("metrics: true", "metrics: expected keys and values"),
+        ("metrics: {port: 0}", "metrics.port: must be 1 or more"),
+        ("metrics: {port: 65536}", "metrics.port: must be 65535 or less"),
+        ('metrics: {port: "8421"}', "metrics.port: expected a whole number"),
+        ('metrics: {host: "127.0.0.1:8421"}', "metrics.host: expected a name or an address"),
+        ('metrics: {host: "http://127.0.0.1"}', "metrics.host: expected a name or an address"),
+        ('metrics: {host: "[::1]"}', "metrics.host: expected a name or an address"),
+        ('metrics: {host: ""}', "metrics.host: is empty"),
+        ("metrics: {prot: 1}", "metrics.prot: unknown key; did you mean port?"),
+    ],
+)
+def test_mistakes_in_metrics(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(problem)):
+        metrics_of(tmp_path, text)
