@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from lando.store.queries import Queries
 from lando.store.tables import EFFECTS, JOBS
 
-# The index jobs_in_order begins with the state: the table itself is not read.
+# From the index jobs_by_state alone: the table itself is not read.
 _JOBS = sa.select(JOBS.c.state, sa.func.count().label("jobs")).group_by(JOBS.c.state)
 _IS_DUE = EFFECTS.c.due_at <= sa.bindparam("now", type_=sa.Float)
 _EFFECTS = sa.select(

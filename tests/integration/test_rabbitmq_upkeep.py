@@ -14,7 +14,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from lando.redaction import Secret
-from lando.workqueue.interface import QueueUnavailable
+from lando.workqueue.interface import Delivery, QueueUnavailable
 from lando.workqueue.rabbitmq import consumer, fence, upkeep
 from lando.workqueue.rabbitmq.broker import Broker
 from lando.workqueue.rabbitmq.consumer import RabbitMQQueue
@@ -376,3 +376,37 @@ def publish(here: VirtualHost, sender: Account, exchange: str, raw: bytes) -> No
     publisher = RabbitMQPublisher(reached(here, sender), exchange, here.names.queue)
     publisher.publish(raw)
     publisher.close()
+
+
+def test_figures_tell_what_waits_and_what_was_dead_lettered(
+    least_privilege: VirtualHost, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the broker tells when it is looked at; also what was delivered, and not acked."""
+    monkeypatch.setattr(upkeep, "PERIOD", QUICK)
+    here = least_privilege
+    queue = connect(read(here))
+    assert queue.figures().dead_lettered == {"client": 0, "worker": 0}
+    publisher = RabbitMQPublisher(reached(here, here.client), here.names.commands, here.names.queue)
+    with contextlib.closing(publisher):
+        for number in range(3):
+            publisher.publish(str(number).encode())
+    taken: list[Delivery] = []
+
+    def are_counted() -> bool:
+        taken.extend(queue.receive(10, 0.05))
+        return queue.figures().waiting == {"client": 3, "worker": 0}
+
+    wait_for(are_counted, "the three messages to be counted")
+    assert len(taken) == 3
+    queue.dead_letter([(taken[0], "rubbish")])
+    queue.ack(taken[1:])
+
+    def are_gone() -> bool:
+        queue.receive(10, 0.05)
+        found = queue.figures()
+        return found.waiting["client"] == 0 and found.letters == {"client": 1, "worker": 0}
+
+    wait_for(are_gone, "the dead letter to be counted")
+    assert queue.figures().dead_lettered == {"client": 1, "worker": 0}
+    queue.rewind()
+    assert queue.figures().waiting == {}, "nothing is known without a connection"

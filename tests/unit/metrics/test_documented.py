@@ -226,3 +226,19 @@ def test_promtool_takes_every_query_of_the_dashboard(promtool: str, tmp_path: Pa
     file = tmp_path / "dashboard.rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": named}]}))
     run(promtool, "check", "rules", file)
+
+
+# without metrics
+
+
+def test_a_daemon_without_metrics_loads_nothing_of_them() -> None:
+    """So its start takes as long as before, and its memory is as small."""
+    loads = "import sys, lando.app.service, lando.cli.daemon, lando.cli.check; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", loads], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = done.stdout.split()
+    assert "lando.daemon.meter" in loaded
+    assert [
+        name for name in loaded if name.startswith(("prometheus_client", "lando.metrics", "http.server"))
+    ] == []

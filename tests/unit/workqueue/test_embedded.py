@@ -374,3 +374,52 @@ def test_path_that_looks_like_an_address(tmp_path: Path) -> None:
     publisher.close()
     assert raws(waiting(directory / "lando.db")) == [b"one"]
     shutil.rmtree(directory)
+
+
+# figures
+
+
+def test_figures_tell_what_waits_and_what_was_dead_lettered(database: Path, queue: EmbeddedQueue) -> None:
+    before = time.time()
+    client, worker = (EmbeddedPublisher(database, origin) for origin in ("client", "worker"))
+    for publisher, count in ((client, 3), (worker, 2)):
+        for _ in range(count):
+            publisher.publish(b"x")
+        publisher.close()
+    found = queue.figures()
+    assert found.waiting == {"client": 3, "worker": 2}
+    assert before <= found.oldest_at["client"] <= found.oldest_at["worker"] <= time.time()
+    assert found.letters == found.dead_lettered == {"client": 0, "worker": 0}
+    first, _, _, report, _ = deliveries = queue.receive(10, 0.0)
+    assert queue.figures().waiting == {"client": 3, "worker": 2}, "until they are acked"
+    queue.dead_letter([(first, "rubbish"), (report, "rubbish")])
+    queue.ack(deliveries[1:3])
+    found = queue.figures()
+    assert found.waiting == {"client": 0, "worker": 1}
+    assert found.oldest_at.keys() == {"worker"}
+    assert found.letters == found.dead_lettered == {"client": 1, "worker": 1}
+    EmbeddedDeadLetters(database).drop([letter.id for letter in EmbeddedDeadLetters(database).all()])
+    found = queue.figures()
+    assert found.letters == {"client": 0, "worker": 0}
+    assert found.dead_lettered == {"client": 1, "worker": 1}, "what was counted stays"
+
+
+def test_figures_may_be_asked_while_another_thread_writes(database: Path, queue: EmbeddedQueue) -> None:
+    with connect(database) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        assert queue.figures().waiting == {"client": 0, "worker": 0}
+        assert time.monotonic() - begun < 1.0
+        other.execute("ROLLBACK")
+    other.close()
+
+
+def test_what_could_not_be_dead_lettered_is_not_counted(
+    database: Path, queue: EmbeddedQueue, publisher: EmbeddedPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.publish(b"x")
+    (delivery,) = queue.receive(1, 0.0)
+    monkeypatch.setattr(queue, "_drop_oldest_letters", lambda origin: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        queue.dead_letter([(delivery, "rubbish")])
+    assert queue.figures().dead_lettered == {"client": 0, "worker": 0}
