@@ -37,8 +37,8 @@ from lando.store.sqlite_guard import SqliteGuard
 from lando.store.store import Store
 
 if TYPE_CHECKING:
-    from lando.store.daemon_session import DaemonSession
     from lando.metrics.telemetry import Telemetry
+    from lando.store.daemon_session import DaemonSession
 
 log = logging.getLogger("lando")
 

@@ -334,7 +334,7 @@ class EmbeddedQueue:
 
     def figures(self) -> QueueFigures:
         """See ``WorkQueue.figures``; on a connection of its own."""
-        with as_queue_errors(self._database), _reading(self._database) as connection:
+        with as_queue_errors(self._database), reading(self._database) as connection:
             found = QueueFigures() if connection is None else counted(connection)
         return replace(found, dead_lettered=dict(self._dead_lettered))
 
