@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lando.engine.admission import WAITS_FOR_QUOTA
+from lando.engine.obstacles import WAITS_FOR_QUOTA
 from lando.metrics.bounded_labels import OTHER, known
 from lando.store.facts import OBSTACLE_FACT, QUEUE_FACT
 from lando.store.queries import Queries
