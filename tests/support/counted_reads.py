@@ -17,7 +17,7 @@ READ = """
 SELECT sum(pg_stat_get_xact_tuples_returned(oid) + pg_stat_get_xact_tuples_fetched(oid))
 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
 """
-"""Rows and entries of indexes that this transaction has read (PostgreSQL, "The Statistics Views")."""
+"""Rows and entries of indexes that this session has read (PostgreSQL, "The Statistics Views")."""
 
 
 @dataclass
@@ -42,10 +42,12 @@ class Reads:
         self._engine = store._engine
         self._cost = Cost()
         self.seen: dict[str, Any] = {}
+        self._read_before = 0
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         with self._engine.connect() as connection:  # the only one in the pool
             self._prepare(connection.connection.driver_connection)
         sa.event.listen(self._engine, "before_cursor_execute", self._on_statement)
+        sa.event.listen(self._engine, "begin", self._on_begin)
         sa.event.listen(self._engine, "commit", self._on_commit)
 
     def _prepare(self, connection: Any) -> None:
@@ -64,13 +66,21 @@ class Reads:
         self._cost.statements.append(text)
         self.seen.setdefault(text, values[0] if many else values)
 
+    def _on_begin(self, connection: sa.Connection) -> None:
+        self._read_before = self._read_by(connection)
+
     def _on_commit(self, connection: sa.Connection) -> None:
-        if not self._is_sqlite:
-            cursor = connection.connection.cursor()
-            cursor.execute(READ)
-            row = cursor.fetchone()
-            self._cost.read += 0 if row is None else int(row[0] or 0)
-            cursor.close()
+        self._cost.read += self._read_by(connection) - self._read_before
+
+    def _read_by(self, connection: sa.Connection) -> int:
+        """By this transaction, and by earlier ones that the server has not gathered yet."""
+        if self._is_sqlite:
+            return 0
+        cursor = connection.connection.cursor()
+        cursor.execute(READ)
+        row = cursor.fetchone()
+        cursor.close()
+        return 0 if row is None else int(row[0] or 0)
 
     @contextmanager
     def counted(self) -> Iterator[Cost]:
