@@ -20,8 +20,7 @@ from lando.config import yaml_document
 from lando.credentials import job_secrets, looks_secret, scrub, secret_values
 from lando.errors import UsageError
 from lando.redaction import mask
-from lando.store.shown import display_name
-from lando.views.jobs import _labels
+from lando.store.shown import display_name, shown_labels
 from lando.workqueue.interface import first_bytes
 from lando_worker.log_buffer import LogBuffer
 from lando_worker.outputs import without_secrets
@@ -190,7 +189,7 @@ def test_no_planted_secret_is_shown(secret: str, place: str, data: st.DataObject
     body["labels"] = {"who": f"by {secret}", **body.get("labels", {})}
     secrets = job_secrets(body)
     assert leaked(secret, display_name(body)) == ""
-    assert leaked(secret, json.dumps(_labels(body), ensure_ascii=False)) == ""
+    assert leaked(secret, json.dumps(shown_labels(body), ensure_ascii=False)) == ""
 
     spell = data.draw(st.lists(st.sampled_from(SPELLINGS), min_size=1, max_size=5))
     log = LogBuffer(secrets)
