@@ -118,7 +118,7 @@ def _delete(cloud: Cloud, resource: CloudResource) -> str:
 
 
 def _count_swept(app: App, resource: CloudResource) -> None:
-    with contextlib.closing(Store(app.config.database_url)) as store:
+    with contextlib.closing(Store(app.config.database_url, state_dir=app.daemon_lock.parent)) as store:
 
         def count() -> None:
             with store.transaction() as transaction:

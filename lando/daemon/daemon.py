@@ -252,9 +252,9 @@ class Daemon:
 
     def _pause(self, reason: str, failures: int) -> None:
         """Wait after an iteration that failed; messages that were not acked are received again."""
-        wait = announce_retry(reason, failures, self._database_health.failing_since)
         self._receiver.rewind()
         self._forget()
+        wait = announce_retry(reason, failures, self._database_health.failing_since)
         deadline = time.monotonic() + wait
         while not self._stopping and time.monotonic() < deadline:
             time.sleep(0.05)

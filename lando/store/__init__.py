@@ -7,6 +7,7 @@ database.py         connections, and the schema brought up to date
 sqlite_guard.py     what the daemon does for its SQLite file
 daemon_session.py   the session in which the daemon writes to PostgreSQL, and its lock
 seen_server.py      which server of PostgreSQL was used, remembered outside of the database
+server_check.py     one that must not be used is refused
 answer_watch.py     a server that does not answer is given up
 conflicts.py        transactions that others kept from being committed, tried again
 backup.py           a backup of the database, while it is used

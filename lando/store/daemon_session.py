@@ -12,7 +12,6 @@ Source: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-L
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import secrets
@@ -29,14 +28,13 @@ from lando.errors import DatabaseUnusable, UsageError
 from lando.postgres.address import address_of
 from lando.state_dir import DaemonRunning
 from lando.store.answer_watch import ANSWER_LIMIT, AnswerWatch
-from lando.store.database import StoreOutage, StoreUnavailable, StoreUnusable, errors, make_engine
+from lando.store.database import StoreOutage, StoreUnavailable, errors, make_engine
 from lando.store.seen_server import Identity, SeenServer, file_in
+from lando.store.server_check import ServerCheck
 from lando.times import rfc3339
 
 if TYPE_CHECKING:
     import psycopg
-
-log = logging.getLogger("lando")
 
 SETTINGS = {
     # The server notices as soon that this machine is gone, and the lock ends.
@@ -116,11 +114,10 @@ class DaemonSession:
         self._name = secrets.token_hex(8)
         self._seen.add_session(self._name)
         self._has_begun = False
-        self._refused: tuple[str, str] | None = None
-        """Host and port that were refused last: the others of the URL are tried first."""
         self._watch = AnswerWatch(self.where)
         self._engine = make_engine(address, connections=1)
-        sa.event.listen(self._engine, "do_connect", self._prepare)
+        self._server = ServerCheck(self._engine, self._seen)
+        sa.event.listen(self._engine, "do_connect", self._tell_name)
         sa.event.listen(self._engine, "connect", self._begin)
         sa.event.listen(self._engine, "before_cursor_execute", lambda *_: self._watch.asks())
         sa.event.listen(self._engine, "commit", lambda *_: self._watch.asks())
@@ -169,16 +166,9 @@ class DaemonSession:
 
     # the begin of a session
 
-    def _prepare(self, dialect: Any, record: Any, positional: Any, named: dict[str, Any]) -> None:
-        """Others see who holds the lock. Of two servers that both take writes, libpq would find the first
-        again and again."""
+    def _tell_name(self, dialect: Any, record: Any, positional: Any, named: dict[str, Any]) -> None:
+        """Others see who holds the lock."""
         named["application_name"] = _application_name(self._name)
-        hosts, ports = str(named.get("host", "")).split(","), str(named.get("port", "")).split(",")
-        if self._refused is None or len(hosts) < 2:
-            return
-        ports = ports if len(ports) == len(hosts) else ports[:1] * len(hosts)
-        pairs = sorted(zip(hosts, ports, strict=True), key=lambda pair: pair == self._refused)
-        named["host"], named["port"] = (",".join(each) for each in zip(*pairs, strict=True))
 
     def _begin(self, connection: psycopg.Connection[Any], record: Any) -> None:
         self._watch.connected(connection)
@@ -186,7 +176,7 @@ class DaemonSession:
         try:
             connection.autocommit = True
             self._set(connection)
-            self._refuse_server(connection)
+            self._server.note(connection, self._has_begun)
             self._take_lock(connection)
             connection.autocommit = False
         except BaseException:
@@ -199,35 +189,6 @@ class DaemonSession:
         settings = {name: value for name, value in SETTINGS.items() if version >= SINCE_VERSION.get(name, 0)}
         calls = ", ".join("set_config(%s, %s, false)" for _ in settings)
         connection.execute(f"SELECT {calls}", [each for pair in settings.items() for each in pair])
-
-    def _refuse_server(self, connection: psycopg.Connection[Any]) -> None:
-        """Refuse a server that must not be written to, although it would take it."""
-        info = connection.info
-        server = f"{info.host}:{info.port}"
-        found = _identity(connection)
-        self._refused = info.host, str(info.port)
-        if _value(connection, "SELECT pg_is_in_recovery()"):
-            raise StoreOutage(
-                f"{self.where}: {server} is a replica, which takes no writes; with several hosts in "
-                "database.url, add target_session_attrs=read-write"
-            )
-        if self._seen.is_other_cluster(found):
-            text = (
-                f"{self.where}: {server} is of another cluster (system identifier {found.system}) than the "
-                f"server that was used before ({self._seen.identity.system})"
-            )
-            if self._has_begun:
-                raise StoreUnusable(f"{text}. Nothing was done from then on, and VMs run on")
-            log.warning("%s; that is right if it was upgraded or restored", text)
-        if self._seen.is_older(found):
-            raise StoreOutage(
-                f"{self.where}: {server} has timeline {found.timeline}, older than "
-                f"{self._seen.identity.timeline}, which was used before: it was the primary, and lacks what "
-                "was written since. Stop it, or make it a replica; if it is the right one nevertheless, stop "
-                f"the daemon and remove {self._seen.path}"
-            )
-        self._refused = None
-        self._seen.note(found)
 
     def _take_lock(self, connection: psycopg.Connection[Any]) -> None:
         begun = time.monotonic()
@@ -257,19 +218,6 @@ def _application_name(session: str) -> str:
     """PostgreSQL keeps 63 bytes of it."""
     host = re.sub(r"[^!-~]", "?", socket.gethostname())[:24] or "?"
     return f"lando-fsm {os.getpid()}@{host} {session}"
-
-
-def _identity(connection: psycopg.Connection[Any]) -> Identity:
-    """What an ordinary account may ask; services that are like PostgreSQL may not have it."""
-    import psycopg  # noqa: PLC0415 - where there is one
-
-    system, timeline = None, None
-    with contextlib.suppress(psycopg.Error):
-        system = str(_value(connection, "SELECT system_identifier FROM pg_control_system()"))
-    with contextlib.suppress(psycopg.Error):  # a replica has none
-        # pg_control_checkpoint() would tell of the new timeline only after a promoted replica's checkpoint.
-        timeline = int(_value(connection, "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"), 16)
-    return Identity(system, timeline)
 
 
 def _end_session(connection: psycopg.Connection[Any], backend: int) -> None:

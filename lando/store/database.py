@@ -47,6 +47,11 @@ class StoreOutage(StoreUnavailable, DatabaseOutage):
     """Another process holds its lock, its disk is full or fails, or its server does not answer."""
 
 
+class OldServer(StoreOutage):
+    """It was the primary, and is not any more. If the URL names others, the next connection is to one of
+    them."""
+
+
 class StoreConflict(StoreOutage):
     """Another transaction changed the same rows: the whole transaction can be tried again at once."""
 
@@ -80,7 +85,9 @@ def sqlite_path(url: sa.URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
-def connect(url: str, patience: float = BUSY_TIMEOUT) -> tuple[Engine, SameFile | None]:
+def connect(
+    url: str, patience: float = BUSY_TIMEOUT, state_dir: Path | None = None
+) -> tuple[Engine, SameFile | None]:
     """An engine on an up-to-date schema; makes a missing SQLite file (0600), migrates an older schema.
 
     The second value tells whether SQLite's files are still those that were opened.
@@ -88,6 +95,7 @@ def connect(url: str, patience: float = BUSY_TIMEOUT) -> tuple[Engine, SameFile 
     Args:
         url: SQLAlchemy's form, ``sqlite:///…`` or ``postgresql+psycopg://…``.
         patience: seconds that SQLite waits for a lock of another process.
+        state_dir: of the daemon; see ``Store``.
 
     Raises:
         UsageError: the schema is newer than this program.
@@ -101,8 +109,13 @@ def connect(url: str, patience: float = BUSY_TIMEOUT) -> tuple[Engine, SameFile 
             _make_private(path)
             same_file = SameFile(path)
         engine = make_engine(address, patience, same_file)
+        if path is None and state_dir is not None:
+            _refuse_old_servers(engine, state_dir)
         try:
-            _migrate(engine)
+            try:
+                _migrate(engine)
+            except OldServer:
+                _migrate(engine)
         except BaseException:
             engine.dispose()
             raise
@@ -190,6 +203,8 @@ def _postgres_engine(url: sa.URL, connections: int) -> Engine:
         isolation_level=opening.ISOLATION,
         pool_size=connections,
         max_overflow=0,
+        # A command that goes on for long outlives the server; a daemon, which has one connection, must know.
+        pool_pre_ping=connections > 1,
         use_native_hstore=False,  # asks each new server whether it has that type
     )
 
@@ -198,6 +213,14 @@ def _postgres_engine(url: sa.URL, connections: int) -> Engine:
         opening.refuse_unfit(connection, address_of(url))
 
     return engine
+
+
+def _refuse_old_servers(engine: Engine, state_dir: Path) -> None:
+    from lando.store.seen_server import SeenServer, file_in  # noqa: PLC0415 - for PostgreSQL only
+    from lando.store.server_check import ServerCheck  # noqa: PLC0415
+
+    seen = SeenServer(file_in(state_dir), str(address_of(engine.url)))
+    ServerCheck(engine, seen).attach_reader(engine)
 
 
 def _tune_sqlite(engine: Engine, patience: float, same_file: SameFile | None) -> None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from lando.sqlite.opening import BUSY_TIMEOUT
-from lando.store.database import READING, connect, errors, parsed, refuse_difference, sqlite_path
+from lando.store.database import READING, OldServer, connect, errors, parsed, refuse_difference, sqlite_path
 from lando.store.facts import DEPLOYMENT_FACT
 from lando.store.live_jobs import LiveJobs
 from lando.store.queries import Queries
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lando.store.daemon_session import DaemonSession
     from lando.store.seen_server import Identity
     from lando.store.sqlite_guard import SqliteGuard
@@ -33,6 +35,7 @@ class Store:
         patience: seconds that SQLite waits for a lock of another process.
         session: in which a daemon writes to PostgreSQL; begun before anything is read or migrated, and not
             closed here.
+        state_dir: of the daemon, for a command: it refuses a server of PostgreSQL that a daemon would refuse.
 
     Raises:
         UsageError: the schema is newer than this program, or another daemon uses the database.
@@ -40,7 +43,11 @@ class Store:
     """
 
     def __init__(
-        self, url: str, patience: float = BUSY_TIMEOUT, session: DaemonSession | None = None
+        self,
+        url: str,
+        patience: float = BUSY_TIMEOUT,
+        session: DaemonSession | None = None,
+        state_dir: Path | None = None,
     ) -> None:
         self._session = session
         if session is not None:
@@ -48,7 +55,7 @@ class Store:
         with errors():
             self._url = parsed(url)
         self._path = sqlite_path(self._url)
-        self._engine, self._same_file = connect(url, patience)
+        self._engine, self._same_file = connect(url, patience, state_dir)
         self._live_jobs = LiveJobs()
         self.is_left = False
         """Whether its file is touched no more; see ``leave``."""
@@ -87,6 +94,12 @@ class Store:
                 transaction.flush()
             self._refuse_difference()
 
+    def _connect(self) -> sa.Connection:
+        try:
+            return self._engine.connect()
+        except OldServer:
+            return self._engine.connect()
+
     def _writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """The one place where what is written begins."""
         return self._engine.begin() if self._session is None else self._session.transaction()
@@ -108,7 +121,7 @@ class Store:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Queries]:
         """A consistent snapshot to read from; writers are not blocked."""
-        with errors(self._url), self._engine.connect().execution_options(**READING) as connection:
+        with errors(self._url), self._connect().execution_options(**READING) as connection:
             refuse_difference(self._same_file)
             yield Queries(connection)
 

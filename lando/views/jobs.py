@@ -108,7 +108,7 @@ class Views:
 
     def _opened(self) -> Store:
         try:
-            return Store(self._url)
+            return Store(self._url, state_dir=self._daemon_lock.parent)
         except StoreOutage as error:
             outage = self._outage(state_dir.running(self._daemon_lock))
             if outage is None:

@@ -237,9 +237,9 @@ def test_what_is_remembered_of_one_database_does_not_count_for_another(tmp_path:
 
 def test_the_other_hosts_are_tried_before_one_that_was_refused(sessions: Sessions) -> None:
     session = sessions("a")
-    session._refused = "one", "5432"
+    session._server._refused = "one", "5432"
     named = {"host": "one,two,three", "port": "5432,5433,5432"}
-    session._prepare(None, None, None, named)
+    session._server._order_hosts(None, None, None, named)
     assert (named["host"], named["port"]) == ("two,three,one", "5433,5432,5432")
 
 
