@@ -15,6 +15,8 @@
 #   make test-vm         builds the worker image, and runs a job on a VM of it, in such an OpenStack
 #
 # more about the code
+#   make crash           kills the daemon at each durable step with each queue and database, and PostgreSQL every
+#                        5-40 s under JOBS=2000 jobs: an hour
 #   make coverage        branch coverage of the tests that make test runs, daemons and workers included
 #   make explore         explores the state machine deeper than make test does: some minutes
 #   make bench           start delay compared with cwltool alone; messages per second
@@ -25,7 +27,7 @@
 #   make worker-image    build/worker-image: the image of the VMs, for OpenStack (root, Debian or Ubuntu)
 #
 # PYTHON=python3.12 is the Python that a new .venv is made with. WORKERS=4 is how many tests run at the same time.
-# ONLY='quota or sweep' is passed to pytest -k, for coverage and test-openstack.
+# ONLY='quota or sweep' is passed to pytest -k, for coverage, crash and test-openstack.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -33,9 +35,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+JOBS ?= 2000
 IMAGE := build/worker-image/lando_worker.qcow2
 
-.PHONY: help setup dev demo clean lint check test test-openstack test-vm levels coverage explore bench \
+.PHONY: help setup dev demo clean lint check test crash test-openstack test-vm levels coverage explore bench \
 	diagrams lock worker-image
 
 help:
@@ -72,8 +75,12 @@ check: lint
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not large' tests/model tests/unit
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 20 -m 'not alone'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 20 -m 'not alone and not crash'
 	$(BIN)/pytest -m alone
+
+crash: dev
+	LANDO_TEST_CRASH_JOBS=$(JOBS) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'crash or not crash' \
+		tests/integration/test_crashes.py tests/integration/test_postgres_crashes.py $(if $(ONLY),-k '$(ONLY)')
 
 LAB := $(BIN)/python -m tests.openstack.lab
 

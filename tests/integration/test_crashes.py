@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 from lando.cloud.local.driver import CREATE_STEPS
 from tests.support.forked_commands import Started
 from tests.support.local_site import QUICK, LocalSite, wait_for, workflow
+from tests.support.postgres_server import Database
+from tests.support.postgres_site import PostgresSite
+from tests.support.rabbitmq_server import VirtualHost
+from tests.support.rabbitmq_site import BrokerSite
 
 STEPS = (
     "before-take-commit",
@@ -50,9 +55,51 @@ def test_every_step_is_listed() -> None:
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("occurrence", [1, 3])
 def test_killed_at_a_step(tmp_path: Path, step: str, occurrence: int) -> None:
-    site = LocalSite(tmp_path, max_workers=3, config=QUICK)
+    killed_at_a_step(LocalSite(tmp_path, max_workers=3, config=QUICK), step, occurrence)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("occurrence", [1, 3])
+def test_killed_at_a_step_with_rabbitmq(
+    tmp_path: Path, least_privilege: VirtualHost, step: str, occurrence: int
+) -> None:
+    killed_at_a_step(BrokerSite(tmp_path / "site", least_privilege, 3), step, occurrence)
+
+
+OF_TRANSACTIONS = ("before-take-commit", "before-ack", "before-work-commit", "after-work-commit")
+"""What depends most on the database and the queue; ``make crash`` has the other steps, and all a third time."""
+
+
+@pytest.mark.parametrize(
+    ("step", "occurrence"),
+    [
+        pytest.param(
+            step,
+            occurrence,
+            marks=() if step in OF_TRANSACTIONS and occurrence == 1 else pytest.mark.crash,
+        )
+        for step in STEPS
+        for occurrence in (1, 3)
+    ],
+)
+def test_killed_at_a_step_with_rabbitmq_and_postgres(
+    tmp_path: Path,
+    least_privilege: VirtualHost,
+    postgres_database: Database,
+    step: str,
+    occurrence: int,
+) -> None:
+    site = PostgresSite(tmp_path / "site", least_privilege, postgres_database.url, 3)
+    killed_at_a_step(site, step, occurrence)
+
+
+def killed_at_a_step(site: LocalSite, step: str, occurrence: int) -> None:
     try:
-        job, tally = counting_job(tmp_path)
+        job, tally = counting_job(site.root)
+        if isinstance(site, BrokerSite):
+            site.start_daemon().send_signal(signal.SIGTERM)  # makes the queues
+            assert site.daemons[-1].wait(30) == 0
         jobs = [site.submit(job) for _ in range(3)]
         dying = site.start_daemon(ready=False, LANDO_CRASH_AT=f"{step}:{occurrence}")
         died = wait_for(lambda: dying.poll() is not None or all_ended(site, jobs), f"the crash at {step}")
