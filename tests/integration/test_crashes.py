@@ -68,7 +68,7 @@ def test_killed_at_a_step_with_rabbitmq(
 
 
 OF_TRANSACTIONS = ("before-take-commit", "before-ack", "before-work-commit", "after-work-commit")
-"""What depends most on the database and the queue; ``make crash`` has the other steps, and all a third time."""
+"""What depends most on database and queue; ``make crash`` has the other steps, and all a third time."""
 
 
 @pytest.mark.parametrize(
