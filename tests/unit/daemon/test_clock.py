@@ -237,6 +237,30 @@ def test_times_that_could_not_be_adjusted_are_adjusted_at_the_next_check(
     assert shifts(running) == [100.0] * 4
 
 
+@pytest.mark.parametrize("was_done", [True, False])
+def test_times_are_adjusted_once_although_the_answer_to_a_commit_was_lost(
+    running: Store, machine: Machine, monkeypatch: pytest.MonkeyPatch, was_done: bool
+) -> None:
+    @contextlib.contextmanager
+    def losing_the_answer() -> Iterator[Transaction]:
+        with contextlib.suppress(ZeroDivisionError), Store.transaction(running) as transaction:
+            yield transaction
+            if not was_done:
+                raise ZeroDivisionError  # rolls back
+        raise StoreUnavailable("the connection was lost")
+
+    checked = a_clock(running)
+    machine.sleeps(100.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "transaction", losing_the_answer)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                checked.check()
+            machine.sleeps(50.0)
+    checked.check()
+    assert shifts(running) == [200.0] * 4
+
+
 @contextlib.contextmanager
 def unavailable() -> Iterator[Transaction]:
     raise StoreUnavailable("the disk is full")

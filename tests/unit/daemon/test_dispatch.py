@@ -341,3 +341,22 @@ def test_an_effect_is_not_postponed_because_the_store_failed(loop: Loop) -> None
     with pytest.raises(StoreUnavailable):
         loop.iterate()
     assert loop.effects()["a"].tries == 0
+
+
+def test_results_of_a_history_that_was_lost_are_dropped_and_no_create_is_sent_before_they_have_come(
+    loop: Loop,
+) -> None:
+    """A promoted replica may lack the transaction that began them."""
+    loop.cloud.answers.clear()
+    loop.add("a", "create_server", server=None)
+    loop.iterate()
+    loop.dispatcher.begin_anew()
+    assert (loop.dispatcher.in_progress, loop.dispatcher.free_creates) == (0, 0)
+    assert jobs(loop.iterate()) == []
+    assert not loop.dispatcher.have_strays_ended()
+    loop.cloud.answers.set()
+    loop.wait()
+    loop.iterate()
+    assert loop.rules.concluded == []
+    assert loop.dispatcher.have_strays_ended() and not loop.dispatcher.have_strays_ended()
+    assert jobs(loop.iterate()) == ["a"]
