@@ -24,7 +24,8 @@ from lando.cloud.check_result import CheckResult
 from lando.errors import LandoError
 from lando.sqlite.checkpoint import LARGE_LOG, log_path, log_size, readers
 from lando.state_dir import read_only_note, refuse_network_filesystem
-from lando.store.database import HEAD, refuse_damage, schema_version
+from lando.store.database import refuse_damage, stored_schema
+from lando.store.schema import described
 from lando.views.jobs import exists
 from lando.workqueue.embedded_peek import count_waiting
 
@@ -173,14 +174,11 @@ def _database(app: App) -> Answer:
         if left is not None:
             return "warning", warning(app.config, left)
         return "ok", f"{path}: does not exist yet, created when first needed"
-    version = schema_version(app.config.database_url)
-    if version is not None and version > HEAD:
-        raise LandoError(f"{path}: its schema ({version}) is newer than this lando-fsm knows ({HEAD})")
-    detail = f"{path}, schema {HEAD}"
-    if version != HEAD:
-        detail = f"{path}, schema {version or 'none'}; migrated to {HEAD} when next used"
+    schema = stored_schema(app.config.database_url)
+    schema.refuse_unusable(str(path))
+    detail = f"{path}, {described(schema)}"
     answer = _database_file(path, detail)
-    if left is not None and (version is None or app.views().is_new()):
+    if left is not None and (schema.version is None or app.views().is_new()):
         return "warning", warning(app.config, left)
     return answer
 

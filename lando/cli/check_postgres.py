@@ -8,7 +8,8 @@ from lando.errors import LandoError
 from lando.postgres.address import Address, address_of
 from lando.postgres.failures import DOCS
 from lando.postgres.inspection import Inspection, inspect
-from lando.store.database import HEAD, READING, errors, make_engine, parsed, version_in
+from lando.store.database import READING, errors, make_engine, parsed
+from lando.store.schema import HEAD, Schema, described, read_schema
 from lando.store.tables import METADATA
 
 MOST_CLOCK = 5.0
@@ -29,42 +30,41 @@ def answer(url: str) -> tuple[Literal["ok", "warning"], str]:
     try:
         with errors(address), engine.connect().execution_options(**READING) as connection:
             found = inspect(connection, [*METADATA.tables, "alembic_version"])
-            version = None if found.schema is None or found.not_writable else version_in(connection)
+            is_readable = found.schema is not None and not found.not_writable
+            schema = read_schema(connection) if is_readable else Schema(None)
     finally:
         engine.dispose()
     where = address_of(address)
-    wrong = _wrong(found, version)
+    wrong = _wrong(found, schema)
     if wrong is not None:
         raise LandoError(f"{where}: {wrong}")
-    return _described(found, where, version)
+    schema.refuse_unusable(str(where))
+    return _described(found, where, schema)
 
 
-def _wrong(found: Inspection, version: str | None) -> str | None:
+def _wrong(found: Inspection, schema: Schema) -> str | None:
     if found.is_read_only:
         return f"is read-only, a replica perhaps; name the primary in database.url: {DOCS}"
     if found.schema is None:
         return f"no schema of search_path exists for this account: {DOCS}"
     if found.not_writable:
         return f"this account may not read and write {', '.join(found.not_writable)}: {DOCS}"
-    if version is not None and version > HEAD:
-        return f"its schema ({version}) is newer than this lando-fsm knows ({HEAD})"
-    if version != HEAD and not found.may_create:
+    if schema.is_pending and not found.may_create:
         return f"this account may not make tables in the schema {found.schema!r}: {DOCS}"
-    if version not in (HEAD, None) and found.not_owned:
+    if schema.is_pending and schema.version is not None and found.not_owned:
         return (
-            f"its schema ({version}) is to be migrated to {HEAD}, but this account does not own "
+            f"its schema ({schema.version}) is to be migrated to {HEAD}, but this account does not own "
             f"{', '.join(found.not_owned)}: {DOCS}"
         )
     return None
 
 
 def _described(
-    found: Inspection, where: Address, version: str | None
+    found: Inspection, where: Address, schema: Schema
 ) -> tuple[Literal["ok", "warning"], str]:
     encrypted = found.tls or "not encrypted"
     account = f", account {where.account}" if where.account else ""
-    schema = HEAD if version == HEAD else f"{version or 'none'}; migrated to {HEAD} when next used"
-    detail = f"{where} (PostgreSQL {found.version}, {encrypted}{account}), schema {schema}"
+    detail = f"{where} (PostgreSQL {found.version}, {encrypted}{account}), {described(schema)}"
     warnings = []
     if not found.tls and not found.is_local:
         warnings.append(f"others on the network can read along: set sslmode=verify-full: {DOCS}")

@@ -3,7 +3,8 @@
 In reading order:
 
 store.py            the database, opened; transactions that write, and snapshots to read
-database.py         connections, and the schema brought up to date
+database.py         connections
+schema.py           the schema's version, which programs may use it, and how it is brought up to date
 sqlite_guard.py     what the daemon does for its SQLite file
 daemon_session.py   the session in which the daemon writes to PostgreSQL, and its lock
 seen_server.py      which server of PostgreSQL was used, remembered outside of the database

@@ -8,9 +8,7 @@ foreign keys); transactions are begun by us, since the driver begins late and ne
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,9 +25,7 @@ from lando.sqlite.failures import damage, is_damage, is_outage, refusal, sentenc
 from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
 from lando.sqlite.quick_check import quick_check
 from lando.sqlite.same_file import SameFile
-
-HEAD = "0006"
-"""The schema version that this program reads and writes."""
+from lando.store.schema import Schema, read_schema, upgrade
 
 SQLITE = "sqlite:///"
 READING: dict[str, Any] = {"reading": True, "postgresql_readonly": True}
@@ -98,7 +94,7 @@ def connect(
         state_dir: of the daemon; see ``Store``.
 
     Raises:
-        UsageError: the schema is newer than this program.
+        UsageError: the schema is too new for this program.
         StoreUnavailable: the database cannot be opened.
     """
     with errors():
@@ -144,8 +140,8 @@ def make_engine(
     return engine
 
 
-def schema_version(url: str) -> str | None:
-    """The schema version of the database; nothing is created or migrated.
+def stored_schema(url: str) -> Schema:
+    """The schema of the database; nothing is created or migrated.
 
     Raises:
         StoreUnavailable: the database cannot be read.
@@ -155,7 +151,7 @@ def schema_version(url: str) -> str | None:
     engine = make_engine(address)
     try:
         with errors(address), engine.connect().execution_options(**READING) as connection:
-            return version_in(connection)
+            return read_schema(connection)
     finally:
         engine.dispose()
 
@@ -239,8 +235,9 @@ def _tune_sqlite(engine: Engine, patience: float, same_file: SameFile | None) ->
 
 def _migrate(engine: Engine) -> None:
     with engine.connect().execution_options(**READING) as connection:
-        version = version_in(connection)
-    if version == HEAD:
+        schema = read_schema(connection)
+    schema.refuse_unusable(_name(engine.url))
+    if not schema.is_pending:
         return
     is_postgres = engine.dialect.name == "postgresql"
     # What the process that was first has committed must be seen by the one that waited for it.
@@ -249,47 +246,15 @@ def _migrate(engine: Engine) -> None:
         if is_postgres:
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        version = version_in(connection)
-        if version is not None and version > HEAD:
-            raise UsageError(
-                f"{_name(engine.url)}: its schema ({version}) is newer than this lando-fsm knows ({HEAD}); "
-                "use the newer lando-fsm, nothing was changed"
-            )
-        if version != HEAD:
-            _upgrade(connection)
-
-
-def version_in(connection: Connection) -> str | None:
-    """The schema version of a database; None if it has no schema.
-
-    Raises:
-        UsageError: the schema is another program's.
-    """
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    if version is not None and re.fullmatch("[0-9]{4}", str(version)) is None:
-        raise UsageError(
-            f"{_name(connection.engine.url)}: its schema is another program's (alembic_version {version!r}); "
-            "give lando-fsm a database of its own"
-        )
-    return None if version is None else str(version)
+        schema = read_schema(connection)
+        schema.refuse_unusable(_name(engine.url))
+        if schema.is_pending:
+            upgrade(connection)
 
 
 def _name(url: sa.URL) -> str:
     path = sqlite_path(url)
     return str(address_of(url) if path is None else path)
-
-
-def _upgrade(connection: Connection) -> None:
-    from alembic import command  # noqa: PLC0415 - half a second to import, needed once in a schema's life
-    from alembic.config import Config  # noqa: PLC0415
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    config = Config()
-    config.set_main_option("script_location", "lando.store:migrations")
-    config.attributes["connection"] = connection
-    command.upgrade(config, HEAD)
 
 
 @contextlib.contextmanager

@@ -201,3 +201,9 @@ CONSOLES = Table(
     Column("attempt", Integer, primary_key=True),
     Column("text", StoredText, nullable=False),
 )
+
+OLDEST_VERSION = Table(  # see ``lando.store.schema``; never changed again
+    "oldest_version",
+    METADATA,
+    Column("version_num", String(32), primary_key=True),
+)

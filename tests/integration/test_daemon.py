@@ -140,7 +140,8 @@ def test_a_newer_schema_is_refused_by_every_command(quick: LocalSite) -> None:
     quick.submit(workflow(quick.root, "true"))
     quick.status()
     with closing(sqlite3.connect(quick.state / "lando.db")) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        for table in ("alembic_version", "oldest_version"):
+            connection.execute(f"UPDATE {table} SET version_num = '9999'")
     for arguments in (["daemon"], ["status"]):
         said = quick.command(*arguments, check=False)
         assert (said.returncode, said.stdout) == (2, "")

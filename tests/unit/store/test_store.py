@@ -28,10 +28,11 @@ from lando.engine.reservation import Reservation
 from lando.errors import UsageError
 from lando.states.job import CreateRequest, Job, State
 from lando.store import admission_order, message_rows
-from lando.store.database import HEAD, StoreUnavailable
+from lando.store.database import StoreUnavailable
 from lando.store.facts import HOLD_FACT
 from lando.store.pending import StaleRecord
 from lando.store.queries import Queries
+from lando.store.schema import HEAD
 from lando.store.store import Store
 from lando.store.tables import METADATA
 from lando.yaml_json import read_json, write_json
@@ -560,14 +561,16 @@ def old_job(url: str, body: dict[str, Any], **fields: Any) -> None:
 
 def test_a_newer_schema_is_refused_and_left_alone(store: Store, database_url: str) -> None:
     insert(store, Job(A))
-    change(store, "UPDATE alembic_version SET version_num = '9999'")
+    for table in ("alembic_version", "oldest_version"):
+        change(store, f"UPDATE {table} SET version_num = '9999'")
     reason = rf"its schema \(9999\) is newer than this lando-fsm knows \({HEAD}\)"
     with pytest.raises(UsageError, match=reason):
         Store(database_url)
     with store.reading() as queries:
         assert rows(queries, "SELECT version_num FROM alembic_version") == [("9999",)]
         assert rows(queries, "SELECT id FROM jobs") == [(A,)]
-    change(store, f"UPDATE alembic_version SET version_num = '{HEAD}'")
+    for table in ("alembic_version", "oldest_version"):
+        change(store, f"UPDATE {table} SET version_num = '{HEAD}'")
 
 
 def change(store: Store, statement: str) -> None:

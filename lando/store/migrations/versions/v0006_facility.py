@@ -11,6 +11,8 @@ from lando.store.migrations import v0006_lists
 
 revision = "0006"
 down_revision = "0005"
+oldest = "0006"
+"""Programs that know this version, or a later one, may use the result: CONTRIBUTING.md, "Add a migration"."""
 
 COUNTED = (("jobs", "number"), ("history", "id"), ("effects", "id"), ("logs", "id"))
 LANES = {
@@ -24,6 +26,8 @@ LANES = {
 
 def upgrade() -> None:
     """Each step under its own comment."""
+    # Which programs may use a newer schema. Filled by ``lando.store.schema``; never changed again.
+    op.create_table("oldest_version", sa.Column("version_num", sa.String(32), primary_key=True))
     # What is due is found through indexes.
     _mark_what_is_next()
     # Commands read no more jobs than they show.
