@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lando.app.app import App
 from lando.app.lost_database import remains, warning
+from lando.app.moving import refuse_left_database
 from lando.app.rabbitmq import log_harmful_policies
 from lando.app.timing import timing
 from lando.app.user_data import unprotected as unprotected_warning
@@ -86,6 +87,7 @@ class Service:
             try:
                 self._when_possible(self._store.start_guard)
                 made.callback(make_last_checkpoint, self._store)
+                self._when_possible(partial(refuse_left_database, self._store, app.config.database))
                 self._when_possible(self._warn_if_new)
                 self._when_possible(self._bind_vms)
                 self._when_possible(self._bind_project)

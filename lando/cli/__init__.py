@@ -14,6 +14,8 @@ check_postgres.py check's line about PostgreSQL
 check_metrics.py  check, where metrics are configured
 sweep.py          servers --sweep and --dry-run
 ensure_daemon.py  starts a daemon in this process for a command, where none is running
+database_check.py, database_copy.py, database_reopen.py
+                  the commands below ``database``
 copy_outputs.py   run --outdir
 ending.py         ends the process of a daemon within seconds, whatever is stuck
 log_stream.py     writes what a daemon says: a line for an event, without a long wait for who reads it

@@ -177,10 +177,20 @@ def _database(app: App) -> Answer:
     schema = stored_schema(app.config.database_url)
     schema.refuse_unusable(str(path))
     detail = f"{path}, {described(schema)}"
+    if not schema.is_pending:
+        _refuse_left(app)
     answer = _database_file(path, detail)
     if left is not None and (schema.version is None or app.views().is_new()):
         return "warning", warning(app.config, left)
     return answer
+
+
+def _refuse_left(app: App) -> None:
+    with app.views().reading() as queries:
+        mark = None if queries is None else queries.copy_mark()
+    words = None if mark is None else mark.refusal(app.config.database)
+    if words is not None:
+        raise LandoError(words)
 
 
 def _database_file(path: Path, detail: str) -> Answer:

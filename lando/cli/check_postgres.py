@@ -9,6 +9,7 @@ from lando.postgres.address import Address, address_of
 from lando.postgres.failures import DOCS
 from lando.postgres.inspection import Inspection, inspect
 from lando.store.database import READING, errors, make_engine, parsed
+from lando.store.queries import Queries
 from lando.store.schema import HEAD, Schema, described, read_schema
 from lando.store.tables import METADATA
 
@@ -32,6 +33,8 @@ def answer(url: str) -> tuple[Literal["ok", "warning"], str]:
             found = inspect(connection, [*METADATA.tables, "alembic_version"])
             is_readable = found.schema is not None and not found.not_writable
             schema = read_schema(connection) if is_readable else Schema(None)
+            is_used = schema.version is not None and not schema.is_pending and not schema.is_too_new
+            mark = Queries(connection).copy_mark() if is_used else None
     finally:
         engine.dispose()
     where = address_of(address)
@@ -39,6 +42,9 @@ def answer(url: str) -> tuple[Literal["ok", "warning"], str]:
     if wrong is not None:
         raise LandoError(f"{where}: {wrong}")
     schema.refuse_unusable(str(where))
+    left = None if mark is None else mark.refusal(str(where))
+    if left is not None:
+        raise LandoError(left)
     return _described(found, where, schema)
 
 
@@ -59,9 +65,7 @@ def _wrong(found: Inspection, schema: Schema) -> str | None:
     return None
 
 
-def _described(
-    found: Inspection, where: Address, schema: Schema
-) -> tuple[Literal["ok", "warning"], str]:
+def _described(found: Inspection, where: Address, schema: Schema) -> tuple[Literal["ok", "warning"], str]:
     encrypted = found.tls or "not encrypted"
     account = f", account {where.account}" if where.account else ""
     detail = f"{where} (PostgreSQL {found.version}, {encrypted}{account}), {described(schema)}"

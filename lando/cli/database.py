@@ -1,4 +1,4 @@
-"""``lando-fsm database``: the database as a whole."""
+"""``lando-fsm database``: look at the database, back it up, and move it to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import importlib
 import click
 
 COMMANDS = {
+    "check": "Show the schema, what the database holds, and what retention would remove.",
     "backup": "Make a backup, while the daemon runs or not.",
+    "copy": "Copy the SQLite database to PostgreSQL.",
+    "reopen": "Use the SQLite database again after it was copied.",
 }
 
 
@@ -34,4 +37,7 @@ class Commands(click.Group):
 
 @click.command("database", cls=Commands)
 def command() -> None:
-    """Make backups of the database. docs/backup.md says when, and how to restore one."""
+    """Look at the database, back it up, and move it to PostgreSQL.
+
+    docs/backup.md and docs/moving-to-postgresql.md lead through it.
+    """

@@ -30,7 +30,7 @@ COMMANDS = {
     "servers": "List VMs and floating IPs, and which job owns each.",
     "diagram": "Draw the state machine.",
     "check": "Check that jobs can run.",
-    "database": "Make backups of the database.",
+    "database": "Look at the database, back it up, move it to PostgreSQL.",
     "rabbitmq-setup": "Print the script that creates the broker's accounts.",
     "completion": "Print a shell completion script.",
 }

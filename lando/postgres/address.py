@@ -55,6 +55,15 @@ def shown(url: str) -> str:
     return f"{DRIVER}://{','.join(here.hosts)}/{here.database}"
 
 
+def masked(url: str) -> str:
+    """A URL with ``***`` for its password, and without other secrets: as it may be shown to be copied."""
+    import sqlalchemy as sa  # noqa: PLC0415
+
+    parsed = sa.make_url(url)
+    query = {name: value for name, value in parsed.query.items() if name not in ("password", "sslpassword")}
+    return parsed.set(query=query).render_as_string(hide_password=True)
+
+
 def holds_secret(url: str) -> bool:
     """Whether it has a password; it may be wrong in any way."""
     return _SECRET.search(url) is not None

@@ -29,5 +29,7 @@ job_rows.py         a record from its row
 measurements.py     what metrics read
 facts.py            small values about the whole deployment, as they are stored
 stored_facts.py     and by what they mean
+overview.py         what a database holds, for ``database check``
+copying/            from SQLite to PostgreSQL
 migrations/         the schema's versions
 """

@@ -43,6 +43,8 @@ LOST_JOBS_FACT = "lost_jobs"
 """Which jobs reports have named that the database does not have, as ``lost_jobs_value`` has it."""
 STAYING_FACT = "staying"
 """What the sweep has asked to be deleted several times, and still exists, as ``staying_value`` has it."""
+COPY_FACT = "copy"
+"""What this database says about its being copied, or a copy: ``lando.store.copying.mark``."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from lando.engine.boot_failures import BootFailures
 from lando.engine.holds import Holds
 from lando.engine.reservation import Reservation
+from lando.store.copying.mark import CopyMark, to_mark
 from lando.store.facts import (
     BOOT_FAILURES_FACT,
     BOOTS_FACT,
+    COPY_FACT,
     HOLD_FACT,
     LOST_JOBS_FACT,
     RESERVATION_FACT,
@@ -75,6 +77,10 @@ class StoredFacts(ABC):
     def staying(self) -> tuple[Staying, ...]:
         """What the sweep has asked to be deleted several times, and still exists."""
         return to_staying(self.fact(STAYING_FACT))
+
+    def copy_mark(self) -> CopyMark | None:
+        """What the database says about its being copied, or a copy."""
+        return to_mark(self.fact(COPY_FACT))
 
 
 class WrittenFacts(StoredFacts):

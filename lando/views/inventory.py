@@ -10,8 +10,9 @@ from lando.cloud.interface import QUOTA_UNITS, Cloud, FloatingIp, Quota, Server,
 from lando.cloud.snapshot import CloudSnapshot, SnapshotRequest, take_snapshot
 from lando.engine.leaks import unowned_floating_ips
 from lando.engine.ownership import CloudResource, Ownership, ResourceKind, is_unknown, why_unknown
-from lando.errors import LandoError
+from lando.errors import LandoError, UsageError
 from lando.states.job import LIVE_STATES, Job
+from lando.store.copying.mark import CopyMark
 from lando.store.facts import DEPLOYMENT_FACT, Staying
 from lando.times import rfc3339
 from lando.views.jobs import Views
@@ -35,6 +36,8 @@ class DatabaseSnapshot:
     """How many leaked resources were deleted so far."""
     staying: Mapping[str, Staying] = field(default_factory=dict)
     """What the daemon's sweep cannot delete, by id."""
+    copy_mark: CopyMark | None = None
+    """What the database says about its being copied."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -231,7 +234,8 @@ def read_database(views: Views, deployment: str | None, named: Iterable[str] = (
         jobs = {view.job.id: view.job for view in queries.jobs(ids=ids)} if ids else {}
         deployment = deployment or queries.fact(DEPLOYMENT_FACT)
         staying = {each.id: each for each in queries.staying()}
-        return DatabaseSnapshot(deployment, live, jobs, queries.swept(), staying)
+        mark = queries.copy_mark()
+        return DatabaseSnapshot(deployment, live, jobs, queries.swept(), staying, mark)
 
 
 def _server_item(server: Server, ownership: Ownership, database: DatabaseSnapshot) -> InventoryItem:
@@ -270,8 +274,12 @@ def require_database(inventory: Inventory, database: str) -> None:
         database: how the database is named to people.
 
     Raises:
-        LandoError: there is no database.
+        LandoError: there is none, or it was left for a copy, or is an incomplete one.
     """
+    mark = inventory.database.copy_mark
+    words = None if mark is None else mark.refusal(database)
+    if words is not None:
+        raise UsageError(f"{words}; nothing was deleted")
     if inventory.database.named is None:
         raise LandoError(
             f"there is no database at {database}, so it is unknown what is orphaned; nothing was deleted. "

@@ -10,6 +10,7 @@ embedded_peek.py
               looks at the commands that wait in it
 embedded_figures.py
               how much waits in it
+closed.py     an embedded queue that takes no more messages
 rabbitmq/     the queue on a broker
 local_commands.py
               what is left on the daemon's own machine while the broker is down

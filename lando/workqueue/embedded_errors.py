@@ -24,6 +24,10 @@ class QueueForbidden(QueueUnavailable, UsageError):
     """This account may not read or write the queue's file (exit code 2)."""
 
 
+class QueueClosed(QueueUnavailable, UsageError):
+    """The queue takes no more messages: see ``lando.workqueue.closed`` (exit code 2)."""
+
+
 @contextlib.contextmanager
 def as_queue_errors(database: Path) -> Iterator[None]:
     """Turn errors of SQLite into QueueUnavailable, with the file's name."""
@@ -39,4 +43,6 @@ def _kind(error: Exception, database: Path) -> type[QueueUnavailable]:
         return QueueOutage
     if is_damage(error):
         return QueueUnusable
+    if isinstance(error, sqlite3.IntegrityError):  # of a trigger; the tables have no other constraint
+        return QueueClosed
     return QueueUnavailable if refusal(error, database) is None else QueueForbidden

@@ -16,28 +16,31 @@ from lando.store.database import stored_schema
 from lando.store.schema import HEAD, MIGRATIONS, Schema, upgrade
 from lando.store.store import Store
 from tests.support.next_schema import NEXT, migrate_to_next, versions
+from tests.support.postgres_server import Database
 
 A = "a" * 32
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """The file of ``store``."""
-    return tmp_path / "lando.db"
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Of a database whose tables may be changed."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("sqlite_url"))
+    database: Database = request.getfixturevalue("postgres_database")
+    return database.url
 
 
-def test_a_new_database_says_who_may_use_it(store: Store, path: Path) -> None:
-    assert versions(f"sqlite:///{path}") == ([HEAD], ["0006"])
-    assert stored_schema(f"sqlite:///{path}") == Schema(HEAD, "0006")
+def test_a_new_database_says_who_may_use_it(store: Store, database_url: str) -> None:
+    assert versions(database_url) == ([HEAD], ["0006"])
+    assert stored_schema(database_url) == Schema(HEAD, "0006")
 
 
 def test_a_newer_schema_that_this_program_may_use_is_used_and_not_migrated(
-    store: Store, path: Path, tmp_path: Path
+    store: Store, database_url: str, tmp_path: Path
 ) -> None:
-    url = f"sqlite:///{path}"
     store.close()
-    migrate_to_next(url, tmp_path, oldest=HEAD)
-    with closing(Store(url)) as here:
+    migrate_to_next(database_url, tmp_path, oldest=HEAD)
+    with closing(Store(database_url)) as here:
         with here.transaction() as transaction:
             transaction.insert_job(Job(A), {"git_clone": "x"}, "me")
             transaction.set_fact("a fact", 1)
@@ -45,25 +48,41 @@ def test_a_newer_schema_that_this_program_may_use_is_used_and_not_migrated(
             transaction.save_console(A, 1, "text")
         with here.reading() as queries:
             assert [view.job.id for view in queries.jobs()] == [A]
-    assert versions(url) == ([NEXT], [HEAD])
-    engine = sa.create_engine(url)
-    with engine.connect() as connection:
-        assert connection.execute(sa.text("SELECT next_text FROM jobs")).scalars().all() == ["unknown"]
-    engine.dispose()
+    assert versions(database_url) == ([NEXT], [HEAD])
+    assert read(database_url, "SELECT next_text FROM jobs") == [("unknown",)]
 
 
 def test_a_newer_schema_that_this_program_may_not_use_is_refused(
-    store: Store, path: Path, tmp_path: Path
+    store: Store, database_url: str, tmp_path: Path
 ) -> None:
-    url = f"sqlite:///{path}"
+    with store.transaction() as transaction:
+        transaction.set_fact("a fact", 1)
     store.close()
-    migrate_to_next(url, tmp_path, oldest=NEXT)
-    before = path.read_bytes()
-    with pytest.raises(
-        UsageError, match=rf"its schema \({NEXT}\) is newer than this lando-fsm knows \({HEAD}\)"
-    ):
-        Store(url)
-    assert path.read_bytes() == before
+    migrate_to_next(database_url, tmp_path, oldest=NEXT)
+    reason = rf"its schema \({NEXT}\) is newer than this lando-fsm knows \({HEAD}\)"
+    with pytest.raises(UsageError, match=reason):
+        Store(database_url)
+    assert versions(database_url) == ([NEXT], [NEXT])
+    assert read(database_url, "SELECT name, value FROM facts") == [("a fact", "1")]
+
+
+def test_a_newer_schema_without_the_row_is_refused(store: Store, database_url: str) -> None:
+    store.close()
+    engine = sa.create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(sa.text("DELETE FROM oldest_version"))
+    engine.dispose()
+    with pytest.raises(UsageError, match=r"its schema \(9999\) is newer"):
+        Store(database_url)
+
+
+def read(url: str, statement: str) -> list[tuple[Any, ...]]:
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(sa.text(statement))]
+    engine.dispose()
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -80,18 +99,6 @@ def test_a_newer_schema_that_this_program_may_not_use_is_refused(
 )
 def test_which_schema_may_be_used(schema: Schema, is_too_new: bool, is_pending: bool) -> None:
     assert (schema.is_too_new, schema.is_pending) == (is_too_new, is_pending)
-
-
-def test_a_newer_schema_without_the_row_is_refused(store: Store, path: Path) -> None:
-    url = f"sqlite:///{path}"
-    store.close()
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-        connection.execute(sa.text("DELETE FROM oldest_version"))
-    engine.dispose()
-    with pytest.raises(UsageError, match=r"its schema \(9999\) is newer"):
-        Store(url)
 
 
 def migration_modules() -> list[Any]:
