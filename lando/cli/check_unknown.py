@@ -6,7 +6,7 @@ from lando.app.app import App
 from lando.cloud.check_result import CheckResult
 from lando.cloud.interface import CloudError, Server
 from lando.engine.ownership import why_unknown
-from lando.store.database import HEAD, schema_version
+from lando.store.database import stored_schema
 from lando.store.facts import LostJobs, UnknownServer
 from lando.views import lost_jobs
 from lando.views.inventory import Inventory
@@ -26,7 +26,7 @@ def result(app: App) -> CheckResult:
     path = app.config.database_path
     if path is not None and not exists(path):
         return CheckResult(WHAT, "ok", "not looked for, since there is no database yet")
-    if schema_version(app.config.database_url) != HEAD:
+    if stored_schema(app.config.database_url).is_pending:
         return CheckResult(WHAT, "ok", "not looked for before the database is migrated")
     views = app.views()
     with views.reading() as queries:
