@@ -27,9 +27,12 @@ YEAR_10000 = 253402300800
 
 Origin = Literal["client", "worker"]
 
-CLIENT_TYPES = ("start_worker", "cancel_job", "retry_job", "terminate_worker", "shutdown_server")
+CLIENT_TYPES = (
+    *("start_worker", "cancel_job", "retry_job", "forget_job"),
+    *("terminate_worker", "shutdown_server"),
+)
 WORKER_TYPES = ("worker_started", "worker_progress", "workflow_finished")
-ABOUT_A_JOB = ("start_worker", "cancel_job", "retry_job")
+ABOUT_A_JOB = ("start_worker", "cancel_job", "retry_job", "forget_job")
 
 ENVELOPE = frozenset(("id", "type", "version", "sent_at", "job", "attempt", "token", "seq", "body"))
 REPORTED_OUTCOMES = ("succeeded", "workflow_failed", "system_failed")

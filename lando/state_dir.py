@@ -177,9 +177,14 @@ def read_only_note(path: Path) -> str:
     return " (its disk is mounted read-only; the kernel's log may say why: dmesg)" if is_read_only else ""
 
 
+def jobs(state_dir: Path) -> Path:
+    """The directory that has one for each job whose VM is, or was, on this machine."""
+    return state_dir / "jobs"
+
+
 def outputs(state_dir: Path, job_id: str) -> Path:
     """The directory of a job's outputs, where its VM is on this machine."""
-    return state_dir / "jobs" / job_id / "outputs"
+    return jobs(state_dir) / job_id / "outputs"
 
 
 def daemon_lock(state_dir: Path, database: Path | None) -> Path:

@@ -15,7 +15,8 @@ from lando.cloud.interface import Cloud
 from lando.config.site_config import Config
 from lando.sqlite.opening import DAEMON_BUSY_TIMEOUT
 from lando.workqueue import local_commands
-from lando.workqueue.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedQueue
+from lando.workqueue.embedded import EmbeddedPublisher, EmbeddedQueue
+from lando.workqueue.embedded_dead_letters import EmbeddedDeadLetters
 from lando.workqueue.interface import DeadLetters, Publisher, WorkQueue
 from lando.workqueue.local_commands import WithLocalCommands
 from lando.workqueue.rabbitmq.names import QueueNames

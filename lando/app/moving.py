@@ -21,6 +21,7 @@ from lando.store.facts import DAEMON_FACT
 from lando.store.store import Store
 from lando.workqueue import embedded, local_commands
 from lando.workqueue.closed import close_queue, open_queue
+from lando.workqueue.embedded_dead_letters import EmbeddedDeadLetters
 
 if TYPE_CHECKING:
     from lando.store.copying.copy import Copied, Progress
@@ -134,7 +135,7 @@ def what_remains(app: App) -> list[str]:
     here = app.config.state_dir
     found = [f"{here} stays the state directory (state_dir): local VMs, outputs of jobs and logs are in it"]
     queue = app.embedded_queue or app.config.database_path
-    letters = 0 if queue is None else len(embedded.EmbeddedDeadLetters(queue).all())
+    letters = 0 if queue is None else len(EmbeddedDeadLetters(queue).all())
     if letters:
         found.append(f"{letters} dead letters of the embedded queue stay in {queue}")
     left = local_commands.file_in(here)

@@ -24,6 +24,7 @@ from lando.daemon.daemon import Daemon
 from lando.daemon.effects import Effects
 from lando.daemon.health import DatabaseHealth
 from lando.daemon.meter import NO_METER
+from lando.daemon.retention import RetentionWork
 from lando.daemon.retry import announce_retry
 from lando.engine import boot_times
 from lando.engine.engine import Engine
@@ -191,6 +192,9 @@ class Service:
             observe=config.timeouts.observe,
             grace=config.timeouts.grace,
             disk=partial(full_disk.words, config.state_dir),
+            retention=RetentionWork(
+                config.retention, self._store, config.state_dir, self._app.dead_letters(), queue.wake
+            ),
             state_dir=self._app.daemon_lock.parent,
             meter=meter,
         )

@@ -16,6 +16,7 @@ from lando import state_dir
 from lando.app import user_data
 from lando.app.app import App
 from lando.app.lost_database import remains, warning
+from lando.cli import check_retention
 from lando.cli.common import load_app
 from lando.cli.output import result as print_result
 from lando.cli.output import result_styled
@@ -76,6 +77,7 @@ def _results(app: App) -> Iterator[CheckResult]:
     for what, check in (
         ("state directory", _state_directory),
         ("database", _database),
+        ("retention", check_retention.check),
         ("queue", _queue),
         *((("queue policies", _policies),) if app.embedded_queue is None else ()),
         ("worker account", _worker_account),

@@ -9,6 +9,7 @@ import click
 from lando.cli.common import JobId, load_views
 from lando.cli.formatting import attempt_line
 from lando.cli.output import check_reader, note, result, result_log
+from lando.times import rfc3339
 from lando.views.jobs import Views
 
 LF = "\n"
@@ -31,7 +32,7 @@ def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
     views = load_views(ctx)
     job_id = views.resolve(job)
     if console:
-        _print_console(views.console(job_id))
+        _print_console(views.console(job_id), views.removed(job_id).logs_at)
         return
     after, ends_line = (0, 0), True
     while True:
@@ -46,7 +47,10 @@ def command(ctx: click.Context, job: str, follow: bool, console: bool) -> None:
         if not follow or status is None or status.ended:
             break
         time.sleep(POLL)
-    if after == (0, 0):
+    removed_at = views.removed(job_id).logs_at if after == (0, 0) else None
+    if removed_at is not None:
+        note(f"the log was removed {rfc3339(removed_at)}, after its time (retention.logs in landoconfig.yml)")
+    elif after == (0, 0):
         note("nothing was logged" if status is None or status.ended else "nothing was logged so far")
 
 
@@ -56,7 +60,10 @@ def _heading(views: Views, job_id: str, number: int) -> str:
     return f"--- {lines[0] if lines else f'attempt {number}'} ---"
 
 
-def _print_console(saved: tuple[int, str] | None) -> None:
+def _print_console(saved: tuple[int, str] | None, removed_at: float | None) -> None:
+    if saved is None and removed_at is not None:
+        note(f"what was saved of consoles was removed {rfc3339(removed_at)} (retention.logs)")
+        return
     if saved is None:
         note("no console output was saved: no VM of this job has failed")
         return

@@ -26,6 +26,7 @@ COMMANDS = {
     "outputs": "Show the outputs of a job's workflow.",
     "cancel": "Cancel unfinished jobs.",
     "retry": "Run failed jobs again.",
+    "forget": "Remove ended jobs, with their logs and outputs.",
     "dead-letters": "List messages that could not be understood.",
     "servers": "List VMs and floating IPs, and which job owns each.",
     "diagram": "Draw the state machine.",

@@ -12,6 +12,7 @@ from lando.cli.output import note, print_json, result
 from lando.cli.text import count
 from lando.errors import LandoError
 from lando.plain_text import one_line
+from lando.times import rfc3339
 from lando.views import job_outputs
 from lando.views.job_outputs import Refused
 from lando.views.job_status import JobStatus
@@ -38,12 +39,17 @@ def command(ctx: click.Context, job: str, as_json: bool) -> int:
         raise LandoError(f"job {job_id} has no outputs: {_state(status)}")
     with job_outputs.opened(app.config.state_dir, job_id) as base:
         outputs, refused = job_outputs.reachable(outputs, base)
+        is_there = base is not None
     if as_json:
         print_json(outputs)
     else:
         for name, value in outputs.items():
             result(*f"{one_line(name)}: {_text(value)}".split("\n"))
-    note_refused(refused, "not on this machine (files left on a VM are deleted with it)")
+    removed_at = None if is_there else views.removed(job_id).results_at
+    if removed_at is not None:
+        note(f"its files were removed {rfc3339(removed_at)}, after their time (retention.results)")
+    else:
+        note_refused(refused, "not on this machine (files left on a VM are deleted with it)")
     if status is not None and status.job.state == "failed":
         note(f"job {job_id} has {status.state_text}; this is what its workflow made before")
         return 1

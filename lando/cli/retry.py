@@ -11,6 +11,7 @@ from lando.cli.common import JobId, load_app, note_if_no_daemon, send_or_leave
 from lando.cli.output import note
 from lando.errors import UsageError
 from lando.messages import Message
+from lando.times import rfc3339
 
 if TYPE_CHECKING:
     from lando.views.jobs import Views
@@ -34,6 +35,13 @@ def command(ctx: click.Context, jobs: tuple[str, ...]) -> int:
             note(
                 f"{job_id} cannot run as it was submitted: {status.job.reason}; correct the job file and "
                 "submit it again"
+            )
+            exit_code = 1
+        elif status.job.lost_secrets:
+            at = rfc3339(views.removed(job_id).secrets_at)
+            note(
+                f"{job_id} cannot run again: the secrets in its job file were dropped after it had ended, "
+                f"{at} (retention.secrets in landoconfig.yml); submit it again"
             )
             exit_code = 1
         elif problem := _problem(app, views, job_id):

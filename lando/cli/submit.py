@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from pathlib import Path
@@ -137,11 +138,22 @@ def command(ctx: click.Context, job_file: Path, job_id: str | None, wait: bool, 
     """
     app = load_app(ctx)
     message = start_message(app, job_file, job_id)
+    if job_id is not None:
+        _refuse_forgotten(app, str(message.job))
     publish(app, message)
     assert message.job is not None
     print_id(message, as_json)
     note_if_no_daemon(app)
     return _wait(app, message) if wait else 0
+
+
+def _refuse_forgotten(app: App, job_id: str) -> None:
+    """Refuse an id that would have no effect, where the database is here to tell."""
+    found = None
+    with contextlib.suppress(LandoError):
+        found = app.views().forgotten(job_id)
+    if found is not None:
+        raise UsageError(f"--id {job_id}: {found.sentence}; submit the job with another id, or with none")
 
 
 def _wait(app: App, message: Message) -> int:

@@ -158,21 +158,23 @@ class Section:
         self.complain(key, f"expected true or false, found {kind(value)}")
         return None
 
-    def duration(self, key: str, most: float = MAX_DURATION) -> float | None:
+    def duration(self, key: str, most: float = MAX_DURATION, or_else: str = "") -> float | None:
         """Seconds, more than zero; written as a number, or as ``90m``, ``2h``, ``1d``, ``1h30m``.
 
         Args:
             key: of the value.
             most: seconds.
+            or_else: what else could have been written, for the end of an error.
         """
         value = self.get(key)
         if value is None:
             return None
         seconds = to_seconds(value)
         if seconds is None:
-            self.complain(key, "expected seconds, or a time such as 90m, 2h, 1d or 1h30m")
+            self.complain(key, f"expected seconds, or a time such as 90m, 2h, 1d or 1h30m{or_else}")
         elif not 0 < seconds <= most:
-            self.complain(key, "must be more than 0" if seconds <= 0 else f"must be at most {written(most)}")
+            limit = "more than 0" if seconds <= 0 else f"at most {written(most)}"
+            self.complain(key, f"must be {limit}{or_else}")
         else:
             return seconds
         return None

@@ -14,7 +14,7 @@ import platformdirs
 
 from lando.cloud.nova.account import Account
 from lando.cloud.nova.server_settings import ServerSettings
-from lando.config import limits, metrics, openstack, work_queue, worker, yaml_document
+from lando.config import limits, metrics, openstack, retention, work_queue, worker, yaml_document
 from lando.config.limits import Limits
 from lando.config.metrics import MetricsConfig
 from lando.config.openstack import NamedCloud
@@ -22,6 +22,7 @@ from lando.config.section import Section, beside, or_default
 from lando.config.work_queue import WorkQueueConfig
 from lando.config.worker import WorkerConfig
 from lando.engine import reservation
+from lando.engine.retention import Retention
 from lando.errors import UsageError
 from lando.postgres import address as postgres
 from lando.times import written
@@ -104,6 +105,7 @@ class Config:
     timeouts: Timeouts = LOCAL_TIMEOUTS
     admission: AdmissionConfig = AdmissionConfig()
     limits: Limits = NO_LIMITS
+    retention: Retention = retention.DEFAULT
     worker: WorkerConfig = WORKER_DEFAULTS
     log_format: LogFormat = "text"
     """Of the daemon's log."""
@@ -124,7 +126,7 @@ def _names(record: type[Any]) -> tuple[str, ...]:
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("work_queue", "vm_settings", "cloud_settings", "database", "cloud", "deployment"),
-        *("max_workers", "state_dir", "timeouts", "admission", "limits", "worker"),
+        *("max_workers", "state_dir", "timeouts", "admission", "limits", "retention", "worker"),
         *("log_format", "metrics"),
     ),
     "work_queue": work_queue.KEYS,
@@ -135,6 +137,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "timeouts": _names(Timeouts),
     "admission": _names(AdmissionConfig),
     "limits": _names(Limits),
+    "retention": retention.KEYS,
     "worker": worker.KEYS,
     "metrics": metrics.KEYS,
 }
@@ -214,6 +217,7 @@ def load(path: Path, client: bool = False) -> Config:
         timeouts=_timeouts(top, LOCAL_TIMEOUTS if cloud == "local" else Timeouts(), most.run_timeout),
         admission=_admission(top),
         limits=most,
+        retention=_retention(top),
         worker=_worker(top, cloud),
         log_format=_log_format(top),
         metrics=metrics.read(top),
@@ -290,6 +294,11 @@ def _cloud_settings(top: Section, path: Path) -> Account | NamedCloud | None:
 def _limits(top: Section) -> Limits:
     section = _subsection(top, "limits")
     return NO_LIMITS if section is None else limits.read(section)
+
+
+def _retention(top: Section) -> Retention:
+    section = _subsection(top, "retention")
+    return retention.DEFAULT if section is None else retention.read(section)
 
 
 def _admission(top: Section) -> AdmissionConfig:

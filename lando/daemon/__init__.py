@@ -10,6 +10,7 @@ effects.py        the operations that an effect asks of the cloud
 watch.py          snapshots of the cloud, and what follows from them
 sweep.py          leaked resources: deleted, and counted
 services_check.py whether the cloud's services answer, while jobs are held because of them
+retention.py      what has ended is removed after its time, in pieces
 unknown.py        what is in the cloud and unknown to the database: logged, recorded, left alone
 lost_jobs.py      jobs that only reports name: told once, recorded
 admit.py          admission of queued jobs, and what the next one waits for

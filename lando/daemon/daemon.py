@@ -26,6 +26,7 @@ from lando.daemon.health import BootHealth, DatabaseHealth, QueueHealth
 from lando.daemon.log import log, log_changes
 from lando.daemon.meter import NO_METER, Meter
 from lando.daemon.receive import Receiver
+from lando.daemon.retention import RetentionWork
 from lando.daemon.retry import announce_retry
 from lando.daemon.services_check import ServicesCheck
 from lando.daemon.sweep import Sweep
@@ -65,6 +66,7 @@ class Daemon:
         observe: seconds between two snapshots of the cloud.
         grace: seconds between two lists of its floating IPs, and for which what is gone must be missing.
         disk: who fills the disk, if it is full; asked when the database cannot be written.
+        retention: removes what has ended; None: nothing is removed.
         state_dir: where an outage of the database is recorded; None: nowhere.
         meter: told what the daemon does.
     """
@@ -82,6 +84,7 @@ class Daemon:
         observe: float,
         grace: float,
         disk: Callable[[], str] = lambda: "",
+        retention: RetentionWork | None = None,
         state_dir: Path | None = None,
         meter: Meter = NO_METER,
     ) -> None:
@@ -95,7 +98,11 @@ class Daemon:
         self._queue_health = QueueHealth()
         self._boot_health = BootHealth()
         self._clock = Clock(store, engine)
-        self._receiver = Receiver(store, queue, engine, self._queue_health, self._clock, self.stop, meter)
+        self._retention = retention
+        forget = (lambda: None) if retention is None else retention.hurry
+        self._receiver = Receiver(
+            store, queue, engine, self._queue_health, self._clock, self.stop, forget, meter
+        )
         self._dispatcher = Dispatcher(outbox, effects, engine.pace, queue.wake, meter)
         self._sweep = Sweep(cloud, sweeper, queue.wake, meter=meter)
         self._unknown = Unknown(sweeper.deployment, grace)
@@ -145,6 +152,8 @@ class Daemon:
             except DatabaseUnusable as error:
                 self._dispatcher.stop()
                 self._sweep.stop()
+                if self._retention is not None:
+                    self._retention.stop()
                 raise abandon(self._store, error) from error
             except StoreUnavailable as error:
                 conflicts = conflicts + 1 if isinstance(error, StoreConflict) else TRIES
@@ -201,6 +210,9 @@ class Daemon:
             return  # begin nothing; ``_end`` concludes what is finished
         self._receiver.check_clock()
         self._work(snapshots)
+        if self._retention is not None:
+            self._retention.work(self._clock.now(), is_idle=self._wait > 0)
+            self._wait = min(self._wait, self._retention.next_look)
 
     def _needs_fence(self) -> bool:
         """Whether something waits until everything was taken that was queued before."""

@@ -55,6 +55,7 @@ class Receiver:
         health: told whether the queue can be used.
         clock: the daemon's.
         stop: called when a shutdown_server has arrived.
+        forget: called when a job is to be forgotten.
         meter: told what is received, and taken.
     """
 
@@ -66,6 +67,7 @@ class Receiver:
         health: QueueHealth,
         clock: Clock,
         stop: Callable[[], None],
+        forget: Callable[[], None] = lambda: None,
         meter: Meter = NO_METER,
     ) -> None:
         self._store = store
@@ -74,6 +76,7 @@ class Receiver:
         self._health = health
         self._clock = clock
         self._stop = stop
+        self._forget = forget
         self._meter = meter
         self._worker_versions = WorkerVersions()
         self._log_rates = LogRates()
@@ -292,6 +295,8 @@ class Receiver:
             else:
                 log.info("shutdown_server received; stopping")
                 self._stop()
+        elif taken.disposition == "taken" and message.type == "forget_job":
+            self._forget()
         elif taken.disposition == "ignored" and message.origin == "worker":
             self._ignored.add(taken.job_id or "", taken.detail, describe_sender(delivery))
         elif taken.disposition not in ("taken", "unknown"):

@@ -23,5 +23,6 @@ leaks.py        what belongs to no job: orphans, which are deleted, and what is 
 quota.py        what the project's quota leaves
 obstacles.py    how it is said that no job can be started
 boot_times.py   the boot timeout, learned from the last boots
+retention.py    how long what has ended is kept
 pace.py         how the engine waits
 """

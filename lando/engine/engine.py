@@ -33,7 +33,7 @@ from lando.states.events import (
     Retry,
     WorkerStarted,
 )
-from lando.states.job import Job, JobSpec
+from lando.states.job import ENDED_STATES, Job, JobSpec
 from lando.states.machine import MACHINE, Fired, JobMachine, fire
 from lando.states.records import replace
 from lando.states.table import Policy
@@ -176,6 +176,10 @@ class Engine:
     def _answer_for_job(self, ledger: Ledger, message: Message, now: float) -> Taken:
         assert message.job is not None
         job = ledger.job(message.job)
+        if message.type == "forget_job":
+            return _forget(ledger, message.job, job, now)
+        if ledger.is_forgotten(message.job):
+            return Taken("ignored", "the job had ended and was removed", message.job)
         if job is None and message.type == "cancel_job":
             ledger.remember_cancel(message.job, now)
             return Taken(
@@ -193,6 +197,8 @@ class Engine:
         assert message.job is not None
         if ledger.job(message.job) is not None:
             return Taken("duplicate", "the job exists already", message.job)
+        if ledger.is_forgotten(message.job):
+            return Taken("duplicate", "the job had ended and was removed; it is not run again", message.job)
         checked = self.examine(message)
         assert isinstance(checked, Submission)
         spec, problem = checked.spec, checked.problem
@@ -212,6 +218,18 @@ class Engine:
         if not isinstance(event, WorkerStarted) or job.worker_version is not None:
             return event
         return workers.refuse(event, body, self._needs(ledger.body(job.id))) or event
+
+
+def _forget(ledger: Ledger, job_id: str, job: Job | None, now: float) -> Taken:
+    if ledger.is_forgotten(job_id):
+        return Taken("duplicate", "the job was removed already", job_id)
+    if job is None:
+        return Taken("ignored", f"no such job: {job_id}", job_id)
+    if job.state not in ENDED_STATES:
+        detail = f"the job is {job.state}: cancel it first, and forget it once it has ended"
+        return Taken("refused", detail, job_id)
+    ledger.forget(job, now)
+    return Taken("taken", job_id=job_id)
 
 
 def _was_only_heard(before: Job, fired: Fired) -> bool:

@@ -123,6 +123,15 @@ class Ledger(Protocol):
         """A cancel for this job came before it."""
         ...
 
+    def forget(self, job: Job, at: float) -> None:
+        """Remove a job that has ended, with its files, within seconds. From now on it is only known that it
+        was there; its record may still be."""
+        ...
+
+    def is_forgotten(self, job_id: str) -> bool:
+        """The job was removed, or will be within seconds."""
+        ...
+
     def unseen_log(self, job_id: str, attempt: int, seqs: Sequence[int]) -> list[int]:
         """Those of a worker's sequence numbers whose piece of the log was not appended yet. Attempts of a job
         only rise, and the numbers of earlier ones are forgotten."""

@@ -93,7 +93,10 @@ def take(
     found: dict[int, Taken] = {}
     for job_id, its_places in places.items():
         job = ledger.job(job_id)
-        if job is None:
+        if job is None and ledger.is_forgotten(job_id):
+            gone = Taken("ignored", "its job had ended and was removed", job_id)
+            found.update(dict.fromkeys(its_places, gone))
+        elif job is None:
             detail = (
                 f"no job {job_id} in this database; does another daemon serve the queue, too? If the "
                 "database was restored, the job was submitted later: submit it again, with --id and this id, "

@@ -27,7 +27,8 @@ def make_durable(connection: sqlite3.Connection, patience: float = BUSY_TIMEOUT)
     Raises:
         sqlite3.Error: the file cannot be written, is no database, or stays locked for ``patience``.
 
-    Source: https://www.sqlite.org/pragma.html (journal_mode, synchronous, journal_size_limit).
+    Source: https://www.sqlite.org/pragma.html (journal_mode, synchronous, journal_size_limit,
+    secure_delete).
     """
     deadline = time.monotonic() + patience
     while True:
@@ -40,3 +41,4 @@ def make_durable(connection: sqlite3.Connection, patience: float = BUSY_TIMEOUT)
             time.sleep(0.01)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA journal_size_limit={LOG_SIZE}")
+    connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten: secrets, and logs

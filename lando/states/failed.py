@@ -16,9 +16,14 @@ TEXT = StateText(
 )
 
 
-def is_runnable(job: Job, event: Retry) -> bool:
-    """The job can run."""
-    return job.runnable
+def is_whole(job: Job, event: Retry) -> bool:
+    """The job can run, and what it was submitted with is all there."""
+    return job.runnable and not job.lost_secrets
+
+
+def has_lost_secrets(job: Job, event: Retry) -> bool:
+    """The job could run, but for the secrets that it was submitted with."""
+    return job.runnable and job.lost_secrets
 
 
 def start_over(job: Job, event: Retry, policy: Policy) -> Job:
@@ -36,6 +41,12 @@ def start_over(job: Job, event: Retry, policy: Policy) -> Job:
 
 
 ROWS = rows(
-    moves("retry", "queued", action=start_over, when=is_runnable, why="it was retried"),
+    moves("retry", "queued", action=start_over, when=is_whole, why="it was retried"),
+    refused(
+        "retry",
+        when=has_lost_secrets,
+        why="the secrets in what was submitted were dropped after the job had ended (retention.secrets in "
+        "landoconfig.yml); submit it again",
+    ),
     refused("retry", why="the job cannot run as it was submitted; correct it and submit it again"),
 )

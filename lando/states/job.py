@@ -105,6 +105,8 @@ class Job:
     """See ``JobSpec.wishes``: jobs with the same wishes are refused by the cloud together."""
     runnable: bool = True
     """False for a start_worker that cannot be run; such a job can only fail."""
+    lost_secrets: bool = False
+    """The secrets that it was submitted with were dropped after it had ended: it cannot run again."""
 
     version: int = 0
     """The store refuses a write that is not based on the newest version (compare-and-set)."""

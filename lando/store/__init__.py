@@ -22,6 +22,7 @@ effect_rows.py      the outbox in SQL: what is next of each job
 message_rows.py     what is remembered of messages
 pending.py          rows that a transaction writes together
 logs.py             the logs of workflows, within their bounds
+retention.py        what is removed of jobs that have ended
 queries.py          what the commands read
 selection.py        which jobs they show, in SQL
 shown.py            the name and the labels of a job, without its secrets

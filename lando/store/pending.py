@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from lando.engine.ledger import StateChange
-from lando.states.job import Job
+from lando.states.job import ENDED_STATES, Job
 from lando.states.records import replace
 from lando.store import effect_rows
 from lando.store.logs import PendingLogs
@@ -29,6 +29,12 @@ _UPDATE = (
     .where(JOBS.c.id == sa.bindparam("key_id"), JOBS.c.version == sa.bindparam("key_version"))
     .values({JOBS.c[name]: sa.bindparam(name) for name in (*JOB_FIELDS, "waiting", "doubt") if name != "id"})
 )
+_KEPT_AGAIN = (
+    sa.update(JOBS)
+    .where(JOBS.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(secrets_dropped_at=None, logs_removed_at=None, results_removed_at=None)
+)
+"""What a job that is retried has from now on was not removed."""
 _INSERTS = {table.name: sa.insert(table) for table in (JOBS, JOB_LABELS, HISTORY, PROCESSED)}
 
 
@@ -57,6 +63,7 @@ class Pending:
         self._history: list[dict[str, Any]] = []
         self._effects: list[dict[str, Any]] = []
         self._processed: dict[str, float] = {}
+        self._retried: list[str] = []
         self.logs = PendingLogs()
 
     def job(self, job_id: str) -> Job | None:
@@ -93,6 +100,8 @@ class Pending:
     def add_change(self, change: StateChange) -> None:
         """A line of history."""
         self._history.append({**change.__dict__})
+        if change.source in ENDED_STATES:
+            self._retried.append(change.job_id)
 
     def add_effect(self, values: dict[str, Any]) -> None:
         """A row of the outbox."""
@@ -118,6 +127,8 @@ class Pending:
         _insert(connection, JOB_LABELS, [self._of_its_job(label) for label in self._labels])
         if changed and connection.execute(_UPDATE, changed).rowcount != len(changed):
             raise StaleRecord(f"job {' or '.join(row['key_id'] for row in changed)}")
+        if self._retried:
+            connection.execute(_KEPT_AGAIN, {"ids": self._retried})
         _insert(connection, HISTORY, self._history)
         effect_rows.insert(connection, self._effects)
         self.logs.write(connection)

@@ -13,10 +13,21 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from lando.engine.ledger import StateChange
+from lando.engine.retention import Retention
 from lando.states.job import ENDED_STATES, LIVE_STATES, Job, State
 from lando.store.facts import LostJobs
 from lando.store.job_rows import to_job
 from lando.store.pending import JOB_COLUMNS
+from lando.store.retention import (
+    DueCounts,
+    Forgotten,
+    Removed,
+    count_ended,
+    due_counts,
+    forgotten,
+    forgotten_like,
+    removed,
+)
 from lando.store.selection import Selection, count_in_state, in_order_of_arrival, in_state, places_in_queue
 from lando.store.stored_facts import StoredFacts
 from lando.store.tables import CONSOLES, EFFECTS, FACTS, HISTORY, JOB_COUNTS, JOB_LABELS, JOBS, LOGS
@@ -243,6 +254,37 @@ class Queries(StoredFacts):
         query = sa.select(CONSOLES.c.attempt, CONSOLES.c.text).where(CONSOLES.c.job_id == job_id)
         row = self._connection.execute(query.order_by(CONSOLES.c.attempt.desc())).first()
         return None if row is None else (row.attempt, row.text)
+
+    def count_ended(self) -> int:
+        """How many jobs have ended."""
+        return count_ended(self._connection)
+
+    def database_size(self) -> int:
+        """Bytes of the database, with what is free in it."""
+        if self._connection.dialect.name == "postgresql":
+            query = "SELECT pg_database_size(current_database())"
+            return int(self._connection.execute(sa.text(query)).scalar_one())
+        pages, size = (
+            self._connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("page_count", "page_size")
+        )
+        return int(pages * size)
+
+    def removed(self, job_id: str) -> Removed | None:
+        """When what was removed of a job that stays; None: there is no such job."""
+        return removed(self._connection, job_id)
+
+    def forgotten(self, job_ids: Sequence[str]) -> list[Forgotten]:
+        """Those of these jobs that were removed, or will be within seconds."""
+        return forgotten(self._connection, job_ids)
+
+    def forgotten_like(self, prefix: str) -> Forgotten | None:
+        """A job that was removed, and whose id begins with ``prefix``."""
+        return forgotten_like(self._connection, prefix)
+
+    def retention_due(self, retention: Retention, now: float) -> DueCounts:
+        """What retention would remove now; see ``due_counts``."""
+        return due_counts(self._connection, retention, now)
 
     def fact(self, name: str) -> Any:
         """The value of a fact, or None."""

@@ -23,6 +23,10 @@ from lando.store.types import StoredText
 
 METADATA = MetaData()
 
+ENDED = "coalesce(state, '') IN ('done', 'failed')"
+"""As SQL: a partial index is used only where a query says the same. By an expression, since for the column
+alone SQLite would take ``jobs_in_order``, and sort."""
+
 
 def only(condition: str) -> dict[str, Any]:
     """Of an index that has some of the rows. A query uses it if it has this condition, as it is written."""
@@ -48,6 +52,7 @@ JOBS = Table(
     Column("flavor", StoredText),
     Column("wishes", StoredText, nullable=False),  # JSON
     Column("runnable", Boolean, nullable=False),
+    Column("lost_secrets", Boolean, nullable=False),
     Column("outcome", String(16)),
     Column("verdict", String(16)),
     Column("reason", StoredText, nullable=False),
@@ -80,9 +85,17 @@ JOBS = Table(
     Column("submitted_at", Float(53), nullable=False),
     Column("entered_at", Float(53), nullable=False),
     Column("updated_at", Float(53), nullable=False),
+    # When retention removed what; None if it did not.
+    Column("secrets_dropped_at", Float(53)),
+    Column("logs_removed_at", Float(53)),
+    Column("results_removed_at", Float(53)),
     Index("jobs_by_state", "state", "number"),
     Index("jobs_by_server", "server_name"),
     Index("jobs_by_submitter", "submitted_by", "state", "entered_at", "number"),
+    # In which retention looks for what is due, so that the jobs that are kept cost nothing.
+    Index("jobs_by_end", "entered_at", **only(ENDED)),
+    Index("jobs_with_secrets", "entered_at", **only(f"{ENDED} AND secrets_dropped_at IS NULL")),
+    Index("jobs_with_logs", "entered_at", **only(f"{ENDED} AND logs_removed_at IS NULL")),
     sqlite_autoincrement=True,
 )
 
@@ -171,6 +184,21 @@ FACTS = Table(
     METADATA,
     Column("name", String(64), primary_key=True),
     Column("value", StoredText, nullable=False),  # JSON
+)
+
+FORGOTTEN = Table(  # jobs that were removed, or will be within seconds
+    "forgotten_jobs",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("attempt", Integer, nullable=False),  # the last one
+    Column("ended_at", Float(53), nullable=False),
+    Column("at", Float(53), nullable=False),  # when that was decided
+    Column("with_results", Boolean, nullable=False),
+    Column("has_rows", Boolean, nullable=False),
+    Column("has_files", Boolean, nullable=False),  # its directory was not looked at yet
+    Index("forgotten_by_age", "at", "id"),
+    Index("forgotten_with_rows", "at", **only("has_rows")),
+    Index("forgotten_with_files", "at", "id", **only("has_files")),
 )
 
 LOGS = Table(

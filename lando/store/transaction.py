@@ -22,6 +22,7 @@ from lando.store.database import errors
 from lando.store.job_rows import to_job
 from lando.store.live_jobs import LiveJobs, without_results
 from lando.store.pending import JOB_COLUMNS, Pending
+from lando.store.retention import Removals
 from lando.store.shown import display_name, label_rows
 from lando.store.stored_facts import WrittenFacts
 from lando.store.tables import CONSOLES, EARLY_CANCELS, FACTS, JOBS, PROCESSED
@@ -54,11 +55,11 @@ _PROCESSED = sa.select(PROCESSED.c.id).where(PROCESSED.c.id.in_(sa.bindparam("id
 _FACT = sa.select(FACTS.c.value).where(FACTS.c.name == sa.bindparam("name"))
 
 
-class Transaction(WrittenFacts):
+class Transaction(WrittenFacts, Removals):
     """See ``lando.engine.ledger.Ledger``; and what the daemon itself reads and writes."""
 
     def __init__(self, connection: Connection, live_jobs: LiveJobs | None = None) -> None:
-        self._open = connection
+        super().__init__(connection)
         self._live_jobs = LiveJobs() if live_jobs is None else live_jobs
         self._promoted_until = -math.inf
         """By then every back-off that has ended was noticed."""
@@ -92,7 +93,7 @@ class Transaction(WrittenFacts):
         self._prefetched = Prefetched()
 
     def prefetch(self, message_ids: Sequence[str], job_ids: Sequence[str]) -> None:
-        """See ``Ledger.prefetch``: three queries for a whole batch."""
+        """See ``Ledger.prefetch``: four queries for a whole batch."""
         ask = self._connection.execute
         jobs = {row.id: self._refreshed(row) for row in ask(_JOBS, {"ids": job_ids})}
         self._prefetched = Prefetched(
@@ -101,6 +102,7 @@ class Transaction(WrittenFacts):
             {*message_ids},
             {*ask(_PROCESSED, {"ids": message_ids}).scalars()},
         )
+        self.prefetch_forgotten(job_ids if message_ids else set(job_ids).difference(jobs))
 
     # jobs
 
@@ -164,8 +166,11 @@ class Transaction(WrittenFacts):
         return [self._refreshed(row) for row in self._connection.execute(_JOBS_IN, {"states": states})]
 
     def jobs_with(self, job_ids: Collection[str]) -> list[Job]:
-        """Those of these jobs that the database has, without their results. Not to be saved."""
-        return without_results(self._connection, job_ids) if job_ids else []
+        """Those of these jobs that the database has, without their results, or had: for those that were
+        removed see ``Forgotten.as_job``. Not to be saved."""
+        found = without_results(self._connection, job_ids) if job_ids else []
+        others = {*job_ids}.difference(job.id for job in found)
+        return found + [each.as_job() for each in self.forgotten(others)] if others else found
 
     @property
     def _known(self) -> LiveJobs:
@@ -380,6 +385,7 @@ class Transaction(WrittenFacts):
             del self.changes[before:]
             self._pending = Pending()
             self._facts = {}
+            self._prefetched_forgotten = {}
             self._live_jobs.forget()
             self._promoted_until = -math.inf
             raise

@@ -14,6 +14,7 @@ from lando.errors import LandoError, UsageError
 from lando.states.job import LIVE_STATES, Job
 from lando.store.copying.mark import CopyMark
 from lando.store.facts import DEPLOYMENT_FACT, Staying
+from lando.store.retention import REMOVED
 from lando.times import rfc3339
 from lando.views.jobs import Views
 
@@ -92,7 +93,8 @@ class InventoryItem:
         if self.job is not None and self.belongs_to == "job":
             return f"{job} {self.job.state}"
         if self.job is not None and self.belongs_to == "nothing":
-            return f"orphaned: no job owns it ({job} is {self.job.state})"
+            state = f"was {REMOVED}" if self.job.reason == REMOVED else f"is {self.job.state}"
+            return f"orphaned: no job owns it ({job} {state})"
         return {
             "deletion": f"being deleted (job {job})",
             "unresolved_create": f"an unanswered create of job {job}",
@@ -232,6 +234,8 @@ def read_database(views: Views, deployment: str | None, named: Iterable[str] = (
             return DatabaseSnapshot(deployment)
         live = tuple(view.job for view in queries.jobs(LIVE_STATES))
         jobs = {view.job.id: view.job for view in queries.jobs(ids=ids)} if ids else {}
+        gone = [each for each in ids if each not in jobs]
+        jobs.update({each.id: each.as_job() for each in queries.forgotten(gone)} if gone else {})
         deployment = deployment or queries.fact(DEPLOYMENT_FACT)
         staying = {each.id: each for each in queries.staying()}
         mark = queries.copy_mark()

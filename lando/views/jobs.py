@@ -20,6 +20,7 @@ from lando.states.job import ENDED_STATES, State
 from lando.store.database import StoreOutage
 from lando.store.facts import CLOUD_FACT, DAEMON_FACT, NO_START_FACT, QUEUE_FACT, SEEN_FACT
 from lando.store.queries import PAGE, JobView, Queries
+from lando.store.retention import Forgotten, Removed
 from lando.store.selection import IN_ORDER, Selection
 from lando.store.store import Store
 from lando.times import rfc3339
@@ -309,8 +310,11 @@ class Views:
         raise UsageError(f"job {prefix!r} is ambiguous: {several}; give more of its id")
 
     def _lost(self, prefix: str) -> str | None:
-        """What is known of such a job that VMs or reports name, and the database does not have."""
+        """What is known of such a job that VMs or reports name, and the database does not have (any more)."""
         with self.reading() as queries:
+            gone = queries.forgotten_like(prefix) if queries and prefix else None
+            if gone is not None:
+                return gone.sentence
             found = lost_jobs.of(prefix, queries.unknown(), queries.lost_jobs()) if queries and prefix else []
         return "; ".join(": ".join(each) for each in found) or None
 
@@ -318,6 +322,18 @@ class Views:
         if self._queue.shows_messages:
             return "`lando-fsm status` lists them all"
         return "`lando-fsm status` lists the jobs that a daemon has taken from the work queue"
+
+    def removed(self, job_id: str) -> Removed:
+        """When what was removed of a job that has ended."""
+        with self.reading() as queries:
+            found = None if queries is None else queries.removed(job_id)
+        return found or Removed(None, None, None)
+
+    def forgotten(self, job_id: str) -> Forgotten | None:
+        """What is still known of a job that was removed; None: it was not, or nothing is known."""
+        with self.reading() as queries:
+            found = [] if queries is None else queries.forgotten([job_id])
+        return found[0] if found else None
 
     def history(self, job_id: str) -> list[StateChange]:
         """Every change of state of a job, oldest first."""

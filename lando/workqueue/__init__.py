@@ -2,6 +2,8 @@
 
 interface.py  what every queue does, and the errors that it raises
 embedded.py   the queue in SQLite, for one machine
+embedded_dead_letters.py
+              its dead letters
 embedded_schema.py
               its tables
 embedded_errors.py

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lando.errors import UsageError
 from lando.messages import Origin
 from lando.sqlite.opening import BUSY_TIMEOUT, make_durable
 from lando.sqlite.same_file import SameFile
@@ -26,13 +25,9 @@ from lando.workqueue.interface import (
     CLOSE_TIMEOUT,
     MAX_BATCH,
     RESERVED,
-    SCRUBBED_BYTES,
-    DeadLetter,
     Delivery,
     QueueFigures,
     QueueFull,
-    first_bytes,
-    is_incomplete,
     kept_bytes,
 )
 from lando.workqueue.wakeup import Wakeup, wake_process
@@ -94,20 +89,22 @@ def _is_counted(connection: sqlite3.Connection) -> bool:
 
 
 def _add_later_columns(connection: sqlite3.Connection) -> None:
-    if not _missing_columns(connection):
+    if not missing_columns(connection):
         return
-    with _transaction(connection):
-        for column in _missing_columns(connection):  # another process may have been faster
+    with transaction(connection):
+        for column in missing_columns(connection):  # another process may have been faster
             connection.execute(f"ALTER TABLE queue_dead_letters ADD COLUMN {column} {LATER_COLUMNS[column]}")
 
 
-def _missing_columns(connection: sqlite3.Connection) -> list[str]:
+def missing_columns(connection: sqlite3.Connection) -> list[str]:
+    """The columns of dead letters that the daemon's release did not have."""
     there = {row[1] for row in connection.execute("PRAGMA table_info(queue_dead_letters)")}
     return [column for column in LATER_COLUMNS if column not in there]
 
 
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that writes: committed at the end, rolled back by any exception."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -169,7 +166,7 @@ class EmbeddedPublisher:
                 self._same_file = None
                 self._connection.close()
                 self._open()
-        with as_queue_errors(self._database), _transaction(self._connection):
+        with as_queue_errors(self._database), transaction(self._connection):
             if self._origin == "worker":
                 self._refuse_if_full()
             self._connection.execute(
@@ -261,7 +258,7 @@ class EmbeddedQueue:
     def _removing(self) -> Iterator[None]:
         """What could not be removed is received again."""
         try:
-            with as_queue_errors(self._database), _transaction(self._connection):
+            with as_queue_errors(self._database), transaction(self._connection):
                 self._note_refusals()
                 yield
         except BaseException:
@@ -354,67 +351,6 @@ def waiting(database: Path) -> list[Delivery]:
     with as_queue_errors(database), reading(database) as connection:
         rows = [] if connection is None else connection.execute(query).fetchall()
     return [Delivery(tag=row[0], raw=bytes(row[1]), origin=row[2], sender=row[3]) for row in rows]
-
-
-class EmbeddedDeadLetters:
-    """See ``DeadLetters``.
-
-    Args:
-        database: the state directory's SQLite file; it need not exist.
-    """
-
-    def __init__(self, database: Path) -> None:
-        self._database = database
-
-    def all(self) -> list[DeadLetter]:
-        """See ``DeadLetters.all``."""
-        return [letter for letter, _ in self._all()]
-
-    def _all(self) -> list[tuple[DeadLetter, int]]:
-        """Each with the bytes that it keeps."""
-        with as_queue_errors(self._database), reading(self._database) as connection:
-            if connection is None:
-                return []
-            size = "length(raw)" if "size" in _missing_columns(connection) else "coalesce(size, length(raw))"
-            query = (
-                f"SELECT id, reason, substr(raw, 1, ?), {size}, at, origin, sender, length(raw) "  # noqa: S608
-                "FROM queue_dead_letters ORDER BY id"
-            )
-            rows = connection.execute(query, (SCRUBBED_BYTES,)).fetchall()
-        return [
-            (DeadLetter(str(row[0]), row[1], first_bytes(bytes(row[2])), *row[3:7]), row[7]) for row in rows
-        ]
-
-    def requeue(self, ids: Sequence[str]) -> None:
-        """See ``DeadLetters.requeue``."""
-        for letter, kept in self._all():
-            if letter.id in ids and kept < letter.size:
-                raise is_incomplete(letter.id, kept)
-        self._remove(
-            ids,
-            "INSERT INTO queue_messages (origin, sender, raw, at) "
-            "SELECT coalesce(origin, 'client'), sender, raw, at FROM queue_dead_letters WHERE id = ?",
-        )
-        wake_process(wakeup_fifo(self._database))
-
-    def drop(self, ids: Sequence[str]) -> None:
-        """See ``DeadLetters.drop``."""
-        self._remove(ids)
-
-    def _remove(self, ids: Sequence[str], first: str | None = None) -> None:
-        known = {letter.id for letter in self.all()}
-        for letter_id in ids:
-            if letter_id not in known:
-                raise UsageError(f"no dead letter {letter_id}; `lando-fsm dead-letters` lists them")
-        with (
-            as_queue_errors(self._database),
-            contextlib.closing(connect(self._database)) as connection,
-            _transaction(connection),
-        ):
-            for letter_id in dict.fromkeys(ids):
-                if first is not None:
-                    connection.execute(first, (letter_id,))
-                connection.execute("DELETE FROM queue_dead_letters WHERE id = ?", (letter_id,))
 
 
 @contextlib.contextmanager

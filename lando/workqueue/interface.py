@@ -121,6 +121,14 @@ class DeadLetters(Protocol):
         """
         ...
 
+    def drop_before(self, at: float) -> int:
+        """Delete those that were dead-lettered before this time (epoch seconds).
+
+        Returns:
+            How many.
+        """
+        ...
+
 
 class Publisher(Protocol):
     """The sending side."""

@@ -28,6 +28,7 @@ class Books:
     jobs: tuple[Job, ...] = ()
     effects: tuple[Effect, ...] = ()
     early_cancels: frozenset[str] = frozenset()
+    forgotten: frozenset[str] = frozenset()
     holds: Holds = NO_HOLDS
     boot_failures: BootFailures = NONE
     seen_at: float | None = None
@@ -43,6 +44,7 @@ class MemoryLedger:
         self._effects = {effect.id: effect for effect in books.effects}
         self._last_effect = max(self._effects, default=0)
         self._early_cancels = set(books.early_cancels)
+        self._forgotten = set(books.forgotten)
         self._processed = set(processed)
         self._holds = books.holds
         self._boot_failures = books.boot_failures
@@ -61,6 +63,7 @@ class MemoryLedger:
             tuple(self._jobs.values()),
             tuple(self._effects.values()),
             frozenset(self._early_cancels),
+            frozenset(self._forgotten),
             self._holds,
             self._boot_failures,
             self._seen_at,
@@ -129,6 +132,13 @@ class MemoryLedger:
 
     def was_canceled(self, job_id: str) -> bool:
         return job_id in self._early_cancels
+
+    def forget(self, job: Job, at: float) -> None:
+        self._forgotten.add(job.id)
+        self._jobs.pop(job.id)
+
+    def is_forgotten(self, job_id: str) -> bool:
+        return job_id in self._forgotten
 
     def unseen_log(self, job_id: str, attempt: int, seqs: Sequence[int]) -> list[int]:
         return [seq for seq in seqs if (job_id, attempt, seq) not in self.logs]

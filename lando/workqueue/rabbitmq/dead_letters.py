@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import pika
@@ -102,6 +103,15 @@ class _HeldLetter:
         size = self.headers.get(SIZE)
         return size if isinstance(size, int) else len(self.raw)
 
+    @property
+    def at(self) -> float | None:
+        """When it was dead-lettered, in epoch seconds; of what the broker moved here, when it did."""
+        if AT in self.headers:
+            return float(self.headers[AT] / 1e6)
+        deaths = (self.properties.headers or {}).get("x-death")
+        time = deaths[0].get("time") if isinstance(deaths, list) and deaths else None
+        return time.replace(tzinfo=timezone.utc).timestamp() if isinstance(time, datetime) else None
+
     def ack(self) -> None:
         """Delete it."""
         self.connection.channel.basic_ack(self.tag)
@@ -110,13 +120,12 @@ class _HeldLetter:
     def as_letter(self, names: QueueNames) -> DeadLetter:
         origins: dict[str, Origin] = {names.commands: "client", names.reports: "worker"}
         reason = self.headers.get(REASON) or "moved here by the broker"
-        at = self.headers[AT] / 1e6 if AT in self.headers else None
         return DeadLetter(
             self.id,
             str(reason),
             first_bytes(self.raw),
             self.size,
-            at,
+            self.at,
             origins.get(self.headers.get(EXCHANGE, "")),
             self.headers.get(SENDER),
         )
@@ -158,6 +167,18 @@ class RabbitMQDeadLetters:
         with self._received() as received:
             for held in _select(received, ids):
                 held.ack()
+
+    def drop_before(self, at: float) -> int:
+        """See ``DeadLetters.drop_before``. All are looked at: taking one and not deleting it may change their
+        order. One whose age is not known stays."""
+        dropped = 0
+        with self._received() as received:
+            for held in received:
+                age = held.at
+                if age is not None and age < at:
+                    held.ack()
+                    dropped += 1
+        return dropped
 
     def _exchange(self, held: _HeldLetter) -> str:
         """The exchange it was published to, so that a worker's message does not become a client's."""

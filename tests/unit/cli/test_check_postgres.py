@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from lando.cli import check_postgres
 from lando.errors import LandoError
 from lando.postgres import inspection
-from lando.store.database import HEAD
+from lando.store.schema import HEAD
 from tests.support import postgres_server as postgres
 from tests.support.postgres_server import OWNER, Database
 from tests.support.shared_servers import session_directory

@@ -50,12 +50,13 @@ def test_a_batch_is_one_statement_a_table(store: Store) -> None:
             assert not transaction.is_processed(f"client:start-{job_id}")
             assert transaction.job(job_id) is None
             assert not transaction.was_canceled(job_id)
+            assert not transaction.is_forgotten(job_id)
             transaction.save_job(replace(start(transaction, job_id), reason="changed"))
             transaction.add_effect(job_id, "create_server", (), 2.0)
     assert [statements.count(f"INSERT INTO {table}") for table in ("jobs", "history", "effects")] == [1, 1, 1]
     assert statements.count("INSERT INTO processed_messages") == 1
     assert statements.count("UPDATE") == statements.count("UPDATE effects SET lane") == 1
-    assert statements.count("SELECT") == 3 + 1, "the update has one, too"
+    assert statements.count("SELECT") == 4 + 1, "the update has one, too"
     with store.reading() as queries:
         views = queries.jobs()
     assert [view.job.id for view in views] == ids

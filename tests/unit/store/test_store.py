@@ -450,7 +450,10 @@ def test_migrations_and_tables_say_the_same(store: Store) -> None:
 
 def test_an_older_schema_is_migrated_and_keeps_its_jobs(empty_url: str) -> None:
     upgraded_to(empty_url, "0001")
-    new = ("flavor", "misses", "doubtful", "excused", "unanswered", "floating_ip", "wishes", "worker_version")
+    new = (
+        *("flavor", "misses", "doubtful", "excused", "unanswered", "floating_ip", "wishes", "worker_version"),
+        "lost_secrets",
+    )
     fields = {name: value for name, value in dataclasses.asdict(Job(A)).items() if name not in new}
     values = {**fields, "requests": "[]", "name": "old", "body": '{"flavor": "large"}'}
     insert_rows(empty_url, "jobs", values)
@@ -555,7 +558,7 @@ def new_url(new_path: Path) -> str:
 def old_job(url: str, body: dict[str, Any], **fields: Any) -> None:
     """A job as version 0003 stored it."""
     columns = {**dataclasses.asdict(Job(A, **fields)), "requests": "[]", "name": "", "body": json.dumps(body)}
-    new = ("wishes", "worker_version", "doubtful", "excused", "unanswered")
+    new = ("wishes", "worker_version", "doubtful", "excused", "unanswered", "lost_secrets")
     insert_rows(url, "jobs", {name: value for name, value in columns.items() if name not in new})
 
 

@@ -15,13 +15,13 @@ import pytest
 
 from lando.workqueue import embedded as module
 from lando.workqueue.embedded import (
-    EmbeddedDeadLetters,
     EmbeddedPublisher,
     EmbeddedQueue,
     connect,
     waiting,
     wakeup_fifo,
 )
+from lando.workqueue.embedded_dead_letters import EmbeddedDeadLetters
 from lando.workqueue.interface import Delivery, Publisher, QueueUnavailable, WorkQueue
 
 LONG = 30.0

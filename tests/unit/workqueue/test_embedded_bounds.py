@@ -13,11 +13,11 @@ import pytest
 from lando.errors import UsageError
 from lando.workqueue import embedded
 from lando.workqueue.embedded import (
-    EmbeddedDeadLetters,
     EmbeddedPublisher,
     EmbeddedQueue,
     waiting,
 )
+from lando.workqueue.embedded_dead_letters import EmbeddedDeadLetters
 from lando.workqueue.embedded_errors import QueueOutage
 from lando.workqueue.interface import REPORT_BYTES_KEPT, QueueUnavailable
 from tests.unit.workqueue.test_embedded import raws

@@ -24,6 +24,9 @@ LANES = {
 }
 
 
+ENDED = "coalesce(state, '') IN ('done', 'failed')"
+
+
 def upgrade() -> None:
     """Each step under its own comment."""
     # Which programs may use a newer schema. Filled by ``lando.store.schema``; never changed again.
@@ -32,6 +35,8 @@ def upgrade() -> None:
     _mark_what_is_next()
     # Commands read no more jobs than they show.
     v0006_lists.add_tables()
+    # What retention has removed of jobs, and which jobs.
+    _remember_removals()
     # PostgreSQL: numbers that do not run out; last, texts in an order that no upgrade changes.
     if op.get_bind().dialect.name == "postgresql":
         _widen_numbers()
@@ -68,6 +73,32 @@ def _mark_what_is_next() -> None:
     )
     op.drop_index("ix_effects_due_at", "effects")
     op.create_index("effects_in_lanes", "effects", ["lane", "due_at", "id"])
+
+
+def _remember_removals() -> None:
+    op.add_column("jobs", sa.Column("lost_secrets", sa.Boolean(), nullable=False, server_default=sa.false()))
+    for name in ("secrets_dropped_at", "logs_removed_at", "results_removed_at"):
+        op.add_column("jobs", sa.Column(name, sa.Float(53)))
+    _index("jobs_by_end", "jobs", ["entered_at"], ENDED)
+    _index("jobs_with_secrets", "jobs", ["entered_at"], f"{ENDED} AND secrets_dropped_at IS NULL")
+    _index("jobs_with_logs", "jobs", ["entered_at"], f"{ENDED} AND logs_removed_at IS NULL")
+    op.create_table(
+        "forgotten_jobs",
+        sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        *(sa.Column(name, sa.Float(53), nullable=False) for name in ("ended_at", "at")),
+        *(
+            sa.Column(name, sa.Boolean(), nullable=False)
+            for name in ("with_results", "has_rows", "has_files")
+        ),
+    )
+    op.create_index("forgotten_by_age", "forgotten_jobs", ["at", "id"])
+    _index("forgotten_with_rows", "forgotten_jobs", ["at"], "has_rows")
+    _index("forgotten_with_files", "forgotten_jobs", ["at", "id"], "has_files")
+
+
+def _index(name: str, table: str, columns: list[Any], condition: str) -> None:
+    op.create_index(name, table, columns, **_only(condition))
 
 
 def _widen_numbers() -> None:
