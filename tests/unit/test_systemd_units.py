@@ -26,7 +26,7 @@ def verify(unit: Path) -> str:
 def units(tmp_path: Path) -> Path:
     """A directory with the units, of an installation that exists."""
     installed = tmp_path / "opt"
-    for program in (".venv/bin/lando-fsm", "deploy/backup"):
+    for program in (".venv/bin/lando-fsm",):
         (installed / program).parent.mkdir(parents=True, exist_ok=True)
         (installed / program).write_text("#!/bin/sh\n")
         (installed / program).chmod(0o755)
