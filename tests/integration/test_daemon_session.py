@@ -51,6 +51,10 @@ def backend(session: DaemonSession) -> int:
         return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
 
 
+def owner(database: Database) -> str:
+    return str(sa.make_url(database.url).username)
+
+
 def test_a_second_daemon_is_told_who_holds_the_lock(sessions: Sessions) -> None:
     first = sessions("a")
     first.open()
@@ -131,7 +135,7 @@ def test_other_schemas_of_a_database_are_of_other_daemons(
     sessions("a").open()
     postgres_database.execute(
         f"ALTER DATABASE {postgres_database.name} SET search_path = other",
-        "CREATE SCHEMA other AUTHORIZATION lando",
+        f"CREATE SCHEMA other AUTHORIZATION {owner(postgres_database)}",
     )
     sessions("b").open()
 
@@ -152,12 +156,13 @@ def test_while_the_daemon_runs_a_server_that_refuses_its_account_is_an_outage(
     held = backend(session)
     name = postgres_database.name
     postgres_database.execute(
-        f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC, lando", f"SELECT pg_terminate_backend({held}, 5000)"
+        f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC, {owner(postgres_database)}",
+        f"SELECT pg_terminate_backend({held}, 5000)",
     )
     for _ in range(2):
         with pytest.raises(StoreOutage):
             backend(session)
-    postgres_database.execute(f"GRANT CONNECT ON DATABASE {name} TO lando")
+    postgres_database.execute(f"GRANT CONNECT ON DATABASE {name} TO {owner(postgres_database)}")
     backend(session)
 
 
