@@ -43,7 +43,9 @@ def test_version_rights_schema_and_clock_in_one_line(
     assert check_postgres.answer(url)[1].endswith(f", schema 0005; migrated to {HEAD} when next used")
     here.execute("ALTER TABLE logs OWNER TO postgres", f"GRANT ALL ON logs TO {OWNER}")
     assert f"is to be migrated to {HEAD}, but this account does not own logs" in wrong(url)
-    here.execute("UPDATE alembic_version SET version_num = '9999'")
+    here.execute(
+        "UPDATE alembic_version SET version_num = '9999'", "UPDATE oldest_version SET version_num = '9999'"
+    )
     assert "its schema (9999) is newer than this lando-fsm knows" in wrong(url)
     here.execute(f"REVOKE DELETE ON logs FROM {OWNER}", f"REVOKE ALL ON facts FROM {OWNER}")
     assert "this account may not read and write facts, logs: docs/postgresql.md" in wrong(url)
