@@ -365,6 +365,7 @@ class Rules:
                 tuple(timed.canonical_job(job) for job in raw.jobs),
                 tuple(effects.values()),
                 raw.early_cancels,
+                raw.forgotten,
                 timed.canonical_holds(raw.holds),
                 self._boot_failures(raw.boot_failures),
                 timed.canonical_record(raw.seen_at),
