@@ -26,7 +26,8 @@ def result(app: App) -> CheckResult:
     path = app.config.database_path
     if path is not None and not exists(path):
         return CheckResult(WHAT, "ok", "not looked for, since there is no database yet")
-    if stored_schema(app.config.database_url).is_pending:
+    schema = stored_schema(app.config.database_url)
+    if schema.is_pending or schema.is_too_new:
         return CheckResult(WHAT, "ok", "not looked for before the database is migrated")
     views = app.views()
     with views.reading() as queries:

@@ -42,7 +42,7 @@ def command(ctx: click.Context, as_json: bool) -> int:
         raise LandoError(f"{path}: does not exist yet; it is created when it is first needed")
     from lando.store.overview import overview  # noqa: PLC0415 - loads the database library
 
-    found = overview(app.config.database_url)
+    found = overview(app.config.database_url, app.config.retention)
     found.schema.refuse_unusable(app.config.database)
     damage = None if path is None else _damage(path)
     left = None if found.copy_mark is None else found.copy_mark.refusal(app.config.database)
@@ -77,6 +77,7 @@ def _as_json(app: App, found: Overview, damage: str | None, left: str | None) ->
         "jobs": found.states,
         "ended": found.ended,
         "oldest_end": rfc3339(found.oldest_end),
+        "retention": None if found.due is None else vars(found.due),
         "damage": damage,
         "daemon": _daemon(app),
         "not_to_be_used": left,
@@ -111,4 +112,8 @@ def _print(facts: dict[str, Any]) -> None:
         cells = [(AGES[age], f"{jobs:,}") for age, jobs in facts["ended"].items()]
         result("", *aligned(("ENDED", "JOBS"), cells))
         result(f"the first one that is stored: {facts['oldest_end'] or '-'}")
+    due = {name: jobs for name, jobs in (facts["retention"] or {}).items() if jobs is not None}
+    if due:
+        told = ", ".join(f"{name}: {count(jobs, 'job')}" for name, jobs in due.items())
+        result(f"retention would remove now: {told}")
     result("", f"counted in {count(round(facts['seconds'] * 1000), 'millisecond')}")

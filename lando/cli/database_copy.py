@@ -13,9 +13,10 @@ import click
 
 from lando.app import moving
 from lando.app.app import App
-from lando.cli.common import load_app
+from lando.cli.common import ENDING_SIGNALS, load_app
 from lando.cli.output import console, note, print_json, result
 from lando.cli.text import aligned, count
+from lando.errors import LandoError
 from lando.postgres.address import masked
 from lando.times import duration
 
@@ -60,17 +61,22 @@ def command(ctx: click.Context, url: str, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """What ends the command ends it between two steps of Python, with a sentence."""
+    """What ends the command ends it with a sentence."""
+    interruptions: list[int] = []
 
     def interrupt(number: int, frame: Any) -> None:
+        interruptions.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in ENDING_SIGNALS}
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LandoError) as error:
+        if not interruptions:
+            raise
         note("the copy is incomplete; run the same command again, and it goes on")
-        raise
+        # In the middle of a COPY the driver makes an error of its own of it.
+        raise KeyboardInterrupt from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -55,8 +55,8 @@ PATIENCE, OWN_PATIENCE = 1.0, 5.0
 _CLASS = 0x6C616E64
 _OBJECT = "hashtext(coalesce(current_schema(), ''))"
 """Of a database, each schema may be a deployment's."""
-_TRY_LOCK = f"SELECT pg_try_advisory_lock({_CLASS}, {_OBJECT})"
-_HOLDERS = f"""
+TRY_LOCK = f"SELECT pg_try_advisory_lock({_CLASS}, {_OBJECT})"
+HOLDERS = f"""
     SELECT held.pid, found.application_name, host(found.client_addr),
            extract(epoch FROM found.backend_start)::float8, found.usename
     FROM pg_locks held LEFT JOIN pg_stat_activity found ON found.pid = held.pid
@@ -192,8 +192,8 @@ class DaemonSession:
 
     def _take_lock(self, connection: psycopg.Connection[Any]) -> None:
         begun = time.monotonic()
-        while not _value(connection, _TRY_LOCK):
-            holders = [Holder(*row) for row in connection.execute(_HOLDERS).fetchall()]
+        while not _value(connection, TRY_LOCK):
+            holders = [Holder(*row) for row in connection.execute(HOLDERS).fetchall()]
             own = [holder for holder in holders if holder.session in self._seen.sessions]
             waited = time.monotonic() - begun
             if waited > (OWN_PATIENCE if own else PATIENCE):

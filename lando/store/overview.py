@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from lando.engine.retention import Retention
 from lando.sqlite.checkpoint import log_size
-from lando.states.job import ENDED_STATES
 from lando.store.copying.mark import CopyMark, to_mark
 from lando.store.database import READING, errors, make_engine, parsed, sqlite_path
 from lando.store.facts import COPY_FACT
+from lando.store.retention import HAS_ENDED, DueCounts, due_counts
 from lando.store.schema import VERSION_TABLES, Schema, read_schema
 from lando.store.tables import FACTS, JOBS, METADATA
 
@@ -38,16 +39,19 @@ class Overview:
     """Jobs that have ended, by how long ago: see ``AGES``; and those that did so before."""
     oldest_end: float | None
     """Epoch seconds: when the first of them did."""
+    due: DueCounts | None
+    """What retention would remove now; None before the schema is up to date."""
     copy_mark: CopyMark | None
     seconds: float
     """What looking took."""
 
 
-def overview(url: str) -> Overview:
+def overview(url: str, retention: Retention) -> Overview:
     """Look at a database; nothing is made or migrated.
 
     Args:
         url: of a database that exists.
+        retention: as configured.
 
     Raises:
         StoreUnavailable: it cannot be read.
@@ -65,10 +69,12 @@ def overview(url: str) -> Overview:
             has_jobs = JOBS.name in rows
             states = _states(connection) if has_jobs else {}
             ended, oldest = _ended(connection) if has_jobs else ({}, None)
+            is_current = has_jobs and not schema.is_pending
+            due = due_counts(connection, retention, time.time()) if is_current else None
             mark = _mark(connection) if FACTS.name in rows else None
     finally:
         engine.dispose()
-    return Overview(schema, size, rows, states, ended, oldest, mark, time.monotonic() - begun)
+    return Overview(schema, size, rows, states, ended, oldest, due, mark, time.monotonic() - begun)
 
 
 def _size(connection: Connection) -> int:
@@ -96,7 +102,7 @@ def _ended(connection: Connection) -> tuple[dict[str, int], float | None]:
     now, at = time.time(), JOBS.c.entered_at
     since = {name: now - days * DAY for name, days in AGES.items()}
     counts = [sa.func.count().filter(at >= moment) for moment in since.values()]
-    query = sa.select(sa.func.count(), sa.func.min(at), *counts).where(JOBS.c.state.in_(ENDED_STATES))
+    query = sa.select(sa.func.count(), sa.func.min(at), *counts).where(HAS_ENDED)
     total, oldest, *within = connection.execute(query).one()
     before, ended = 0, {}
     for name, number in zip(since, within, strict=True):

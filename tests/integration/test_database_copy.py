@@ -159,7 +159,7 @@ def test_the_result_for_people(here: Path, command: Commands, empty: Database) -
     assert "60 rows" in said.out or "rows in" in said.out
     password = sa.make_url(empty.url).password
     assert password and password not in said.out + said.err
-    assert "url: postgresql+psycopg://lando:***@" in said.out
+    assert ":***@" in said.out
     assert f"state_dir: {here.parent}" in said.out
 
 
@@ -424,8 +424,8 @@ def test_values_that_postgresql_cannot_store_are_replaced_and_named(
 
 UNSTORABLE = {
     "UPDATE early_cancels SET job_id = 'a' || char(0)": "table early_cancels, job_id",
-    "UPDATE jobs SET state = 'a state that is longer than sixteen' WHERE number = 2": "table jobs, number 2: "
-    "column state has 35 characters where 16 fit",
+    "UPDATE jobs SET outcome = 'that is longer than sixteen' WHERE number = 2": "table jobs, number 2: "
+    "column outcome has 27 characters where 16 fit",
     "UPDATE jobs SET priority = 'high' WHERE number = 2": "number 2: column priority holds 'high'",
     "UPDATE consoles SET attempt = 3000000000": "attempt 3000000000: column attempt holds '3000000000'",
 }

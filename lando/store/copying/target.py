@@ -15,6 +15,7 @@ from lando.errors import LandoError, UsageError
 from lando.postgres.address import address_of
 from lando.store.copying.mark import DOCS, CopyMark, mark_value, to_mark
 from lando.store.copying.rows import CHUNK, Checksum, Column, CopiedTable, Row
+from lando.store.daemon_session import HOLDERS, TRY_LOCK, Holder
 from lando.store.database import READING, connect, errors, make_engine, parsed
 from lando.store.facts import COPY_FACT, DAEMON_FACT
 from lando.store.schema import HEAD, VERSION_TABLES, read_schema
@@ -27,7 +28,6 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p'
 ORDER BY c.relname
 """
 """Tables and views, but those of extensions."""
-TRY_DAEMON_LOCK = "SELECT pg_try_advisory_lock(1818324580, hashtext(coalesce(current_schema(), '')))"
 SHOWN = 5
 """How many tables are named of a database that is not empty."""
 
@@ -66,8 +66,11 @@ class Target:
         """
         with errors(self._url):
             self._lock = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            if not self._lock.execute(sa.text(TRY_DAEMON_LOCK)).scalar():
-                raise TargetInUse(f"{self.shown}: a daemon, or another copy, uses it; stop it first")
+            if self._lock.exec_driver_sql(TRY_LOCK).scalar():
+                return
+            holders = [Holder(*row).described for row in self._lock.exec_driver_sql(HOLDERS)]
+        named = "; ".join(holders) or "a session that has just ended"
+        raise TargetInUse(f"{self.shown}: a daemon, or another copy, uses it ({named}); stop it first")
 
     def close(self) -> None:
         """Close all connections, and with them the lock."""
