@@ -73,6 +73,8 @@ def why_never_fired(state: str, event: str, answer: str, why: str) -> str | None
         return "it takes a job that boots for each failure that is allowed"
     if event in ("server_active", "boot_failed", "server_lost") and answer == "ignored":
         return "the observer speaks of the servers that booting and running jobs have now, and of no other"
+    if "retention.secrets" in why:
+        return "no scenario lets the days pass after which secrets are dropped"
     if (state, event) == ("running", "boot_failed"):
         return "the observer calls a running job's broken server lost"
     return None
