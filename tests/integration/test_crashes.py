@@ -30,7 +30,8 @@ STEPS = (
     "after-effect",
     "before-conclude-commit",
 )
-"""Every ``reach()`` of the daemon's life; ``test_every_step_is_listed`` keeps this complete."""
+"""Every ``reach()`` of a job's life in the daemon; ``test_every_step_is_listed`` keeps this complete. Those of
+copies and of retention have tests of their own."""
 
 
 def counting_job(root: Path, seconds: str = "0.3") -> tuple[Path, Path]:
@@ -49,7 +50,8 @@ def test_every_step_is_listed() -> None:
         for line in source.read_text().splitlines()
         if 'reach("' in line
     }
-    assert found | set(CREATE_STEPS) == set(STEPS)
+    elsewhere = {step for step in found if step.startswith("copy-")} | {"before-retention-commit"}
+    assert found - elsewhere | set(CREATE_STEPS) == set(STEPS)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -144,7 +144,7 @@ def test_a_holder_of_another_account_is_told_as_far_as_it_may_be_seen(
     sessions: Sessions, postgres_database: Database
 ) -> None:
     with psycopg.connect(_administrators(postgres_database), autocommit=True) as other:
-        other.execute(daemon_session._TRY_LOCK)
+        other.execute(daemon_session.TRY_LOCK)
         with pytest.raises(DaemonRunning, match=r"a session of postgres, connected, backend \d+"):
             sessions("a").open()
 

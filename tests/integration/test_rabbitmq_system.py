@@ -339,15 +339,14 @@ def test_a_hostile_worker_changes_nothing(site: BrokerSite, gate: Gate) -> None:
     names = site.here.names
     site.publish(*commands, *reports, account=site.here.worker, exchange=names.reports)
 
-    stray = reports[-1]
-    letters = site.wait_for_letters(len(commands) + 1, 5)
-    assert sorted(raw for _, raw in letters) == sorted(message.encode() for message in (*commands, stray))
-    assert {reason.split(" in ")[0] for reason, raw in letters if raw == stray.encode()} == {
-        f"no job {unknown}"
-    }
+    # Of what the database does not know: it may be a restored one, and another one need them.
+    beyond = {unknown: 0, victim: 1, mine: 2}
+    strays = [report for report in reports if report.attempt > beyond[report.job]]
+    letters = site.wait_for_letters(len(commands) + len(strays), 5)
+    assert sorted(raw for _, raw in letters) == sorted(message.encode() for message in (*commands, *strays))
     assert sum(reason.startswith("a worker may not send ") for reason, _ in letters) == len(commands)
     # One line a job; what comes in a later batch is told within EVERY.
-    wait_for(lambda: ignored_reports(site) == {victim: 3, mine: 4}, "7 reports in the log", 2 * EVERY)
+    wait_for(lambda: ignored_reports(site) == {victim: 2, mine: 3}, "5 reports in the log", 2 * EVERY)
     refused = [line for line in site.daemon_log().splitlines() if " ignored, from " in line]
     told = f"{site.here.worker.username} was dead-lettered: a worker may not send"
     assert site.daemon_log().count(told) == len(commands)
