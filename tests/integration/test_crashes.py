@@ -30,8 +30,8 @@ STEPS = (
     "after-effect",
     "before-conclude-commit",
 )
-"""Every ``reach()`` of a job's life in the daemon; ``test_every_step_is_listed`` keeps this complete. Those of
-copies and of retention have tests of their own."""
+"""Every ``reach()`` of a job's life in the daemon; ``test_every_step_is_listed`` keeps this complete. Those
+of copies and of retention have tests of their own."""
 
 
 def counting_job(root: Path, seconds: str = "0.3") -> tuple[Path, Path]:
