@@ -14,6 +14,7 @@ conflicts.py        transactions that others kept from being committed, tried ag
 backup.py           a backup of the database, while it is used
 backup_files.py     files that hold backups: whole, or not there
 tables.py           the tables
+partial_indexes.py  indexes of some of their rows
 types.py            texts as every database stores them
 transaction.py      the engine's ledger in SQL
 live_jobs.py        what the daemon keeps in memory of the jobs that may own a server or are queued

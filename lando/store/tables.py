@@ -1,10 +1,9 @@
-"""The tables. Times are epoch seconds; nested records are JSON text. Nothing here is one database's own."""
+"""The tables, and their indexes but for those of ``partial_indexes``. Times are epoch seconds; nested records
+are JSON text. Nothing here is one database's own.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-import sqlalchemy as sa
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -26,11 +25,6 @@ METADATA = MetaData()
 ENDED = "coalesce(state, '') IN ('done', 'failed')"
 """As SQL: a partial index is used only where a query says the same. By an expression, since for the column
 alone SQLite would take ``jobs_in_order``, and sort."""
-
-
-def only(condition: str) -> dict[str, Any]:
-    """Of an index that has some of the rows. A query uses it if it has this condition, as it is written."""
-    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
 
 
 _COUNTED = BigInteger().with_variant(Integer, "sqlite")  # SQLite's INTEGER has 64 bits, and counts by itself
@@ -92,26 +86,8 @@ JOBS = Table(
     Index("jobs_by_state", "state", "number"),
     Index("jobs_by_server", "server_name"),
     Index("jobs_by_submitter", "submitted_by", "state", "entered_at", "number"),
-    # In which retention looks for what is due, so that the jobs that are kept cost nothing.
-    Index("jobs_by_end", "entered_at", **only(ENDED)),
-    Index("jobs_with_secrets", "entered_at", **only(f"{ENDED} AND secrets_dropped_at IS NULL")),
-    Index("jobs_with_logs", "entered_at", **only(f"{ENDED} AND logs_removed_at IS NULL")),
     sqlite_autoincrement=True,
 )
-
-# For admission; see ``lando.store.admission_order``.
-_READY, _IN_BACK_OFF = only("waiting = 0"), only("waiting = 1")
-_IN_ORDER = (JOBS.c.priority.desc(), JOBS.c.number)
-Index("jobs_ready", *_IN_ORDER, **_READY)
-Index("jobs_ready_by_wishes", JOBS.c.wishes, *_IN_ORDER, **_READY)
-Index("jobs_ready_by_doubt", JOBS.c.wishes, JOBS.c.doubt, *_IN_ORDER, **_READY)
-Index("jobs_in_back_off", JOBS.c.not_before, **_IN_BACK_OFF)
-
-# For lists, in their order; see ``lando.store.selection``.
-Index("jobs_in_queue", JOBS.c.state, JOBS.c.priority.desc(), JOBS.c.number, **only("state = 'queued'"))
-_BY_TIME = (JOBS.c.state, JOBS.c.entered_at, JOBS.c.number)
-Index("jobs_in_progress", *_BY_TIME, **only("state IN ('booting', 'running', 'terminating')"))
-Index("jobs_ended", *_BY_TIME, **only("state IN ('done', 'failed')"))
 
 KEPT_BY_TRIGGERS = frozenset({"job_counts"})
 """Tables whose rows follow from those of others: nobody else writes or copies them."""
@@ -197,8 +173,6 @@ FORGOTTEN = Table(  # jobs that were removed, or will be within seconds
     Column("has_rows", Boolean, nullable=False),
     Column("has_files", Boolean, nullable=False),  # its directory was not looked at yet
     Index("forgotten_by_age", "at", "id"),
-    Index("forgotten_with_rows", "at", **only("has_rows")),
-    Index("forgotten_with_files", "at", "id", **only("has_files")),
 )
 
 LOGS = Table(

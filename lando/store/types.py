@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -43,7 +42,7 @@ class _TextList(sa.types.TypeDecorator[Sequence[str]]):
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
         is_postgres = dialect.name == "postgresql"
-        return dialect.type_descriptor(postgresql.ARRAY(sa.Text) if is_postgres else sa.Text())
+        return dialect.type_descriptor(sa.ARRAY(sa.Text) if is_postgres else sa.Text())
 
     def process_bind_param(self, value: Sequence[str] | None, dialect: sa.Dialect) -> Any:
         texts = [storable(text) for text in value or ()]
