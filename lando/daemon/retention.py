@@ -291,7 +291,8 @@ class RetentionWork:
     def _collect(self) -> None:
         for done in (*self._files.collect(), *self._letters.collect()):
             if isinstance(done, _LettersRemoved):
-                self._removed["dead letters"] += done.count
+                if done.count:
+                    self._removed["dead letters"] += done.count
                 wait = max(OFTEN, min(LETTERS_EVERY, (self._retention.dead_letters or 0.0) / 10))
                 self._next_letters = time.monotonic() + wait
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ BODY = {"git_clone": "https://ana:hunter22@example.org/wf.git", "cd": ".", "inpu
 class Letters:
     def __init__(self) -> None:
         self.before: list[float] = []
+        self.old = 2
 
     def all(self) -> list[DeadLetter]:
         return []
@@ -34,7 +36,7 @@ class Letters:
 
     def drop_before(self, at: float) -> int:
         self.before.append(at)
-        return 2
+        return self.old
 
 
 class Site:
@@ -140,6 +142,20 @@ def test_old_dead_letters_are_dropped(store: Store, tmp_path: Path) -> None:
     site = Site(store, tmp_path, dead_letters=30 * DAY)
     site.run(lambda: site.letters.before)
     assert site.letters.before == [NOW - 30 * DAY]
+
+
+@pytest.mark.parametrize(("old", "lines"), [(0, []), (2, ["removed after their time: 2 dead letters"])])
+def test_the_log_says_how_many_dead_letters_were_removed_if_any(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, old: int, lines: list[str]
+) -> None:
+    caplog.set_level("INFO")
+    site = Site(store, tmp_path, dead_letters=30 * DAY)
+    site.letters.old = old
+    site.run(lambda: math.isfinite(site.work._next_letters) and site.letters.before)
+    for _ in range(3):
+        site.work.hurry()
+        site.work.work(NOW + DAY, is_idle=True)
+    assert [line for line in caplog.messages if line.startswith("removed")] == lines
 
 
 def test_a_clock_that_is_a_year_ahead_removes_nothing(store: Store, tmp_path: Path) -> None:
