@@ -57,7 +57,9 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-REPOSITORY_PATH = re.compile(r"(?:lando|worker|tests|examples|scripts|docs|diagrams|benchmarks)(?:/[\w.-]+)+")
+REPOSITORY_PATH = re.compile(
+    r"(?:lando|worker|tests|examples|scripts|docs|deploy|diagrams|benchmarks)(?:/[\w.-]+)+"
+)
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
@@ -117,6 +119,13 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_the_repository_in_command_lines_exist(page: Path) -> None:
+    words = [word for text in blocks(page, "bash") for word in text.split()]
+    paths = [word.removeprefix("/opt/lando-fsm/").rstrip("/") for word in words]
+    assert [path for path in paths if REPOSITORY_PATH.fullmatch(path) and not (ROOT / path).exists()] == []
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = {(ROOT / link.partition("#")[0]).resolve() for link in LINK.findall(prose(ROOT / "README.md"))}
     assert [page.name for page in PAGES[1:] if page not in linked] == []
@@ -151,7 +160,8 @@ def _calls(line: str) -> Iterator[list[str]]:
 
 
 def _ours(call: list[str]) -> Iterator[list[str]]:
-    while call and (call[0] in ("sudo", "-u", "lando") or re.fullmatch(r"[A-Z_]+=[^/]*", call[0])):
+    before = re.compile(r"sudo|-u|lando|--preserve-env=\w+|[A-Z_]+=[^/]*")
+    while call and before.fullmatch(call[0]):
         call = call[1:]
     if call and (name := re.split("[/=]", call[0])[-1]) in PROGRAMS:
         yield [name, *call[1:]]
