@@ -21,6 +21,7 @@ DOCS = "docs/postgresql.md"
 
 _BUSY = "more connections must be allowed: max_connections of the server, or the limit of the account"
 _ACCOUNT = "correct the account or the password in database.url"
+_MISSING = "write the password in database.url, or set PGPASSWORD, or use ~/.pgpass"
 _HBA = f"pg_hba.conf of the server must allow it: {DOCS}"
 _CREATE = f"create it: {DOCS}"
 _TLS = f"correct sslmode and sslrootcert in database.url, or the server's certificate: {DOCS}"
@@ -33,7 +34,8 @@ _REACH = "is it running, is its address right, and may this machine reach it?"
 
 # The first that is found counts: with several hosts, each says why it cannot be used.
 _OF_CONNECTING: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
-    ("forbidden", _ACCOUNT, ("password authentication failed", "no password supplied")),
+    ("forbidden", _ACCOUNT, ("password authentication failed",)),
+    ("forbidden", _MISSING, ("no password supplied",)),
     ("forbidden", _ACCOUNT, ("authentication failed for user", "is not permitted to log in")),
     ("forbidden", _HBA, ("pg_hba.conf",)),
     ("forbidden", _ACCOUNT, ("FATAL:  role",)),

@@ -17,7 +17,7 @@ AT = 'connection failed: connection to server at "192.0.2.1", port 5432 failed: 
     ("words", "kind", "advice"),
     [
         (f'{AT}FATAL:  password authentication failed for user "u"', "forbidden", "password in database.url"),
-        (f"{AT}fe_sendauth: no password supplied", "forbidden", "password in database.url"),
+        (f"{AT}fe_sendauth: no password supplied", "forbidden", "or set PGPASSWORD"),
         (f'{AT}FATAL:  Peer authentication failed for user "u"', "forbidden", "the account or the password"),
         (f'{AT}FATAL:  role "u" does not exist', "forbidden", "the account or the password"),
         (f'{AT}FATAL:  role "u" is not permitted to log in', "forbidden", "the account or the password"),
