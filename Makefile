@@ -74,13 +74,16 @@ levels: dev
 check: lint
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not large' tests/model tests/unit
 
+# Most of these tests wait most of the time.
+test: WORKERS := $(if $(filter auto,$(WORKERS)),$(shell echo $$((2 * $$(nproc)))),$(WORKERS))
 test: lint
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 20 -m 'not alone and not crash'
 	$(BIN)/pytest -m alone
 
 crash: dev
 	LANDO_TEST_CRASH_JOBS=$(JOBS) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'crash or not crash' \
-		tests/integration/test_crashes.py tests/integration/test_postgres_crashes.py $(if $(ONLY),-k '$(ONLY)')
+		tests/integration/test_crashes.py tests/integration/test_postgres_crashes.py \
+		tests/integration/test_rabbitmq_crashes.py $(if $(ONLY),-k '$(ONLY)')
 
 LAB := $(BIN)/python -m tests.openstack.lab
 
