@@ -120,7 +120,11 @@ def _kind(jobs: sa.FromClause, state: State) -> sa.ColumnElement[bool]:
 
 def _has_label(key: str, value: str) -> sa.ColumnElement[bool]:
     also = JOB_LABELS.alias("also")
-    return sa.exists().where(also.c.job_id == JOB_LABELS.c.job_id, also.c.digest == digest(key, value))
+    # With all columns of the index. Without the state and the time, which are those of the job in each of its
+    # rows, SQLite would read all rows with this label for each job that has the first one.
+    columns = also.c.job_id, also.c.state, also.c.entered_at
+    same = [column == JOB_LABELS.c[column.name] for column in columns]
+    return sa.exists().where(also.c.digest == digest(key, value), *same)
 
 
 def in_order_of_arrival(selection: Selection) -> sa.Select[Any]:

@@ -225,3 +225,13 @@ def test_places_and_prefixes_are_found_by_indexes(store: Store) -> None:
         for query in (places_in_queue([1, 2]), places_in_queue(range(30)), places_in_queue(None), between):
             steps = plan(queries._connection, query, {})
             assert not any("SCAN jobs" in step or "Seq Scan" in step for step in steps), steps
+
+
+def test_of_a_second_label_one_row_a_job_is_looked_at(store: Store) -> None:
+    selection = Selection(labels=(("a", "1"), ("b", "2")))
+    with store.reading() as queries:
+        if queries._connection.dialect.name != "sqlite":
+            pytest.skip("PostgreSQL has other ways to join, and statistics to choose by")
+        for query in (in_state(selection, "done", 50), count_in_state(selection, "done")):
+            steps = [step for step in plan(queries._connection, query, {}) if "SEARCH also" in step]
+            assert steps and all("job_id=?" in step for step in steps), steps
