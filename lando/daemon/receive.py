@@ -296,6 +296,7 @@ class Receiver:
                 log.info("shutdown_server received; stopping")
                 self._stop()
         elif taken.disposition == "taken" and message.type == "forget_job":
+            log.info("forget_job %s from %s: it is removed", taken.job_id, describe_sender(delivery))
             self._forget()
         elif taken.disposition == "ignored" and message.origin == "worker":
             self._ignored.add(taken.job_id or "", taken.detail, describe_sender(delivery))

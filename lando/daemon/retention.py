@@ -306,8 +306,9 @@ class RetentionWork:
                 self._without_results += done.jobs
 
     def _tell(self) -> None:
-        if self._removed:
-            what = ", ".join(f"{number:,} {name}" for name, number in sorted(self._removed.items()))
+        removed = +self._removed  # not what nothing was found of
+        if removed:
+            what = ", ".join(f"{number:,} {name}" for name, number in sorted(removed.items()))
             log.info("removed after their time: %s", what)
             self._removed.clear()
 

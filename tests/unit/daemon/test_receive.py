@@ -216,3 +216,12 @@ def test_a_queue_in_a_damaged_file_is_not_waited_for(daemon: Daemon, monkeypatch
         daemon.receiver.receive(0)
     with pytest.raises(QueueUnusable):
         daemon.receiver.request_fence()
+
+
+def test_who_had_a_job_removed_is_logged(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+    job = str(uuid.uuid4())
+    daemon.receive(Message("cancel_job", job=job), Message("start_worker", {}, job=job))
+    daemon.receive(Message("forget_job", job=job))
+    assert daemon.rules.job(job).state == "failed"
+    (line,) = [text for text in caplog.messages if "forget_job" in text]
+    assert line.startswith(f"forget_job {job} from client") and line.endswith(": it is removed")

@@ -185,3 +185,19 @@ def test_what_is_not_due_costs_nothing(store: Store, tmp_path: Path, kept: dict[
     site.job(A, 1)
     site.work.work(NOW, is_idle=True)
     assert site.work.next_look > 50
+
+
+def test_what_was_removed_is_logged_and_nothing_if_nothing_was(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lando")
+    site = Site(store, tmp_path, dead_letters=30 * DAY)
+    counts = [0, 2]
+    site.letters.drop_before = lambda _: counts.pop(0)  # type: ignore[method-assign]
+
+    def is_told() -> bool:
+        site.work._next_letters = min(site.work._next_letters, time.monotonic())
+        return bool(caplog.messages)
+
+    site.run(is_told)
+    assert caplog.messages == ["removed after their time: 2 dead letters"]
