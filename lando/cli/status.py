@@ -41,7 +41,7 @@ REFRESH = 0.5
 @click.option("--submitter", metavar="S", help="Only jobs that this account submitted.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 10**9),
     metavar="N",
     help=f"At most N live jobs, and the N newest ended ones. Default: {LIVE} and {ENDED}; with --json all.",
 )

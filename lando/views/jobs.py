@@ -301,11 +301,13 @@ class Views:
             UsageError: none, or several, begin so.
         """
         prefix = prefix.lower()
-        ids = self.ids_like(prefix) if prefix else []
+        # No id has others; and bytes that are no text (surrogates) cannot be asked for.
+        asked = prefix if prefix.isascii() else ""
+        ids = self.ids_like(asked) if asked else []
         if len(ids) == 1:
             return ids[0]
         if not ids:
-            raise UsageError(f"no job {prefix!r}; {self._lost(prefix) or self._hint()}")
+            raise UsageError(f"no job {prefix!r}; {self._lost(asked) or self._hint()}")
         several = ", ".join(ids[:5])
         raise UsageError(f"job {prefix!r} is ambiguous: {several}; give more of its id")
 

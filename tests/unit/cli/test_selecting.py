@@ -155,6 +155,7 @@ def test_conditions(status: Status) -> None:
     [
         (("--all", "--limit", "3"), "--all and --limit contradict each other"),
         (("--limit", "-1"), "-1 is not in the range"),
+        (("--limit", f"{10**20}"), "is not in the range"),
         (("--limit", "3", "1234"), "leave out --all and --limit"),
         (("--since", "soon"), "'soon' is not a time"),
         (("--label", "x"), "is not KEY=VALUE"),

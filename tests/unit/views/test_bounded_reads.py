@@ -203,3 +203,9 @@ def test_what_waits_in_the_queue_is_read_as_far_as_it_is_shown(
         assert [each.job.id for each in views.each(Selection())] == ids
         assert not views.listing(Selection(submitter="ana")).jobs
         assert not views.listing(Selection(("done",))).jobs
+
+
+@pytest.mark.parametrize("prefix", ["", "é", "\udcff", "%"])
+def test_what_can_begin_no_id_names_no_job(stored: dict[int, Views], prefix: str) -> None:
+    with pytest.raises(UsageError, match="no job"):
+        stored[FEW].resolve(prefix)
