@@ -189,8 +189,9 @@ def _refuse_what_would_be_lost(app: App, store: Store) -> None:
     with store.reading() as queries:
         live = queries.count_live()
     if live:
+        have = "job has a VM" if live == 1 else "jobs have VMs"
         raise UsageError(
-            f"{app.embedded_queue}: {live} jobs have VMs, whose workers report to the embedded queue, which "
+            f"{app.embedded_queue}: {live:,} {have}, whose workers report to the embedded queue, which "
             f"is not copied; {advice} finish them, stop it, and copy then. Or cancel them, and retry them "
             "afterwards"
         )

@@ -220,7 +220,7 @@ class RetentionWork:
             return False
         before = piece.now - self._retention.secrets
         looked_at, dropped = piece.transaction.drop_secrets(before, piece.at, self._size)
-        self._count("jobs' secrets", piece, dropped)
+        self._count("secrets of jobs", piece, dropped)
         return looked_at > 0
 
     def _known(self, piece: _Piece) -> bool:
@@ -254,7 +254,7 @@ class RetentionWork:
         if done:
             piece.transaction.note_results_removed(done, piece.at)
             piece.after_commit.append(done.clear)
-            return self._count("jobs' results", piece, len(done))
+            return self._count("results of jobs", piece, len(done))
         if self._listed:
             some, self._listed = self._listed[:LOOKED_AT], self._listed[LOOKED_AT:]
             ended_at = piece.transaction.ended_at(some)
@@ -308,7 +308,7 @@ class RetentionWork:
     def _tell(self) -> None:
         removed = +self._removed  # not what nothing was found of
         if removed:
-            what = ", ".join(f"{number:,} {name}" for name, number in sorted(removed.items()))
+            what = ", ".join(f"{name} ({number:,})" for name, number in sorted(removed.items()))
             log.info("removed after their time: %s", what)
             self._removed.clear()
 

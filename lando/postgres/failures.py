@@ -29,6 +29,7 @@ _READ_ONLY = (
     "it is a replica, or set to read only; name the primary in database.url, or all servers with "
     f"target_session_attrs=read-write: {DOCS}"
 )
+_STANDBY = "target_session_attrs in database.url asks for a replica; lando-fsm needs read-write"
 _RIGHTS = f"the account needs more rights: {DOCS}"
 _REACH = "is it running, is its address right, and may this machine reach it?"
 
@@ -46,6 +47,7 @@ _OF_CONNECTING: tuple[tuple[Kind, str, tuple[str, ...]], ...] = (
     ("outage", "it is starting or stopping", ("the database system is",)),
     ("outage", _REACH, ("refused", "timeout", "resolve host", "translate host", "route to host")),
     ("outage", _REACH, ("unreachable", "No such file", "closed the connection", "Connection reset")),
+    ("forbidden", _STANDBY, ("not in hot standby", "session is not read-only")),
     ("forbidden", _READ_ONLY, ("session is read-only", "hot standby", "in recovery")),
 )
 

@@ -58,7 +58,8 @@ _OBJECT = "hashtext(coalesce(current_schema(), ''))"
 TRY_LOCK = f"SELECT pg_try_advisory_lock({_CLASS}, {_OBJECT})"
 HOLDERS = f"""
     SELECT held.pid, found.application_name, host(found.client_addr),
-           extract(epoch FROM found.backend_start)::float8, found.usename
+           extract(epoch FROM found.backend_start)::float8, found.usename,
+           found.client_addr IS NOT DISTINCT FROM inet_client_addr()
     FROM pg_locks held LEFT JOIN pg_stat_activity found ON found.pid = held.pid
     WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 2 AND held.classid = {_CLASS}
       AND held.objid = {_OBJECT}::oid
@@ -80,6 +81,8 @@ class Holder:
     address: str | None
     since: float | None
     role: str | None
+    is_from_here: bool = False
+    """Whether it comes from the address that this daemon has."""
 
     @property
     def session(self) -> str | None:
@@ -194,13 +197,18 @@ class DaemonSession:
         begun = time.monotonic()
         while not _value(connection, TRY_LOCK):
             holders = [Holder(*row) for row in connection.execute(HOLDERS).fetchall()]
-            own = [holder for holder in holders if holder.session in self._seen.sessions]
+            own = [holder for holder in holders if self._is_own(holder)]
             waited = time.monotonic() - begun
             if waited > (OWN_PATIENCE if own else PATIENCE):
                 self._refuse_holders(holders, bool(own))
             for holder in own:
                 _end_session(connection, holder.backend)
             time.sleep(0.05)
+
+    def _is_own(self, holder: Holder) -> bool:
+        """Whether it is of this daemon, or of an earlier one of this state directory, which has ended, since
+        this one has the directory's lock."""
+        return holder.session == self._name or (holder.is_from_here and holder.session in self._seen.sessions)
 
     def _refuse_holders(self, holders: Sequence[Holder], is_own: bool) -> None:
         named = "; ".join(holder.described for holder in holders) or "a session that has just ended"

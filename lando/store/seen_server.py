@@ -44,8 +44,11 @@ class SeenServer:
         self.path = path
         self._database = database
         found = _read(path)
-        self.sessions: tuple[str, ...] = tuple(map(str, found.get("sessions", ())))
-        """The names of the last daemons' sessions, of whatever database."""
+        self._directory = _identity(path.parent)
+        is_copied = found.get("directory") != self._directory
+        self.sessions: tuple[str, ...] = () if is_copied else tuple(map(str, found.get("sessions", ())))
+        """The names of the last daemons' sessions, of whatever database; not of another state directory, of
+        which this one is a copy."""
         self.identity = Identity()
         """The newest that was seen."""
         system, timeline = found.get("system"), found.get("timeline")
@@ -79,6 +82,7 @@ class SeenServer:
             "database": self._database,
             "system": self.identity.system,
             "timeline": self.identity.timeline,
+            "directory": self._directory,
             "sessions": self.sessions,
         }
         part = self.path.with_name(f"{self.path.name}.part")
@@ -88,6 +92,15 @@ class SeenServer:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.path)
+
+
+def _identity(directory: Path) -> list[int] | None:
+    """What a copy of a directory does not have."""
+    try:
+        found = directory.stat()
+    except OSError:
+        return None
+    return [found.st_dev, found.st_ino]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,6 +89,15 @@ def test_a_transaction_asks_nothing_but_its_own_statements(sessions: Sessions, p
             connection.exec_driver_sql("SELECT 42")
     assert proxy.commits[-1].count(b"SELECT") == 1
     assert proxy.accepted == 1
+
+
+def test_a_copy_of_the_state_directory_does_not_end_the_daemon(sessions: Sessions, tmp_path: Path) -> None:
+    first = sessions("a")
+    first.open()
+    shutil.copytree(tmp_path / "a", tmp_path / "copy", dirs_exist_ok=True)
+    with pytest.raises(DaemonRunning, match="a daemon runs for this database already"):
+        sessions("copy").open()
+    first.open()
 
 
 def test_after_a_cut_of_the_network_the_daemon_ends_its_own_session(

@@ -144,7 +144,7 @@ def test_old_dead_letters_are_dropped(store: Store, tmp_path: Path) -> None:
     assert site.letters.before == [NOW - 30 * DAY]
 
 
-@pytest.mark.parametrize(("old", "lines"), [(0, []), (2, ["removed after their time: 2 dead letters"])])
+@pytest.mark.parametrize(("old", "lines"), [(0, []), (2, ["removed after their time: dead letters (2)"])])
 def test_the_log_says_how_many_dead_letters_were_removed_if_any(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, old: int, lines: list[str]
 ) -> None:
@@ -200,4 +200,4 @@ def test_what_was_removed_is_logged_and_nothing_if_nothing_was(
         return bool(caplog.messages)
 
     site.run(is_told)
-    assert caplog.messages == ["removed after their time: 2 dead letters"]
+    assert caplog.messages == ["removed after their time: dead letters (2)"]
