@@ -2,6 +2,7 @@
 
 start.py          the entry point of lando-fsm: before anything is loaded
 main.py           the command lando-fsm, which loads the module of the command that is called
+lazy_commands.py  a group that loads a command when it is called
 client.py         the command lando-client
 output.py         what commands print: results on stdout, notes on stderr
 common.py         the app of a command, job arguments, sending a message

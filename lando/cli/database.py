@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
+
+from lando.cli.lazy_commands import LazyCommands
 
 COMMANDS = {
     "check": "Show the schema, what the database holds, and what retention would remove.",
@@ -14,25 +14,11 @@ COMMANDS = {
 }
 
 
-class Commands(click.Group):
-    """Loads a command's module when the command is called."""
+class Commands(LazyCommands):
+    """Those of the database."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands, in the order in which they are needed."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name."""
-        if cmd_name not in COMMANDS:
-            return None
-        command = importlib.import_module(f"lando.cli.database_{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of ``--help``."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+    described = COMMANDS
+    module = "lando.cli.database_"
 
 
 @click.command("database", cls=Commands)

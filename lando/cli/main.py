@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import click
 
 from lando import __version__
 from lando.cli import output
+from lando.cli.lazy_commands import LazyCommands
 from lando.cli.start import unblock
 from lando.errors import DatabaseUnusable, LandoError
 
@@ -38,27 +38,17 @@ COMMANDS = {
 """The commands in the order of ``--help``; described here so that ``--help`` loads none of them."""
 
 
-class Commands(click.Group):
-    """Loads a command's module when the command is called, so that no command waits for another's imports."""
+class Commands(LazyCommands):
+    """All, in the order in which a newcomer needs them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands, in the order in which a newcomer needs them."""
-        return list(COMMANDS)
+    described = COMMANDS
+    module = "lando.cli."
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
-        if cmd_name not in COMMANDS:
-            return None
-        if cmd_name != "daemon":
+        if cmd_name in COMMANDS and cmd_name != "daemon":
             unblock()
-        command = importlib.import_module(f"lando.cli.{cmd_name.replace('-', '_')}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of ``--help``."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

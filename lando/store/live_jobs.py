@@ -13,23 +13,22 @@ it, and need not: silence counts from its start.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import fields
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
-from lando.states.job import LIVE_STATES, CreateRequest, Job, State
+from lando.states.job import LIVE_STATES, Job, State
 from lando.states.records import replace
+from lando.store.job_rows import to_job
+from lando.store.pending import JOB_FIELDS
 from lando.store.tables import JOBS
 
 RESULTS = ("outputs", "log_tail")
 """What is not kept: up to 3 MiB of a job."""
-FIELDS = tuple(field.name for field in fields(Job))
-_KEPT = tuple(JOBS.c[name] for name in FIELDS if name not in RESULTS)
+_KEPT = tuple(JOBS.c[name] for name in JOB_FIELDS if name not in RESULTS)
 # Built once: building a statement costs more than executing it.
 _LIVE = sa.select(*_KEPT).where(JOBS.c.state.in_(LIVE_STATES)).order_by(JOBS.c.number)
 _QUEUED = (
@@ -49,13 +48,6 @@ class Pulse(NamedTuple):
     """Of the job's record at that time."""
     heard_at: float
     seq: int
-
-
-def to_job(row: Row[Any]) -> Job:
-    """The record of a row that has all columns of a record, or all but the results."""
-    values = dict(row._mapping)
-    values["requests"] = tuple(CreateRequest(**request) for request in json.loads(values["requests"]))
-    return Job(**values)
 
 
 def without_results(connection: Connection, job_ids: Collection[str]) -> list[Job]:
